@@ -1,0 +1,245 @@
+//! Journal entries: everything that can change what the collector knows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tollgate_common::{AgentId, Batch, BatchSeq, Incarnation, Lineage, TenantId, Timestamp, Tombstone};
+
+/// Version of the fold's semantics. A closing names the version it was made by; it grows
+/// when the same journal would fold to different figures.
+pub const FOLD_VERSION: u16 = 1;
+
+/// BLAKE3 of a policy or a catalog.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let error = || serde::de::Error::custom("a digest is 64 hexadecimal digits");
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(error());
+        }
+        let mut digest = [0; 32];
+        for (byte, at) in digest.iter_mut().zip((0..64).step_by(2)) {
+            *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| error())?;
+        }
+        Ok(Self(digest))
+    }
+}
+
+/// Why the policy refuses a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum RefusedReason {
+    /// The agent may not report for this tenant.
+    TenantNotAllowed = 1,
+    /// The agent may not report this meter.
+    MeterNotAllowed = 2,
+}
+
+impl RefusedReason {
+    /// The number that stands for this reason in formats.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The reason with this number.
+    pub const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::TenantNotAllowed),
+            2 => Some(Self::MeterNotAllowed),
+            _ => None,
+        }
+    }
+
+    /// The name used in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TenantNotAllowed => "tenant_not_allowed",
+            Self::MeterNotAllowed => "meter_not_allowed",
+        }
+    }
+}
+
+/// What the policy says of each row of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdicts {
+    /// Every row is allowed.
+    AllAllowed,
+    /// One verdict for each row, in the order of the rows; `None` is allowed.
+    PerRow(Vec<Option<RefusedReason>>),
+}
+
+impl Verdicts {
+    /// The verdict on row `index`.
+    pub fn of(&self, index: usize) -> Option<RefusedReason> {
+        match self {
+            Self::AllAllowed => None,
+            Self::PerRow(verdicts) => verdicts.get(index).copied().flatten(),
+        }
+    }
+}
+
+/// A batch as received: whole, with what the policy in force says of its rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedBatch {
+    /// The batch; its agent is the one that the certificate names.
+    pub batch: Batch,
+    /// The policy by which the verdicts were made.
+    pub policy: Digest,
+    /// What the policy says of each row.
+    pub verdicts: Verdicts,
+}
+
+/// Batches that an agent no longer holds and the journal does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Whose.
+    pub agent: AgentId,
+    /// Of which life.
+    pub incarnation: Incarnation,
+    /// First missing sequence number.
+    pub from: BatchSeq,
+    /// Last missing sequence number.
+    pub to: BatchSeq,
+}
+
+/// Why a period is closed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "cause")]
+pub enum CloseCause {
+    /// Every agent that may report for the tenant has reported past the end.
+    Complete,
+    /// The settlement time is over; the agents in `missing` have not reported past the end.
+    Settled,
+    /// An operator closed it.
+    Operator {
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The decision to close a period, with everything that it rests on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// Whose period.
+    pub tenant: TenantId,
+    /// First instant of the period, UTC.
+    pub start: Timestamp,
+    /// First instant after the period, UTC.
+    pub end: Timestamp,
+    /// 0 for the closing itself, then 1, 2 … for each time late usage is settled.
+    pub round: u32,
+    /// Why now.
+    #[serde(flatten)]
+    pub cause: CloseCause,
+    /// The catalog by which it is rated.
+    pub catalog: Digest,
+    /// Version of the time-zone data.
+    pub zone_data: String,
+    /// See [`FOLD_VERSION`].
+    pub fold_version: u16,
+    /// The watermark of every agent that may report for the tenant.
+    pub agents: BTreeMap<AgentId, Timestamp>,
+    /// The agents among them that have not reported past the end.
+    pub missing: Vec<AgentId>,
+}
+
+/// A new catalog, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogChange {
+    /// Digest over all files.
+    pub digest: Digest,
+    /// Path below the catalog folder, with `/`, to content.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A new policy, whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyChange {
+    /// Digest of `text`.
+    pub digest: Digest,
+    /// The policy's canonical text.
+    pub text: String,
+}
+
+/// The beginning of a journal, or of a lineage after a restore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The journal's life.
+    pub lineage: Lineage,
+    /// Number of tenant partitions from here on.
+    pub partitions: u16,
+    /// Width in seconds of the windows in which usage is kept for queries; divides 900.
+    pub usage_window_secs: u32,
+    /// Settlement time in milliseconds.
+    pub settlement_millis: i64,
+    /// How far a watermark may run ahead of the stamp, in milliseconds.
+    pub future_tolerance_millis: i64,
+}
+
+/// One entry of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The first entry, and again whenever one of its figures changes.
+    Opened(Opened),
+    /// Usage.
+    Batch(Box<ReceivedBatch>),
+    /// An agent lost a batch.
+    Tombstone(Tombstone),
+    /// Batches that nobody has.
+    Missing(Missing),
+    /// What agents may report from here on.
+    Policy(PolicyChange),
+    /// Prices and profiles from here on.
+    Catalog(CatalogChange),
+    /// A period is closed.
+    Close(Closing),
+    /// Only the stamp: time passed.
+    Clock,
+    /// A damaged entry is given up: the fold passes over it and declares what it can.
+    Lost(LostEntry),
+}
+
+/// A damaged journal entry that could not be fetched again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostEntry {
+    /// Where it stood.
+    pub position: crate::position::Position,
+    /// Who decided.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// An entry with its stamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped {
+    /// The collector's clock when the entry was appended; never goes backwards.
+    pub stamp: Timestamp,
+    /// What happened.
+    pub entry: Entry,
+}

@@ -1,0 +1,90 @@
+//! The fold: a deterministic state machine that reads the journal.
+//!
+//! It has two stages. The *intake* reads entries one by one; there live dedupe, gaps, forks
+//! and watermarks. What it lets through goes to the *tenant folds*, chosen by tenant hash,
+//! which may run in parallel: window, period, rate, ledger. No stage has a clock, I/O or
+//! randomness.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tollgate_common::{AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp};
+
+use crate::entry::{CatalogChange, Closing, Opened, PolicyChange, RefusedReason};
+
+/// What the intake hands to one tenant fold, in journal order.
+///
+/// Every input comes with the position and the stamp of the journal entry that caused it.
+#[derive(Clone, Debug)]
+pub enum TenantInput {
+    /// Figures that hold from here on.
+    Opened(Opened),
+    /// A new catalog.
+    Catalog(Arc<CatalogChange>),
+    /// A new policy: it decides which agents a period waits for.
+    Policy(Arc<PolicyChange>),
+    /// Fresh rows of one batch that belong to this partition's tenants.
+    Rows(Rows),
+    /// What incarnations say they counted in all has grown by this much.
+    Accepted(Accepted),
+    /// Usage declared lost.
+    Loss(DeclaredLoss),
+    /// A declared loss is taken back: the batches arrived after all, and their rows follow.
+    LossReversed(DeclaredLoss),
+    /// How far agents have reported.
+    Watermarks(Arc<BTreeMap<AgentId, Timestamp>>),
+    /// A period of a tenant of this partition is closed.
+    Close(Box<Closing>),
+    /// Time passed.
+    Clock,
+}
+
+/// Fresh rows of one batch.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Who sealed them.
+    pub agent: AgentId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// In which batch.
+    pub sequence: BatchSeq,
+    /// Rows that the policy allows.
+    pub allowed: Vec<Rollup>,
+    /// Rows that it refuses.
+    pub refused: Vec<(Rollup, RefusedReason)>,
+}
+
+/// Growth of a running total.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which meter.
+    pub meter: MeterName,
+    /// Decimal places.
+    pub scale: Scale,
+    /// By how much it grew.
+    pub quantity: Quantity,
+}
+
+/// A loss with where it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredLoss {
+    /// On which agent.
+    pub agent: AgentId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// First and last sequence number, where batches are concerned.
+    pub sequences: Option<(u64, u64)>,
+    /// What is lost.
+    pub loss: Loss,
+}
+
+/// The tenant partition of a tenant: BLAKE3 of its name, first eight bytes, modulo.
+pub fn partition_of(tenant: &TenantId, partitions: u16) -> u16 {
+    let hash = blake3::hash(tenant.as_str().as_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.as_bytes()[..8]);
+    let partitions = u64::from(partitions.max(1));
+    u16::try_from(u64::from_le_bytes(first) % partitions).expect("a remainder of a u16 fits")
+}

@@ -1,0 +1,376 @@
+//! Batches: the rollups that were sealed together, and the chain that they form.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+use crate::ids::{AgentId, BatchSeq, Incarnation, MeterName, TenantId};
+use crate::limits::{BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_TOTALS_MAX};
+use crate::loss::{Loss, LossAmount, LossReason};
+use crate::meter::{Aggregation, Scale};
+use crate::quantity::Quantity;
+use crate::series::SeriesKey;
+use crate::time::Timestamp;
+use crate::window::Window;
+
+/// One series' increment for one window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rollup {
+    /// What was counted.
+    pub series: Arc<SeriesKey>,
+    /// How the value combines with others.
+    pub aggregation: Aggregation,
+    /// Decimal places of the value.
+    pub scale: Scale,
+    /// The window that the usage belongs to.
+    pub window: Window,
+    /// Sum: the increment, never negative. Last: the newest value.
+    pub value: Quantity,
+    /// How many accepted events made the value.
+    pub events: u64,
+}
+
+impl Rollup {
+    /// The order of rows in a batch, and what must be unique in it.
+    fn order_key(&self) -> (&SeriesKey, Aggregation, Scale, Window) {
+        (&self.series, self.aggregation, self.scale, self.window)
+    }
+}
+
+/// What an incarnation had counted for a tenant and meter when the batch was sealed.
+///
+/// Only sums have running totals. They let the collector price a batch that it never gets:
+/// what the totals say beyond the batches that arrived is the loss.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Total {
+    /// Who pays.
+    pub tenant: TenantId,
+    /// What is measured.
+    pub meter: MeterName,
+    /// Decimal places of the total.
+    pub scale: Scale,
+    /// Everything counted by this incarnation up to and including this batch.
+    pub quantity: Quantity,
+}
+
+/// The time between the cut before and the cut of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Span {
+    /// When the cut before was made.
+    pub from: Timestamp,
+    /// When this cut was made; not before `from`.
+    pub to: Timestamp,
+}
+
+/// How a parent incarnation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "end")]
+pub enum ParentEnd {
+    /// Its last batch is marked final: nothing of it is missing after that.
+    Final,
+    /// Its cells could not be read: what was counted in this time may be missing.
+    Unclean {
+        /// Why.
+        reason: LossReason,
+        /// From the last cut that is known.
+        from: Timestamp,
+        /// To the start of the child.
+        to: Timestamp,
+    },
+}
+
+/// The incarnation before, as its child remembers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Parent {
+    /// Its name.
+    pub incarnation: Incarnation,
+    /// The last batch that its child knows of, 0 if none was ever sealed.
+    pub last_sequence: u64,
+    /// The hash of that batch, or [`BatchHash::ZERO`].
+    pub last_hash: BatchHash,
+    /// How it ended.
+    pub end: ParentEnd,
+}
+
+/// What only the first batch of an incarnation carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Opening {
+    /// The incarnation before; `None` for the first life of a state directory.
+    pub parent: Option<Parent>,
+}
+
+/// BLAKE3 of a batch's canonical content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BatchHash([u8; 32]);
+
+impl BatchHash {
+    /// The parent hash of the first batch of an incarnation.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// The hash made of these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BatchHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BatchHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BatchHash({self})")
+    }
+}
+
+impl Serialize for BatchHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The rollups of one seal, numbered and chained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Batch {
+    /// Who sealed it.
+    pub agent: AgentId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Which batch of that life.
+    pub sequence: BatchSeq,
+    /// Hash of the batch before, [`BatchHash::ZERO`] for the first.
+    pub parent_hash: BatchHash,
+    /// The time between the cuts; counts without a time of their own belong to it.
+    pub span: Span,
+    /// Everything before this instant has been sealed.
+    pub watermark: Timestamp,
+    /// Present exactly in the first batch.
+    pub opening: Option<Opening>,
+    /// True for the last batch of the incarnation.
+    pub is_final: bool,
+    /// Sorted by series, aggregation, scale, window; unique in these.
+    pub rows: Vec<Rollup>,
+    /// Running totals of the tenants and meters of this batch, sorted, unique. A final batch
+    /// has those of the whole incarnation.
+    pub totals: Vec<Total>,
+    /// Losses that the agent declares.
+    pub losses: Vec<Loss>,
+}
+
+/// Stands in for a batch that the agent sealed and lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tombstone {
+    /// Who sealed the batch.
+    pub agent: AgentId,
+    /// In which life.
+    pub incarnation: Incarnation,
+    /// Which batch of that life.
+    pub sequence: BatchSeq,
+    /// Why it is gone.
+    pub reason: LossReason,
+}
+
+/// A rule of batches that is broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BatchError {
+    /// Too many rows, totals or losses.
+    #[error("batch has {count} {what}, more than the {max} allowed")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Rows or totals out of order, or the same one twice.
+    #[error("{what} {index} of the batch is out of order or a repetition")]
+    Order {
+        /// Rows or totals.
+        what: &'static str,
+        /// Index of the offender.
+        index: usize,
+    },
+    /// The first batch lacks its opening, or a later one has one.
+    #[error("batch {0} and its opening do not fit (exactly the first batch has one)")]
+    Opening(BatchSeq),
+    /// The first batch has a parent hash, or a later one has none.
+    #[error("batch {0} and its parent hash do not fit (exactly the first batch has none)")]
+    ParentHash(BatchSeq),
+    /// The span ends before it begins.
+    #[error("span of the batch ends before it begins")]
+    Span,
+    /// A sum below zero.
+    #[error("row {0} of the batch is a sum below zero")]
+    NegativeSum(usize),
+}
+
+impl Batch {
+    /// Checks the rules that make the canonical form unique.
+    pub fn validate(&self) -> Result<(), BatchError> {
+        bounded("rows", self.rows.len(), BATCH_ROWS_MAX)?;
+        bounded("totals", self.totals.len(), BATCH_TOTALS_MAX)?;
+        bounded("losses", self.losses.len(), BATCH_LOSSES_MAX)?;
+        let first = self.sequence == BatchSeq::FIRST;
+        if first != self.opening.is_some() {
+            return Err(BatchError::Opening(self.sequence));
+        }
+        if first != (self.parent_hash == BatchHash::ZERO) {
+            return Err(BatchError::ParentHash(self.sequence));
+        }
+        if self.span.to < self.span.from {
+            return Err(BatchError::Span);
+        }
+        let out_of_order = self
+            .rows
+            .windows(2)
+            .position(|r| r[0].order_key() >= r[1].order_key());
+        if let Some(index) = out_of_order {
+            return Err(BatchError::Order {
+                what: "row",
+                index: index + 1,
+            });
+        }
+        let key = |total: &Total| (total.tenant.clone(), total.meter.clone(), total.scale);
+        let out_of_order = self
+            .totals
+            .windows(2)
+            .position(|t| key(&t[0]) >= key(&t[1]));
+        if let Some(index) = out_of_order {
+            return Err(BatchError::Order {
+                what: "total",
+                index: index + 1,
+            });
+        }
+        let negative =
+            |row: &Rollup| row.aggregation == Aggregation::Sum && row.value.is_negative();
+        if let Some(index) = self.rows.iter().position(negative) {
+            return Err(BatchError::NegativeSum(index));
+        }
+        Ok(())
+    }
+
+    /// BLAKE3 of the canonical content.
+    ///
+    /// The canonical content is independent of any encoding: fixed-width little-endian fields
+    /// in the order of the struct, every list preceded by its length as `u64`. It is described
+    /// in `docs/formats/batch-hash.md`.
+    pub fn hash(&self) -> BatchHash {
+        let mut out = Canonical(Vec::with_capacity(256 + self.rows.len() * 96));
+        out.0.extend_from_slice(b"tollgate batch v1\0");
+        out.text(self.agent.as_str());
+        out.0.extend_from_slice(self.incarnation.as_bytes());
+        out.u64(self.sequence.get());
+        out.0.extend_from_slice(self.parent_hash.as_bytes());
+        out.time(self.span.from);
+        out.time(self.span.to);
+        out.time(self.watermark);
+        out.opening(self.opening.as_ref());
+        out.0.push(u8::from(self.is_final));
+        out.len(self.rows.len());
+        for row in &self.rows {
+            row.series.write_canonical(&mut out.0);
+            out.0
+                .extend_from_slice(&[row.aggregation.code(), row.scale.get()]);
+            out.time(row.window.start());
+            out.u64(u64::from(row.window.width().secs()));
+            out.quantity(row.value);
+            out.u64(row.events);
+        }
+        out.len(self.totals.len());
+        for total in &self.totals {
+            out.text(total.tenant.as_str());
+            out.text(total.meter.as_str());
+            out.0.push(total.scale.get());
+            out.quantity(total.quantity);
+        }
+        out.len(self.losses.len());
+        for loss in &self.losses {
+            out.loss(loss);
+        }
+        BatchHash(*blake3::hash(&out.0).as_bytes())
+    }
+}
+
+fn bounded(what: &'static str, count: usize, max: usize) -> Result<(), BatchError> {
+    if count > max {
+        Err(BatchError::TooMany { what, count, max })
+    } else {
+        Ok(())
+    }
+}
+
+struct Canonical(Vec<u8>);
+
+impl Canonical {
+    fn u64(&mut self, value: u64) {
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    fn len(&mut self, length: usize) {
+        self.u64(length as u64);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.len(text.len());
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        self.0.extend_from_slice(&time.millis().to_le_bytes());
+    }
+
+    fn quantity(&mut self, quantity: Quantity) {
+        self.0.extend_from_slice(&quantity.units().to_le_bytes());
+    }
+
+    fn optional_text(&mut self, text: Option<&str>) {
+        self.0.push(u8::from(text.is_some()));
+        self.text(text.unwrap_or(""));
+    }
+
+    fn opening(&mut self, opening: Option<&Opening>) {
+        let parent = opening.map(|opening| opening.parent.as_ref());
+        self.0.push(match parent {
+            None => 0,
+            Some(None) => 1,
+            Some(Some(_)) => 2,
+        });
+        if let Some(Some(parent)) = parent {
+            self.0.extend_from_slice(parent.incarnation.as_bytes());
+            self.u64(parent.last_sequence);
+            self.0.extend_from_slice(parent.last_hash.as_bytes());
+            match parent.end {
+                ParentEnd::Final => self.0.push(0),
+                ParentEnd::Unclean { reason, from, to } => {
+                    self.0.push(reason.code());
+                    self.time(from);
+                    self.time(to);
+                }
+            }
+        }
+    }
+
+    fn loss(&mut self, loss: &Loss) {
+        self.0.push(loss.reason.code());
+        self.optional_text(loss.tenant.as_ref().map(TenantId::as_str));
+        self.optional_text(loss.meter.as_ref().map(MeterName::as_str));
+        let (code, quantity) = match loss.amount {
+            LossAmount::Exact(quantity) => (0, quantity),
+            LossAmount::AtMost(quantity) => (1, quantity),
+            LossAmount::Unknown => (2, Quantity::ZERO),
+        };
+        self.0.push(code);
+        self.quantity(quantity);
+        self.time(loss.from);
+        self.time(loss.to);
+    }
+}

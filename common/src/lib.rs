@@ -1,0 +1,26 @@
+//! Vocabulary, wire format and segment log shared by the Tollgate agent and collector.
+//!
+//! Nothing in this crate reads a clock, draws a random number or opens a socket. Files and
+//! TLS sit behind the `io` feature, which the pure state machines do not enable.
+
+pub mod batch;
+pub mod dimensions;
+pub mod ids;
+pub mod limits;
+pub mod loss;
+pub mod meter;
+pub mod quantity;
+pub mod series;
+pub mod storage;
+pub mod time;
+pub mod window;
+
+pub use batch::{Batch, BatchHash, Opening, Parent, ParentEnd, Rollup, Span, Tombstone, Total};
+pub use dimensions::Dimensions;
+pub use ids::{AgentId, BatchSeq, Incarnation, Lineage, MeterName, TenantId};
+pub use loss::{Loss, LossAmount, LossReason};
+pub use meter::{Aggregation, Scale};
+pub use quantity::Quantity;
+pub use series::SeriesKey;
+pub use time::Timestamp;
+pub use window::{Window, WindowWidth};
