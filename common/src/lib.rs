@@ -7,13 +7,17 @@ pub mod batch;
 pub mod dimensions;
 pub mod ids;
 pub mod limits;
+pub mod log;
 pub mod loss;
 pub mod meter;
 pub mod quantity;
 pub mod series;
 pub mod storage;
 pub mod time;
+#[cfg(feature = "io")]
+pub mod tls;
 pub mod window;
+pub mod wire;
 
 pub use batch::{Batch, BatchHash, Opening, Parent, ParentEnd, Rollup, Span, Tombstone, Total};
 pub use dimensions::Dimensions;

@@ -38,6 +38,16 @@ pub const FRAME_RAW_BYTES_MAX: usize = 64 << 20;
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Most series in the dictionary of one connection.
 pub const DICTIONARY_SERIES_MAX: usize = 1 << 21;
+/// Most memory that the series of one connection's dictionary may stand for, in bytes, by the
+/// estimate in `docs/formats/wire.md`; about 400,000 series with three dimensions fit. A batch
+/// with more cannot be encoded.
+pub const DICTIONARY_BYTES_MAX: usize = 256 << 20;
+/// Largest payload of any frame but a batch after decompression, in bytes.
+pub const CONTROL_RAW_BYTES_MAX: usize = 8 << 20;
+/// Most incarnations that a hello or a welcome names.
+pub const HELD_INCARNATIONS_MAX: usize = 1 << 16;
+/// Longest reason of a refusal, in bytes.
+pub const REFUSE_REASON_BYTES_MAX: usize = 1024;
 
 /// Largest record of a segment log, in bytes; a frame fits.
 pub const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX + (1 << 16);
@@ -51,4 +61,6 @@ const _: () = assert!(DIMENSION_VALUE_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(DIMENSIONS_MAX <= u8::MAX as usize);
 const _: () = assert!(SERIES_KEY_BYTES_MAX >= TENANT_BYTES_MAX + METER_BYTES_MAX + 3);
 const _: () = assert!(FRAME_BYTES_MAX <= FRAME_RAW_BYTES_MAX);
+const _: () = assert!(BATCH_ROWS_MAX <= DICTIONARY_SERIES_MAX);
+const _: () = assert!(HELD_INCARNATIONS_MAX * 128 <= CONTROL_RAW_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX <= u32::MAX as usize);

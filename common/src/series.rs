@@ -80,7 +80,8 @@ impl SeriesKey {
         }
     }
 
-    fn canonical_len(&self) -> usize {
+    /// Bytes of the canonical form.
+    pub fn canonical_len(&self) -> usize {
         let dimensions: usize = self
             .dimensions
             .iter()

@@ -1,7 +1,9 @@
 //! What the fold tells the world: changes to projections, never input to itself.
 
 use serde::Serialize;
-use tollgate_common::{AgentId, Aggregation, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window};
+use tollgate_common::{
+    AgentId, Aggregation, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window,
+};
 
 use crate::entry::RefusedReason;
 use crate::ledger::LedgerEntry;

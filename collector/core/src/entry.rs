@@ -1,10 +1,14 @@
 //! Journal entries: everything that can change what the collector knows.
 
+pub mod codec;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tollgate_common::{AgentId, Batch, BatchSeq, Incarnation, Lineage, TenantId, Timestamp, Tombstone};
+use tollgate_common::{
+    AgentId, Batch, BatchSeq, Incarnation, Lineage, TenantId, Timestamp, Tombstone,
+};
 
 /// Version of the fold's semantics. A closing names the version it was made by; it grows
 /// when the same journal would fold to different figures.

@@ -5,10 +5,17 @@
 //! which may run in parallel: window, period, rate, ledger. No stage has a clock, I/O or
 //! randomness.
 
+pub mod dedupe;
+pub mod intake;
+pub mod tenant;
+pub mod whole;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tollgate_common::{AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp};
+use tollgate_common::{
+    AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp,
+};
 
 use crate::entry::{CatalogChange, Closing, Opened, PolicyChange, RefusedReason};
 
@@ -25,13 +32,15 @@ pub enum TenantInput {
     Policy(Arc<PolicyChange>),
     /// Fresh rows of one batch that belong to this partition's tenants.
     Rows(Rows),
-    /// What incarnations say they counted in all has grown by this much.
+    /// What incarnations counted in all has grown by this much: exactly the sum rows and the
+    /// quantities of losses that come with the same entry, less the losses taken back.
     Accepted(Accepted),
     /// Usage declared lost.
     Loss(DeclaredLoss),
     /// A declared loss is taken back: the batches arrived after all, and their rows follow.
     LossReversed(DeclaredLoss),
-    /// How far agents have reported.
+    /// How far agents have reported: those whose watermark moved, to be merged with what is
+    /// known of the others.
     Watermarks(Arc<BTreeMap<AgentId, Timestamp>>),
     /// A period of a tenant of this partition is closed.
     Close(Box<Closing>),
@@ -70,12 +79,14 @@ pub struct Accepted {
 /// A loss with where it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeclaredLoss {
-    /// On which agent.
-    pub agent: AgentId,
-    /// In which life.
-    pub incarnation: Incarnation,
+    /// On which agent, where that is known.
+    pub agent: Option<AgentId>,
+    /// In which life, where that is known.
+    pub incarnation: Option<Incarnation>,
     /// First and last sequence number, where batches are concerned.
     pub sequences: Option<(u64, u64)>,
+    /// Decimal places of the quantity; 0 where the meter is not known.
+    pub scale: Scale,
     /// What is lost.
     pub loss: Loss,
 }

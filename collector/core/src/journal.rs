@@ -10,6 +10,12 @@
 //! - The reader of a partition (the fold's owner) may move to another machine. It names its
 //!   epoch when it takes over, and a writer or owner of an older epoch is refused.
 
+pub mod group;
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+pub mod reader;
+pub mod segment;
+
 use crate::position::Position;
 
 /// A partition of the journal. The embedded journal has one, number 0.

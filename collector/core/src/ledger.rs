@@ -48,7 +48,9 @@ impl fmt::Display for EntryKind {
 }
 
 /// How exact the quantity of a loss is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
     /// Exactly the quantity.
@@ -147,7 +149,11 @@ pub struct Chain {
 impl Chain {
     /// An empty chain.
     pub const fn new(partition: u16) -> Self {
-        Self { partition, index: 0, head: Digest([0; 32]) }
+        Self {
+            partition,
+            index: 0,
+            head: Digest([0; 32]),
+        }
     }
 
     /// Number of entries.
@@ -167,9 +173,18 @@ impl Chain {
 
     /// Chains a posting.
     pub fn append(&mut self, posted: Timestamp, posting: Posting) -> LedgerEntry {
-        let at = EntryRef { partition: self.partition, index: self.index + 1 };
+        let at = EntryRef {
+            partition: self.partition,
+            index: self.index + 1,
+        };
         let hash = entry_hash(at, posted, &posting, self.head);
-        let entry = LedgerEntry { at, posted, posting, previous: self.head, hash };
+        let entry = LedgerEntry {
+            at,
+            posted,
+            posting,
+            previous: self.head,
+            hash,
+        };
         self.index = at.index;
         self.head = hash;
         entry
@@ -177,9 +192,15 @@ impl Chain {
 
     /// Checks that `entry` is the next of this chain and moves past it.
     pub fn verify_next(&mut self, entry: &LedgerEntry) -> Result<(), ChainError> {
-        let at = EntryRef { partition: self.partition, index: self.index + 1 };
+        let at = EntryRef {
+            partition: self.partition,
+            index: self.index + 1,
+        };
         if entry.at != at {
-            return Err(ChainError::Number { expected: at, found: entry.at });
+            return Err(ChainError::Number {
+                expected: at,
+                found: entry.at,
+            });
         }
         if entry.previous != self.head {
             return Err(ChainError::Previous { at });
@@ -233,7 +254,12 @@ fn entry_hash(at: EntryRef, posted: Timestamp, posting: &Posting, previous: Dige
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"tollgate ledger v1\0");
-    let content = Content { at, posted, posting, previous };
+    let content = Content {
+        at,
+        posted,
+        posting,
+        previous,
+    };
     serde_json::to_writer(&mut hasher, &content)
         .expect("the content has string keys only and a hasher never fails to write");
     Digest(*hasher.finalize().as_bytes())
@@ -270,8 +296,9 @@ mod tests {
     #[test]
     fn a_chain_verifies_and_any_change_breaks_it() {
         let mut chain = Chain::new(3);
-        let entries: Vec<_> =
-            (1..=3).map(|n| chain.append(Timestamp::from_secs(n), posting(i128::from(n)))).collect();
+        let entries: Vec<_> = (1..=3)
+            .map(|n| chain.append(Timestamp::from_secs(n), posting(i128::from(n))))
+            .collect();
         let mut check = Chain::new(3);
         for entry in &entries {
             assert_eq!(check.verify_next(entry), Ok(()));
@@ -280,9 +307,15 @@ mod tests {
 
         let mut changed = entries[0].clone();
         changed.posting.quantity = Quantity::new(2);
-        assert_eq!(Chain::new(3).verify_next(&changed), Err(ChainError::Hash { at: changed.at }));
+        assert_eq!(
+            Chain::new(3).verify_next(&changed),
+            Err(ChainError::Hash { at: changed.at })
+        );
         let mut check = Chain::new(3);
-        assert!(matches!(check.verify_next(&entries[1]), Err(ChainError::Number { .. })));
+        assert!(matches!(
+            check.verify_next(&entries[1]),
+            Err(ChainError::Number { .. })
+        ));
     }
 
     #[test]

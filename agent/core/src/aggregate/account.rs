@@ -1,0 +1,235 @@
+//! The account of an input: what it received, and what became of it.
+//!
+//! `received = accepted + rejected` holds for an input that has caught up, and
+//! `accepted = sealed + open + discarded` holds by construction: accepted and sealed are read
+//! from the event counters of the cells and of their baselines. The account is carried from
+//! one incarnation to the next, so that it covers the life of the state directory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Serialize;
+
+/// Words of one account.
+pub(crate) const ACCOUNT_WORDS: usize = 32;
+const AT_RECEIVED: usize = 0;
+const AT_REJECTED: usize = 0; // plus the reason's code, which starts at 1
+const AT_LOST: usize = 15; // plus the cause's code, which starts at 1
+const AT_ACCEPTED: usize = 24;
+const AT_SEALED: usize = 25;
+const AT_ROUNDED: usize = 26;
+const _: () = assert!(AT_REJECTED + Rejection::ALL.len() <= AT_LOST);
+const _: () = assert!(AT_LOST + InputLoss::ALL.len() < AT_ACCEPTED);
+
+/// Why an event that was received is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Rejection {
+    /// Not of the protocol's form.
+    Malformed = 1,
+    /// Names a meter that is not declared.
+    UnknownMeter = 2,
+    /// Needs more decimal places than the meter has, and the meter says to refuse that.
+    Inexact = 3,
+    /// A value that no cell can hold, or a sum below zero.
+    OutOfRange = 4,
+    /// No room for another series, not even without dimensions.
+    SeriesFull = 5,
+    /// The cell has counted as much as a window may hold.
+    CounterFull = 6,
+    /// A text or value longer than allowed.
+    TooLarge = 7,
+    /// A kind of event that this agent does not count.
+    Unsupported = 8,
+    /// Anything else.
+    Other = 9,
+    /// A kind of value that the meter does not take: a level for a sum, an increment for a level.
+    WrongType = 10,
+}
+
+impl Rejection {
+    /// All reasons, in the order of their codes.
+    pub const ALL: [Self; 10] = [
+        Self::Malformed,
+        Self::UnknownMeter,
+        Self::Inexact,
+        Self::OutOfRange,
+        Self::SeriesFull,
+        Self::CounterFull,
+        Self::TooLarge,
+        Self::Unsupported,
+        Self::Other,
+        Self::WrongType,
+    ];
+
+    /// The name used in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::UnknownMeter => "unknown_meter",
+            Self::Inexact => "inexact",
+            Self::OutOfRange => "out_of_range",
+            Self::SeriesFull => "series_full",
+            Self::CounterFull => "counter_full",
+            Self::TooLarge => "too_large",
+            Self::Unsupported => "unsupported",
+            Self::Other => "other",
+            Self::WrongType => "wrong_type",
+        }
+    }
+}
+
+/// Why events were lost before an input received them. Such events were never accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum InputLoss {
+    /// The kernel dropped datagrams because the socket's buffer was full.
+    KernelDrop = 1,
+    /// A counter of the host went back, and what it had counted since is not known.
+    CounterReset = 2,
+    /// Known to be waiting when the input stopped.
+    Shutdown = 3,
+    /// Anything else.
+    Other = 4,
+}
+
+impl InputLoss {
+    /// All causes, in the order of their codes.
+    pub const ALL: [Self; 4] = [
+        Self::KernelDrop,
+        Self::CounterReset,
+        Self::Shutdown,
+        Self::Other,
+    ];
+
+    /// The name used in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KernelDrop => "kernel_drop",
+            Self::CounterReset => "counter_reset",
+            Self::Shutdown => "shutdown",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What became of the events of one input, since its state directory was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Events that reached the input.
+    pub received: u64,
+    /// Events counted into a cell.
+    pub accepted: u64,
+    /// Events not counted, by reason; reasons with none are left out.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// Accepted events whose value was rounded to the meter's scale, as the meter declares.
+    pub rounded: u64,
+    /// Events known to be lost before the input received them, by cause.
+    pub lost: BTreeMap<&'static str, u64>,
+    /// Accepted events that are in a durable batch.
+    pub sealed: u64,
+    /// Accepted events that wait in cells for the next seal.
+    pub open: u64,
+    /// Accepted events in cells that were discarded, as far as they are known: the unclean
+    /// ends of earlier incarnations, declared as losses.
+    pub discarded: u64,
+}
+
+impl Account {
+    /// True if every accepted event is sealed, open or discarded.
+    pub fn balances(&self) -> bool {
+        let parts = [self.sealed, self.open, self.discarded];
+        let sum = parts.iter().try_fold(0u64, |sum, &n| sum.checked_add(n));
+        sum == Some(self.accepted)
+    }
+}
+
+/// The words of an account as they lie in a region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AccountWords(pub(crate) [u64; ACCOUNT_WORDS]);
+
+impl AccountWords {
+    pub(crate) fn read(words: &[AtomicU64]) -> Self {
+        let mut values = [0; ACCOUNT_WORDS];
+        for (value, word) in values.iter_mut().zip(words) {
+            *value = word.load(Relaxed);
+        }
+        Self(values)
+    }
+
+    pub(crate) fn write(&self, words: &[AtomicU64]) {
+        for (value, word) in self.0.iter().zip(words) {
+            word.store(*value, Relaxed);
+        }
+    }
+
+    /// Adds the events of an incarnation that has ended.
+    pub(crate) fn carry(&mut self, accepted: u64, sealed: u64) {
+        self.0[AT_ACCEPTED] = self.0[AT_ACCEPTED].saturating_add(accepted);
+        self.0[AT_SEALED] = self.0[AT_SEALED].saturating_add(sealed.min(accepted));
+    }
+
+    /// Adds another account to this one.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (value, more) in self.0.iter_mut().zip(other.0) {
+            *value = value.saturating_add(more);
+        }
+    }
+
+    /// The account, with `accepted` and `sealed` events of the incarnation that runs.
+    ///
+    /// Counters of events saturate rather than fail: they inform, money is in the sums.
+    pub(crate) fn to_account(&self, accepted: u64, sealed: u64) -> Account {
+        let pick = |names: &mut dyn Iterator<Item = (&'static str, usize)>| {
+            names
+                .map(|(name, at)| (name, self.0[at]))
+                .filter(|&(_, n)| n > 0)
+                .collect()
+        };
+        let sealed = sealed.min(accepted);
+        let (carried, carried_sealed) = (self.0[AT_ACCEPTED], self.0[AT_SEALED]);
+        let carried_sealed = carried_sealed.min(carried);
+        Account {
+            received: self.0[AT_RECEIVED],
+            rounded: self.0[AT_ROUNDED],
+            accepted: carried.saturating_add(accepted),
+            rejected: pick(
+                &mut Rejection::ALL
+                    .iter()
+                    .map(|&r| (r.as_str(), AT_REJECTED + r as usize)),
+            ),
+            lost: pick(
+                &mut InputLoss::ALL
+                    .iter()
+                    .map(|&l| (l.as_str(), AT_LOST + l as usize)),
+            ),
+            sealed: carried_sealed.saturating_add(sealed),
+            open: accepted - sealed,
+            discarded: carried - carried_sealed,
+        }
+    }
+}
+
+/// Adds to a word whose only writer is the caller.
+pub(crate) fn bump(word: &AtomicU64, n: u64) {
+    word.store(word.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+pub(crate) fn received_word() -> usize {
+    AT_RECEIVED
+}
+
+pub(crate) fn rounded_word() -> usize {
+    AT_ROUNDED
+}
+
+pub(crate) fn rejected_word(reason: Rejection) -> usize {
+    AT_REJECTED + reason as usize
+}
+
+pub(crate) fn lost_word(cause: InputLoss) -> usize {
+    AT_LOST + cause as usize
+}

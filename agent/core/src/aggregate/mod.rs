@@ -1,0 +1,88 @@
+//! Aggregate: the cells that inputs count into.
+//!
+//! Every input thread owns a [`Writer`] and with it a block of the region: it is the only
+//! one who stores there, so that an increment is a load, an add and a store. Cells are
+//! cumulative and never reset. A seal reads them, subtracts the baseline of the last cut
+//! (wrapping) and writes the cut into the other one of two baseline arrays; one store of the
+//! applied sequence number then makes that array the baseline. Conservation follows from
+//! this arithmetic, whatever a reader sees of a writer in motion.
+//!
+//! The region is plain words that the shell maps from a file, so a killed process leaves
+//! behind everything it had counted. Nothing here is unsafe: words are atomics, and every
+//! place that comes out of the region is checked before it is used as an index.
+
+mod account;
+mod cells;
+mod header;
+mod last;
+mod layout;
+mod slot;
+mod words;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+pub(crate) use account::AccountWords;
+pub use account::{Account, InputLoss, Rejection};
+pub use cells::WriterError;
+pub(crate) use cells::{Cells, SumCut};
+pub(crate) use header::CutRecord;
+pub use header::{CellsError, Identity, InheritedLoss, WRITER_NAME_BYTES_MAX};
+pub use layout::{CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WRITERS_MAX};
+pub(crate) use slot::SlotKey;
+pub use writer::{ADD_MAX, AddError, SeriesFull, SetError, Slot, Writer};
+
+/// Memory that holds cells: the words of a mapped file, or of a vector in tests.
+///
+/// The words must stay where they are as long as the region lives, and only this process
+/// may store to them.
+pub trait Region: Send + Sync + 'static {
+    /// All words.
+    fn words(&self) -> &[AtomicU64];
+}
+
+impl Region for Vec<AtomicU64> {
+    fn words(&self) -> &[AtomicU64] {
+        self
+    }
+}
+
+impl Region for Box<[AtomicU64]> {
+    fn words(&self) -> &[AtomicU64] {
+        self
+    }
+}
+
+impl<R: Region> Region for Arc<R> {
+    fn words(&self) -> &[AtomicU64] {
+        (**self).words()
+    }
+}
+
+/// Where the one region of an agent is kept between its lives: a file in the state
+/// directory, or memory in a simulation.
+pub trait CellsHome {
+    /// The memory of the cells.
+    type Region: Region;
+
+    /// The region that is there, however long and whatever it holds; `None` if there is none.
+    fn load(&mut self) -> io::Result<Option<Self::Region>>;
+
+    /// Makes a region of `words` zero words, lets `fill` write to it, makes that durable, and
+    /// puts it in the place of the one that was there, durably and in one step: a crash leaves
+    /// the old region or the new one as filled, never none and never a mixture.
+    ///
+    /// A file is made under a temporary name with its blocks allocated (a hole in the file
+    /// would end the process when the disk is full), mapped, filled, synced and renamed, and
+    /// its directory is synced.
+    fn replace(
+        &mut self,
+        words: usize,
+        fill: &mut dyn FnMut(&[AtomicU64]),
+    ) -> io::Result<Self::Region>;
+}

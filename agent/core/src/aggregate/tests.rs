@@ -1,0 +1,320 @@
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use proptest::prelude::*;
+use tollgate_common::{
+    AgentId, Aggregation, BatchHash, Dimensions, Incarnation, LossReason, MeterName, Parent,
+    ParentEnd, Scale, SeriesKey, TenantId, Timestamp, WindowWidth,
+};
+
+use super::*;
+
+type Words = Arc<Vec<AtomicU64>>;
+
+fn identity() -> Identity {
+    Identity {
+        agent: AgentId::new("edge-1").expect("valid"),
+        incarnation: Incarnation::from_bytes([3; 16]),
+        boot_id: [9; 16],
+        opened_at: Timestamp::from_secs(1_780_000_000),
+        window: WindowWidth::from_secs(10).expect("divides 900"),
+        parent: Some(Parent {
+            incarnation: Incarnation::from_bytes([2; 16]),
+            last_sequence: 17,
+            last_hash: BatchHash::from_bytes([5; 32]),
+            end: ParentEnd::Unclean {
+                reason: LossReason::UncleanBoot,
+                from: Timestamp::from_secs(1),
+                to: Timestamp::from_secs(2),
+            },
+        }),
+        inherited: Some(InheritedLoss {
+            reason: LossReason::CellsDamaged,
+            from: Timestamp::from_secs(3),
+            to: Timestamp::from_secs(4),
+        }),
+        writers: vec!["admin".to_owned(), "dogstatsd.unix".to_owned()],
+    }
+}
+
+fn region(layout: CellsLayout) -> Words {
+    let words: Words = Arc::new((0..layout.words()).map(|_| AtomicU64::new(0)).collect());
+    let accounts = vec![AccountWords::default(); 2];
+    Cells::<Words>::fill(
+        &words,
+        layout,
+        &identity(),
+        &accounts,
+        &AccountWords::default(),
+    );
+    words
+}
+
+fn cells(series_max: u32) -> Cells<Words> {
+    let layout = CellsLayout::new(2, series_max, 4096).expect("in range");
+    Cells::open(region(layout)).expect("just filled")
+}
+
+fn key(tenant: usize, value: usize) -> SeriesKey {
+    SeriesKey::new(
+        TenantId::new(&format!("tenant-{tenant}")).expect("valid"),
+        MeterName::new("requests").expect("valid"),
+        Dimensions::new([("path", value.to_string())]).expect("valid"),
+    )
+    .expect("short")
+}
+
+#[test]
+fn headers_round_trip_and_every_damaged_word_shows() {
+    let layout = CellsLayout::new(2, 10, 4096).expect("in range");
+    let words = region(layout);
+    let (read, read_layout) = Identity::read(&words).expect("just written");
+    assert_eq!((read, read_layout), (identity(), layout));
+    for at in 0..layout::PAGE_WORDS {
+        words[at].fetch_xor(1 << (at % 64), Relaxed);
+        assert!(Identity::read(&words).is_err(), "word {at}");
+        words[at].fetch_xor(1 << (at % 64), Relaxed);
+    }
+    let short: Vec<AtomicU64> = words[..layout.words() - 1]
+        .iter()
+        .map(|word| AtomicU64::new(word.load(Relaxed)))
+        .collect();
+    assert!(matches!(Cells::open(short), Err(CellsError::Short { .. })));
+    assert!(matches!(
+        Cells::open(Vec::new()),
+        Err(CellsError::Short { .. })
+    ));
+}
+
+/// The first page as `docs/formats/cells.md` describes it. A change here is another version.
+#[test]
+fn the_header_of_version_1_stays_as_it_is() {
+    let words = region(CellsLayout::new(2, 10, 4096).expect("in range"));
+    let word = |at: usize| words[at].load(Relaxed);
+    assert_eq!(word(0).to_le_bytes(), *b"TGCELLS1");
+    assert_eq!((word(1), word(5), word(10)), (1, 10, 1_780_000_000_000));
+    assert_eq!(
+        [word(2), word(3), word(4)],
+        [(2 << 32) + 26, (16 << 32) + 32, 512 + 16 * 35]
+    );
+    assert_eq!(
+        (word(6), word(8)),
+        (0x0909_0909_0909_0909, 0x0303_0303_0303_0303)
+    );
+    assert_eq!(
+        (word(11), word(12)),
+        (6, u64::from_le_bytes(*b"edge-1\0\0"))
+    );
+    assert_eq!(
+        (word(28), word(31), word(36), word(37)),
+        (2 + (1 << 8), 17, 1000, 2000)
+    );
+    assert_eq!((word(38), word(39), word(40)), (2, 3000, 4000));
+    assert_eq!(word(68), u64::from_le_bytes(*b"dogstats"));
+    assert_eq!(word(511), 0x73f5_b69c);
+}
+
+#[test]
+fn writers_may_move_to_other_threads() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Writer<Words>>();
+}
+
+#[test]
+fn another_version_is_told_apart_from_damage() {
+    let words = region(CellsLayout::new(2, 10, 4096).expect("in range"));
+    words[1].store(2, Relaxed);
+    let checksum = words::crc32c_words(&words[..511]);
+    words[511].store(checksum.into(), Relaxed);
+    assert!(matches!(Cells::open(words), Err(CellsError::Version(2))));
+}
+
+#[test]
+fn cuts_are_believed_only_whole_and_of_their_batch() {
+    let cells = cells(10);
+    let cut = CutRecord {
+        sequence: 4,
+        hash: BatchHash::from_bytes([1; 32]),
+        cut: Timestamp::from_secs(10),
+        watermark: Timestamp::from_secs(9),
+        is_final: true,
+    };
+    cells.put_cut(&cut);
+    assert_eq!(cells.cut(4), Some(cut));
+    assert_eq!(cells.cut(6), None, "same place, another batch");
+    assert_eq!(cells.cut(0), None);
+    assert_eq!(cells.cut(3), None, "never written");
+}
+
+#[test]
+fn a_writer_is_had_once_and_given_back() {
+    let cells = cells(10);
+    let writer = cells.writer("admin").expect("free");
+    assert_eq!(cells.held_writer(), Some("admin"));
+    assert!(matches!(cells.writer("admin"), Err(WriterError::Taken(_))));
+    assert!(matches!(
+        cells.writer("nobody"),
+        Err(WriterError::Unknown(_))
+    ));
+    drop(writer);
+    assert_eq!(cells.held_writer(), None);
+    assert!(cells.writer("admin").is_ok());
+}
+
+#[test]
+fn past_the_limit_dimensions_are_lost_and_money_is_kept() {
+    let cells = cells(10);
+    let mut writer = cells.writer("admin").expect("free");
+    let resolve = |writer: &mut Writer<Words>, tenant, value| {
+        writer.resolve(&key(tenant, value), Aggregation::Sum, Scale::ZERO)
+    };
+    let slots: Vec<Slot> = (0..10)
+        .map(|value| resolve(&mut writer, 0, value).expect("room"))
+        .collect();
+    assert_eq!(resolve(&mut writer, 0, 3), Ok(slots[3]), "found again");
+    let overflow = resolve(&mut writer, 0, 10).expect("reserve");
+    assert_eq!(resolve(&mut writer, 0, 11), Ok(overflow));
+    let found = cells.key(0, 10).expect("published").key;
+    assert_eq!(found, key(0, 0).to_overflow());
+    // The reserve has room for a few more tenants, and then there is none.
+    let full = (1..100).map(|tenant| resolve(&mut writer, tenant, 0));
+    assert_eq!(
+        full.filter(|slot| *slot == Err(SeriesFull)).count(),
+        99 - 15
+    );
+    assert_eq!(resolve(&mut writer, 0, 12), Ok(overflow), "still counted");
+}
+
+#[test]
+fn kinds_of_series_do_not_mix() {
+    let cells = cells(10);
+    let mut writer = cells.writer("admin").expect("free");
+    let mut other = cells.writer("dogstatsd.unix").expect("free");
+    let width = cells.identity().window;
+    let window = tollgate_common::Window::containing(Timestamp::from_secs(100), width);
+    let sum = writer.resolve(&key(0, 0), Aggregation::Sum, Scale::ZERO);
+    let last = writer.resolve(&key(0, 0), Aggregation::Last, Scale::ZERO);
+    let (sum, last) = (sum.expect("room"), last.expect("room"));
+    assert_ne!(sum, last);
+    assert_eq!(writer.add(sum, 1), Ok(()));
+    assert_eq!(writer.add(last, 1), Err(AddError::WrongSlot));
+    assert_eq!(other.add(sum, 1), Err(AddError::WrongSlot));
+    assert_eq!(writer.set(last, window, 1), Ok(()));
+    assert_eq!(writer.set(sum, window, 1), Err(SetError::WrongSlot));
+    let scaled = writer.resolve(&key(0, 0), Aggregation::Sum, Scale::new(3).expect("small"));
+    assert_ne!(scaled.expect("room"), sum);
+    let accounts = cells.accounts();
+    assert_eq!((accounts[0].1.accepted, accounts[0].1.open), (2, 2));
+}
+
+#[test]
+fn a_counter_takes_no_lap_between_two_cuts() {
+    let cells = cells(10);
+    let mut writer = cells.writer("admin").expect("free");
+    let slot = writer.resolve(&key(0, 0), Aggregation::Sum, Scale::ZERO);
+    let slot = slot.expect("room");
+    assert_eq!(
+        writer.add(slot, ADD_MAX + 1),
+        Err(AddError::TooLarge(1 << 62))
+    );
+    let mut counted: u128 = 0;
+    while writer.add(slot, ADD_MAX).is_ok() {
+        counted += u128::from(ADD_MAX);
+        assert!(counted < 1 << 64, "bounded");
+    }
+    assert_eq!(writer.add(slot, ADD_MAX), Err(AddError::CounterFull));
+    let now = cells.sum_now(0, 0, SumCut::default()).expect("countable");
+    assert_eq!(now.sum, counted);
+    // A cut makes room again, and what the cell shows beyond 2^64 is still exact.
+    cells.put_sum_base(0, 0, 1, now);
+    cells.set_applied(1);
+    for _ in 0..2 {
+        writer.add(slot, ADD_MAX).expect("room again");
+        counted += u128::from(ADD_MAX);
+    }
+    let base = cells.sum_base(0, 0, 1);
+    assert_eq!(cells.sum_now(0, 0, base).map(|cut| cut.sum), Some(counted));
+}
+
+#[test]
+fn a_writer_takes_over_what_was_published() {
+    let layout = CellsLayout::new(2, 10, 4096).expect("in range");
+    let words = region(layout);
+    let cells = Cells::open(Arc::clone(&words)).expect("good");
+    let mut writer = cells.writer("admin").expect("free");
+    let before: Vec<Slot> = (0..5)
+        .map(|value| {
+            let kind = [Aggregation::Sum, Aggregation::Last][value % 2];
+            writer
+                .resolve(&key(0, value), kind, Scale::ZERO)
+                .expect("room")
+        })
+        .collect();
+    drop((writer, cells));
+    let cells = Cells::open(words).expect("good");
+    let mut writer = cells.writer("admin").expect("free");
+    for (value, slot) in before.iter().enumerate() {
+        let kind = [Aggregation::Sum, Aggregation::Last][value % 2];
+        assert_eq!(writer.resolve(&key(0, value), kind, Scale::ZERO), Ok(*slot));
+    }
+    let new = writer.resolve(&key(1, 0), Aggregation::Last, Scale::ZERO);
+    assert!(new.is_ok_and(|slot| !before.contains(&slot)));
+    assert_eq!(cells.published(0), 6);
+    assert_eq!(cells.key(0, 5).map(|slot| slot.key), Some(key(1, 0)));
+}
+
+#[test]
+fn accounts_are_carried_by_name() {
+    let cells = cells(10);
+    let mut writer = cells.writer("admin").expect("free");
+    let slot = writer.resolve(&key(0, 0), Aggregation::Sum, Scale::ZERO);
+    writer.add(slot.expect("room"), 7).expect("small");
+    writer.received(3);
+    writer.rejected(Rejection::Malformed, 2);
+    writer.lost(InputLoss::KernelDrop, 5);
+    let names = ["new".to_owned(), "admin".to_owned()];
+    let (carried, retired) = cells.carried_accounts(&names);
+    let account = carried[1].to_account(0, 0);
+    assert_eq!((account.received, account.accepted), (3, 1));
+    // Not sealed, so a life that begins anew knows it as discarded.
+    assert_eq!((account.sealed, account.open, account.discarded), (0, 0, 1));
+    assert!(account.balances());
+    assert_eq!(account.rejected.get("malformed"), Some(&2));
+    assert_eq!(account.lost.get("kernel_drop"), Some(&5));
+    assert_eq!(carried[0].to_account(0, 0), Account::default());
+    assert_eq!(retired.to_account(0, 0), Account::default());
+    let (_, retired) = cells.carried_accounts(&[]);
+    assert_eq!(retired.to_account(0, 0).received, 3);
+}
+
+proptest! {
+    /// Whatever the words say, nothing is read outside the region and nothing panics.
+    #[test]
+    fn damaged_regions_are_read_safely(
+        damage in proptest::collection::vec((512..6000usize, any::<u64>()), 1..40),
+    ) {
+        let layout = CellsLayout::new(2, 10, 4096).expect("in range");
+        let words = region(layout);
+        let cells = Cells::open(Arc::clone(&words)).expect("good");
+        let mut writer = cells.writer("admin").expect("free");
+        for value in 0..8 {
+            let kind = [Aggregation::Sum, Aggregation::Last][value % 2];
+            writer.resolve(&key(0, value), kind, Scale::ZERO).expect("room");
+        }
+        drop((writer, cells));
+        for (at, value) in damage {
+            words[at % layout.words()].store(value, Relaxed);
+        }
+        if let Ok(cells) = Cells::open(words) {
+            for writer in 0..2 {
+                for slot in 0..cells.published(writer) {
+                    let base = cells.sum_base(writer, slot, 1);
+                    let _ = (cells.key(writer, slot), cells.sum_now(writer, slot, base));
+                }
+            }
+            let _ = (cells.accounts(), cells.carried_accounts(&[]));
+            let mut writer = cells.writer("admin").expect("free");
+            let _ = writer.resolve(&key(5, 5), Aggregation::Last, Scale::ZERO);
+        }
+    }
+}

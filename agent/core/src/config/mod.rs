@@ -1,0 +1,250 @@
+//! Configuration of the agent: TOML text in, checked values or errors with their place out.
+//!
+//! Two steps: `raw` says which keys there are and of which type, `check` turns them into
+//! values that keep their rules and reports every mistake at once, not only the first.
+//! Unknown keys are mistakes. No file is opened here.
+
+mod check;
+mod error;
+mod raw;
+mod units;
+
+pub use error::{ConfigError, ConfigErrors};
+pub use units::{DURATION_FORM, DurationError, SIZE_FORM, SizeError, parse_duration, parse_size};
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use tollgate_common::{AgentId, MeterName, WindowWidth};
+
+use crate::attribute::{Attributor, Glob, Meter, Rule};
+
+/// Longest configuration that is read, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+/// Most meters.
+pub const METERS_MAX: usize = 10_000;
+/// Most rules.
+pub const RULES_MAX: usize = 10_000;
+/// Most collectors.
+pub const ENDPOINTS_MAX: usize = 16;
+/// Most series of one input: the inputs together must fit one batch.
+pub const SERIES_MAX: u32 = 1 << 18;
+/// Longest path of a Unix socket, in bytes, as `sockaddr_un` holds it.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// A checked configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The agent's name; its certificate carries the same.
+    pub agent: AgentId,
+    /// Where cells and spool live.
+    pub state_dir: PathBuf,
+    /// How long a window is.
+    pub window: WindowWidth,
+    /// How long a stopping agent tries to ship what it has.
+    pub stop_deadline: Duration,
+    /// The admin socket; `None` for `admin.sock` in the state directory.
+    pub admin_socket: Option<PathBuf>,
+    /// Whom it ships to.
+    pub collector: Collector,
+    /// Bounds of the spool.
+    pub spool: Spool,
+    /// Bounds of the cells.
+    pub limits: Limits,
+    /// What can be measured.
+    pub meters: BTreeMap<MeterName, Meter>,
+    /// Where counts come from.
+    pub inputs: Inputs,
+    /// Whose they are; the first match decides.
+    pub rules: Vec<Rule>,
+}
+
+/// Whom the agent ships to, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// Addresses, tried in turn; at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// The name that the collector's certificate must have; `None` for the endpoint's host.
+    pub server_name: Option<String>,
+    /// PEM file of the authority that signed the collector's certificate.
+    pub ca: PathBuf,
+    /// PEM file of the agent's certificate.
+    pub certificate: PathBuf,
+    /// PEM file of its key.
+    pub key: PathBuf,
+}
+
+/// The address of a collector: `host:port`, resolved when it is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+}
+
+impl Endpoint {
+    /// A name or an IP address, IPv6 without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The UDP port.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+/// Not `host:port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not `host:port`")]
+pub struct EndpointError;
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Self::new(address.ip().to_string(), address.port());
+        }
+        let (host, port) = text.rsplit_once(':').ok_or(EndpointError)?;
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if host.is_empty() || host.len() > 253 || !host.bytes().all(allowed) {
+            return Err(EndpointError);
+        }
+        Self::new(host.to_owned(), port.parse().map_err(|_| EndpointError)?)
+    }
+}
+
+impl Endpoint {
+    fn new(host: String, port: u16) -> Result<Self, EndpointError> {
+        if port == 0 {
+            return Err(EndpointError);
+        }
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// Bounds of the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Most bytes on disk.
+    pub bytes_max: u64,
+    /// Size of one segment file.
+    pub segment_bytes: u64,
+}
+
+/// Bounds of the cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most series of each input's writer.
+    pub series_max: u32,
+}
+
+/// Where counts come from. The admin socket is always there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// DogStatsD sockets.
+    pub dogstatsd: Option<Dogstatsd>,
+    /// The kernel's interface counters.
+    pub interfaces: Option<Interfaces>,
+}
+
+/// DogStatsD sockets, at least one of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dogstatsd {
+    /// A loopback address.
+    pub udp: Option<SocketAddr>,
+    /// A Unix datagram socket.
+    pub unix: Option<PathBuf>,
+    /// Bytes that the kernel is asked to queue for each socket.
+    pub receive_buffer: u32,
+}
+
+/// The kernel's interface counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interfaces {
+    /// How often they are read.
+    pub interval: Duration,
+    /// Interfaces that are not metered at all.
+    pub exclude: Vec<Glob>,
+}
+
+impl Config {
+    /// The same with every relative path below `base`, the folder of the configuration file.
+    #[must_use]
+    pub fn resolved(mut self, base: &Path) -> Self {
+        let collector = &mut self.collector;
+        let sockets = self
+            .inputs
+            .dogstatsd
+            .iter_mut()
+            .filter_map(|d| d.unix.as_mut());
+        let paths = [
+            &mut self.state_dir,
+            &mut collector.ca,
+            &mut collector.certificate,
+            &mut collector.key,
+        ];
+        for path in paths
+            .into_iter()
+            .chain(&mut self.admin_socket)
+            .chain(sockets)
+        {
+            *path = base.join(&path);
+        }
+        self
+    }
+
+    /// Where the admin socket is.
+    pub fn admin_socket_path(&self) -> PathBuf {
+        match &self.admin_socket {
+            Some(path) => path.clone(),
+            None => self.state_dir.join("admin.sock"),
+        }
+    }
+
+    /// What decides whose a count is.
+    pub fn attributor(&self) -> Attributor {
+        Attributor::new(self.meters.clone(), self.rules.clone())
+    }
+}
+
+/// Reads and checks a configuration.
+///
+/// Never panics, whatever the text is.
+pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
+    if text.len() > CONFIG_BYTES_MAX {
+        let message = format!(
+            "configuration has {} bytes, more than the {CONFIG_BYTES_MAX} allowed",
+            text.len()
+        );
+        let error = ConfigError {
+            span: 0..0,
+            line: 1,
+            column: 1,
+            key: String::new(),
+            message,
+            expected: None,
+        };
+        return Err(ConfigErrors::new(vec![error]));
+    }
+    let root: raw::Root =
+        toml::from_str(text).map_err(|e| ConfigErrors::new(vec![error::from_toml(text, &e)]))?;
+    check::Checker::new(text).root(root)
+}
+
+#[cfg(test)]
+mod tests;

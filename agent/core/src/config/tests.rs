@@ -1,0 +1,261 @@
+use proptest::prelude::*;
+use tollgate_common::quantity::Inexact;
+use tollgate_common::{Aggregation, Scale, TenantId};
+
+use super::*;
+use crate::attribute::TenantSource;
+
+const GOOD: &str = r#"
+agent = "edge-1"
+state_dir = "state"
+window = "10s"
+admin_socket = "/run/tollgate-agent/admin.sock"
+
+[collector]
+endpoints = ["127.0.0.1:7430", "[::1]:7430", "collector.example:7430"]
+server_name = "localhost"
+ca = "pki/ca.pem"
+certificate = "pki/edge-1.pem"
+key = "/etc/tollgate/edge-1.key"
+
+[spool]
+bytes_max = "1GiB"
+segment_bytes = "8MiB"
+
+[limits]
+series_max = 65536
+
+[[meter]]
+name = "http.requests"
+unit = "{request}"
+scale = 3
+aggregation = "sum"
+inexact = "round"
+
+[[meter]]
+name = "net.bytes"
+unit = "By"
+
+[input.dogstatsd]
+udp = "127.0.0.1:8125"
+unix = "dogstatsd.sock"
+
+[input.interfaces]
+interval = "1s"
+exclude = ["lo"]
+
+[[rule]]
+input = "dogstatsd"
+listener = "udp"
+metric = "http.requests"
+tags = { customer = "*" }
+tenant = { tag = "customer" }
+meter = "http.requests"
+dimensions = ["region", "method"]
+
+[[rule]]
+input = "interfaces"
+interface = "eth*"
+quantity = "bytes"
+direction = "out"
+tenant = "acme"
+meter = "net.bytes"
+dimensions = ["interface", "direction"]
+"#;
+
+/// The errors of `GOOD` with one piece replaced.
+fn errors(from: &str, to: &str) -> Vec<ConfigError> {
+    assert!(GOOD.contains(from), "{from}");
+    let text = GOOD.replacen(from, to, 1);
+    match parse(&text) {
+        Ok(_) => panic!("{to:?} was accepted"),
+        Err(errors) => {
+            for error in errors.iter() {
+                assert!(text.get(error.span.clone()).is_some(), "{error:?}");
+            }
+            errors.iter().cloned().collect()
+        }
+    }
+}
+
+fn error(from: &str, to: &str) -> ConfigError {
+    let mut errors = errors(from, to);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors.remove(0)
+}
+
+#[test]
+fn a_whole_configuration_is_read() {
+    let config = parse(GOOD)
+        .expect("valid")
+        .resolved(Path::new("/etc/agent"));
+    assert_eq!(config.agent.as_str(), "edge-1");
+    assert_eq!(config.state_dir, Path::new("/etc/agent/state"));
+    assert_eq!(config.collector.ca, Path::new("/etc/agent/pki/ca.pem"));
+    assert_eq!(config.collector.key, Path::new("/etc/tollgate/edge-1.key"));
+    assert_eq!(config.collector.endpoints.len(), 3);
+    assert_eq!(config.collector.endpoints[1].to_string(), "[::1]:7430");
+    assert_eq!(config.spool.segment_bytes, 8 << 20);
+    let requests = &config.meters[&MeterName::new("http.requests").expect("valid")];
+    assert_eq!(requests.scale, Scale::new(3).expect("in range"));
+    assert_eq!(requests.inexact, Inexact::Round);
+    assert_eq!(requests.aggregation, Aggregation::Sum);
+    let dogstatsd = config.inputs.dogstatsd.expect("given");
+    assert_eq!(
+        dogstatsd.unix,
+        Some(PathBuf::from("/etc/agent/dogstatsd.sock"))
+    );
+    assert_eq!(config.rules.len(), 2);
+    assert_eq!(
+        config.rules[1].tenant,
+        TenantSource::Fixed(TenantId::new("acme").expect("valid"))
+    );
+    assert_eq!(config.rules[1].metric, Some(Glob::new("interface.bytes")));
+}
+
+#[test]
+fn little_is_needed() {
+    let text = r#"
+agent = "edge-1"
+[collector]
+endpoints = ["127.0.0.1:7430"]
+ca = "ca.pem"
+certificate = "a.pem"
+key = "a.key"
+"#;
+    let config = parse(text).expect("valid");
+    assert_eq!(
+        config.admin_socket_path(),
+        Path::new("/var/lib/tollgate-agent/admin.sock")
+    );
+    assert_eq!(config.window.secs(), 10);
+    assert_eq!(config.stop_deadline, Duration::from_secs(5));
+}
+
+#[test]
+fn errors_name_line_column_key_and_expectation() {
+    let error = error("window = \"10s\"", "window = \"7s\"");
+    assert_eq!((error.line, error.column), (4, 10));
+    assert_eq!(error.key, "window");
+    assert!(error.message.contains("does not divide 900 s"), "{error}");
+
+    let error = self::error("segment_bytes = \"8MiB\"", "segment_bytes = \"8 apples\"");
+    assert_eq!(error.key, "spool.segment_bytes");
+    assert_eq!(
+        error.to_string(),
+        format!("line 16, column 17, key `spool.segment_bytes`: not a size (expected {SIZE_FORM})")
+    );
+
+    let error = self::error("tenant = \"acme\"", "tenant = 5");
+    assert_eq!(error.key, "rule[1].tenant");
+    assert!(error.message.contains("or { tag ="), "{error}");
+
+    let error = self::error("{ tag = \"customer\" }", "{ tags = \"customer\" }");
+    assert!(error.key.starts_with("rule[0].tenant"), "{error}");
+
+    let error = self::error("meter = \"net.bytes\"", "meter = \"net.byte\"");
+    assert_eq!(error.key, "rule[1].meter");
+    assert_eq!(
+        error.expected.as_deref(),
+        Some("a declared meter: `http.requests`, `net.bytes`")
+    );
+}
+
+#[test]
+fn missing_unknown_and_broken_keys_are_placed() {
+    let error = error("agent = \"edge-1\"", "");
+    assert_eq!((error.key.as_str(), error.line), ("agent", 1));
+    assert!(error.expected.is_some_and(|e| e.contains("certificate")));
+
+    let error = self::error("ca = \"pki/ca.pem\"\n", "");
+    assert_eq!(error.key, "collector.ca");
+    assert_eq!(error.line, 7, "{error}");
+
+    let error = self::error("unit = \"{request}\"\n", "");
+    assert_eq!(error.key, "meter[0].unit", "{error:?}");
+
+    let error = self::error("series_max = 65536", "series = 65536");
+    assert_eq!(error.key, "limits.series");
+    assert!(error.message.contains("series_max"), "{error}");
+
+    let error = self::error("window = \"10s\"", "window = ");
+    assert_eq!(error.line, 4, "{error}");
+
+    let error = self::error("scale = 3", "scale = 300");
+    assert_eq!(error.key, "meter[0].scale", "{error}");
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text = GOOD
+        .replace("window = \"10s\"", "window = \"soon\"")
+        .replace("\"127.0.0.1:8125\"", "\"0.0.0.0:8125\"")
+        .replace("direction = \"out\"", "metric = \"x\"")
+        .replace("scale = 3", "scale = 13");
+    let errors = parse(&text).expect_err("four mistakes");
+    let keys: Vec<_> = errors.iter().map(|e| e.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "window",
+            "meter[0].scale",
+            "input.dogstatsd.udp",
+            "rule[1].metric"
+        ]
+    );
+    assert_eq!(errors.to_string().lines().count(), 4);
+}
+
+#[test]
+fn each_rule_of_the_values_is_kept() {
+    for (from, to) in [
+        ("\"edge-1\"", "\"edge 1\""),
+        ("\"127.0.0.1:7430\"", "\"127.0.0.1\""),
+        ("\"127.0.0.1:7430\"", "\":7430\""),
+        ("\"127.0.0.1:7430\"", "\"host:0\""),
+        ("server_name = \"localhost\"", "server_name = \"a b\""),
+        ("bytes_max = \"1GiB\"", "bytes_max = \"16MiB\""),
+        ("series_max = 65536", "series_max = 0"),
+        ("name = \"net.bytes\"", "name = \"http.requests\""),
+        ("unit = \"By\"", "unit = \"\""),
+        ("aggregation = \"sum\"", "aggregation = \"max\""),
+        ("inexact = \"round\"", "inexact = \"up\""),
+        ("interval = \"1s\"", "interval = \"1ms\""),
+        ("listener = \"udp\"", "listener = \"tcp\""),
+        ("listener = \"udp\"", "direction = \"in\""),
+        ("quantity = \"bytes\"\n", ""),
+        ("tenant = \"acme\"", "tenant = \"_acme\""),
+        ("tenant = \"acme\"", "tenant = { tag = \"customer\" }"),
+        (
+            "\"interface\", \"direction\"",
+            "\"interface\", \"interface\"",
+        ),
+        ("\"interface\", \"direction\"", "\"interface\", \"region\""),
+        ("\"region\", \"method\"", "\"re gion\""),
+        ("udp = \"127.0.0.1:8125\"\nunix = \"dogstatsd.sock\"", ""),
+    ] {
+        assert!(!errors(from, to).is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "(?s).{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_mutation_panics(at in 0usize..1200, cut in 0usize..40, insert in "[\\[\\]{}=\"\\n a-z0-9é]{0,6}") {
+        let mut text: Vec<char> = GOOD.chars().collect();
+        let at = at.min(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, insert.chars());
+        let text: String = text.into_iter().collect();
+        if let Err(errors) = parse(&text) {
+            for error in errors.iter() {
+                prop_assert!(text.get(error.span.clone()).is_some());
+                prop_assert!(error.line >= 1 && error.column >= 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The engine: cells, seal, spool and ship as one state machine.
+//!
+//! The agent's process and the simulation drive it alike: events go in with the time
+//! (`handle_*`), what is to be done comes out (`poll_*`). The engine lives in one thread;
+//! the [`Writer`]s that it hands out live in others and never wait for it.
+//!
+//! An [`EngineError`] is final: a log that failed to write or sync is not trusted again. The
+//! process ends, starts, and recovers from its files; [`recover`](crate::recover) says how.
+
+mod start;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use tollgate_common::log::LogConfig;
+use tollgate_common::storage::Storage;
+use tollgate_common::wire::{Hello, Message};
+use tollgate_common::{AgentId, Timestamp, Window, WindowWidth};
+
+use crate::aggregate::{Cells, Region, Writer, WriterError};
+use crate::seal::{self, Mode, SealError, Sealer, Standing};
+use crate::ship::{Disconnect, ShipConfig, Shipper};
+use crate::spool::{Room, Spool, SpoolError};
+pub use start::{Recovery, Start, StartError, StartReport};
+pub use status::{InputStatus, SpoolStatus, Status};
+
+/// What an engine needs to know.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// The agent's name, as in its certificate.
+    pub agent: AgentId,
+    /// The width of windows.
+    pub window: WindowWidth,
+    /// Names of the writers, one per input thread; at most
+    /// [`WRITER_NAME_BYTES_MAX`](crate::aggregate::WRITER_NAME_BYTES_MAX) bytes each. An
+    /// account follows its name from one life to the next.
+    pub writers: Vec<String>,
+    /// Most series of one writer, before they lose their dimensions.
+    pub series_max: u32,
+    /// Bytes for the keys of one writer.
+    pub key_bytes: u64,
+    /// The spool's bounds.
+    pub spool: LogConfig,
+    /// How to ship.
+    pub ship: ShipConfig,
+}
+
+/// Why the engine cannot go on. The process ends and recovers by starting again.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The spool failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A batch could not be made.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// The cells changed under the engine's hands.
+    #[error(
+        "cells do not belong to the batch that was just made durable; is another agent using the same state directory?"
+    )]
+    Contradiction,
+    /// A final batch is asked for while somebody can still count.
+    #[error("writer `{0}` must be dropped before the engine stops")]
+    WriterHeld(String),
+}
+
+/// How a stop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything counted is sealed and durable.
+    Sealed,
+    /// The spool is full: what is counted stays in the cells, for the next start under the
+    /// same boot of the host.
+    SpoolFull,
+}
+
+/// One agent.
+pub struct Engine<R: Region, S: Storage> {
+    agent: AgentId,
+    cells: Cells<R>,
+    spool: Spool<S>,
+    sealer: Sealer,
+    shipper: Shipper,
+    /// When the next seal is due.
+    due: Timestamp,
+    closed: bool,
+    /// Since when there has been no room for a seal.
+    full_since: Option<Timestamp>,
+    /// Damaged places that opening the spool found.
+    damaged: u64,
+}
+
+impl<R: Region, S: Storage> Engine<R, S> {
+    /// The handle to count with for the writer `name`; there is one at a time.
+    pub fn writer(&self, name: &str) -> Result<Writer<R>, WriterError> {
+        self.cells.writer(name)
+    }
+
+    /// Seals windows that have ended and runs timeouts. To be called when
+    /// [`Engine::poll_timeout`] is due; more often does no harm.
+    pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), EngineError> {
+        self.cells.set_last_alive(now);
+        self.shipper.handle_tick(now);
+        if self.closed {
+            return Ok(());
+        }
+        // A clock that has gone back would move the next seal far away.
+        let width = self.cells.identity().window;
+        self.due = self.due.min(now.plus_millis(width.millis()));
+        if now < self.due {
+            return Ok(());
+        }
+        if self.seal(now, Mode::Window, Room::Ordinary)? {
+            self.full_since = None;
+            let cut = Standing::of(&self.cells)?.cut;
+            self.due = Window::containing(cut.max(now), width).end();
+        } else {
+            self.full_since.get_or_insert(now);
+            self.due = Window::containing(now, width).end();
+        }
+        Ok(())
+    }
+
+    /// Seals everything and ends the incarnation. All writers must have been dropped, so that
+    /// nothing is counted after the last cut. Shipping goes on.
+    pub fn handle_stop(&mut self, now: Timestamp) -> Result<Stopped, EngineError> {
+        if let Some(name) = self.cells.held_writer() {
+            return Err(EngineError::WriterHeld(name.to_owned()));
+        }
+        if self.closed {
+            return Ok(Stopped::Sealed);
+        }
+        self.cells.set_last_alive(now);
+        if self.seal(now, Mode::Final, Room::Reserve)? {
+            self.closed = true;
+            Ok(Stopped::Sealed)
+        } else {
+            self.full_since.get_or_insert(now);
+            Ok(Stopped::SpoolFull)
+        }
+    }
+
+    /// Seals, part by part: appended and synced first, then applied with one store. False if
+    /// the spool is full; the counts then stay in the cells.
+    fn seal(&mut self, now: Timestamp, mode: Mode, room: Room) -> Result<bool, EngineError> {
+        loop {
+            let sealed = self.sealer.seal(&self.cells, now, mode)?;
+            match self.spool.append(&sealed, room) {
+                Ok(durable) => {
+                    if !seal::apply(&self.cells, &durable) {
+                        return Err(EngineError::Contradiction);
+                    }
+                }
+                Err(SpoolError::Full { .. }) => {
+                    self.sealer.rewind();
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if sealed.complete {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// When to connect next; `None` while there is a connection or an attempt.
+    pub fn connect_at(&self) -> Option<Timestamp> {
+        self.shipper.connect_at()
+    }
+
+    /// Counts the attempts, so that several collectors are tried in turn.
+    pub fn attempt(&self) -> u32 {
+        self.shipper.attempt()
+    }
+
+    /// An attempt to connect has begun.
+    pub fn handle_connecting(&mut self, now: Timestamp) {
+        self.shipper.handle_connecting(now);
+    }
+
+    /// The connection is made: the hello is to be sent first.
+    pub fn handle_connected(&mut self, now: Timestamp) -> Hello {
+        self.shipper.handle_connected(now, &self.agent, &self.spool)
+    }
+
+    /// The collector has sent a message.
+    pub fn handle_message(&mut self, now: Timestamp, message: Message) -> Result<(), EngineError> {
+        for acknowledged in self.shipper.handle_message(now, message, &self.spool)? {
+            self.spool.release(acknowledged)?;
+            if acknowledged.incarnation() == self.cells.identity().incarnation {
+                let released = acknowledged.releasable().max(self.cells.released());
+                self.cells.set_released(released);
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection has ended, or the attempt has failed. `random` spreads the next attempt.
+    pub fn handle_disconnected(&mut self, now: Timestamp, random: u64, reason: &str) {
+        self.shipper.handle_disconnected(now, random, reason);
+    }
+
+    /// The next message to send; to be called until it gives none.
+    pub fn poll_transmit(&mut self, now: Timestamp) -> Result<Option<Message>, EngineError> {
+        Ok(self.shipper.poll_transmit(now, &self.spool)?)
+    }
+
+    /// Why the connection is to be closed, if it is; said once per connection.
+    pub fn poll_disconnect(&mut self) -> Option<Disconnect> {
+        self.shipper.poll_disconnect()
+    }
+
+    /// When [`Engine::handle_tick`] or an attempt to connect is due.
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        let seal = (!self.closed).then_some(self.due);
+        seal.into_iter().chain(self.shipper.poll_timeout()).min()
+    }
+
+    /// True if collectors have let go of everything that is sealed.
+    pub fn is_drained(&self) -> bool {
+        self.spool.backlog().batches == 0
+    }
+}

@@ -1,0 +1,109 @@
+//! What an engine shows of itself.
+
+use serde::Serialize;
+use tollgate_common::storage::Storage;
+use tollgate_common::{AgentId, Incarnation, Parent, Timestamp};
+
+use super::Engine;
+use crate::aggregate::{Account, Region};
+use crate::seal::Standing;
+use crate::ship::ShipStatus;
+
+/// The state of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// The agent's name.
+    pub agent: AgentId,
+    /// Its present life.
+    pub incarnation: Incarnation,
+    /// The life before.
+    pub parent: Option<Parent>,
+    /// When this life began.
+    pub opened_at: Timestamp,
+    /// Batches sealed in this life.
+    pub sequence: u64,
+    /// When the last cut was made.
+    pub cut: Timestamp,
+    /// Everything before this instant is sealed.
+    pub watermark: Timestamp,
+    /// True after the final batch.
+    pub closed: bool,
+    /// The account of each input, over the life of the state directory.
+    pub inputs: Vec<InputStatus>,
+    /// The account of inputs that are no longer configured.
+    pub retired: Account,
+    /// The spool.
+    pub spool: SpoolStatus,
+    /// The connection to the collector.
+    pub ship: ShipStatus,
+}
+
+/// The account of one input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct InputStatus {
+    /// The writer's name.
+    pub name: String,
+    /// Series in use.
+    pub series: u32,
+    /// Series that there is room for, those for overflow included.
+    pub series_max: u32,
+    /// What became of its events.
+    #[serde(flatten)]
+    pub account: Account,
+}
+
+/// The state of the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct SpoolStatus {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes allowed.
+    pub bytes_max: u64,
+    /// Batches and tombstones that no collector has let go.
+    pub batches: u64,
+    /// Incarnations that they belong to.
+    pub incarnations: u64,
+    /// Since when a seal has found no room; counts stay in the cells meanwhile.
+    pub full_since: Option<Timestamp>,
+    /// Damaged places found when the spool was opened.
+    pub damaged: u64,
+}
+
+impl<R: Region, S: Storage> Engine<R, S> {
+    /// The state of the agent, as far as the engine knows it.
+    pub fn status(&self) -> Status {
+        let identity = self.cells.identity();
+        // Without a readable cut the next seal fails; the status still answers.
+        let standing = Standing::of(&self.cells).ok();
+        let backlog = self.spool.backlog();
+        let inputs = (0..).zip(self.cells.accounts());
+        Status {
+            agent: identity.agent.clone(),
+            incarnation: identity.incarnation,
+            parent: identity.parent,
+            opened_at: identity.opened_at,
+            sequence: self.cells.applied(),
+            cut: standing.map_or(identity.opened_at, |standing| standing.cut),
+            watermark: standing.map_or(Timestamp::EPOCH, |standing| standing.watermark),
+            closed: self.closed,
+            inputs: inputs
+                .map(|(writer, (name, account))| InputStatus {
+                    name: name.to_owned(),
+                    series: self.cells.published(writer),
+                    series_max: self.cells.layout().series(),
+                    account,
+                })
+                .collect(),
+            retired: self.cells.retired_account(),
+            spool: SpoolStatus {
+                bytes: self.spool.bytes(),
+                bytes_max: self.spool.bytes_max(),
+                batches: backlog.batches,
+                incarnations: backlog.incarnations,
+                full_since: self.full_since,
+                damaged: self.damaged,
+            },
+            ship: self.shipper.status(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Orderly lives: seal, ship, stop, start.
+
+use tollgate_common::{ParentEnd, Window};
+
+use super::world::World;
+use crate::engine::{EngineError, Recovery};
+
+#[test]
+fn windows_are_sealed_shipped_and_accounted() {
+    let mut world = World::new(1);
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(report.recovery, Recovery::First);
+    world.count(&mut life, 5);
+    let status = life.engine.status();
+    assert_eq!(status.sequence, 1, "the opening is sealed at once");
+    assert_eq!(status.inputs[0].account.open, 3);
+    assert!(status.inputs[0].account.balances());
+
+    world.tick(&mut life, 7_000).expect("seals");
+    let status = life.engine.status();
+    assert_eq!((status.sequence, status.inputs[1].account.sealed), (2, 3));
+    assert_eq!(status.inputs[0].account.received, 3);
+    assert_eq!(world.ship(&mut life).expect("ships"), 2);
+    assert_eq!(world.collector.billed(), world.accepted);
+    assert!(life.engine.is_drained());
+
+    // The rows belong to the window in which the span began.
+    let batch = world.collector.batches().find(|b| !b.rows.is_empty());
+    let batch = batch.expect("sealed");
+    assert!(batch.rows.iter().all(|row| {
+        row.window == Window::containing(batch.span.from, row.window.width()) && row.events == 2
+    }));
+    assert_eq!(world.ship(&mut life).expect("ships"), 0, "nothing again");
+    world.finish(life);
+}
+
+#[test]
+fn a_clean_stop_is_followed_by_a_child_that_names_it() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    world.count(&mut life, 9);
+    assert!(matches!(
+        life.engine.handle_stop(world.now),
+        Err(EngineError::WriterHeld(name)) if name == "a"
+    ));
+    let first = life.engine.status().incarnation;
+    drop(world.stop(life).expect("stops"));
+    // Not even a loss of power harms what was stopped in order.
+    world.crash(3);
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(report.recovery, Recovery::Clean);
+    let parent = report.parent.expect("has one");
+    assert_eq!((parent.incarnation, parent.end), (first, ParentEnd::Final));
+    let account = life.engine.status().inputs[0].account.clone();
+    assert!(account.balances());
+    world.ship(&mut life).expect("ships");
+    assert_eq!(world.collector.billed(), world.accepted);
+    assert!(!world.collector.declared());
+    world.finish(life);
+}
+
+#[test]
+fn a_killed_life_is_finished_by_the_next() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    world.count(&mut life, 9);
+    world.tick(&mut life, 7_000).expect("seals");
+    world.count(&mut life, 4);
+    drop(life);
+    world.kill();
+    world.now = world.now.plus_millis(3_600_000);
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(
+        (report.recovery, report.rows_recovered),
+        (Recovery::Killed, 3)
+    );
+    let account = life.engine.status().inputs[0].account.clone();
+    assert_eq!(
+        (account.accepted, account.sealed, account.received),
+        (6, 6, 6)
+    );
+    world.ship(&mut life).expect("ships");
+    assert_eq!(world.collector.billed(), world.accepted);
+    assert!(!world.collector.declared());
+    world.finish(life);
+}
+
+#[test]
+fn a_crashed_host_loses_what_was_open_and_says_so() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        let (mut life, _) = world.start().expect("starts");
+        world.count(&mut life, 9);
+        world.tick(&mut life, 7_000).expect("seals");
+        let sealed = world.accepted.clone();
+        let cut = life.engine.status().watermark;
+        world.count(&mut life, 4);
+        drop(life);
+        world.crash(seed);
+        world.now = world.now.plus_millis(60_000);
+        let (mut life, report) = world.start().expect("starts");
+        assert_eq!(report.recovery, Recovery::Lost);
+        let end = report.parent.expect("has one").end;
+        let ParentEnd::Unclean { from, to, .. } = end else {
+            panic!("{end:?}");
+        };
+        assert_eq!((from, to), (cut, world.now));
+        assert!(life.engine.status().inputs[0].account.balances());
+        world.ship(&mut life).expect("ships");
+        assert_eq!(world.collector.billed(), sealed);
+        world.finish(life);
+    }
+}
+
+#[test]
+fn a_life_that_sealed_nothing_is_passed_over_and_its_loss_declared() {
+    let mut world = World::new(1);
+    let (life, _) = world.start().expect("starts");
+    let first = life.engine.status().incarnation;
+    drop(world.stop(life).expect("stops"));
+    // The child's opening does not get into the spool.
+    world.storage.set_capacity(Some(world.storage.used()));
+    assert!(world.start().is_err());
+    world.storage.set_capacity(None);
+    world.crash(2);
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(report.parent.map(|parent| parent.incarnation), Some(first));
+    world.ship(&mut life).expect("ships");
+    assert_eq!(world.collector.lines.len(), 2);
+    assert!(world.collector.declared());
+    world.finish(life);
+}
+
+#[test]
+fn lost_cells_are_declared() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    world.count(&mut life, 9);
+    drop(life);
+    world.kill();
+    world.home.lose();
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(report.recovery, Recovery::Lost);
+    world.ship(&mut life).expect("ships");
+    assert!(world.collector.declared());
+    world.finish(life);
+}
+
+#[test]
+fn a_clock_that_goes_back_stops_nothing() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    for step in [
+        10_000,
+        -3_000,
+        10_000,
+        -40_000,
+        10_000,
+        -40_000_000,
+        10_000,
+        10_000,
+    ] {
+        world.count(&mut life, 1);
+        let before = life.engine.status().sequence;
+        world.tick(&mut life, step).expect("ticks");
+        world.tick(&mut life, 10_000).expect("seals");
+        assert!(life.engine.status().sequence > before);
+    }
+    let status = life.engine.status();
+    assert!(status.cut <= world.now, "a wrong clock is forgotten");
+    world.ship(&mut life).expect("ships");
+    assert_eq!(world.collector.billed(), world.accepted);
+}

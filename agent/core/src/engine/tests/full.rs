@@ -1,0 +1,65 @@
+//! A spool without room.
+
+use super::world::World;
+use crate::engine::{Recovery, Stopped};
+
+fn fill(world: &mut World) -> super::world::Life {
+    world.config.spool.bytes_max = 64 << 10;
+    let (mut life, _) = world.start().expect("starts");
+    for round in 0..2000 {
+        world.count(&mut life, round);
+        world.tick(&mut life, 10_000).expect("goes on");
+        if life.engine.status().spool.full_since.is_some() {
+            return life;
+        }
+    }
+    panic!("the spool never fills");
+}
+
+#[test]
+fn counts_stay_in_the_cells_until_there_is_room() {
+    let mut world = World::new(1);
+    let mut life = fill(&mut world);
+    let sequence = life.engine.status().sequence;
+    for _ in 0..50 {
+        world.count(&mut life, 3);
+        world.tick(&mut life, 10_000).expect("goes on");
+    }
+    assert_eq!(life.engine.status().sequence, sequence);
+    assert!(world.storage.used() <= 64 << 10);
+    world.ship(&mut life).expect("ships");
+    world.tick(&mut life, 10_000).expect("seals");
+    assert_eq!(life.engine.status().sequence, sequence + 1);
+    assert_eq!(life.engine.status().spool.full_since, None);
+    world.finish(life);
+    assert_eq!(world.collector.billed(), world.accepted);
+}
+
+#[test]
+fn a_full_agent_stops_and_starts_many_times() {
+    let mut world = World::new(1);
+    let mut life = fill(&mut world);
+    let (mut continued, mut unsealed) = (0, 0);
+    for round in 0..60 {
+        world.count(&mut life, 2);
+        if round % 2 == 0 {
+            drop(life);
+            world.kill();
+        } else {
+            life.writers.clear();
+            let stopped = life.engine.handle_stop(world.now).expect("stops");
+            unsealed += u32::from(stopped == Stopped::SpoolFull);
+            drop(life);
+        }
+        world.now = world.now.plus_millis(1_000);
+        let (next, report) = world.start().expect("starts");
+        continued += u32::from(report.recovery == Recovery::Continued);
+        life = next;
+    }
+    assert!(continued > 0 && unsealed > 0, "even the reserve is used up");
+    world.ship(&mut life).expect("ships");
+    world.tick(&mut life, 10_000).expect("seals");
+    world.finish(life);
+    assert_eq!(world.collector.billed(), world.accepted);
+    assert!(!world.collector.declared());
+}

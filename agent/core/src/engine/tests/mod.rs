@@ -1,0 +1,6 @@
+//! Tests of the whole engine against a disk that fails and a collector that remembers.
+
+mod basics;
+mod full;
+mod sweep;
+mod world;

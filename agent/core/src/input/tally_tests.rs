@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use proptest::prelude::*;
+use tollgate_common::{AgentId, Incarnation};
+
+use super::*;
+use crate::aggregate::{Account, AccountWords, Cells, CellsLayout, Identity, SumCut};
+use crate::config;
+use crate::input::interfaces::{Direction, Traffic};
+
+type Words = Arc<Vec<AtomicU64>>;
+
+const CONFIG: &str = r#"
+agent = "edge-1"
+[collector]
+endpoints = ["127.0.0.1:7430"]
+ca = "ca.pem"
+certificate = "a.pem"
+key = "a.key"
+[[meter]]
+name = "requests"
+unit = "1"
+scale = 1
+[[meter]]
+name = "level"
+unit = "1"
+aggregation = "last"
+[[meter]]
+name = "net"
+unit = "By"
+scale = 3
+[[meter]]
+name = "rounded"
+unit = "1"
+inexact = "round"
+[[rule]]
+input = "interfaces"
+interface = "eth*"
+quantity = "bytes"
+tenant = "acme"
+meter = "net"
+dimensions = ["direction"]
+[[rule]]
+metric = "*"
+tenant = { tag = "customer" }
+dimensions = ["region"]
+"#;
+
+struct Bench {
+    cells: Cells<Words>,
+    tally: Tally<Words>,
+}
+
+fn bench() -> Bench {
+    let config = config::parse(CONFIG).expect("valid");
+    let layout = CellsLayout::new(1, 64, 64 * 64).expect("small");
+    let words: Words = Arc::new((0..layout.words()).map(|_| AtomicU64::new(0)).collect());
+    let identity = Identity {
+        agent: AgentId::new("edge-1").expect("valid"),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        boot_id: [2; 16],
+        opened_at: Timestamp::EPOCH,
+        window: config.window,
+        parent: None,
+        inherited: None,
+        writers: vec!["w".to_owned()],
+    };
+    let none = AccountWords::default();
+    Cells::<Words>::fill(
+        &words,
+        layout,
+        &identity,
+        std::slice::from_ref(&none),
+        &none,
+    );
+    let cells = Cells::open(words).expect("just filled");
+    let writer = cells.writer("w").expect("free");
+    let attributor = Arc::new(config.attributor());
+    Bench {
+        tally: Tally::new(writer, attributor, config.window, 8, 7),
+        cells,
+    }
+}
+
+impl Bench {
+    fn datagram(&mut self, datagram: &str) {
+        self.bytes(datagram.as_bytes());
+    }
+
+    fn bytes(&mut self, datagram: &[u8]) {
+        self.tally
+            .handle_datagram(Listener::Udp, datagram, || Timestamp::from_secs(25));
+    }
+
+    fn account(&self) -> Account {
+        self.cells.accounts().remove(0).1
+    }
+
+    /// Every series with its sum, or its last value.
+    fn values(&self) -> BTreeMap<String, i128> {
+        let slots = 0..self.cells.published(0);
+        slots
+            .map(|slot| {
+                let key = self.cells.key(0, slot).expect("sound");
+                let value = match key.aggregation {
+                    Aggregation::Sum => {
+                        let nothing = SumCut { sum: 0, events: 0 };
+                        let now = self.cells.sum_now(0, slot, nothing).expect("sound");
+                        i128::try_from(now.sum).expect("small")
+                    }
+                    Aggregation::Last => {
+                        let halves = [0, 1].map(|half| self.cells.last_now(0, key.last, half));
+                        let newest = halves.into_iter().flatten().max_by_key(|cut| cut.window);
+                        i128::from(newest.expect("set").value)
+                    }
+                };
+                (key.key.to_string(), value)
+            })
+            .collect()
+    }
+
+    fn value(&self, series: &str) -> Option<i128> {
+        self.values().get(series).copied()
+    }
+}
+
+#[test]
+fn lines_reach_their_cells() {
+    let mut bench = bench();
+    bench.datagram(
+        "requests:1:2|c|#customer:acme,region:eu\nrequests:1|c|@0.5|#customer:acme,region:eu\n\
+         level:-7|g|#customer:acme\nlevel:9|g|#customer:acme\nother:4|c",
+    );
+    assert_eq!(bench.value("acme/requests{region=eu}"), Some(50));
+    assert_eq!(bench.value("acme/level{}"), Some(9));
+    assert_eq!(bench.value("_unattributed/other{}"), Some(4));
+    let account = bench.account();
+    assert_eq!((account.received, account.accepted), (6, 6));
+    assert!(account.rejected.is_empty());
+}
+
+#[test]
+fn every_refusal_has_its_reason_and_costs_only_itself() {
+    let mut bench = bench();
+    bench.datagram(
+        "requests:1:x:2|c|#customer:a\nnonsense\nrequests:1|h\nrequests:-1|c|#customer:a\n\
+         requests:0.25|c|#customer:a\nlevel:1|c|#customer:a\nrequests:99999999999999999999|c|#customer:a\n\
+         bad name:1|c|#customer:a\nlevel:99999999999999999999|g|#customer:a\nrounded:0.5|c|#customer:a",
+    );
+    bench.bytes(b"requests:1|c|#customer:\xff");
+    let account = bench.account();
+    let rejected = BTreeMap::from([
+        ("malformed", 4),
+        ("unsupported", 1),
+        ("out_of_range", 3),
+        ("inexact", 1),
+        ("wrong_type", 1),
+    ]);
+    assert_eq!(account.rejected, rejected);
+    assert_eq!((account.accepted, account.rounded), (3, 1));
+    assert_eq!(bench.value("a/requests{}"), Some(30));
+    assert_eq!(bench.value("a/rounded{}"), Some(1));
+}
+
+#[test]
+fn what_is_answered_is_in_its_cell() {
+    let mut bench = bench();
+    let now = Timestamp::from_secs(1);
+    let tags = [("customer", "acme")];
+    let counted = bench.tally.handle_count("requests", &tags, "2.5", now);
+    let counted = counted.expect("counted");
+    assert_eq!(counted.quantity.units(), 25);
+    assert_eq!(bench.value(&counted.series.to_string()), Some(25));
+    let refused = bench.tally.handle_count("requests", &tags, "2.55", now);
+    assert!(refused.is_err_and(|e| e.rejection() == Rejection::Inexact));
+    let many = vec![("a", "b"); TAGS_MAX + 1];
+    let refused = bench.tally.handle_count("requests", &many, "1", now);
+    assert!(refused.is_err_and(|e| e.rejection() == Rejection::TooLarge));
+    let account = bench.account();
+    assert_eq!((account.received, account.accepted), (3, 1));
+}
+
+#[test]
+fn traffic_is_scaled_to_its_meter() {
+    let mut bench = bench();
+    for (interface, traffic) in [("eth0", Traffic::Bytes), ("wlan0", Traffic::Packets)] {
+        let increment = Increment {
+            interface,
+            direction: Direction::In,
+            traffic,
+            amount: 5,
+        };
+        let counted = bench.tally.handle_increment(&increment, Timestamp::EPOCH);
+        assert_eq!(counted, Ok(()));
+    }
+    assert_eq!(bench.value("acme/net{direction=in}"), Some(5000));
+    assert_eq!(bench.value("_unattributed/interface.packets{}"), Some(5));
+}
+
+#[test]
+fn a_full_writer_keeps_the_money_and_drops_the_detail() {
+    let mut bench = bench();
+    for n in 0..200 {
+        bench.datagram(&format!("requests:1|c|#customer:acme,region:r{n}"));
+    }
+    let total: i128 = bench.values().values().sum();
+    assert_eq!(total, 2000);
+    assert!(bench.value("acme/requests{overflow=true}").is_some());
+    assert_eq!(bench.account().accepted, 200);
+}
+
+proptest! {
+    #[test]
+    fn received_is_accepted_and_rejected(
+        datagrams in proptest::collection::vec(
+            "(requests|level|x y|other|rounded|):[0-9.:x-]{0,6}\\|(c|g|h|q|)(\\|@0\\.[0-9])?(\\|#customer:[a-c_ ])?\n?",
+            0..40,
+        ),
+    ) {
+        let mut bench = bench();
+        for datagram in &datagrams {
+            bench.datagram(datagram);
+        }
+        let account = bench.account();
+        let rejected: u64 = account.rejected.values().sum();
+        prop_assert_eq!(account.received, account.accepted + rejected);
+    }
+
+    #[test]
+    fn the_cache_changes_nothing(
+        lines in proptest::collection::vec((0u8..40, 1u64..1000), 0..200),
+    ) {
+        // The cache holds 8 lines, so it is cleared again and again.
+        let mut bench = bench();
+        let mut expected: BTreeMap<String, i128> = BTreeMap::new();
+        for (customer, count) in lines {
+            bench.datagram(&format!("requests:{count}|c|#customer:c{customer}"));
+            *expected.entry(format!("c{customer}/requests{{}}")).or_default() += i128::from(count) * 10;
+        }
+        prop_assert_eq!(bench.values(), expected);
+    }
+}

@@ -1,0 +1,224 @@
+//! Reading the spool in order: batches, and tombstones in the place of what is damaged.
+
+use std::collections::VecDeque;
+
+use tollgate_common::log::{LogItem, LogPosition, SegmentLog};
+use tollgate_common::storage::Storage;
+use tollgate_common::wire::{Message, decode_record};
+use tollgate_common::{
+    AgentId, Batch, BatchHash, BatchSeq, Incarnation, LossReason, Opening, Tombstone,
+};
+
+use super::SpoolError;
+use super::chain::{Chain, Gap};
+use super::index::Entry;
+
+/// How much is read from the log at once.
+const READ_BYTES: usize = 1 << 20;
+/// Bytes that a tombstone counts for in flow control.
+const TOMBSTONE_BYTES: u64 = 256;
+
+/// A batch or tombstone that is durable and may be shipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Shipment {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) sequence: u64,
+    /// Size of the record, for flow control.
+    pub(crate) bytes: u64,
+    /// [`Message::Batch`] or [`Message::Tombstone`].
+    pub(crate) message: Message,
+}
+
+/// A record, decoded.
+#[derive(Debug)]
+enum Record {
+    Batch(Box<Batch>),
+    Tombstone(Tombstone),
+}
+
+impl Record {
+    /// `None` for bytes that are no record: damage that the log's checksum did not see, or a
+    /// format of another version.
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        match decode_record(bytes).ok()? {
+            Message::Batch(batch) => Some(Self::Batch(Box::new(batch))),
+            Message::Tombstone(tombstone) => Some(Self::Tombstone(tombstone)),
+            _ => None,
+        }
+    }
+
+    fn agent(&self) -> &AgentId {
+        match self {
+            Self::Batch(batch) => &batch.agent,
+            Self::Tombstone(tombstone) => &tombstone.agent,
+        }
+    }
+
+    fn incarnation(&self) -> Incarnation {
+        match self {
+            Self::Batch(batch) => batch.incarnation,
+            Self::Tombstone(tombstone) => tombstone.incarnation,
+        }
+    }
+
+    fn sequence(&self) -> u64 {
+        match self {
+            Self::Batch(batch) => batch.sequence.get(),
+            Self::Tombstone(tombstone) => tombstone.sequence.get(),
+        }
+    }
+
+    fn opening(&self) -> Option<&Opening> {
+        match self {
+            Self::Batch(batch) => batch.opening.as_ref(),
+            Self::Tombstone(_) => None,
+        }
+    }
+}
+
+/// A decoded record and where it was.
+#[derive(Debug)]
+struct Found {
+    position: LogPosition,
+    bytes: u64,
+    record: Record,
+}
+
+/// What comes next at a cursor.
+enum Step {
+    /// Batches that are missing before the record at a position.
+    Gap(Gap, AgentId, LogPosition),
+    Found(Found),
+}
+
+/// A place in the spool, and what has been read ahead from there.
+#[derive(Debug)]
+pub(crate) struct Cursor {
+    from: LogPosition,
+    chain: Chain,
+    items: VecDeque<LogItem>,
+    gaps: VecDeque<Gap>,
+    /// A record that waits for the gaps before it.
+    found: Option<Found>,
+}
+
+impl Cursor {
+    /// A cursor at `from`, with nothing known about what is before.
+    pub(crate) fn at(from: LogPosition) -> Self {
+        Self {
+            from,
+            chain: Chain::default(),
+            items: VecDeque::new(),
+            gaps: VecDeque::new(),
+            found: None,
+        }
+    }
+
+    /// A cursor at the record of batch `sequence`, with what is before it accounted for.
+    pub(crate) fn after(from: LogPosition, incarnation: Incarnation, sequence: u64) -> Self {
+        Self {
+            chain: Chain::after(incarnation, sequence.saturating_sub(1)),
+            ..Self::at(from)
+        }
+    }
+
+    fn next_item<S: Storage>(
+        &mut self,
+        log: &SegmentLog<S>,
+    ) -> Result<Option<LogItem>, SpoolError> {
+        if self.items.is_empty() {
+            self.items = log.read(self.from, READ_BYTES)?.into();
+        }
+        let item = self.items.pop_front();
+        if let Some(item) = &item {
+            self.from = item.next();
+        }
+        Ok(item)
+    }
+
+    fn step<S: Storage>(&mut self, log: &SegmentLog<S>) -> Result<Option<Step>, SpoolError> {
+        while self.found.is_none() {
+            let Some(item) = self.next_item(log)? else {
+                return Ok(None);
+            };
+            // Damage needs no further look: the next record's number tells what it cost.
+            if let LogItem::Record {
+                position, bytes, ..
+            } = item
+                && let Some(record) = Record::decode(&bytes)
+            {
+                let (incarnation, sequence) = (record.incarnation(), record.sequence());
+                let gaps = self.chain.follow(incarnation, sequence, record.opening());
+                self.gaps.extend(gaps.into_iter().flatten());
+                self.found = Some(Found {
+                    position,
+                    bytes: bytes.len() as u64,
+                    record,
+                });
+            }
+        }
+        if let Some(found) = &self.found
+            && let Some(gap) = self.gaps.pop_front()
+        {
+            let agent = found.record.agent().clone();
+            return Ok(Some(Step::Gap(gap, agent, found.position)));
+        }
+        Ok(self.found.take().map(Step::Found))
+    }
+
+    /// The next batch or tombstone; `None` at the end of what is durable.
+    pub(super) fn next_shipment<S: Storage>(
+        &mut self,
+        log: &SegmentLog<S>,
+    ) -> Result<Option<Shipment>, SpoolError> {
+        Ok(self.step(log)?.map(|step| match step {
+            Step::Found(found) => Shipment {
+                incarnation: found.record.incarnation(),
+                sequence: found.record.sequence(),
+                bytes: found.bytes,
+                message: match found.record {
+                    Record::Batch(batch) => Message::Batch(*batch),
+                    Record::Tombstone(tombstone) => Message::Tombstone(tombstone),
+                },
+            },
+            Step::Gap(gap, agent, _) => Shipment {
+                incarnation: gap.incarnation,
+                sequence: gap.from,
+                bytes: TOMBSTONE_BYTES,
+                message: Message::Tombstone(self.split(gap, agent)),
+            },
+        }))
+    }
+
+    /// Takes the first batch of a gap and leaves the rest.
+    fn split(&mut self, gap: Gap, agent: AgentId) -> Tombstone {
+        if gap.from < gap.to {
+            self.gaps.push_front(Gap {
+                from: gap.from + 1,
+                ..gap
+            });
+        }
+        Tombstone {
+            agent,
+            incarnation: gap.incarnation,
+            sequence: BatchSeq::new(gap.from).unwrap_or(BatchSeq::FIRST),
+            reason: LossReason::SpoolDamaged,
+        }
+    }
+
+    /// The next record or gap for the index.
+    pub(super) fn next_entry<S: Storage>(
+        &mut self,
+        log: &SegmentLog<S>,
+    ) -> Result<Option<Entry>, SpoolError> {
+        Ok(self.step(log)?.map(|step| match step {
+            Step::Gap(gap, _, position) => Entry::of_gap(position, gap),
+            Step::Found(found) => match found.record {
+                Record::Batch(batch) => Entry::of_batch(found.position, &batch, batch.hash()),
+                Record::Tombstone(tombstone) => {
+                    Entry::of_tombstone(found.position, &tombstone, BatchHash::ZERO)
+                }
+            },
+        }))
+    }
+}

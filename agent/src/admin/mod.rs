@@ -1,0 +1,5 @@
+//! The admin socket: counts that are answered, and the agent's status.
+
+pub mod client;
+pub mod protocol;
+pub(crate) mod server;

@@ -1,0 +1,239 @@
+//! The server of the admin socket: a thread that accepts, and one for each connection.
+//!
+//! Mode 0600: who may connect may write bills. Connections, line lengths and silences are
+//! bounded. All connections share one tally, because a writer has one owner; a count is
+//! answered after it is in its cell.
+
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tollgate_agent_core::aggregate::Region;
+use tollgate_agent_core::input::tally::Tally;
+use tracing::{debug, info, warn};
+
+use super::protocol::{Answer, Count, Counted, REQUEST_BYTES_MAX, Request};
+use crate::clock;
+use crate::input::remove_stale_socket;
+use crate::input::stop::{Stop, Waited};
+
+/// Most connections at a time.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a connection may be silent, and how long a client may take to read an answer.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Answers a status request.
+pub(crate) type StatusSource = Arc<dyn Fn() -> Option<serde_json::Value> + Send + Sync>;
+
+/// A bound admin socket.
+pub(crate) struct AdminSocket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// The tally while the agent runs; `None` once it stops.
+type SharedTally<R> = Arc<Mutex<Option<Tally<R>>>>;
+
+impl AdminSocket {
+    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+        remove_stale_socket(path, |path| UnixStream::connect(path).is_err());
+        // Bound under another name and renamed, so that it is never there with other rights.
+        let temporary = path.with_extension("binding");
+        remove_stale_socket(&temporary, |_| true);
+        let listener = match UnixListener::bind(&temporary) {
+            Ok(listener) => listener,
+            // The longer name may not fit `sockaddr_un`.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => UnixListener::bind(path)?,
+            Err(error) => return Err(error),
+        };
+        listener.set_nonblocking(true)?;
+        if temporary.exists() {
+            std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+            if path.exists() {
+                let _ = std::fs::remove_file(&temporary);
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            std::fs::rename(&temporary, path)?;
+        } else {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        }
+        info!(path = %path.display(), "admin socket is open");
+        Ok(Self {
+            listener,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Serves until `stop` is raised; then no count is taken any more and the tally is
+    /// dropped before the thread ends.
+    pub(crate) fn serve<R: Region>(
+        self,
+        tally: Tally<R>,
+        status: StatusSource,
+        stop: Stop,
+    ) -> io::Result<JoinHandle<()>> {
+        let tally = Arc::new(Mutex::new(Some(tally)));
+        crate::input::spawn("admin", move || {
+            self.accept_until(&tally, &status, &stop);
+            lock(&tally).take();
+        })
+    }
+
+    fn accept_until<R: Region>(&self, tally: &SharedTally<R>, status: &StatusSource, stop: &Stop) {
+        let open = Arc::new(AtomicUsize::new(0));
+        loop {
+            match stop.wait(Some(self.listener.as_fd()), None) {
+                Ok(Waited::Stopped) => return,
+                Ok(Waited::Ready | Waited::TimedOut) => {}
+                Err(error) => pause("cannot wait for connections", &error),
+            }
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => {
+                    pause("cannot accept a connection", &error);
+                    continue;
+                }
+            };
+            let slot = Slot::take(&open);
+            let Some(slot) = slot else {
+                // Told in one write that cannot block for long; then closed.
+                let _ = stream.set_write_timeout(Some(Duration::from_millis(100)));
+                let _ = reply(
+                    &mut &stream,
+                    &Answer::failure("busy", "too many connections"),
+                );
+                continue;
+            };
+            let mut connection = Connection {
+                tally: Arc::clone(tally),
+                status: Arc::clone(status),
+            };
+            let spawned = crate::input::spawn("admin-client", move || {
+                if let Err(error) = connection.serve(&stream) {
+                    debug!(%error, "admin connection ended");
+                }
+                drop(slot);
+            });
+            if let Err(error) = spawned {
+                warn!(%error, "cannot start a thread for an admin connection");
+            }
+        }
+    }
+}
+
+impl Drop for AdminSocket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn pause(what: &str, error: &io::Error) {
+    warn!(%error, "{what}");
+    std::thread::sleep(Duration::from_millis(100));
+}
+
+/// A panicking connection thread cannot leave a tally half changed: cells and accounts are
+/// single stores.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One of the connections that may be open; given back when dropped.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(open: &Arc<AtomicUsize>) -> Option<Self> {
+        open.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
+            (n < CONNECTIONS_MAX).then_some(n + 1)
+        })
+        .ok()
+        .map(|_| Self(Arc::clone(open)))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn reply(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, answer)?;
+    out.write_all(b"\n")
+}
+
+struct Connection<R: Region> {
+    tally: SharedTally<R>,
+    status: StatusSource,
+}
+
+impl<R: Region> Connection<R> {
+    fn serve(&mut self, stream: &UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(SILENCE))?;
+        let mut reader = BufReader::new(stream);
+        let mut writer = BufWriter::new(stream);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut bounded = (&mut reader).take(REQUEST_BYTES_MAX as u64 + 1);
+            bounded.read_until(b'\n', &mut line)?;
+            if line.is_empty() {
+                return writer.flush();
+            }
+            if !line.ends_with(b"\n") {
+                // Cut off: a part of a request is none, and where the next begins is unknown.
+                let message = format!("a request is one line of at most {REQUEST_BYTES_MAX} bytes");
+                reply(&mut writer, &Answer::failure("malformed", &message))?;
+                return writer.flush();
+            }
+            let answer = self.answer(&line);
+            reply(&mut writer, &answer)?;
+            // Pipelined requests are answered together, once no whole one is waiting.
+            if !reader.buffer().contains(&b'\n') {
+                writer.flush()?;
+            }
+        }
+    }
+
+    fn answer(&self, line: &[u8]) -> Answer {
+        match serde_json::from_slice(line) {
+            Ok(Request::Count(count)) => self.count(&count),
+            Ok(Request::Status {}) => match (self.status)() {
+                Some(status) => Answer::Status(status),
+                None => Answer::failure("unavailable", "the agent does not give its status now"),
+            },
+            Err(error) => Answer::failure("malformed", &error),
+        }
+    }
+
+    fn count(&self, count: &Count) -> Answer {
+        let tags: Vec<_> = count
+            .tags
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        let mut tally = lock(&self.tally);
+        let Some(tally) = tally.as_mut() else {
+            return Answer::failure("stopping", "the agent is stopping");
+        };
+        match tally.handle_count(&count.metric, &tags, &count.value, clock::now()) {
+            Ok(counted) => Answer::Counted(Counted {
+                tenant: counted.series.tenant().to_string(),
+                meter: counted.series.meter().to_string(),
+                units: counted.quantity.to_string(),
+                scale: counted.scale.get(),
+                rounded: counted.rounded,
+            }),
+            Err(error) => Answer::failure(error.rejection().as_str(), &error),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The command line: `tollgate-agent run | check | count | status`.
+
+mod ask;
+mod check;
+mod run;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tollgate_agent_core::config::{Endpoint, parse_duration};
+
+use crate::load::Overrides;
+
+/// Everything went as asked.
+pub const EXIT_OK: u8 = 0;
+/// The command failed; standard error says why.
+pub const EXIT_FAILURE: u8 = 1;
+/// The command line is wrong.
+pub const EXIT_USAGE: u8 = 2;
+/// No agent answers at the admin socket (`EX_UNAVAILABLE` of sysexits.h).
+pub const EXIT_UNAVAILABLE: u8 = 69;
+/// The configuration is wrong or cannot be read (`EX_CONFIG` of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   failed; standard error says why
+  2   wrong command line
+  69  no agent answers at the admin socket
+  78  wrong configuration; standard error names file, line, key and what was expected";
+
+/// Meters usage on this host and ships it to a collector.
+///
+/// The agent counts what its inputs see (DogStatsD, network interfaces, its admin socket) into
+/// cells that survive its own death, seals them into a batch at the end of each window, and
+/// ships every batch from a spool on disk until a collector has it. Usage that was accepted
+/// is billed exactly once or declared lost.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate-agent", version, after_help = EXIT_CODES, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM or SIGINT.
+    ///
+    /// On the first signal the inputs stop, what the sockets still hold is counted, a final
+    /// batch is sealed, and the spool is shipped for at most `stop_deadline`. What is left
+    /// waits in the spool for the next start. A second signal ends the process at once; that
+    /// loses nothing either.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent run --config /etc/tollgate/tollgate-agent.toml\n",
+        "  TOLLGATE_AGENT_LOG=debug tollgate-agent run --log-format json\n",
+        "  tollgate-agent run --endpoint 10.0.0.5:7430 --endpoint 10.0.1.5:7430"
+    ))]
+    Run(RunArgs),
+    /// Check a configuration without running it.
+    ///
+    /// Reads the file and the certificates that it names, and reports every mistake with
+    /// file, line, column, key and what was expected.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent check --config tollgate-agent.toml\n",
+        "  tollgate-agent check --config new.toml --no-files --json"
+    ))]
+    Check(CheckArgs),
+    /// Count something and wait until it is counted.
+    ///
+    /// Goes through the admin socket of a running agent. When the command ends with 0 the
+    /// value is in its cell: the agent may be killed and nothing is lost. When it ends with 1
+    /// because the agent refused, nothing was counted. If the connection breaks in between,
+    /// the command says that the outcome is unknown.
+    ///
+    /// Metric and tags are mapped to tenant, meter and dimensions by the rules of the agent's
+    /// configuration (rules with input = "admin" or without `input`). For a `sum` meter the
+    /// value is added, for a `last` meter it is the new level.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent count http.requests 5 --tag customer=acme --tag region=eu\n",
+        "  tollgate-agent count storage.used 1.5e9 --tag customer=acme --json"
+    ))]
+    Count(CountArgs),
+    /// Show the account of a running agent.
+    ///
+    /// For each input: what was received, accepted, rejected (by reason), lost before it was
+    /// received (by cause), sealed into batches, and open in cells. Then the spool and the
+    /// connection. `received = accepted + rejected` and `accepted = sealed + open` unless the
+    /// host lost its power.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent status\n",
+        "  tollgate-agent status --json | jq .spool"
+    ))]
+    Status(StatusArgs),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "TOLLGATE_AGENT_CONFIG",
+        default_value = "/etc/tollgate/tollgate-agent.toml"
+    )]
+    config: PathBuf,
+    /// Overrides `admin_socket`.
+    #[arg(long, value_name = "PATH", env = "TOLLGATE_AGENT_ADMIN_SOCKET")]
+    admin_socket: Option<PathBuf>,
+    /// Overrides `state_dir`.
+    #[arg(long, value_name = "DIR", env = "TOLLGATE_AGENT_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Overrides `collector.endpoints`; may be given several times.
+    #[arg(
+        long = "endpoint",
+        value_name = "HOST:PORT",
+        env = "TOLLGATE_AGENT_ENDPOINTS",
+        value_delimiter = ','
+    )]
+    endpoints: Vec<Endpoint>,
+    /// Overrides `stop_deadline`, such as 5s.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "TOLLGATE_AGENT_STOP_DEADLINE",
+        value_parser = parse_duration
+    )]
+    stop_deadline: Option<Duration>,
+    /// How the log is written to standard error.
+    #[arg(
+        long,
+        value_enum,
+        default_value_t = LogFormat::Text,
+        env = "TOLLGATE_AGENT_LOG_FORMAT"
+    )]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as
+    /// `info,tollgate_agent::ship=debug`.
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "info",
+        env = "TOLLGATE_AGENT_LOG"
+    )]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Args)]
+struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Check the text only, not the certificate files that it names.
+    #[arg(long)]
+    no_files: bool,
+    /// Write one JSON object to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct CountArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The metric, as rules name it.
+    metric: String,
+    /// A decimal, not negative for a `sum` meter.
+    #[arg(allow_hyphen_values = true)]
+    value: String,
+    /// A tag; may be given several times.
+    #[arg(long = "tag", value_name = "KEY=VALUE", value_parser = parse_tag)]
+    tags: Vec<(String, String)>,
+    /// Write one JSON object to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct StatusArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Write one JSON object to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_tag(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+impl ConfigArgs {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            state_dir: self.state_dir.clone(),
+            admin_socket: self.admin_socket.clone(),
+            ..Overrides::default()
+        }
+    }
+}
+
+/// Executes a command line, the first argument being the program's name.
+///
+/// This is the whole of `tollgate-agent`, so that another binary can take its role.
+pub fn main_from<I, T>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output and is no error; a closed pipe is neither.
+            let _ = error.print();
+            let code = u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE);
+            return ExitCode::from(code);
+        }
+    };
+    let code = match cli.command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::check(&args),
+        Command::Count(args) => ask::count(args),
+        Command::Status(args) => ask::status(&args),
+    };
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

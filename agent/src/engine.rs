@@ -1,0 +1,292 @@
+//! The thread that owns the engine: seals, writes the spool, and drives the session.
+//!
+//! Syncing a spool blocks, so the engine has an operating system thread of its own and the
+//! asynchronous runtime is never held up by a disk. Both sides talk through two bounded
+//! channels: [`Order`]s go to the shipper, [`Event`]s come back. Every connection has a
+//! number, so that what is said about an old one is not taken for the new one. The wish to
+//! close a connection passes by the orders, because a stuck connection takes none.
+
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use tokio::sync::{mpsc, oneshot, watch};
+use tollgate_agent_core::aggregate::Region;
+use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
+use tollgate_common::storage::Storage;
+use tollgate_common::wire::Message;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::output::chain;
+
+/// Orders that may wait for the shipper. Each may hold a batch, so this bounds memory.
+const ORDERS_MAX: usize = 16;
+/// Events that may wait for the engine.
+const EVENTS_MAX: usize = 256;
+/// Longest sleep: the wall clock may jump, and deadlines are told in it.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// Shortest sleep, so that something due that cannot be done yet does not take a whole core.
+const SLEEP_MIN: Duration = Duration::from_millis(1);
+/// Syncing and sealing need little stack, encoding a batch some.
+const STACK_BYTES: usize = 1 << 20;
+
+/// The number of a connection attempt.
+pub(crate) type ConnectionId = u64;
+
+/// What the engine tells the shipper.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Connect to the n-th endpoint (modulo their number).
+    Connect { id: ConnectionId, attempt: u32 },
+    /// Send a message.
+    Send {
+        id: ConnectionId,
+        message: Box<Message>,
+    },
+}
+
+/// What the engine is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The connection stands.
+    Connected { id: ConnectionId },
+    /// A message came.
+    Message {
+        id: ConnectionId,
+        message: Box<Message>,
+    },
+    /// The connection, or the attempt, is over.
+    Disconnected { id: ConnectionId, reason: String },
+    /// There is room for orders again.
+    Writable,
+    /// Somebody asks for the status.
+    Status(Sender<serde_json::Value>),
+    /// All writers are dropped: seal, and ship until the deadline.
+    Stop { deadline: Instant },
+}
+
+/// Why the engine ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Every batch is released by the collector.
+    pub(crate) drained: bool,
+    /// What went wrong, if something did.
+    pub(crate) error: Option<EngineError>,
+}
+
+/// The ends of the channels that the runtime holds.
+pub(crate) struct Handle {
+    pub(crate) events: Sender<Event>,
+    pub(crate) orders: mpsc::Receiver<Order>,
+    /// Connections up to this number are to be closed.
+    pub(crate) close: watch::Receiver<ConnectionId>,
+    pub(crate) ended: oneshot::Receiver<Ended>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread.
+pub(crate) fn spawn<R, S>(engine: Engine<R, S>) -> std::io::Result<Handle>
+where
+    R: Region,
+    S: Storage + 'static,
+    Engine<R, S>: Send,
+{
+    let (event_sender, event_receiver) = bounded(EVENTS_MAX);
+    let (order_sender, order_receiver) = mpsc::channel(ORDERS_MAX);
+    let (close_sender, close) = watch::channel(0);
+    let (ended_sender, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            let mut driver = Driver {
+                engine,
+                orders: order_sender,
+                close: close_sender,
+                events: event_receiver,
+                connection: None,
+                connections: 0,
+                stop: None,
+                sealed: false,
+                full: false,
+            };
+            let error = driver.run().err();
+            if let Some(error) = &error {
+                error!(
+                    error = chain(error),
+                    "the engine stops; a restart recovers from its files"
+                );
+            }
+            let drained = driver.engine.is_drained();
+            // Nobody waits any more only if the process is ending.
+            let _ = ended_sender.send(Ended { drained, error });
+        })?;
+    Ok(Handle {
+        events: event_sender,
+        orders: order_receiver,
+        close,
+        ended,
+        thread,
+    })
+}
+
+struct Driver<R: Region, S: Storage> {
+    engine: Engine<R, S>,
+    orders: mpsc::Sender<Order>,
+    close: watch::Sender<ConnectionId>,
+    events: Receiver<Event>,
+    /// The connection or attempt that counts.
+    connection: Option<ConnectionId>,
+    connections: ConnectionId,
+    /// The agent is stopping, and has until then.
+    stop: Option<Instant>,
+    /// The final batch is durable.
+    sealed: bool,
+    /// It was said that the spool has no room for it.
+    full: bool,
+}
+
+impl<R: Region, S: Storage> Driver<R, S> {
+    fn run(&mut self) -> Result<(), EngineError> {
+        loop {
+            self.engine.handle_tick(clock::now())?;
+            if self.stop.is_some() {
+                self.seal_final()?;
+            }
+            self.connect();
+            self.transmit()?;
+            if let Some(deadline) = self.stop {
+                let drained = self.sealed && self.engine.is_drained();
+                if drained || Instant::now() >= deadline {
+                    self.close();
+                    return Ok(());
+                }
+            }
+            match self.events.recv_timeout(self.sleep()) {
+                Ok(event) => {
+                    self.handle_event(event)?;
+                    // A burst of acknowledgements is taken in one go.
+                    for event in self.events.try_iter().take(EVENTS_MAX).collect::<Vec<_>>() {
+                        self.handle_event(event)?;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // The runtime is gone: what is counted is in the cells, what is sealed in
+                // the spool.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+        }
+    }
+
+    /// Seals the final batch; tried again while the spool is full, because acknowledgements
+    /// make room.
+    fn seal_final(&mut self) -> Result<(), EngineError> {
+        if self.sealed {
+            return Ok(());
+        }
+        match self.engine.handle_stop(clock::now())? {
+            Stopped::Sealed => {
+                self.sealed = true;
+                info!("sealed the final batch");
+            }
+            Stopped::SpoolFull if self.full => {}
+            Stopped::SpoolFull => {
+                self.full = true;
+                warn!("the spool is full: counts stay in the cells for the next start");
+            }
+        }
+        Ok(())
+    }
+
+    fn sleep(&self) -> Duration {
+        let due = self.engine.poll_timeout().map_or(SLEEP_MAX, |due| {
+            let millis = due.millis_since(clock::now());
+            Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+        });
+        let left = self
+            .stop
+            .map_or(SLEEP_MAX, |at| at.saturating_duration_since(Instant::now()));
+        due.min(left).clamp(SLEEP_MIN, SLEEP_MAX)
+    }
+
+    fn connect(&mut self) {
+        let now = clock::now();
+        let due = self.engine.connect_at().is_some_and(|at| at <= now);
+        if self.connection.is_some() || !due {
+            return;
+        }
+        // Without room the shipper is busy, and says so when it is not.
+        let Ok(permit) = self.orders.try_reserve() else {
+            return;
+        };
+        self.connections += 1;
+        let id = self.connections;
+        let attempt = self.engine.attempt();
+        permit.send(Order::Connect { id, attempt });
+        self.engine.handle_connecting(now);
+        self.connection = Some(id);
+    }
+
+    fn transmit(&mut self) -> Result<(), EngineError> {
+        let Some(id) = self.connection else {
+            return Ok(());
+        };
+        while let Ok(permit) = self.orders.try_reserve() {
+            let Some(message) = self.engine.poll_transmit(clock::now())? else {
+                break;
+            };
+            let message = Box::new(message);
+            permit.send(Order::Send { id, message });
+        }
+        if let Some(disconnect) = self.engine.poll_disconnect() {
+            warn!(%disconnect, "closing the connection");
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// The shipper closes the connection and reports that it is over.
+    fn close(&mut self) {
+        if let Some(id) = self.connection {
+            self.close.send_replace(id);
+        }
+    }
+
+    fn is_current(&self, id: ConnectionId) -> bool {
+        self.connection == Some(id)
+    }
+
+    fn handle_event(&mut self, event: Event) -> Result<(), EngineError> {
+        let now = clock::now();
+        match event {
+            Event::Connected { id } if self.is_current(id) => {
+                let hello = Message::Hello(self.engine.handle_connected(now));
+                let message = Box::new(hello);
+                // Nothing is sent before it, so there is room unless the shipper is gone.
+                if self.orders.try_send(Order::Send { id, message }).is_err() {
+                    self.close();
+                }
+            }
+            Event::Message { id, message } if self.is_current(id) => {
+                self.engine.handle_message(now, *message)?;
+            }
+            Event::Disconnected { id, reason } if self.is_current(id) => {
+                self.connection = None;
+                self.engine
+                    .handle_disconnected(now, rand::random(), &reason);
+            }
+            Event::Connected { .. }
+            | Event::Message { .. }
+            | Event::Disconnected { .. }
+            | Event::Writable => {}
+            Event::Status(reply) => {
+                let status = serde_json::to_value(self.engine.status());
+                // Who asked may have given up.
+                let _ = reply.try_send(status.unwrap_or_default());
+            }
+            Event::Stop { deadline } => self.stop = Some(deadline),
+        }
+        Ok(())
+    }
+}

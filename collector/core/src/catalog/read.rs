@@ -1,0 +1,283 @@
+//! Reads TOML with the place of every value, so that each mistake can be shown.
+
+use std::fmt;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::{CatalogError, CatalogErrors};
+
+/// A table with the key that leads to it.
+pub(super) struct Section<'d> {
+    table: &'d DeTable<'d>,
+    span: Range<usize>,
+    path: String,
+}
+
+/// A value with its key and place.
+pub(super) struct Field<'d> {
+    pub(super) value: &'d DeValue<'d>,
+    pub(super) span: Range<usize>,
+    pub(super) key: String,
+}
+
+impl<'d> Section<'d> {
+    /// The value of `name`, if it is there.
+    pub(super) fn field(&self, name: &str) -> Option<Field<'d>> {
+        let value = self.table.get(name)?;
+        Some(Field {
+            value: value.get_ref(),
+            span: value.span(),
+            key: self.key(name),
+        })
+    }
+
+    /// Where the section stands.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// The whole key of `name` in this section.
+    pub(super) fn key(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+}
+
+/// Reads one file and collects what is wrong with it.
+///
+/// A method that finds a mistake notes it and returns `None`, so that reading goes on and
+/// all mistakes are reported at once.
+pub(super) struct Reader<'d> {
+    file: &'d str,
+    text: &'d str,
+    errors: &'d mut Vec<CatalogError>,
+}
+
+impl<'d> Reader<'d> {
+    pub(super) fn new(file: &'d str, text: &'d str, errors: &'d mut Vec<CatalogError>) -> Self {
+        Self { file, text, errors }
+    }
+
+    pub(super) fn root(&self, document: &'d Spanned<DeTable<'d>>) -> Section<'d> {
+        Section {
+            table: document.get_ref(),
+            span: 0..self.text.len().min(1),
+            path: String::new(),
+        }
+    }
+
+    /// Notes a mistake.
+    pub(super) fn refuse(&mut self, span: Range<usize>, key: &str, message: impl fmt::Display) {
+        if self.errors.len() >= CatalogErrors::MAX {
+            return;
+        }
+        let (line, column) = line_and_column(self.text, span.start);
+        self.errors.push(CatalogError {
+            file: self.file.to_owned(),
+            line,
+            column,
+            span,
+            key: key.to_owned(),
+            message: message.to_string(),
+        });
+    }
+
+    pub(super) fn refuse_field(&mut self, field: &Field<'_>, message: impl fmt::Display) {
+        self.refuse(field.span.clone(), &field.key, message);
+    }
+
+    /// Refuses every key of the section that is not among `known`.
+    pub(super) fn only(&mut self, section: &Section<'_>, known: &[&str]) {
+        for key in section.table.keys() {
+            let name = key.get_ref();
+            if !known.contains(&&**name) {
+                let shown: String = name.chars().take(64).collect();
+                let message = format!("unknown key (expected {})", list(known));
+                self.refuse(key.span(), &section.key(&shown), message);
+            }
+        }
+    }
+
+    pub(super) fn required(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        expected: &str,
+    ) -> Option<Field<'d>> {
+        let field = section.field(name);
+        if field.is_none() {
+            let message = format!("missing (expected {expected})");
+            self.refuse(section.span.clone(), &section.key(name), message);
+        }
+        field
+    }
+
+    /// The text of a required string.
+    pub(super) fn text(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        expected: &str,
+    ) -> Option<(&'d str, Field<'d>)> {
+        let field = self.required(section, name, expected)?;
+        let text = self.string(&field, expected)?;
+        Some((text, field))
+    }
+
+    pub(super) fn string(&mut self, field: &Field<'d>, expected: &str) -> Option<&'d str> {
+        if let DeValue::String(text) = field.value {
+            return Some(text);
+        }
+        let found = kind(field.value);
+        let hint = match field.value {
+            DeValue::Float(_) | DeValue::Integer(_) => {
+                let written = self.text.get(field.span.clone()).unwrap_or_default();
+                format!(
+                    "; numbers that become money are written as decimal strings, because a float \
+                     cannot hold every decimal: try \"{written}\""
+                )
+            }
+            _ => String::new(),
+        };
+        self.refuse_field(field, format!("found {found}, expected {expected}{hint}"));
+        None
+    }
+
+    /// A required string that parses as `T`.
+    pub(super) fn parse<T>(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        expected: &str,
+    ) -> Option<(T, Field<'d>)>
+    where
+        T: std::str::FromStr,
+        T::Err: fmt::Display,
+    {
+        let (text, field) = self.text(section, name, expected)?;
+        match text.parse() {
+            Ok(value) => Some((value, field)),
+            Err(error) => {
+                self.refuse_field(&field, error);
+                None
+            }
+        }
+    }
+
+    /// A required table.
+    pub(super) fn table(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        expected: &str,
+    ) -> Option<Section<'d>> {
+        let field = self.required(section, name, expected)?;
+        let DeValue::Table(table) = field.value else {
+            let found = kind(field.value);
+            self.refuse_field(&field, format!("found {found}, expected {expected}"));
+            return None;
+        };
+        Some(Section {
+            table,
+            span: field.span,
+            path: field.key,
+        })
+    }
+
+    /// The tables of an array of tables; empty if there is none.
+    pub(super) fn tables(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        max: usize,
+    ) -> Vec<Section<'d>> {
+        let Some(field) = section.field(name) else {
+            return Vec::new();
+        };
+        let DeValue::Array(items) = field.value else {
+            let found = kind(field.value);
+            self.refuse_field(
+                &field,
+                format!("found {found}, expected an array of tables"),
+            );
+            return Vec::new();
+        };
+        if items.len() > max {
+            let message = format!("{} entries, more than the {max} allowed", items.len());
+            self.refuse_field(&field, message);
+            return Vec::new();
+        }
+        let mut sections = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let path = format!("{}[{index}]", field.key);
+            if let DeValue::Table(table) = item.get_ref() {
+                sections.push(Section {
+                    table,
+                    span: item.span(),
+                    path,
+                });
+            } else {
+                let found = kind(item.get_ref());
+                self.refuse(
+                    item.span(),
+                    &path,
+                    format!("found {found}, expected a table"),
+                );
+            }
+        }
+        sections
+    }
+}
+
+/// `a`, `b` and `c`, each in backquotes.
+pub(super) fn list(names: &[&str]) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => "nothing".to_owned(),
+    }
+}
+
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date without quotes",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// Line and column of a byte, both from 1; columns count characters.
+pub(super) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = text
+        .char_indices()
+        .take_while(|(at, _)| *at < byte)
+        .map(|(_, c)| c);
+    before.fold((1, 1), |(line, column), c| match c {
+        '\n' => (line + 1, 1),
+        _ => (line, column + 1),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_count_characters() {
+        let text = "a = 1\nü = 2\n";
+        assert_eq!(line_and_column(text, 0), (1, 1));
+        assert_eq!(line_and_column(text, 6), (2, 1));
+        assert_eq!(line_and_column(text, 8), (2, 2));
+        assert_eq!(line_and_column(text, 999), (3, 1));
+    }
+}

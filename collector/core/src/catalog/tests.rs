@@ -1,0 +1,395 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::period::{Calendar, Every};
+
+const METERS: &str = r#"
+[[meter]]
+name = "http.requests"
+unit = "{request}"
+scale = 0
+aggregation = "sum"
+
+[[meter]]
+name = "net.bytes"
+unit = "By"
+scale = 0
+aggregation = "sum"
+"#;
+
+const CARD: &str = r#"
+id = "edge"
+currency = "EUR"
+from = "2026-01-01"
+order = "standard/1"
+
+[[price]]
+id = "requests"
+meter = "http.requests"
+model = "graduated"
+per = "1000 {request}"
+tiers = [
+  { to = "2000000", unit = "0.40" },
+  { unit = "0.25" },
+]
+
+[[price]]
+id = "traffic"
+meter = "net.bytes"
+model = "per_unit"
+per = "1 GB"
+unit = "0.08"
+"#;
+
+const PROFILE: &str = r#"
+tenant = "acme"
+card = "edge"
+zone = "Europe/Berlin"
+period = { every = "P1M", anchor = "2026-01-01" }
+"#;
+
+fn files(meters: &str, card: &str, profile: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("meters.toml".to_owned(), meters.to_owned()),
+        ("cards/edge.toml".to_owned(), card.to_owned()),
+        ("profiles/acme.toml".to_owned(), profile.to_owned()),
+    ])
+}
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).expect("valid")
+}
+
+/// The only mistake of a catalog in which `from` is replaced by `to`, as it is shown.
+fn mistake(from: &str, to: &str) -> String {
+    let change = |text: &str| text.replacen(from, to, 1);
+    assert!(
+        [METERS, CARD, PROFILE]
+            .iter()
+            .any(|text| text.contains(from)),
+        "{from}"
+    );
+    let errors = Catalog::parse(&files(&change(METERS), &change(CARD), &change(PROFILE)))
+        .expect_err("a mistake");
+    assert_eq!(errors.errors().len(), 1, "{errors}");
+    errors.errors()[0].to_string()
+}
+
+#[test]
+fn a_sound_catalog_is_read_whole() {
+    let catalog = Catalog::parse(&files(METERS, CARD, PROFILE)).expect("sound");
+    assert_eq!(catalog.meters().len(), 2);
+    let profile = catalog.profile(&tenant("acme")).expect("has one");
+    assert_eq!(profile.card, "edge");
+    let berlin: Zone = "Europe/Berlin".parse().expect("known");
+    assert_eq!(
+        profile.calendar,
+        Calendar {
+            zone: berlin,
+            every: Every::Month
+        }
+    );
+    assert_eq!(catalog.profile(&tenant("other")), None);
+    let card = catalog.cards().next().expect("one card");
+    assert_eq!((card.prices.len(), card.currency.code()), (2, "EUR"));
+}
+
+#[test]
+fn the_packaged_example_is_sound() {
+    let files = BTreeMap::from([
+        (
+            "meters.toml",
+            include_str!("../../../../packaging/catalog/meters.toml"),
+        ),
+        (
+            "cards/edge.toml",
+            include_str!("../../../../packaging/catalog/cards/edge.toml"),
+        ),
+        (
+            "profiles/acme.toml",
+            include_str!("../../../../packaging/catalog/profiles/acme.toml"),
+        ),
+        (
+            "profiles/default.toml",
+            include_str!("../../../../packaging/catalog/profiles/default.toml"),
+        ),
+    ]);
+    let files = files
+        .into_iter()
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .collect();
+    let catalog = Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"));
+    let priced = catalog.cards().flat_map(|card| &card.prices).count();
+    assert_eq!(
+        (catalog.meters().len(), priced, catalog.profiles().count()),
+        (4, 4, 2)
+    );
+}
+
+#[test]
+fn the_default_profile_serves_everybody_else() {
+    let mut files = files(METERS, CARD, PROFILE);
+    let default = "tenant = \"*\"\ncard = \"edge\"\nzone = \"UTC\"\nperiod = { every = \"PT15S\" }";
+    files.insert("profiles/default.toml".to_owned(), default.to_owned());
+    let catalog = Catalog::parse(&files).expect("sound");
+    let profile = catalog.profile(&tenant("other")).expect("the default");
+    assert_eq!(profile.calendar.every, Every::Seconds(15));
+    assert_eq!(
+        catalog.profile(&tenant("acme")).map(|p| p.calendar.every),
+        Some(Every::Month)
+    );
+}
+
+#[test]
+fn the_card_in_force_is_the_newest_that_began() {
+    let mut files = files(METERS, CARD, PROFILE);
+    let newer = CARD
+        .replace("2026-01-01", "2026-07-01")
+        .replace("0.08", "0.09");
+    files.insert("cards/edge-2.toml".to_owned(), newer);
+    let catalog = Catalog::parse(&files).expect("sound");
+    let berlin: Zone = "Europe/Berlin".parse().expect("known");
+    let from = |date: &str| {
+        let start = berlin.start_of_day(read_date(date).expect("a date"));
+        catalog
+            .card_in_force("edge", berlin, start)
+            .map(|card| card.from.to_string())
+    };
+    assert_eq!(from("2025-12-31"), None);
+    assert_eq!(from("2026-06-30").as_deref(), Some("2026-01-01"));
+    assert_eq!(from("2026-07-01").as_deref(), Some("2026-07-01"));
+    assert_eq!(catalog.card_in_force("none", berlin, Timestamp::MAX), None);
+}
+
+#[test]
+fn the_digest_covers_paths_and_contents() {
+    let base = files(METERS, CARD, PROFILE);
+    let digest = |files: &BTreeMap<String, String>| Catalog::parse(files).expect("sound").digest();
+    let mut renamed = base.clone();
+    let text = renamed.remove("cards/edge.toml").expect("there");
+    renamed.insert("cards/edges.toml".to_owned(), text);
+    let commented = files(METERS, &format!("{CARD}# \n"), PROFILE);
+    assert_ne!(digest(&base), digest(&renamed));
+    assert_ne!(digest(&base), digest(&commented));
+    assert_eq!(digest(&base), digest(&base.clone()));
+    // Pinned: ledgers name this digest.
+    assert_eq!(
+        super::digest(&BTreeMap::new()).to_string(),
+        blake3::hash(b"tollgate catalog v1\0\0\0\0\0\0\0\0\0").to_string()
+    );
+}
+
+/// What is replaced, by what, and how the mistake is shown.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    (
+        "unit = \"0.40\"",
+        "unit = 0.40",
+        "cards/edge.toml:13:28: price[0].tiers[0].unit: found a float, expected a price as a decimal string such as \"0.40\"; numbers that become money are written as decimal strings, because a float cannot hold every decimal: try \"0.40\"",
+    ),
+    (
+        "currency = \"EUR\"",
+        "currency = \"EURO\"",
+        "cards/edge.toml:3:12: currency: `EURO` is not an ISO 4217 currency code (expected three capital letters such as `EUR`)",
+    ),
+    (
+        "from = \"2026-01-01\"",
+        "from = 2026-01-01",
+        "cards/edge.toml:4:8: from: found a date without quotes, expected the date from which it is in force, such as \"2026-01-01\"",
+    ),
+    (
+        "from = \"2026-01-01\"",
+        "from = \"2026-02-30\"",
+        "cards/edge.toml:4:8: from: not a date (expected one such as \"2026-01-01\")",
+    ),
+    (
+        "standard/1",
+        "standard/2",
+        "cards/edge.toml:5:9: order: unknown order of computation (expected `standard/1`)",
+    ),
+    (
+        "\"graduated\"",
+        "\"volume\"",
+        "cards/edge.toml:10:9: price[0].model: model `volume` is not supported (expected `per_unit` or `graduated`)",
+    ),
+    (
+        "per = \"1 GB\"",
+        "per = \"1 Gbit\"",
+        "cards/edge.toml:21:7: price[1].per: unit `Gbit` does not fit the meter's unit (expected `By`, or a multiple such as `kB`, `GB`, `GiB`)",
+    ),
+    (
+        "meter = \"net.bytes\"",
+        "meter = \"net.packets\"",
+        "cards/edge.toml:19:9: price[1].meter: meter `net.packets` is not declared (expected a [[meter]] in meters.toml or meters/)",
+    ),
+    (
+        "meter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1 GB\"",
+        "meter = \"http.requests\"\nmodel = \"per_unit\"\nper = \"1 {request}\"",
+        "cards/edge.toml:19:9: price[1].meter: meter `http.requests` has the price `requests` already (expected one price for each meter)",
+    ),
+    (
+        "id = \"traffic\"",
+        "id = \"requests\"",
+        "cards/edge.toml:18:6: price[1].id: price `requests` is declared twice in this card",
+    ),
+    (
+        "to = \"2000000\"",
+        "to = \"0\"",
+        "cards/edge.toml:13:10: price[0].tiers[0].to: the number must be above zero",
+    ),
+    (
+        "{ unit = \"0.25\" }",
+        "{ to = \"2000000\", unit = \"0.30\" }, { unit = \"0.25\" }",
+        "cards/edge.toml:14:10: price[0].tiers[1].to: bounds must rise: 2000000 is not above 2000000, where this tier begins",
+    ),
+    (
+        "{ unit = \"0.25\" }",
+        "{ to = \"3000000\", unit = \"0.25\" }",
+        "cards/edge.toml:14:10: price[0].tiers[1].to: the last tier must not have a bound: usage above it would have no price (expected a last tier without `to`)",
+    ),
+    (
+        "to = \"2000000\", ",
+        "",
+        "cards/edge.toml:13:3: price[0].tiers[0].to: missing (expected the last quantity of this tier; only the last tier has none)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"-0.08\"",
+        "cards/edge.toml:22:8: price[1].unit: `-0.08` is not a decimal (expected digits with an optional point, such as `0.40`)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nminimum = \"1\"",
+        "cards/edge.toml:23:1: price[1].minimum: unknown key (expected `id`, `meter`, `model`, `per` or `unit`)",
+    ),
+    (
+        "scale = 0",
+        "scale = 13",
+        "meters.toml:5:9: meter[0].scale: expected an integer from 0 to 12: the decimal places of the meter's quantities",
+    ),
+    (
+        "aggregation = \"sum\"",
+        "aggregation = \"avg\"",
+        "meters.toml:6:15: meter[0].aggregation: unknown aggregation `avg` (expected `sum` or `last`)",
+    ),
+    (
+        "zone = \"Europe/Berlin\"",
+        "zone = \"Europe/Bonn\"",
+        "profiles/acme.toml:4:8: zone: unknown time zone `Europe/Bonn` (expected an IANA name such as `Europe/Berlin` or `UTC`)",
+    ),
+    (
+        "zone = \"Europe/Berlin\"\n",
+        "",
+        "profiles/acme.toml:1:1: zone: missing (expected an IANA time zone such as \"Europe/Berlin\")",
+    ),
+    (
+        "every = \"P1M\"",
+        "every = \"P3M\"",
+        "profiles/acme.toml:5:20: period.every: period `P3M` is not supported (expected `P1M` for calendar months, `P1D` for calendar days, or hours, minutes and seconds that divide a day evenly, such as `PT1H` or `PT15S`)",
+    ),
+    (
+        "anchor = \"2026-01-01\"",
+        "anchor = \"2026-01-15\"",
+        "profiles/acme.toml:5:36: period.anchor: anniversary periods are not supported (expected the first of a month, such as \"2026-01-01\", or no anchor)",
+    ),
+    (
+        "every = \"P1M\"",
+        "every = \"P1D\"",
+        "profiles/acme.toml:5:36: period.anchor: only months have an anchor (expected none)",
+    ),
+    (
+        "card = \"edge\"",
+        "card = \"rim\"",
+        "profiles/acme.toml:3:8: card: card `rim` is not declared (expected the `id` of a file in cards/)",
+    ),
+    (
+        "tenant = \"acme\"",
+        "tenant = \"_unattributed\"",
+        "profiles/acme.toml:2:10: tenant: `_unattributed` collects usage that belongs to nobody, so it has no profile",
+    ),
+    (
+        "tenant = \"acme\"",
+        "tenant = \"acme\"\ntax = \"de\"",
+        "profiles/acme.toml:3:1: tax: unknown key (expected `tenant`, `card`, `zone` or `period`)",
+    ),
+];
+
+#[test]
+fn mistakes_are_shown_with_their_place_and_what_was_expected() {
+    for (from, to, expected) in MISTAKES {
+        assert_eq!(mistake(from, to), *expected);
+    }
+}
+
+#[test]
+fn a_mistake_in_what_is_named_is_reported_once() {
+    // The price of the broken meter and the profile of the broken card are not at fault.
+    assert!(mistake("aggregation = \"sum\"", "aggregation = 1").starts_with("meters.toml:6:15"));
+    assert!(mistake("unit = \"0.25\"", "unit = \"?\"").starts_with("cards/edge.toml:14:12"));
+}
+
+#[test]
+fn repetitions_name_both_places() {
+    let mut twice = files(METERS, CARD, PROFILE);
+    twice.insert(
+        "meters/more.toml".to_owned(),
+        METERS.replace("net.bytes", "net.packets"),
+    );
+    twice.insert("cards/more.toml".to_owned(), CARD.to_owned());
+    twice.insert("profiles/more.toml".to_owned(), PROFILE.to_owned());
+    let errors = Catalog::parse(&twice).expect_err("repetitions");
+    let shown: Vec<String> = errors.errors().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        shown,
+        [
+            "meters/more.toml:3:8: meter[0].name: meter `http.requests` is declared twice (first in meters.toml, meter[0].name)",
+            "cards/more.toml:2:6: id: card `edge` from 2026-01-01 is declared twice (first in cards/edge.toml, id)",
+            "profiles/more.toml:2:10: tenant: profile of `acme` is declared twice (first in profiles/acme.toml, tenant)",
+        ]
+    );
+}
+
+#[test]
+fn what_is_no_catalog_is_refused() {
+    let of = |path: &str, text: &str| {
+        let files = BTreeMap::from([(path.to_owned(), text.to_owned())]);
+        Catalog::parse(&files).expect_err("refused").to_string()
+    };
+    assert!(of("card/edge.toml", "").contains("not a file of a catalog"));
+    assert!(of("cards/a/edge.toml", "").contains("not a file of a catalog"));
+    assert!(of("meters.toml", "[[meter]\n").contains("meters.toml:1:"));
+    assert!(of("meters.toml", "meter = 1").contains("expected an array of tables"));
+    assert!(
+        of("meters.toml", "meter = [1]").contains("meter[0]: found an integer, expected a table")
+    );
+    assert!(of("cards/a.toml", "").contains("at least one [[price]]"));
+    let long = "#".repeat(CATALOG_FILE_BYTES_MAX + 1);
+    assert!(of("meters.toml", &long).contains("more than the"));
+    let deep = format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(of("meters.toml", &deep).contains("not valid TOML"));
+}
+
+#[test]
+fn the_number_of_mistakes_shown_is_bounded() {
+    let many: Vec<String> = (0..500).map(|n| format!("k{n} = 1")).collect();
+    let files = BTreeMap::from([("meters.toml".to_owned(), many.join("\n"))]);
+    let errors = Catalog::parse(&files).expect_err("refused");
+    assert_eq!(errors.errors().len(), CatalogErrors::MAX);
+}
+
+proptest! {
+    #[test]
+    fn mutated_catalogs_never_panic(at in 0usize..700, with in "\\PC{0,3}|[\"\\[\\]{}=.0-9\n]{0,4}", cut in 0usize..5) {
+        for source in [METERS, CARD, PROFILE] {
+            let mut text: Vec<char> = source.chars().collect();
+            let at = at % text.len();
+            let end = (at + cut).min(text.len());
+            text.splice(at..end, with.chars());
+            let text: String = text.into_iter().collect();
+            for base in [files(&text, CARD, PROFILE), files(METERS, &text, PROFILE), files(METERS, CARD, &text)] {
+                if let Err(errors) = Catalog::parse(&base) {
+                    prop_assert!(!errors.errors().is_empty());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const GOOD: &str = r#"data_dir = "data"
+listen = "127.0.0.1:7430"
+http = "127.0.0.1:7431"
+catalog = "catalog"
+
+[tls]
+ca = "pki/ca.pem"
+certificate = "pki/collector.pem"
+key = "/etc/collector.key"
+
+[journal]
+segment_bytes = "64MiB"
+
+[fold]
+partitions = 4
+settlement = "24h"
+future_tolerance = "5m"
+
+[[agent]]
+name = "edge-1"
+tenants = ["acme", "umbrella-*"]
+meters = ["*"]
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/tollgate/collector.toml"))
+}
+
+#[test]
+fn a_good_file_is_read() {
+    let config = parse(GOOD).expect("good");
+    assert_eq!(config.data_dir, Path::new("/etc/tollgate/data"));
+    assert_eq!(
+        config.admin_socket,
+        Path::new("/etc/tollgate/data/admin.sock")
+    );
+    assert_eq!(config.tls.key, Path::new("/etc/collector.key"));
+    assert_eq!(config.journal.segment_bytes, 64 << 20);
+    assert_eq!(config.fold.partitions, 4);
+    assert_eq!(config.fold.settlement_millis, 86_400_000);
+    assert_eq!(config.fold.future_tolerance_millis, 300_000);
+    assert_eq!(config.policy.rules().len(), 1);
+    let opened = config.opened(Lineage::from_bytes([1; 16]));
+    assert_eq!((opened.partitions, opened.usage_window_secs), (4, 60));
+}
+
+#[test]
+fn defaults_fill_what_is_left_out() {
+    let text =
+        "data_dir = \"d\"\nlisten = \"[::1]:1\"\n[tls]\nca=\"a\"\ncertificate=\"b\"\nkey=\"c\"\n";
+    let config = parse(text).expect("good");
+    assert_eq!(config.http.to_string(), "127.0.0.1:7431");
+    assert_eq!(config.receive.window_batches, 64);
+    assert_eq!(config.policy, Policy::empty());
+}
+
+/// Replaces one text, and expects an error at a place.
+fn broken(from: &str, to: &str, place: (usize, usize), key: &str, words: &[&str]) {
+    assert!(GOOD.contains(from), "{from}");
+    let error = parse(&GOOD.replacen(from, to, 1)).expect_err(to);
+    let shown = error.to_string();
+    assert_eq!((error.line, error.column), place, "{shown}");
+    assert_eq!(error.key, key, "{shown}");
+    assert!(
+        shown.starts_with("/etc/tollgate/collector.toml:"),
+        "{shown}"
+    );
+    for word in words {
+        assert!(shown.contains(word), "{word:?} is not in {shown}");
+    }
+}
+
+#[test]
+fn errors_name_place_key_and_expectation() {
+    broken(
+        "partitions = 4",
+        "partitions = 0",
+        (15, 14),
+        "fold.partitions",
+        &["out of range", "1 to 256"],
+    );
+    broken(
+        "partitions = 4",
+        "partitions = \"4\"",
+        (15, 14),
+        "fold.partitions",
+        &["string"],
+    );
+    broken(
+        "partitions",
+        "partition",
+        (15, 1),
+        "fold.partition",
+        &["unknown field", "partitions"],
+    );
+    broken(
+        "\"24h\"",
+        "\"a day\"",
+        (16, 14),
+        "fold.settlement",
+        &["expected", "24h"],
+    );
+    broken(
+        "\"64MiB\"",
+        "\"1KiB\"",
+        (12, 17),
+        "journal.segment_bytes",
+        &["out of range", "4096"],
+    );
+    broken(
+        "\"127.0.0.1:7430\"",
+        "\"localhost\"",
+        (2, 10),
+        "listen",
+        &["expected", "127.0.0.1:7430"],
+    );
+    broken(
+        "\"umbrella-*\"",
+        "\"um brella\"",
+        (21, 20),
+        "agent.tenants",
+        &["expected", "ASCII"],
+    );
+    broken(
+        "\"edge-1\"",
+        "\"_edge\"",
+        (20, 8),
+        "agent.name",
+        &["certificate"],
+    );
+    broken(
+        "\"data\"",
+        "\"\"",
+        (1, 12),
+        "data_dir",
+        &["empty", "expected"],
+    );
+    broken(
+        "[journal]",
+        "[jornal]",
+        (11, 2),
+        "jornal",
+        &["unknown field", "journal"],
+    );
+    broken(
+        "key = \"/etc/collector.key\"\n",
+        "",
+        (6, 1),
+        "tls",
+        &["missing field", "key"],
+    );
+    broken("[fold]", "[fold", (14, 6), "fold", &[]);
+}
+
+#[test]
+fn one_rule_per_agent() {
+    let twice = format!("{GOOD}[[agent]]\nname = \"edge-1\"\ntenants = []\nmeters = []\n");
+    let error = parse(&twice).expect_err("twice");
+    assert_eq!(
+        (error.line, error.column, error.key.as_str()),
+        (24, 8, "agent.name")
+    );
+}
+
+#[test]
+fn windows_divide_a_quarter_of_an_hour() {
+    let with = |width: &str| {
+        parse(&GOOD.replacen("[fold]", &format!("[fold]\nusage_window = \"{width}\""), 1))
+    };
+    assert_eq!(
+        with("15m").map(|config| config.fold.usage_window.secs()),
+        Ok(900)
+    );
+    for width in ["7s", "1h", "1500ms", "0s"] {
+        assert_eq!(with(width).expect_err(width).key, "fold.usage_window");
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "\\PC{0,80}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn mutations_do_not_make_it_panic(at in any::<prop::sample::Index>(), with in "\\PC{0,3}", cut in 0usize..6) {
+        let start = floor_boundary(GOOD, at.index(GOOD.len()));
+        let end = floor_boundary(GOOD, (start + cut).min(GOOD.len()));
+        let text = format!("{}{with}{}", &GOOD[..start], &GOOD[end..]);
+        if let Err(error) = parse(&text) {
+            prop_assert!(error.line >= 1 && error.column >= 1);
+            prop_assert!(text.get(error.span.clone()).is_some());
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! One life of an agent: which batches have come, which are lost, how far the chain reaches.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::{Aggregation, Batch, Incarnation, LossReason, Quantity, Rollup, Timestamp};
+
+use super::NoticeKind;
+use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges};
+use super::outbox::{Origin, Outbox, unknown};
+use super::totals::{Context, Figures, Totals};
+use crate::entry::Digest;
+use crate::fold::dedupe::IntervalSet;
+
+/// Hashes kept per life. A batch that comes again within so many batches is known for a copy
+/// or for a fork; the session's window is far smaller.
+pub const HASHES_KEPT: usize = 512;
+/// Batches per life whose rows are kept, so that a fork is booked by its row-wise maximum.
+pub const ROW_BATCHES_KEPT: usize = 16;
+/// Rows kept per life, over all these batches; the rows of a larger batch are not kept.
+pub const ROWS_KEPT_MAX: usize = 4096;
+/// Batches that may lie beyond a hole. A hole with more behind it is declared lost.
+const TAIL_MAX: usize = 4096;
+
+/// A row of a batch, as far as a fork needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptRow {
+    /// First eight bytes of BLAKE3 over series, aggregation, scale and window.
+    pub(super) fingerprint: u64,
+    pub(super) value: Quantity,
+    pub(super) events: u64,
+}
+
+/// What is kept of a batch for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Recent {
+    hash: Digest,
+    /// Sum rows in ascending order of their fingerprints.
+    rows: Option<Vec<KeptRow>>,
+}
+
+/// A batch beyond a hole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Tail {
+    figures: Figures,
+    parent: Digest,
+    cut: Timestamp,
+    watermark: Timestamp,
+    is_final: bool,
+}
+
+/// One incarnation, or the losing branch of a fork.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Life {
+    /// Sequence numbers up to here belong to another life; 0 except for a branch.
+    base: u64,
+    /// The incarnation that the batches of a branch name.
+    pub(super) branch_of: Option<Incarnation>,
+    received: IntervalSet,
+    lost: LostRanges,
+    /// Declared lost for good: batches that turn up are not booked any more.
+    given_up: IntervalSet,
+    /// Everything up to here is received or declared.
+    prefix: u64,
+    tail: BTreeMap<u64, Tail>,
+    recent: BTreeMap<u64, Recent>,
+    totals: Totals,
+    /// The life before, as the first batch names it.
+    pub(super) parent: Option<Incarnation>,
+    /// The last batch that the child of this life knows of.
+    expected: u64,
+    final_at: Option<u64>,
+    /// True once the life and all its ancestors have been accounted for.
+    pub(super) settled: bool,
+    /// True once only the intervals are left.
+    compacted: bool,
+    /// End of the last span within the prefix.
+    cut: Timestamp,
+    watermark: Timestamp,
+}
+
+/// What a life says to a sequence number and a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// Not there.
+    No,
+    /// The same batch is there.
+    Same,
+    /// Another batch has its number.
+    Other,
+    /// A batch has its number; its hash is no longer kept.
+    Forgotten,
+    /// Its number was given up as lost.
+    GivenUp,
+}
+
+impl Life {
+    pub(super) fn new(opened: Timestamp) -> Self {
+        Self::with_base(0, None, opened)
+    }
+
+    /// The losing branch of a fork of `of`, whose first batch follows `base`.
+    pub(super) fn branch(of: Incarnation, base: u64, opened: Timestamp) -> Self {
+        Self::with_base(base, Some(of), opened)
+    }
+
+    fn with_base(base: u64, branch_of: Option<Incarnation>, opened: Timestamp) -> Self {
+        Self {
+            base,
+            branch_of,
+            received: IntervalSet::new(),
+            lost: LostRanges::default(),
+            given_up: IntervalSet::new(),
+            prefix: base,
+            tail: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            totals: Totals::new(base, branch_of.is_none(), opened),
+            parent: None,
+            expected: 0,
+            final_at: None,
+            settled: false,
+            compacted: false,
+            cut: opened,
+            watermark: Timestamp::EPOCH,
+        }
+    }
+
+    pub(super) fn prefix(&self) -> u64 {
+        self.prefix
+    }
+
+    pub(super) fn expected(&self) -> u64 {
+        self.expected
+    }
+
+    pub(super) fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+
+    pub(super) fn cut(&self) -> Timestamp {
+        self.cut
+    }
+
+    pub(super) fn is_compacted(&self) -> bool {
+        self.compacted
+    }
+
+    /// True if the prefix reaches its final batch, or the last one that its child knows of.
+    pub(super) fn is_closed(&self) -> bool {
+        self.final_at.is_some_and(|last| last <= self.prefix)
+            || (self.expected > 0 && self.prefix >= self.expected)
+    }
+
+    /// True if nothing is missing that is known to have existed.
+    pub(super) fn is_accounted(&self) -> bool {
+        self.prefix >= self.expected
+    }
+
+    /// A child knows of batches up to `last`.
+    pub(super) fn expect(&mut self, last: u64) {
+        self.expected = self.expected.max(last);
+    }
+
+    /// Sequence numbers known to exist, neither received nor declared.
+    pub(super) fn gaps(&self) -> u64 {
+        let top = self.expected.max(self.received.last().unwrap_or(0));
+        let holes = self.received.missing(self.prefix.saturating_add(1), top);
+        let missing: u64 = holes
+            .iter()
+            .fold(0, |sum, (from, to)| sum.saturating_add(to - from + 1));
+        let beyond = |(from, range): (u64, &LostRange)| {
+            let from = from.max(self.prefix.saturating_add(1));
+            range
+                .to
+                .min(top)
+                .checked_sub(from)
+                .map_or(0, |n| n.saturating_add(1))
+        };
+        missing.saturating_sub(self.lost.iter().map(beyond).fold(0, u64::saturating_add))
+    }
+
+    pub(super) fn hash_of(&self, sequence: u64) -> Option<Digest> {
+        self.recent.get(&sequence).map(|recent| recent.hash)
+    }
+
+    /// The last batch up to `sequence` whose hash is kept.
+    pub(super) fn known_hash_upto(&self, sequence: u64) -> Option<(u64, Digest)> {
+        let (&known, recent) = self.recent.range(..=sequence).next_back()?;
+        Some((known, recent.hash))
+    }
+
+    /// The kept rows of batch `sequence`.
+    pub(super) fn rows_of(&self, sequence: u64) -> Option<&[KeptRow]> {
+        self.recent.get(&sequence)?.rows.as_deref()
+    }
+
+    pub(super) fn knows(&self, sequence: u64, hash: Digest) -> Known {
+        if self.given_up.contains(sequence) {
+            return Known::GivenUp;
+        }
+        if !self.received.contains(sequence) {
+            return Known::No;
+        }
+        match self.hash_of(sequence) {
+            Some(known) if known == hash => Known::Same,
+            Some(_) => Known::Other,
+            None => Known::Forgotten,
+        }
+    }
+
+    /// True unless a neighbour of `sequence` shows that the batch is of another branch.
+    pub(super) fn fits(&self, sequence: u64, parent: Digest, hash: Digest) -> bool {
+        let before = sequence
+            .checked_sub(1)
+            .and_then(|before| self.hash_of(before));
+        let after = sequence
+            .checked_add(1)
+            .and_then(|after| self.tail.get(&after));
+        before.is_none_or(|before| before == parent)
+            && after.is_none_or(|after| after.parent == hash)
+    }
+
+    /// Takes in a batch that is not there yet. Its rows are handed on by the caller.
+    ///
+    /// True if it replaces a declared loss.
+    pub(super) fn insert(
+        &mut self,
+        batch: &Batch,
+        hash: Digest,
+        figures: Figures,
+        origin: &Origin,
+        out: &mut Outbox,
+    ) -> bool {
+        let sequence = batch.sequence.get();
+        self.remember(sequence, hash, batch);
+        self.received.insert(sequence);
+        let replaces = self.take_back(sequence, origin, out);
+        let cut = batch.span.to;
+        if replaces && sequence <= self.prefix {
+            self.totals.late(
+                sequence,
+                &figures,
+                cut,
+                &mut Context {
+                    origin,
+                    lost: &self.lost,
+                    out,
+                },
+            );
+            self.watermark = self.watermark.max(batch.watermark);
+            if batch.is_final {
+                self.final_at = Some(sequence);
+                self.price_unknown(origin, out);
+            }
+            return true;
+        }
+        let parent = Digest(*batch.parent_hash.as_bytes());
+        let tail = Tail {
+            figures,
+            parent,
+            cut,
+            watermark: batch.watermark,
+            is_final: batch.is_final,
+        };
+        self.tail.insert(sequence, tail);
+        self.drain(origin, out);
+        if self.tail.len() > TAIL_MAX
+            && let Some((&first, _)) = self.tail.first_key_value()
+        {
+            let detail = format!("{TAIL_MAX} batches lie beyond a hole; it is declared lost");
+            out.notice(NoticeKind::Gap, Some(origin), Some(self.prefix + 1), detail);
+            let (from, to) = (self.prefix + 1, first - 1);
+            self.declare_lost((from, to), LossReason::JournalDamaged, cut, origin, out);
+        }
+        replaces
+    }
+
+    /// Declares those of the batches `from` to `to` lost that are neither received nor
+    /// declared. Returns how many that are.
+    pub(super) fn declare_lost(
+        &mut self,
+        (from, to): (u64, u64),
+        reason: LossReason,
+        stamp: Timestamp,
+        origin: &Origin,
+        out: &mut Outbox,
+    ) -> u64 {
+        let mut known = self.received.clone();
+        if from <= self.base {
+            known.insert_range(1, self.base);
+        }
+        for (from, to) in self.given_up.iter() {
+            known.insert_range(from, to);
+        }
+        for (from, range) in self.lost.iter() {
+            known.insert_range(from, range.to);
+        }
+        let time = (self.cut.min(stamp), stamp.max(self.cut));
+        let mut count: u64 = 0;
+        for (from, to) in known.missing(from, to) {
+            self.lost.insert(
+                from,
+                LostRange {
+                    to,
+                    reason,
+                    unknown: Some(time),
+                },
+            );
+            out.loss(unknown(origin, Some((from, to)), reason, time));
+            count = count.saturating_add((to - from).saturating_add(1));
+        }
+        self.drain(origin, out);
+        self.bound();
+        count
+    }
+
+    /// Removes `sequence` from what is declared lost and takes the declaration back; the rest
+    /// of its range is declared anew.
+    fn take_back(&mut self, sequence: u64, origin: &Origin, out: &mut Outbox) -> bool {
+        let Some((from, range)) = self.lost.remove_at(sequence) else {
+            return false;
+        };
+        if let Some(time) = range.unknown {
+            out.reverse(unknown(origin, Some((from, range.to)), range.reason, time));
+        }
+        let mut keep = |from: u64, to: u64| {
+            self.lost.insert(from, LostRange { to, ..range });
+            if let Some(time) = range.unknown {
+                out.loss(unknown(origin, Some((from, to)), range.reason, time));
+            }
+        };
+        if from < sequence {
+            keep(from, sequence - 1);
+        }
+        if sequence < range.to {
+            keep(sequence + 1, range.to);
+        }
+        true
+    }
+
+    /// Moves the prefix over everything that is received or declared.
+    fn drain(&mut self, origin: &Origin, out: &mut Outbox) {
+        while let Some(next) = self.prefix.checked_add(1) {
+            if let Some(tail) = self.tail.remove(&next) {
+                let mut context = Context {
+                    origin,
+                    lost: &self.lost,
+                    out,
+                };
+                self.totals
+                    .advance(next, &tail.figures, tail.cut, &mut context);
+                self.prefix = next;
+                self.cut = self.cut.max(tail.cut);
+                self.watermark = self.watermark.max(tail.watermark);
+                if tail.is_final {
+                    self.final_at = Some(next);
+                    self.price_unknown(origin, out);
+                }
+            } else if let Some((_, range)) = self.lost.at(next) {
+                self.prefix = range.to;
+            } else if let Some((_, to)) = self.given_up.interval_of(next) {
+                self.prefix = to;
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// The totals of the final batch have priced every loss exactly: what stands as unknown is
+    /// taken back.
+    fn price_unknown(&mut self, origin: &Origin, out: &mut Outbox) {
+        let Some(last) = self.final_at else { return };
+        if !self.totals.from_zero() {
+            return;
+        }
+        for (from, range) in self.lost.iter_mut() {
+            if range.to < last
+                && let Some(time) = range.unknown.take()
+            {
+                out.reverse(unknown(origin, Some((from, range.to)), range.reason, time));
+            }
+        }
+    }
+
+    /// Gives up the oldest losses beyond the bounds of what can still be taken back.
+    fn bound(&mut self) {
+        while self.lost.len() > LOST_RANGES_MAX
+            && let Some((from, range)) = self.lost.remove_first()
+        {
+            self.given_up.insert_range(from, range.to);
+        }
+        while let Some((from, to)) = self.totals.over_bound() {
+            while let Some((first, _, _)) = self
+                .lost
+                .between(from.saturating_sub(1), to.saturating_add(1))
+            {
+                let Some((start, range)) = self.lost.remove_at(first) else {
+                    break;
+                };
+                self.given_up.insert_range(start, range.to);
+            }
+            self.totals.forget_given_up(&self.lost);
+        }
+    }
+
+    /// Keeps hash and rows, and forgets the oldest.
+    fn remember(&mut self, sequence: u64, hash: Digest, batch: &Batch) {
+        let sums = batch
+            .rows
+            .iter()
+            .filter(|row| row.aggregation == Aggregation::Sum);
+        let rows = (batch.rows.len() <= ROWS_KEPT_MAX).then(|| {
+            let mut rows: Vec<KeptRow> = sums
+                .map(|row| KeptRow {
+                    fingerprint: fingerprint(row),
+                    value: row.value,
+                    events: row.events,
+                })
+                .collect();
+            rows.sort_unstable_by_key(|row| row.fingerprint);
+            rows
+        });
+        self.recent.insert(sequence, Recent { hash, rows });
+        while self.recent.len() > HASHES_KEPT {
+            self.recent.pop_first();
+        }
+        let (mut batches, mut rows) = (0, 0);
+        for recent in self.recent.values_mut().rev() {
+            let Some(kept) = &recent.rows else {
+                // Whatever is older was dropped before, except at the very beginning.
+                if batches >= ROW_BATCHES_KEPT {
+                    break;
+                }
+                batches += 1;
+                continue;
+            };
+            batches += 1;
+            rows += kept.len();
+            if batches > ROW_BATCHES_KEPT || rows > ROWS_KEPT_MAX {
+                recent.rows = None;
+            }
+        }
+    }
+
+    /// Forgets everything but the intervals and the hash of the last batch. Losses that stand
+    /// can no longer be taken back.
+    pub(super) fn compact(&mut self) {
+        for (from, range) in self.lost.iter() {
+            self.given_up.insert_range(from, range.to);
+        }
+        self.lost.clear();
+        self.totals.clear();
+        self.recent = self.recent.pop_last().into_iter().collect();
+        for recent in self.recent.values_mut() {
+            recent.rows = None;
+        }
+        self.compacted = true;
+    }
+}
+
+/// See [`KeptRow::fingerprint`].
+pub(super) fn fingerprint(row: &Rollup) -> u64 {
+    let mut bytes = Vec::with_capacity(128);
+    row.series.write_canonical(&mut bytes);
+    bytes.extend_from_slice(&[row.aggregation.code(), row.scale.get()]);
+    bytes.extend_from_slice(&row.window.start().millis().to_le_bytes());
+    bytes.extend_from_slice(&row.window.width().secs().to_le_bytes());
+    let mut first = [0; 8];
+    first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
+    u64::from_le_bytes(first)
+}

@@ -1,0 +1,131 @@
+//! Cloned hosts.
+
+use tollgate_common::{LossAmount, LossReason, Quantity};
+
+use super::books::{Books, Sealer, row};
+use crate::entry::Digest;
+use crate::fold::intake::{HASHES_KEPT, NoticeKind, derived};
+
+fn account() -> (String, String) {
+    ("acme".to_owned(), "http.requests".to_owned())
+}
+
+fn requests(window: i64, region: &str, value: i128) -> tollgate_common::Rollup {
+    row("acme", "http.requests", region, window, value)
+}
+
+#[test]
+fn the_row_wise_maximum_is_booked_and_the_minimum_declared_at_most() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    let mut two = one.clone();
+    books.batch(&one.seal(vec![requests(1, "eu", 10), requests(1, "us", 3)], false));
+    let fork = two.seal(
+        vec![
+            requests(1, "eu", 4),
+            requests(1, "us", 8),
+            requests(2, "us", 1),
+        ],
+        false,
+    );
+    books.batch(&fork);
+    // eu: max(10, 4) = 10, us: max(3, 8) = 8, and a row of its own.
+    assert_eq!(Books::of(&books.booked, &account()), 5 + 10 + 8 + 1);
+    assert_eq!(Books::of(&books.lost, &account()), 4 + 3);
+    let loss = &books.standing[0];
+    assert_eq!(loss.loss.reason, LossReason::Fork);
+    assert_eq!(loss.loss.amount, LossAmount::AtMost(Quantity::new(7)));
+    let branch = derived(Digest(*fork.hash().as_bytes()));
+    assert_eq!(loss.incarnation, Some(branch));
+
+    // Both go on, each on its own branch, and nothing is lost any more.
+    books.batch(&two.seal(vec![requests(3, "eu", 100)], false));
+    books.batch(&one.seal(vec![requests(3, "eu", 1000)], false));
+    books.batch(&fork);
+    assert_eq!(Books::of(&books.booked, &account()), 24 + 1100);
+    assert_eq!(Books::of(&books.lost, &account()), 7);
+    let state = books.agent.clone().expect("heard of");
+    assert_eq!((state.forks, state.duplicates, state.gaps), (1, 1, 0));
+
+    // The branch has totals of its own, and what contradicts them is declared.
+    *two.totals.get_mut(&account()).expect("counted") += 50;
+    books.batch(&two.seal(vec![requests(4, "eu", 2)], true));
+    assert_eq!(Books::of(&books.lost, &account()), 57);
+    assert_eq!(books.standing[1].incarnation, Some(branch));
+}
+
+#[test]
+fn a_branch_whose_beginning_is_not_seen_counts_and_leaves_an_unknown() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    let mut two = one.clone();
+    books.batch(&one.seal(vec![requests(1, "eu", 10)], false));
+    two.seal(vec![requests(1, "eu", 20)], false);
+    books.batch(&two.seal(vec![requests(2, "eu", 3)], false));
+    assert_eq!(books.noticed(NoticeKind::Fork), 1);
+    assert_eq!(Books::of(&books.booked, &account()), 18);
+    assert_eq!(books.standing[0].sequences, Some((2, 2)));
+    assert_eq!(books.standing[0].loss.reason, LossReason::Fork);
+    books.batch(&one.seal(vec![requests(2, "eu", 4)], false));
+    books.batch(&two.seal(vec![requests(3, "eu", 1)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 23);
+    assert_eq!(books.standing.len(), 1);
+}
+
+#[test]
+fn nothing_of_a_fork_is_booked_once_the_rows_are_forgotten() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    let mut two = one.clone();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    for window in 1..20 {
+        books.batch(&one.seal(vec![requests(window, "eu", 1)], false));
+    }
+    books.batch(&two.seal(vec![requests(0, "eu", 9)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 24);
+    assert_eq!(Books::of(&books.lost, &account()), 9);
+    for window in 20..i64::try_from(HASHES_KEPT).expect("small") + 2 {
+        books.batch(&one.seal(vec![requests(window, "eu", 1)], false));
+    }
+    // Now the hash is forgotten as well: even a copy cannot be told from a fork.
+    let mut three = Sealer::new(1);
+    books.batch(&three.seal(vec![requests(0, "eu", 5)], false));
+    assert_eq!(Books::of(&books.lost, &account()), 14);
+    let before = books.standing.len();
+    let mut again = Sealer::new(1);
+    books.batch(&again.seal(vec![requests(0, "eu", 5)], false));
+    assert_eq!(
+        books.standing.len(),
+        before,
+        "the same batch is declared once"
+    );
+}
+
+#[test]
+fn a_clone_that_opens_a_new_life_is_told_from_its_twin() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    let mut two = one.clone();
+    // Both hosts restart: each seals the remainder as final, and opens a life.
+    books.batch(&one.seal(vec![requests(1, "eu", 10)], true));
+    books.batch(&two.seal(vec![requests(1, "eu", 10), requests(1, "us", 2)], true));
+    let parent = |sealer: &Sealer| tollgate_common::Parent {
+        incarnation: sealer.incarnation,
+        last_sequence: sealer.last(),
+        last_hash: sealer.last_hash,
+        end: tollgate_common::ParentEnd::Final,
+    };
+    let mut one_child = Sealer::new(2);
+    one_child.parent = Some(parent(&one));
+    let mut two_child = Sealer::new(3);
+    two_child.parent = Some(parent(&two));
+    books.batch(&one_child.seal(vec![requests(2, "eu", 1)], false));
+    books.batch(&two_child.seal(vec![requests(2, "eu", 1)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 5 + 10 + 2 + 2);
+    assert_eq!(Books::of(&books.lost, &account()), 10);
+    assert_eq!(books.noticed(NoticeKind::SecondLife), 1);
+    assert_eq!(books.agent.as_ref().map(|state| state.gaps), Some(0));
+}

@@ -1,0 +1,445 @@
+//! Running totals: what batches that never came must have held.
+//!
+//! A batch carries, for each tenant and meter of its rows, what its incarnation had counted in
+//! all up to it (a final batch: for every tenant and meter). Over the contiguous prefix, where
+//! every sequence number is either received or declared lost, this gives an exact price:
+//!
+//! ```text
+//! lost = growth of the total since the last batch that had one - rows received since then
+//! ```
+//!
+//! If a lost batch lies in between, that is its loss, exact. If none does, the agent's figures
+//! contradict each other: more by its totals is declared lost as a mismatch, less is reported
+//! and the rows stand. Either way `total` below is what has been accepted of the account.
+//!
+//! A batch that turns up after all takes back the loss that covers it, and what remains is
+//! declared anew on both sides of it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::{
+    Aggregation, Batch, Loss, LossAmount, LossReason, MeterName, Quantity, Scale, TenantId,
+    Timestamp,
+};
+
+use super::NoticeKind;
+use super::lost::{LostRanges, read_reason, write_reason};
+use super::outbox::{Origin, Outbox, key_of, minus, plus};
+use crate::fold::DeclaredLoss;
+
+/// Most exact losses per life that can still be taken back.
+pub(super) const DECLARED_MAX: usize = 16_384;
+
+/// An account: tenant, meter and decimal places.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Key {
+    pub(super) tenant: TenantId,
+    pub(super) meter: MeterName,
+    pub(super) scale: Scale,
+}
+
+/// What a batch says of one account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Figure {
+    /// The running total, if the batch has one.
+    pub(super) total: Option<Quantity>,
+    /// Sum of its rows.
+    pub(super) rows: Quantity,
+}
+
+/// What a batch says of its accounts, in their order.
+pub(super) type Figures = Vec<(Key, Figure)>;
+
+/// The figures of a batch.
+pub(super) fn figures_of(batch: &Batch) -> Figures {
+    let mut figures: BTreeMap<Key, Figure> = BTreeMap::new();
+    // Rows are sorted by tenant and meter: one look-up per run.
+    let sums = batch
+        .rows
+        .iter()
+        .filter(|row| row.aggregation == Aggregation::Sum);
+    let mut run: Option<(Key, Quantity)> = None;
+    for row in sums {
+        match &mut run {
+            Some((key, sum))
+                if key.scale == row.scale
+                    && key.meter == *row.series.meter()
+                    && key.tenant == *row.series.tenant() =>
+            {
+                *sum = plus(*sum, row.value);
+            }
+            _ => {
+                if let Some((key, sum)) = run.replace((key_of(row), row.value)) {
+                    add_rows(&mut figures, key, sum);
+                }
+            }
+        }
+    }
+    if let Some((key, sum)) = run {
+        add_rows(&mut figures, key, sum);
+    }
+    for total in &batch.totals {
+        let key = Key {
+            tenant: total.tenant.clone(),
+            meter: total.meter.clone(),
+            scale: total.scale,
+        };
+        figures.entry(key).or_default().total = Some(total.quantity);
+    }
+    figures.into_iter().collect()
+}
+
+fn add_rows(figures: &mut BTreeMap<Key, Figure>, key: Key, sum: Quantity) {
+    let figure = figures.entry(key).or_default();
+    figure.rows = plus(figure.rows, sum);
+}
+
+/// What is known of one account of a life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    /// What has been accepted up to and including batch `at`: its running total, unless the
+    /// agent's figures contradict each other.
+    total: Quantity,
+    /// The last batch with a running total for the account; the life's base before any.
+    at: u64,
+    /// When that batch was cut.
+    cut: Timestamp,
+    /// Rows since `at` in batches that broke the rule and had no total.
+    unlisted: Quantity,
+}
+
+/// An exact loss that may still be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Declared {
+    key: Key,
+    /// The total-bearing batches around the lost ones, exclusive.
+    after: u64,
+    before: u64,
+    /// The total at `after`.
+    base: Quantity,
+    quantity: Quantity,
+    sequences: (u64, u64),
+    #[serde(serialize_with = "write_reason", deserialize_with = "read_reason")]
+    reason: LossReason,
+    from: Timestamp,
+    to: Timestamp,
+}
+
+impl Declared {
+    fn loss(&self, origin: &Origin) -> DeclaredLoss {
+        DeclaredLoss {
+            agent: Some(origin.agent.clone()),
+            incarnation: Some(origin.incarnation),
+            sequences: Some(self.sequences),
+            scale: self.key.scale,
+            loss: Loss {
+                reason: self.reason,
+                tenant: Some(self.key.tenant.clone()),
+                meter: Some(self.key.meter.clone()),
+                amount: LossAmount::Exact(self.quantity),
+                from: self.from,
+                to: self.to,
+            },
+        }
+    }
+
+    fn covers(&self, sequence: u64) -> bool {
+        self.after < sequence && sequence < self.before
+    }
+}
+
+/// The accounts of one life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Totals {
+    /// Whether totals start at zero: true for an incarnation, false for a branch, which
+    /// inherits totals that nobody kept. There an account begins with its first figure.
+    from_zero: bool,
+    base: u64,
+    /// Start of the first batch's span.
+    opened: Timestamp,
+    states: Vec<(Key, State)>,
+    declared: Vec<Declared>,
+}
+
+impl Totals {
+    pub(super) fn new(base: u64, from_zero: bool, opened: Timestamp) -> Self {
+        Self {
+            from_zero,
+            base,
+            opened,
+            states: Vec::new(),
+            declared: Vec::new(),
+        }
+    }
+
+    /// True if the totals of a final batch price every loss of the life.
+    pub(super) fn from_zero(&self) -> bool {
+        self.from_zero
+    }
+
+    /// Forgets everything; what was declared stands.
+    pub(super) fn clear(&mut self) {
+        self.from_zero = false;
+        self.states = Vec::new();
+        self.declared = Vec::new();
+    }
+
+    fn state(&self, key: &Key) -> Result<usize, usize> {
+        self.states.binary_search_by(|(known, _)| known.cmp(key))
+    }
+
+    /// Takes up the figures of batch `sequence`, next in the prefix.
+    pub(super) fn advance(
+        &mut self,
+        sequence: u64,
+        figures: &Figures,
+        cut: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        for (key, figure) in figures {
+            self.account(sequence, key, *figure, cut, context);
+        }
+    }
+
+    fn account(
+        &mut self,
+        sequence: u64,
+        key: &Key,
+        figure: Figure,
+        cut: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        let index = match self.state(key) {
+            Ok(index) => index,
+            // A branch's account begins with its first total.
+            Err(_) if !self.from_zero && figure.total.is_none() => return,
+            Err(index) => {
+                let fresh = State {
+                    total: Quantity::ZERO,
+                    at: self.base,
+                    cut: self.opened,
+                    unlisted: Quantity::ZERO,
+                };
+                self.states.insert(index, (key.clone(), fresh));
+                if !self.from_zero
+                    && let Some(total) = figure.total
+                {
+                    self.states[index].1.total = minus(total, figure.rows);
+                }
+                index
+            }
+        };
+        let state = &mut self.states[index].1;
+        let rows = plus(figure.rows, state.unlisted);
+        let Some(total) = figure.total else {
+            state.unlisted = rows;
+            return;
+        };
+        let before = std::mem::replace(
+            state,
+            State {
+                total,
+                at: sequence,
+                cut,
+                unlisted: Quantity::ZERO,
+            },
+        );
+        let explained = plus(before.total, rows);
+        let excess = minus(total, explained);
+        if excess.is_negative() {
+            state.total = explained;
+            context.mismatch(key, sequence, excess);
+        } else if !excess.is_zero() {
+            self.declare(
+                key,
+                (before.at, sequence),
+                before.total,
+                excess,
+                (before.cut, cut),
+                context,
+            );
+        }
+    }
+
+    /// Declares `quantity` lost between the batches `after` and `before`.
+    fn declare(
+        &mut self,
+        key: &Key,
+        (after, before): (u64, u64),
+        base: Quantity,
+        quantity: Quantity,
+        (from, to): (Timestamp, Timestamp),
+        context: &mut Context<'_>,
+    ) {
+        let lost = context.lost.between(after, before);
+        let (first, last, reason) = lost.unwrap_or((before, before, LossReason::TotalsMismatch));
+        let (from, to) = (from.min(to), to.max(from));
+        let declared = Declared {
+            key: key.clone(),
+            after,
+            before,
+            base,
+            quantity,
+            sequences: (first, last),
+            reason,
+            from,
+            to,
+        };
+        context.out.loss(declared.loss(context.origin));
+        if lost.is_some() {
+            self.declared.push(declared);
+        }
+    }
+
+    /// Takes up the figures of batch `sequence`, which had been passed over as lost.
+    /// `context.lost` no longer holds it.
+    pub(super) fn late(
+        &mut self,
+        sequence: u64,
+        figures: &Figures,
+        cut: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        for (key, figure) in figures {
+            let covering = self
+                .declared
+                .iter()
+                .position(|d| d.key == *key && d.covers(sequence));
+            if let Some(index) = covering {
+                let declared = self.declared.remove(index);
+                context.out.reverse(declared.loss(context.origin));
+                self.split(sequence, &declared, *figure, cut, context);
+                continue;
+            }
+            let passed = self
+                .state(key)
+                .is_ok_and(|index| self.states[index].1.at > sequence);
+            if !passed {
+                self.account(sequence, key, *figure, cut, context);
+            } else if self.from_zero && !figure.rows.is_zero() {
+                // Later totals left no room for these rows; the rows stand.
+                self.raise(key, figure.rows);
+                context.mismatch(key, sequence, minus(Quantity::ZERO, figure.rows));
+            }
+        }
+        self.restate(context);
+    }
+
+    /// Declares anew what is left of `declared` beside the rows of batch `sequence`.
+    fn split(
+        &mut self,
+        sequence: u64,
+        declared: &Declared,
+        figure: Figure,
+        cut: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        let Declared {
+            key,
+            after,
+            before,
+            base,
+            quantity,
+            from,
+            to,
+            ..
+        } = declared.clone();
+        let left = figure
+            .total
+            .map(|total| minus(minus(total, base), figure.rows));
+        let right = figure
+            .total
+            .map(|total| minus(quantity, minus(total, base)));
+        if let (Some(total), Some(left), Some(right)) = (figure.total, left, right)
+            && !left.is_negative()
+            && !right.is_negative()
+        {
+            if !left.is_zero() {
+                self.declare(&key, (after, sequence), base, left, (from, cut), context);
+            }
+            if !right.is_zero() {
+                self.declare(&key, (sequence, before), total, right, (cut, to), context);
+            }
+            return;
+        }
+        let rest = minus(quantity, figure.rows);
+        if rest.is_negative() {
+            self.raise(&key, minus(Quantity::ZERO, rest));
+            context.mismatch(&key, sequence, rest);
+        } else if !rest.is_zero() {
+            self.declare(&key, (after, before), base, rest, (from, to), context);
+        }
+    }
+
+    fn raise(&mut self, key: &Key, by: Quantity) {
+        if let Ok(index) = self.state(key) {
+            let state = &mut self.states[index].1;
+            state.total = plus(state.total, by);
+        }
+    }
+
+    /// Declares anew, with the numbers that are still lost, what names batches that have
+    /// turned up without rows of the account. If none is lost any more, the totals do not fit.
+    fn restate(&mut self, context: &mut Context<'_>) {
+        let lost = context.lost;
+        let still = |d: &Declared| {
+            lost.between(d.after, d.before)
+                .is_some_and(|(first, last, _)| (first, last) == d.sequences)
+        };
+        let changed: Vec<Declared> = self.declared.extract_if(.., |d| !still(d)).collect();
+        for declared in changed {
+            context.out.reverse(declared.loss(context.origin));
+            let Declared {
+                key,
+                after,
+                before,
+                base,
+                quantity,
+                from,
+                to,
+                ..
+            } = declared;
+            self.declare(&key, (after, before), base, quantity, (from, to), context);
+        }
+    }
+
+    /// Bounds what can be taken back: while there is too much of it, the range of lost batches
+    /// around the oldest loss is returned, to be given up for good.
+    pub(super) fn over_bound(&mut self) -> Option<(u64, u64)> {
+        if self.declared.len() <= DECLARED_MAX {
+            return None;
+        }
+        let oldest = self.declared.iter().map(|d| (d.after, d.before)).min()?;
+        Some((oldest.0.saturating_add(1), oldest.1.saturating_sub(1)))
+    }
+
+    /// Forgets losses that can no longer be taken back.
+    pub(super) fn forget_given_up(&mut self, lost: &LostRanges) {
+        self.declared
+            .retain(|d| lost.between(d.after, d.before).is_some());
+    }
+}
+
+/// What the accounts need to see and where they declare.
+pub(super) struct Context<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) lost: &'a LostRanges,
+    pub(super) out: &'a mut Outbox,
+}
+
+impl Context<'_> {
+    fn mismatch(&mut self, key: &Key, sequence: u64, excess: Quantity) {
+        let short = minus(Quantity::ZERO, excess);
+        let detail = format!(
+            "rows of {}/{} are {short} above the running total; the rows stand",
+            key.tenant, key.meter
+        );
+        self.out.notice(
+            NoticeKind::TotalsBelowRows,
+            Some(self.origin),
+            Some(sequence),
+            detail,
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! Conservation accounts: what agents accepted, and what became of it.
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::{LossAmount, MeterName, Quantity, Scale, TenantId};
+
+use crate::effect::AccountState;
+use crate::fold::DeclaredLoss;
+
+/// Whose account, of which meter and scale.
+pub(super) type AccountKey = (TenantId, MeterName, Scale);
+
+/// The sums of one account. Only `sum` meters have one: levels do not add up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Account {
+    pub(super) accepted: Quantity,
+    pub(super) counted: Quantity,
+    pub(super) refused: Quantity,
+    pub(super) lost: Quantity,
+}
+
+impl Account {
+    pub(super) fn state(&self, (tenant, meter, scale): &AccountKey) -> AccountState {
+        AccountState {
+            tenant: tenant.clone(),
+            meter: meter.clone(),
+            scale: *scale,
+            accepted: self.accepted,
+            counted: self.counted,
+            refused: self.refused,
+            lost: self.lost,
+        }
+    }
+}
+
+/// Adds to a figure of an account. Agents may declare losses of any size; what leaves the
+/// range stays at its end, where the account visibly does not balance.
+pub(super) fn add(figure: &mut Quantity, quantity: Quantity) {
+    let end = if quantity.is_negative() {
+        Quantity::new(-Quantity::MAX.units())
+    } else {
+        Quantity::MAX
+    };
+    *figure = figure.checked_add(quantity).unwrap_or(end);
+}
+
+/// The account and the quantity of a loss, where both are known.
+pub(super) fn of_loss(declared: &DeclaredLoss) -> Option<(AccountKey, Quantity)> {
+    let tenant = declared.loss.tenant.clone()?;
+    let meter = declared.loss.meter.clone()?;
+    let quantity = match declared.loss.amount {
+        LossAmount::Exact(quantity) | LossAmount::AtMost(quantity) => quantity,
+        LossAmount::Unknown => return None,
+    };
+    Some(((tenant, meter, declared.scale), quantity))
+}

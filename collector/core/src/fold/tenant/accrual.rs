@@ -1,0 +1,92 @@
+//! Accruals: what open periods would cost if they were closed now.
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
+
+use super::TenantFold;
+use super::book::{self, LineAccount};
+use crate::entry::Digest;
+use crate::ledger::EntryKind;
+
+/// The lines of an open period as they stand; never authoritative.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Accrual {
+    /// Whose.
+    pub tenant: TenantId,
+    /// First instant of the period, UTC.
+    pub start: Timestamp,
+    /// First instant after, UTC.
+    pub end: Timestamp,
+    /// A short name of the period, such as `2026-06`.
+    pub label: String,
+    /// The catalog by which it is rated; `None` while there is none.
+    pub catalog: Option<Digest>,
+    /// What a closing would book.
+    pub lines: Vec<AccrualLine>,
+}
+
+/// A line as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccrualLine {
+    /// What a closing would book it as: charge, unrated or refused.
+    pub kind: EntryKind,
+    /// The price's id, or the reason.
+    pub line: String,
+    /// Which meter.
+    pub meter: MeterName,
+    /// The meter's unit, where the catalog declares it.
+    pub unit: Option<String>,
+    /// How much, in the meter's smallest unit.
+    pub quantity: Quantity,
+    /// Decimal places of the quantity.
+    pub scale: Scale,
+    /// Rated amount.
+    pub amount: Option<Decimal>,
+    /// ISO 4217 code.
+    pub currency: Option<String>,
+    /// The arithmetic, or the reason, for people.
+    pub arithmetic: String,
+}
+
+impl TenantFold {
+    /// Rates the open periods of one tenant, or of all, by the catalog in force. Ordered by
+    /// tenant and start.
+    pub fn accruals(&self, tenant: Option<&TenantId>) -> Vec<Accrual> {
+        let tenants = self
+            .tenants
+            .iter()
+            .filter(|(name, _)| tenant.is_none_or(|t| t == *name));
+        let catalog = self.catalogs.current();
+        let mut accruals = Vec::new();
+        for (name, known) in tenants {
+            for book in known.books.values().filter(|book| !book.is_closed()) {
+                let lines = book::lines(name, book, catalog.map(|catalog| &**catalog));
+                let lines = lines.into_iter().map(|(key, line)| AccrualLine {
+                    kind: key.kind(0),
+                    line: key.name().to_owned(),
+                    unit: catalog
+                        .filter(|_| !matches!(key.account, LineAccount::Refused(_)))
+                        .and_then(|catalog| catalog.meter(&key.meter))
+                        .filter(|meter| meter.scale == key.scale)
+                        .map(|meter| meter.unit.to_string()),
+                    quantity: line.quantity,
+                    scale: key.scale,
+                    amount: line.amount,
+                    currency: key.currency().map(str::to_owned),
+                    arithmetic: line.text,
+                    meter: key.meter,
+                });
+                accruals.push(Accrual {
+                    tenant: name.clone(),
+                    start: book.period.start,
+                    end: book.period.end,
+                    label: known.calendars.label(book.period),
+                    catalog: catalog.map(|catalog| catalog.digest()),
+                    lines: lines.collect(),
+                });
+            }
+        }
+        accruals
+    }
+}

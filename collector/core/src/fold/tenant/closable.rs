@@ -1,0 +1,137 @@
+//! Which periods can be closed, and the decision to close one with all that it rests on.
+
+use std::collections::BTreeMap;
+
+use tollgate_common::{AgentId, TenantId, Timestamp};
+
+use super::TenantFold;
+use super::usage::PeriodBook;
+use crate::entry::{CloseCause, Closing, FOLD_VERSION};
+use crate::period::{Period, ZONE_DATA};
+
+/// Why a period cannot be closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CloseRefused {
+    /// Nothing is known of the tenant.
+    #[error("tenant `{0}` has no usage")]
+    UnknownTenant(TenantId),
+    /// The period still runs.
+    #[error("period {period} is not over: it can be closed after its end")]
+    NotOver {
+        /// Which period.
+        period: Period,
+    },
+    /// The period is closed and nothing came since.
+    #[error("period {period} is closed already and no usage has come since")]
+    Closed {
+        /// Which period.
+        period: Period,
+    },
+}
+
+impl TenantFold {
+    /// Closings that are due: of periods that are complete or whose settlement is over, and
+    /// of closed periods whose late usage can be settled. Ordered by end, tenant and start.
+    ///
+    /// A period is complete when every agent that may report for its tenant has reported
+    /// past its end, and there is such an agent; an agent that the policy names and that was
+    /// never heard of is waited for. Late usage is settled as soon as the period is
+    /// complete, or when a settlement time has passed since it came.
+    ///
+    /// A pure question: the caller writes a closing to the journal, from where it comes back
+    /// as an input and takes effect.
+    pub fn poll_closable(&self, stamp: Timestamp) -> Vec<Closing> {
+        let over = self.waiting.iter().take_while(|(end, _, _)| *end <= stamp);
+        let due = over.filter_map(|(_, name, start)| {
+            let book = self.tenants.get(name)?.books.get(start)?;
+            let agents = self.agents_of(name);
+            let complete = !agents.is_empty() && missing(&agents, book.period).is_empty();
+            let cause = if complete {
+                CloseCause::Complete
+            } else if stamp >= self.settled_at(book) {
+                CloseCause::Settled
+            } else {
+                return None;
+            };
+            Some(self.closing(name, book.period, Some(book), cause, agents))
+        });
+        due.collect()
+    }
+
+    /// The closing of the period of `tenant` that contains `instant`, by an operator's word:
+    /// complete or not.
+    pub fn close_by_hand(
+        &self,
+        stamp: Timestamp,
+        tenant: &TenantId,
+        instant: Timestamp,
+        cause: CloseCause,
+    ) -> Result<Closing, CloseRefused> {
+        let known = self
+            .tenants
+            .get(tenant)
+            .ok_or_else(|| CloseRefused::UnknownTenant(tenant.clone()))?;
+        let period = known.calendars.period_containing(instant);
+        if period.end > stamp {
+            return Err(CloseRefused::NotOver { period });
+        }
+        let book = known.books.get(&period.start);
+        if book.is_some_and(|book| !book.is_waiting()) {
+            return Err(CloseRefused::Closed { period });
+        }
+        let agents = self.agents_of(tenant);
+        Ok(self.closing(tenant, period, book, cause, agents))
+    }
+
+    fn closing(
+        &self,
+        tenant: &TenantId,
+        period: Period,
+        book: Option<&PeriodBook>,
+        cause: CloseCause,
+        agents: BTreeMap<AgentId, Timestamp>,
+    ) -> Closing {
+        // Later rounds are rated by the catalog of the first, so that late usage costs what
+        // it would have cost in time.
+        let catalog = book.and_then(|book| book.catalog);
+        Closing {
+            tenant: tenant.clone(),
+            start: period.start,
+            end: period.end,
+            round: book.map_or(0, |book| book.rounds),
+            cause,
+            catalog: catalog.unwrap_or_else(|| self.catalogs.current_digest()),
+            zone_data: ZONE_DATA.to_owned(),
+            fold_version: FOLD_VERSION,
+            missing: missing(&agents, period),
+            agents,
+        }
+    }
+
+    /// The agents that may report for a tenant, with how far they have reported.
+    fn agents_of(&self, tenant: &TenantId) -> BTreeMap<AgentId, Timestamp> {
+        let Some(policy) = &self.policy else {
+            return self.watermarks.clone();
+        };
+        let agents = policy.agents_for(tenant, self.watermarks.keys());
+        let with_watermark = |agent| {
+            let watermark = self.watermarks.get(&agent).copied().unwrap_or_default();
+            (agent, watermark)
+        };
+        agents.into_iter().map(with_watermark).collect()
+    }
+
+    /// When the settlement of a period, or of its late usage, is over.
+    fn settled_at(&self, book: &PeriodBook) -> Timestamp {
+        let since = book.late_since.unwrap_or(book.period.end);
+        since.plus_millis(self.settlement_millis)
+    }
+}
+
+/// The agents that have not reported past the end of a period.
+fn missing(agents: &BTreeMap<AgentId, Timestamp>, period: Period) -> Vec<AgentId> {
+    let behind = agents
+        .iter()
+        .filter(|(_, watermark)| **watermark < period.end);
+    behind.map(|(agent, _)| agent.clone()).collect()
+}

@@ -1,0 +1,864 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use tollgate_common::{
+    BatchSeq, Dimensions, Incarnation, Loss, LossAmount, LossReason, MeterName, Quantity, Scale,
+    SeriesKey,
+};
+
+use super::*;
+use crate::entry::{CatalogChange, CloseCause, Closing};
+use crate::fold::{Accepted, DeclaredLoss};
+use crate::ledger::LedgerEntry;
+use crate::policy::{Pattern, Rule};
+
+const METERS: &str = r#"
+[[meter]]
+name = "requests"
+unit = "{request}"
+scale = 0
+aggregation = "sum"
+
+[[meter]]
+name = "seats"
+unit = "{seat}"
+scale = 0
+aggregation = "last"
+
+[[meter]]
+name = "free"
+unit = "1"
+scale = 0
+aggregation = "sum"
+"#;
+
+const CARD: &str = r#"
+id = "edge"
+currency = "EUR"
+from = "1970-01-01"
+order = "standard/1"
+
+[[price]]
+id = "req"
+meter = "requests"
+model = "graduated"
+per = "10 {request}"
+tiers = [{ to = "100", unit = "1.00" }, { unit = "0.50" }]
+
+[[price]]
+id = "seat"
+meter = "seats"
+model = "per_unit"
+per = "1 {seat}"
+unit = "9.90"
+"#;
+
+fn files(period: &str) -> BTreeMap<String, String> {
+    let profile = format!(
+        "tenant = \"acme\"\ncard = \"edge\"\nzone = \"UTC\"\nperiod = {{ every = \"{period}\" }}"
+    );
+    BTreeMap::from([
+        ("meters.toml".to_owned(), METERS.to_owned()),
+        ("cards/edge.toml".to_owned(), CARD.to_owned()),
+        ("profiles/acme.toml".to_owned(), profile),
+    ])
+}
+
+/// A fold that is fed like the intake feeds it, and everything that it said.
+struct World {
+    fold: TenantFold,
+    now: Timestamp,
+    next: u128,
+    effects: Vec<Effect>,
+}
+
+fn at(secs: i64) -> Timestamp {
+    Timestamp::from_secs(secs)
+}
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).expect("valid")
+}
+
+fn agent(name: &str) -> AgentId {
+    AgentId::new(name).expect("valid")
+}
+
+struct Row {
+    series: SeriesKey,
+    aggregation: Aggregation,
+    scale: u8,
+    start: i64,
+    value: i128,
+}
+
+fn row(tenant_name: &str, meter: &str, start: i64, value: i128) -> Row {
+    let meter_name = MeterName::new(meter).expect("valid");
+    let series = SeriesKey::new(tenant(tenant_name), meter_name, Dimensions::none());
+    Row {
+        series: series.expect("short"),
+        aggregation: if meter == "seats" {
+            Aggregation::Last
+        } else {
+            Aggregation::Sum
+        },
+        scale: 0,
+        start,
+        value,
+    }
+}
+
+impl Row {
+    fn rollup(self) -> Rollup {
+        let width = WindowWidth::from_secs(10).expect("divides 900");
+        Rollup {
+            series: Arc::new(self.series),
+            aggregation: self.aggregation,
+            scale: Scale::new(self.scale).expect("in range"),
+            window: Window::starting(at(self.start), width).expect("aligned"),
+            value: Quantity::new(self.value),
+            events: 1,
+        }
+    }
+}
+
+impl World {
+    fn new(period: &str) -> Self {
+        let mut world = Self {
+            fold: TenantFold::new(2),
+            now: Timestamp::EPOCH,
+            next: 0,
+            effects: Vec::new(),
+        };
+        world.catalog(files(period));
+        world
+    }
+
+    fn apply(&mut self, input: &TenantInput) -> Vec<Effect> {
+        self.next += 1;
+        let position = Position::from_bytes(self.next.to_be_bytes());
+        let effects = self.fold.apply(position, self.now, input);
+        self.effects.extend(effects.iter().cloned());
+        effects
+    }
+
+    fn catalog(&mut self, files: BTreeMap<String, String>) {
+        let digest = Digest([0; 32]);
+        self.apply(&TenantInput::Catalog(Arc::new(CatalogChange {
+            digest,
+            files,
+        })));
+    }
+
+    fn rows(&mut self, name: &str, rows: Vec<Row>) {
+        self.mixed_rows(name, rows, Vec::new());
+    }
+
+    fn mixed_rows(&mut self, name: &str, allowed: Vec<Row>, refused: Vec<Row>) {
+        let reason = RefusedReason::TenantNotAllowed;
+        self.apply(&TenantInput::Rows(Rows {
+            agent: agent(name),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            sequence: BatchSeq::FIRST,
+            allowed: allowed.into_iter().map(Row::rollup).collect(),
+            refused: refused
+                .into_iter()
+                .map(|row| (row.rollup(), reason))
+                .collect(),
+        }));
+    }
+
+    fn watermark(&mut self, name: &str, secs: i64) {
+        let moved = BTreeMap::from([(agent(name), at(secs))]);
+        self.apply(&TenantInput::Watermarks(Arc::new(moved)));
+    }
+
+    /// Closes what is due and returns what was booked.
+    fn close_due(&mut self) -> Vec<LedgerEntry> {
+        let due = self.fold.poll_closable(self.now);
+        due.into_iter()
+            .flat_map(|closing| self.close(closing))
+            .collect()
+    }
+
+    fn close(&mut self, closing: Closing) -> Vec<LedgerEntry> {
+        ledger(&self.apply(&TenantInput::Close(Box::new(closing))))
+    }
+}
+
+fn ledger(effects: &[Effect]) -> Vec<LedgerEntry> {
+    let entries = effects.iter().filter_map(|effect| match effect {
+        Effect::Ledger(entry) => Some((**entry).clone()),
+        _ => None,
+    });
+    entries.collect()
+}
+
+/// Kind, line, quantity and amount, for short.
+fn short(entries: &[LedgerEntry]) -> Vec<String> {
+    let show = |entry: &LedgerEntry| {
+        let posting = &entry.posting;
+        let amount = posting
+            .amount
+            .map_or("-".to_owned(), |amount| amount.to_string());
+        format!(
+            "{} {} {} {amount}",
+            posting.kind, posting.line, posting.quantity
+        )
+    };
+    entries.iter().map(show).collect()
+}
+
+#[test]
+fn a_complete_period_is_closed_and_charged_once() {
+    let mut world = World::new("PT1M");
+    world.now = at(30);
+    world.rows(
+        "a",
+        vec![
+            row("acme", "requests", 0, 90),
+            row("acme", "requests", 60, 7),
+        ],
+    );
+    world.rows("b", vec![row("acme", "requests", 50, 60)]);
+    world.watermark("a", 60);
+    world.watermark("b", 50);
+    assert_eq!(world.fold.poll_closable(at(59)), []);
+    world.now = at(61);
+    assert_eq!(
+        world.fold.poll_closable(world.now),
+        [],
+        "b has not reported past the end"
+    );
+    world.watermark("b", 60);
+    let due = world.fold.poll_closable(world.now);
+    assert_eq!(due.len(), 1);
+    assert_eq!((due[0].start, due[0].end, due[0].round), (at(0), at(60), 0));
+    assert_eq!(
+        (&due[0].cause, due[0].missing.len(), due[0].agents.len()),
+        (&CloseCause::Complete, 0, 2)
+    );
+    let booked = world.close(due[0].clone());
+    assert_eq!(short(&booked), ["charge req 150 12.50"]);
+    let posting = &booked[0].posting;
+    assert_eq!(
+        posting.arithmetic,
+        "100 x 1.00 + 50 x 0.50 per 10 {request} = 10 + 2.5 = 12.50 EUR"
+    );
+    assert_eq!(posting.currency.as_deref(), Some("EUR"));
+    assert!(posting.journal_from < posting.journal_to);
+    assert_eq!(booked[0].posted, at(61));
+    // The same decision twice books nothing twice.
+    assert_eq!(world.close(due[0].clone()), []);
+    assert_eq!(world.fold.oddities().closings_ignored, 1);
+    assert_eq!(world.close_due(), []);
+    // The other period goes on.
+    assert_eq!(world.fold.accruals(None).len(), 1);
+}
+
+#[test]
+fn settlement_closes_without_the_missing() {
+    let mut world = World::new("PT1M");
+    let opened = Opened {
+        lineage: tollgate_common::Lineage::from_bytes([0; 16]),
+        partitions: 1,
+        usage_window_secs: 60,
+        settlement_millis: 5_000,
+        future_tolerance_millis: 0,
+    };
+    world.apply(&TenantInput::Opened(opened));
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    world.watermark("a", 10);
+    assert_eq!(world.fold.poll_closable(at(64)), []);
+    let due = world.fold.poll_closable(at(65));
+    assert_eq!(
+        (&due[0].cause, &due[0].missing),
+        (&CloseCause::Settled, &vec![agent("a")])
+    );
+}
+
+#[test]
+fn late_usage_is_an_adjustment_that_names_its_original() {
+    let mut world = World::new("PT1M");
+    world.now = at(100);
+    world.rows("a", vec![row("acme", "requests", 0, 90)]);
+    world.watermark("a", 60);
+    let charge = world.close_due();
+    assert_eq!(short(&charge), ["charge req 90 9.00"]);
+    // In time it would have been 90 + 60 = 150, 12.50 in all.
+    world.rows(
+        "a",
+        vec![row("acme", "requests", 10, 60), row("acme", "seats", 10, 2)],
+    );
+    let late = world.close_due();
+    assert_eq!(
+        short(&late),
+        ["adjustment req 60 3.50", "adjustment seat 2 19.80"]
+    );
+    assert_eq!(late[0].posting.refers_to, Some(charge[0].at));
+    assert_eq!(late[1].posting.refers_to, None, "there was no such line");
+    assert!(
+        late[0]
+            .posting
+            .arithmetic
+            .ends_with("= 12.50 EUR; less 9.00 booked before = 3.50")
+    );
+    assert!(late[0].posting.journal_from > charge[0].posting.journal_to);
+    // And a second time.
+    world.rows("b", vec![row("acme", "requests", 20, 1)]);
+    let later = world.close_due();
+    assert_eq!(short(&later), ["adjustment req 1 0.05"]);
+    assert_eq!(later[0].posting.refers_to, Some(charge[0].at));
+}
+
+#[test]
+fn late_usage_costs_what_it_would_have_cost_in_time() {
+    let mut world = World::new("PT1M");
+    world.now = at(100);
+    world.rows("a", vec![row("acme", "requests", 0, 90)]);
+    world.watermark("a", 60);
+    let charge = world.close_due();
+    let mut dearer = files("PT1M");
+    dearer.insert("cards/edge.toml".to_owned(), CARD.replace("0.50", "5.00"));
+    world.catalog(dearer);
+    world.rows("a", vec![row("acme", "requests", 10, 60)]);
+    let late = world.close_due();
+    assert_eq!(short(&late), ["adjustment req 60 3.50"]);
+    assert_eq!(late[0].posting.catalog, charge[0].posting.catalog);
+}
+
+#[test]
+fn what_has_no_price_is_booked_with_its_reason() {
+    let mut world = World::new("PT1M");
+    world.now = at(100);
+    let mut wrong_scale = row("acme", "requests", 0, 4000);
+    wrong_scale.scale = 3;
+    let mut wrong_way = row("acme", "requests", 0, 3);
+    wrong_way.aggregation = Aggregation::Last;
+    world.rows(
+        "a",
+        vec![
+            row("acme", "free", 0, 1),
+            row("acme", "unheard", 0, 2),
+            wrong_scale,
+            wrong_way,
+            row("nobody", "requests", 0, 5),
+            row("_unattributed", "requests", 0, 6),
+            row("acme", "requests", 0, (1 << 80) + 1),
+        ],
+    );
+    let too_large = ledger(&world.effects);
+    assert_eq!(
+        short(&too_large),
+        ["unrated rollup_too_large 1208925819614629174706177 -"]
+    );
+    world.watermark("a", 40 * 86_400);
+    world.now = at(40 * 86_400);
+    assert_eq!(
+        short(&world.close_due()),
+        [
+            "unrated undeclared_meter 2 -",
+            "unrated scale_mismatch 4000 -",
+            "unrated aggregation_mismatch 3 -",
+            "unrated no_price 1 -",
+            // These have no profile, so their periods are calendar months.
+            "unrated unattributed 6 -",
+            "unrated no_profile 5 -",
+        ]
+    );
+    world.rows("a", vec![row("acme", "free", 0, 10)]);
+    let late = world.close_due();
+    assert_eq!(short(&late), ["unrated no_price 10 -"]);
+    assert!(late[0].posting.refers_to.is_some());
+}
+
+#[test]
+fn without_a_catalog_everything_is_unrated() {
+    let mut world = World::new("PT1M");
+    world.fold = TenantFold::new(0);
+    world.rows("a", vec![row("acme", "requests", 0, 1)]);
+    world.watermark("a", 31 * 86_400);
+    world.now = at(31 * 86_400);
+    assert_eq!(short(&world.close_due()), ["unrated no_catalog 1 -"]);
+}
+
+#[test]
+fn a_card_not_yet_in_force_rates_nothing() {
+    let mut world = World::new("PT1M");
+    let mut later = files("PT1M");
+    later.insert(
+        "cards/edge.toml".to_owned(),
+        CARD.replace("1970-01-01", "1970-01-02"),
+    );
+    world.catalog(later);
+    world.rows(
+        "a",
+        vec![
+            row("acme", "requests", 86_340, 1),
+            row("acme", "requests", 86_400, 1),
+        ],
+    );
+    world.watermark("a", 90_000);
+    world.now = at(90_000);
+    assert_eq!(
+        short(&world.close_due()),
+        ["unrated no_card_in_force 1 -", "charge req 1 0.10"]
+    );
+}
+
+#[test]
+fn refused_usage_goes_to_its_own_account() {
+    let mut world = World::new("PT1M");
+    world.mixed_rows(
+        "a",
+        vec![row("acme", "requests", 0, 10)],
+        vec![row("acme", "requests", 0, 3)],
+    );
+    let account = world.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Account(account) => Some(account.clone()),
+        _ => None,
+    });
+    let account = account.expect("an account changed");
+    assert_eq!(
+        (account.counted, account.refused),
+        (Quantity::new(10), Quantity::new(3))
+    );
+    world.watermark("a", 60);
+    world.now = at(60);
+    assert_eq!(
+        short(&world.close_due()),
+        ["charge req 10 1.00", "refused tenant_not_allowed 3 -"]
+    );
+}
+
+#[test]
+fn the_newest_level_stands_in_any_order() {
+    let rows = [("a", 20, 5), ("b", 20, 7), ("b", 10, 9), ("a", 30, 4)];
+    for turn in 0..rows.len() {
+        let mut world = World::new("PT1M");
+        let mut turned = rows;
+        turned.rotate_left(turn);
+        for (name, start, value) in turned {
+            world.rows(name, vec![row("acme", "seats", start, value)]);
+        }
+        world.watermark("a", 60);
+        world.watermark("b", 60);
+        world.now = at(60);
+        assert_eq!(short(&world.close_due()), ["charge seat 4 39.60"]);
+    }
+}
+
+#[test]
+fn losses_are_booked_and_taken_back() {
+    let mut world = World::new("PT1M");
+    let declared = |quantity| DeclaredLoss {
+        agent: Some(agent("a")),
+        incarnation: Some(Incarnation::from_bytes([1; 16])),
+        sequences: Some((3, 4)),
+        scale: Scale::ZERO,
+        loss: Loss {
+            reason: LossReason::SpoolDamaged,
+            tenant: Some(tenant("acme")),
+            meter: Some(MeterName::new("requests").expect("valid")),
+            amount: LossAmount::Exact(Quantity::new(quantity)),
+            from: at(0),
+            to: at(60),
+        },
+    };
+    let lost = ledger(&world.apply(&TenantInput::Loss(declared(12))));
+    assert_eq!(short(&lost), ["loss spool_damaged 12 -"]);
+    assert_eq!(lost[0].posting.sequences, Some((3, 4)));
+    let effects = world.apply(&TenantInput::LossReversed(declared(12)));
+    let back = ledger(&effects);
+    assert_eq!(short(&back), ["loss_reversed spool_damaged -12 -"]);
+    assert_eq!(back[0].posting.refers_to, Some(lost[0].at));
+    assert!(matches!(effects.last(), Some(Effect::Account(a)) if a.lost.is_zero()));
+    // A reversal without a declaration is booked without a reference, not dropped.
+    let stray = ledger(&world.apply(&TenantInput::LossReversed(declared(5))));
+    assert_eq!(stray[0].posting.refers_to, None);
+}
+
+#[test]
+fn an_amount_too_large_moves_the_line_to_unrated() {
+    let mut world = World::new("PT1M");
+    let mut dear = files("PT1M");
+    let card = CARD.replace("\"0.50\"", "\"99999999999999999999999999\"");
+    dear.insert("cards/edge.toml".to_owned(), card);
+    world.catalog(dear);
+    world.rows("a", vec![row("acme", "requests", 0, 50)]);
+    world.watermark("a", 60);
+    world.now = at(60);
+    assert_eq!(short(&world.close_due()), ["charge req 50 5.00"]);
+    world.rows("a", vec![row("acme", "requests", 0, 1 << 70)]);
+    let moved = world.close_due();
+    assert_eq!(
+        short(&moved),
+        [
+            "adjustment req -50 -5.00",
+            "unrated amount_too_large 1180591620717411303474 -"
+        ]
+    );
+}
+
+#[test]
+fn an_operator_closes_what_is_over_and_nothing_else() {
+    let mut world = World::new("PT1M");
+    let acme = tenant("acme");
+    let cause = || CloseCause::Operator {
+        author: "eve".to_owned(),
+        reason: "audit".to_owned(),
+    };
+    let close = |world: &World, secs| world.fold.close_by_hand(at(secs), &acme, at(5), cause());
+    assert_eq!(
+        close(&world, 60),
+        Err(CloseRefused::UnknownTenant(acme.clone()))
+    );
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    assert!(matches!(
+        close(&world, 59),
+        Err(CloseRefused::NotOver { .. })
+    ));
+    let closing = close(&world, 60).expect("it is over");
+    world.now = at(59);
+    assert_eq!(
+        world.close(closing.clone()),
+        [],
+        "the stamp says it is not over"
+    );
+    world.now = at(60);
+    assert_eq!(short(&world.close(closing)), ["charge req 10 1.00"]);
+    assert!(matches!(
+        close(&world, 60),
+        Err(CloseRefused::Closed { .. })
+    ));
+    // An empty period can be closed; what comes then is an adjustment.
+    let empty = world
+        .fold
+        .close_by_hand(at(180), &acme, at(70), cause())
+        .expect("over");
+    world.now = at(180);
+    assert_eq!(world.close(empty), []);
+    world.rows("a", vec![row("acme", "requests", 70, 10)]);
+    world.watermark("a", 180);
+    assert_eq!(short(&world.close_due()), ["adjustment req 10 1.00"]);
+}
+
+#[test]
+fn an_agent_that_the_policy_names_is_waited_for() {
+    let mut world = World::new("PT1M");
+    let rule = |name: &str, tenant: &str| Rule {
+        name: Pattern::new(name).expect("valid"),
+        tenants: vec![Pattern::new(tenant).expect("valid")],
+        meters: vec![Pattern::new("*").expect("valid")],
+    };
+    let rules = vec![
+        rule("a", "acme"),
+        rule("silent", "acme"),
+        rule("other", "umbrella"),
+    ];
+    let change = Policy::new(rules).expect("valid").change();
+    world.apply(&TenantInput::Policy(Arc::new(change)));
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    world.watermark("a", 60);
+    world.now = at(60);
+    assert_eq!(world.fold.poll_closable(world.now), []);
+    world.watermark("silent", 60);
+    let due = world.fold.poll_closable(world.now);
+    assert_eq!(
+        due[0]
+            .agents
+            .keys()
+            .map(AgentId::as_str)
+            .collect::<Vec<_>>(),
+        ["a", "silent"]
+    );
+}
+
+#[test]
+fn usage_of_the_projections_stands_in_wider_windows() {
+    let mut world = World::new("PT1M");
+    world.fold.usage_window = WindowWidth::from_secs(60).ok();
+    world.rows(
+        "a",
+        vec![row("acme", "requests", 70, 1), row("acme", "seats", 70, 1)],
+    );
+    let changes: Vec<_> = world
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Usage(change) => Some(change),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(changes[0].window.start(), at(60));
+    assert_eq!(changes[0].order, None);
+    assert_eq!(changes[1].order.as_deref(), Some("000000000070000/a"));
+}
+
+#[test]
+fn windows_that_straddle_a_short_period_are_noted() {
+    let mut world = World::new("PT15S");
+    world.rows("a", vec![row("acme", "requests", 10, 10)]);
+    world.watermark("a", 20);
+    world.now = at(20);
+    let booked = world.close_due();
+    assert_eq!(
+        (booked[0].posting.start, booked[0].posting.end),
+        (at(0), at(15))
+    );
+    assert!(
+        booked[0]
+            .posting
+            .arithmetic
+            .contains("count where they begin: 1)"),
+        "{booked:?}"
+    );
+}
+
+#[test]
+fn a_new_calendar_leaves_open_periods_alone() {
+    let mut world = World::new("PT1M");
+    world.now = at(30);
+    // Usage a little ahead of the stamp is in the next minute already.
+    world.rows(
+        "a",
+        vec![
+            row("acme", "requests", 0, 10),
+            row("acme", "requests", 60, 20),
+        ],
+    );
+    world.catalog(files("PT1H"));
+    world.rows(
+        "a",
+        vec![
+            row("acme", "requests", 110, 20),
+            row("acme", "requests", 120, 40),
+        ],
+    );
+    world.watermark("a", 7200);
+    world.now = at(7200);
+    let booked = world.close_due();
+    let periods: Vec<_> = booked
+        .iter()
+        .map(|e| (e.posting.start.secs(), e.posting.end.secs()))
+        .collect();
+    assert_eq!(periods, [(0, 60), (60, 120), (120, 3600)]);
+    assert_eq!(
+        short(&booked),
+        [
+            "charge req 10 1.00",
+            "charge req 40 4.00",
+            "charge req 40 4.00"
+        ]
+    );
+}
+
+#[test]
+fn bad_catalogs_and_snapshots_change_nothing() {
+    let mut world = World::new("PT1M");
+    let before = world.fold.clone();
+    world.catalog(BTreeMap::from([(
+        "meters.toml".to_owned(),
+        "x = 1".to_owned(),
+    )]));
+    assert_eq!(world.fold.oddities().catalogs_ignored, 1);
+    assert_eq!(world.fold.catalogs, before.catalogs);
+    assert!(TenantFold::from_bytes(b"{}").is_err());
+    assert!(TenantFold::from_bytes(&world.fold.to_bytes()[1..]).is_err());
+}
+
+/// What happens to a fold, for the properties.
+#[derive(Clone, Debug)]
+enum Step {
+    Row {
+        agent: u8,
+        tenant: u8,
+        meter: u8,
+        start: u8,
+        value: u32,
+        refused: bool,
+    },
+    Accepted,
+    Watermark {
+        agent: u8,
+        to: u8,
+    },
+    Pass(u8),
+    Close,
+    Catalog(bool),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let row = (
+        0u8..2,
+        0u8..3,
+        0u8..4,
+        0u8..20,
+        0u32..100_000,
+        proptest::bool::weighted(0.1),
+    )
+        .prop_map(|(agent, tenant, meter, start, value, refused)| Step::Row {
+            agent,
+            tenant,
+            meter,
+            start,
+            value,
+            refused,
+        });
+    prop_oneof![
+        8 => row,
+        1 => Just(Step::Accepted),
+        2 => (0u8..2, 0u8..30).prop_map(|(agent, to)| Step::Watermark { agent, to }),
+        2 => (1u8..60).prop_map(Step::Pass),
+        2 => Just(Step::Close),
+        1 => any::<bool>().prop_map(Step::Catalog),
+        1 => Just(Step::Restart),
+    ]
+}
+
+impl World {
+    fn step(&mut self, step: &Step, restarts: bool) {
+        match *step {
+            Step::Row {
+                agent,
+                tenant,
+                meter,
+                start,
+                value,
+                refused,
+            } => {
+                let tenant = ["acme", "nobody", "_unattributed"][usize::from(tenant)];
+                let meter = ["requests", "free", "unheard", "seats"][usize::from(meter)];
+                let rows = vec![row(tenant, meter, i64::from(start) * 10, i128::from(value))];
+                let (allowed, refused) = if refused {
+                    (vec![], rows)
+                } else {
+                    (rows, vec![])
+                };
+                self.mixed_rows(["a", "b"][usize::from(agent)], allowed, refused);
+            }
+            Step::Accepted => {
+                self.apply(&TenantInput::Accepted(Accepted {
+                    tenant: tenant("acme"),
+                    meter: MeterName::new("requests").expect("valid"),
+                    scale: Scale::ZERO,
+                    quantity: Quantity::new(1),
+                }));
+            }
+            Step::Watermark { agent, to } => {
+                self.watermark(["a", "b"][usize::from(agent)], i64::from(to) * 10);
+            }
+            Step::Pass(secs) => self.now = self.now.plus_millis(i64::from(secs) * 1000),
+            Step::Close => {
+                self.close_due();
+            }
+            Step::Catalog(short) => self.catalog(files(if short { "PT15S" } else { "PT1M" })),
+            Step::Restart if restarts => {
+                let bytes = self.fold.to_bytes();
+                let back = TenantFold::from_bytes(&bytes).expect("own snapshot");
+                assert!(back.to_bytes() == bytes, "a snapshot reads back as it was");
+                self.fold = back;
+            }
+            Step::Restart => {}
+        }
+    }
+
+    fn run(steps: &[Step], restarts: bool) -> Self {
+        let mut world = Self::new("PT1M");
+        for step in steps {
+            world.step(step, restarts);
+        }
+        // In the end everything is reported and settled.
+        world.watermark("a", 100 * 86_400);
+        world.watermark("b", 100 * 86_400);
+        world.now = at(100 * 86_400);
+        world.close_due();
+        world
+    }
+
+    /// Sums of the ledger by tenant, meter and kind of account: quantity and amount.
+    fn sums(&self) -> BTreeMap<(String, String, bool), (i128, Decimal)> {
+        let mut sums = BTreeMap::new();
+        for entry in ledger(&self.effects) {
+            let posting = entry.posting;
+            let key = (
+                posting.tenant.map(|t| t.to_string()).unwrap_or_default(),
+                posting.meter.map(|m| m.to_string()).unwrap_or_default(),
+                posting.kind == EntryKind::Refused,
+            );
+            let sum: &mut (i128, Decimal) = sums.entry(key).or_default();
+            sum.0 += posting.quantity.units();
+            sum.1 += posting.amount.unwrap_or_default();
+        }
+        sums
+    }
+}
+
+proptest! {
+    /// What was counted is in the ledger exactly once, whatever happened in between.
+    #[test]
+    fn every_unit_is_booked_once(steps in proptest::collection::vec(step(), 0..60)) {
+        let world = World::run(&steps, true);
+        let mut expected: BTreeMap<(String, String, bool), i128> = BTreeMap::new();
+        for step in &steps {
+            if let Step::Row { tenant, meter: meter @ 0..3, value, refused, .. } = step {
+                let tenant = ["acme", "nobody", "_unattributed"][usize::from(*tenant)];
+                let meter = ["requests", "free", "unheard"][usize::from(*meter)];
+                let key = (tenant.to_owned(), meter.to_owned(), *refused);
+                *expected.entry(key).or_default() += i128::from(*value);
+            }
+        }
+        expected.retain(|_, quantity| *quantity != 0);
+        let mut found: BTreeMap<_, _> = world.sums().into_iter().map(|(key, (quantity, _))| (key, quantity)).collect();
+        found.retain(|(_, meter, _), quantity| meter != "seats" && *quantity != 0);
+        prop_assert_eq!(found, expected);
+        prop_assert_eq!(world.fold.oddities(), Oddities::default());
+    }
+
+    /// The chain verifies, and a snapshot in the middle changes no byte of what follows.
+    #[test]
+    fn replay_gives_the_same_bytes(steps in proptest::collection::vec(step(), 0..60)) {
+        let straight = World::run(&steps, false);
+        let restarted = World::run(&steps, true);
+        prop_assert!(straight.effects == restarted.effects);
+        prop_assert!(straight.fold.to_bytes() == restarted.fold.to_bytes());
+        let mut chain = Chain::new(2);
+        for entry in ledger(&straight.effects) {
+            prop_assert_eq!(chain.verify_next(&entry), Ok(()));
+        }
+        prop_assert_eq!(chain, straight.fold.chain());
+    }
+
+    /// The sum of all entries of a line does not depend on the order of arrival, nor on how
+    /// often the period was closed in between.
+    #[test]
+    fn order_and_closings_do_not_change_the_sum(rows in proptest::collection::vec((0u8..2, 0u8..4, 0u8..18, 0u32..100_000), 1..30), closings: Vec<bool>, turn in 0usize..30) {
+        let total = |rows: &[(u8, u8, u8, u32)], closings: &[bool]| {
+            let mut world = World::new("PT1M");
+            world.now = at(200);
+            world.watermark("a", 200);
+            world.watermark("b", 200);
+            for (index, (agent, meter, start, value)) in rows.iter().enumerate() {
+                world.step(&Step::Row { agent: *agent, tenant: 0, meter: *meter, start: *start, value: *value, refused: false }, false);
+                if closings.get(index).copied().unwrap_or_default() {
+                    world.close_due();
+                }
+            }
+            world.close_due();
+            world.sums()
+        };
+        // Levels of the same agent and window are ordered by arrival; one for each here.
+        let mut unique = std::collections::BTreeSet::new();
+        let rows: Vec<_> = rows.into_iter().filter(|(a, m, s, _)| unique.insert((*a, *m, *s))).collect();
+        let mut turned = rows.clone();
+        turned.rotate_left(turn % rows.len());
+        prop_assert_eq!(total(&rows, &closings), total(&turned, &[]));
+    }
+
+    #[test]
+    fn arbitrary_snapshots_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let _ = TenantFold::from_bytes(&bytes);
+    }
+}

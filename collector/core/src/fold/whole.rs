@@ -1,0 +1,218 @@
+//! The fold in one piece: the intake and all tenant folds behind it.
+//!
+//! Replay, verification and the simulation run it as it is. The collector takes it apart and
+//! runs the tenant folds on threads of their own; the effects are the same, because nothing
+//! passes between tenant partitions.
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::Timestamp;
+
+use super::intake::{Intake, Notice};
+use super::tenant::TenantFold;
+use crate::effect::Effect;
+use crate::entry::Stamped;
+use crate::position::Position;
+
+/// Version of the state's bytes; a state of another version is not read but made anew from
+/// the journal.
+const STATE_VERSION: u16 = 1;
+
+/// The fold of one journal partition.
+#[derive(Debug)]
+pub struct Fold {
+    intake: Intake,
+    tenants: Vec<TenantFold>,
+    position: Option<Position>,
+}
+
+/// What one entry causes.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// Changes for the projections, in order.
+    pub effects: Vec<Effect>,
+    /// For the log.
+    pub notices: Vec<Notice>,
+}
+
+/// Why bytes are not a state of the fold.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Not the layout that [`Fold::to_bytes`] writes.
+    #[error("state of the fold is malformed: {0}")]
+    Malformed(&'static str),
+    /// Written by another version of the program.
+    #[error("state of the fold has version {0}, this program reads {STATE_VERSION}")]
+    Version(u16),
+    /// The intake's part is malformed.
+    #[error("state of the intake: {0}")]
+    Intake(#[from] serde_json::Error),
+    /// A tenant fold's part is malformed.
+    #[error("state of the tenant fold {partition}: {message}")]
+    Tenant {
+        /// Which one.
+        partition: usize,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    version: u16,
+    position: Option<Position>,
+    /// Lengths of the intake's and then of each tenant fold's bytes.
+    lengths: Vec<u64>,
+}
+
+impl Default for Fold {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fold {
+    /// The state before the first entry.
+    pub fn new() -> Self {
+        Self::from_parts(Intake::new(), Vec::new(), None)
+    }
+
+    /// A fold that books duplicates, for showing that tests find it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn without_dedupe() -> Self {
+        Self::from_parts(Intake::without_dedupe(), Vec::new(), None)
+    }
+
+    /// The fold of these parts, which have read everything up to `position`.
+    pub fn from_parts(
+        intake: Intake,
+        tenants: Vec<TenantFold>,
+        position: Option<Position>,
+    ) -> Self {
+        let mut fold = Self {
+            intake,
+            tenants,
+            position,
+        };
+        fold.fit_partitions();
+        fold
+    }
+
+    /// The intake, the tenant folds in the order of their partitions, and how far they have
+    /// read.
+    pub fn into_parts(self) -> (Intake, Vec<TenantFold>, Option<Position>) {
+        (self.intake, self.tenants, self.position)
+    }
+
+    /// The intake.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// The tenant folds in the order of their partitions.
+    pub fn tenants(&self) -> &[TenantFold] {
+        &self.tenants
+    }
+
+    /// The last entry that was applied.
+    pub fn position(&self) -> Option<Position> {
+        self.position
+    }
+
+    /// The stamp of the last entry.
+    pub fn stamp(&self) -> Timestamp {
+        self.intake.stamp()
+    }
+
+    /// Applies one entry and returns what changes.
+    pub fn apply(&mut self, position: Position, stamped: &Stamped) -> Vec<Effect> {
+        self.apply_with_notices(position, stamped).effects
+    }
+
+    /// Applies one entry and returns what changes and what the log should say.
+    pub fn apply_with_notices(&mut self, position: Position, stamped: &Stamped) -> Applied {
+        let output = self.intake.apply(position, stamped);
+        self.fit_partitions();
+        let stamp = self.intake.stamp();
+        let mut effects = Vec::new();
+        for (partition, input) in &output.inputs {
+            if let Some(tenant) = self.tenants.get_mut(usize::from(*partition)) {
+                effects.extend(tenant.apply(position, stamp, input));
+            }
+        }
+        effects.extend(output.effects);
+        self.position = Some(position);
+        Applied {
+            effects,
+            notices: output.notices,
+        }
+    }
+
+    /// One tenant fold per partition.
+    fn fit_partitions(&mut self) {
+        let known = u16::try_from(self.tenants.len()).unwrap_or(u16::MAX);
+        self.tenants
+            .extend((known..self.intake.partitions()).map(TenantFold::new));
+    }
+
+    /// The state as bytes. The same journal always gives the same bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let parts: Vec<Vec<u8>> = std::iter::once(self.intake.to_bytes())
+            .chain(self.tenants.iter().map(TenantFold::to_bytes))
+            .collect();
+        let lengths = parts.iter().map(|part| part.len() as u64).collect();
+        let header = Header {
+            version: STATE_VERSION,
+            position: self.position,
+            lengths,
+        };
+        let mut bytes = serde_json::to_vec(&header).expect("the header is plain JSON");
+        bytes.push(b'\n');
+        bytes.extend(parts.into_iter().flatten());
+        bytes
+    }
+
+    /// The state that [`Fold::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
+        let end = bytes
+            .iter()
+            .position(|&byte| byte == b'\n')
+            .ok_or(StateError::Malformed("no header"))?;
+        let (header, rest) = bytes.split_at(end);
+        let mut rest = &rest[1..];
+        let header: Header = serde_json::from_slice(header)?;
+        if header.version != STATE_VERSION {
+            return Err(StateError::Version(header.version));
+        }
+        let mut parts = Vec::new();
+        for length in header.lengths {
+            let length =
+                usize::try_from(length).map_err(|_| StateError::Malformed("a part is too long"))?;
+            let (part, after) = rest
+                .split_at_checked(length)
+                .ok_or(StateError::Malformed("it ends early"))?;
+            parts.push(part);
+            rest = after;
+        }
+        let Some((intake, tenants)) = parts.split_first().filter(|_| rest.is_empty()) else {
+            return Err(StateError::Malformed("parts and lengths do not fit"));
+        };
+        let intake = Intake::from_bytes(intake)?;
+        let tenant = |(partition, bytes): (usize, &&[u8])| {
+            TenantFold::from_bytes(bytes).map_err(|e| StateError::Tenant {
+                partition,
+                message: e.to_string(),
+            })
+        };
+        let tenants = tenants
+            .iter()
+            .enumerate()
+            .map(tenant)
+            .collect::<Result<Vec<_>, _>>()?;
+        if tenants.len() != usize::from(intake.partitions()) {
+            return Err(StateError::Malformed(
+                "the number of tenant folds is not that of the partitions",
+            ));
+        }
+        Ok(Self::from_parts(intake, tenants, header.position))
+    }
+}

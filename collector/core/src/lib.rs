@@ -1,0 +1,19 @@
+//! The collector's state machines: receive, journal, fold (dedupe, window, period, rate),
+//! ledger. Nothing here reads a clock, opens a file or a socket, or draws a random number.
+
+pub mod catalog;
+pub mod closer;
+pub mod config;
+pub mod effect;
+pub mod entry;
+pub mod fold;
+pub mod journal;
+pub mod ledger;
+pub mod period;
+pub mod policy;
+pub mod position;
+pub mod projection;
+pub mod rate;
+pub mod receive;
+pub mod snapshot;
+pub mod verify;

@@ -1,0 +1,313 @@
+//! Exact fractions: what amounts are before they are rounded.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A fraction of two `i128` in lowest terms with a denominator above zero.
+///
+/// Every operation is exact or answers `None` because a part would leave the range; nothing
+/// rounds but [`Ratio::round_half_away`].
+///
+/// Printed as a decimal where one exists (`0.125`), else as `numerator/denominator`; in JSON
+/// it is that text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ratio {
+    numerator: i128,
+    denominator: i128,
+}
+
+fn gcd(mut a: u128, mut b: u128) -> u128 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The greatest common divisor of two numbers of which `positive` is above zero.
+fn common(any: i128, positive: i128) -> i128 {
+    let divisor = gcd(any.unsigned_abs(), positive.unsigned_abs());
+    i128::try_from(divisor).expect("a divisor of a positive i128 is no larger than it")
+}
+
+impl Ratio {
+    /// Nothing.
+    pub const ZERO: Self = Self {
+        numerator: 0,
+        denominator: 1,
+    };
+    /// One.
+    pub const ONE: Self = Self {
+        numerator: 1,
+        denominator: 1,
+    };
+
+    /// `numerator / denominator`; `None` for a denominator below one.
+    pub fn new(numerator: i128, denominator: i128) -> Option<Self> {
+        if denominator <= 0 || numerator == i128::MIN {
+            return None;
+        }
+        let divisor = common(numerator, denominator);
+        Some(Self {
+            numerator: numerator / divisor,
+            denominator: denominator / divisor,
+        })
+    }
+
+    /// A whole number.
+    pub fn from_integer(number: i128) -> Option<Self> {
+        Self::new(number, 1)
+    }
+
+    /// A decimal, exactly.
+    pub fn from_decimal(decimal: Decimal) -> Self {
+        let denominator = 10i128
+            .checked_pow(decimal.scale())
+            .expect("a decimal has at most 28 places, and 10^28 fits");
+        Self::new(decimal.mantissa(), denominator)
+            .expect("a decimal's mantissa has 96 bits and its denominator is positive")
+    }
+
+    /// The upper part, with the sign.
+    pub const fn numerator(self) -> i128 {
+        self.numerator
+    }
+
+    /// The lower part, above zero.
+    pub const fn denominator(self) -> i128 {
+        self.denominator
+    }
+
+    /// True for nothing.
+    pub const fn is_zero(self) -> bool {
+        self.numerator == 0
+    }
+
+    /// True below zero.
+    pub const fn is_negative(self) -> bool {
+        self.numerator < 0
+    }
+
+    /// Sum.
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        let divisor = common(self.denominator, other.denominator);
+        let (left, right) = (other.denominator / divisor, self.denominator / divisor);
+        let numerator = self
+            .numerator
+            .checked_mul(left)?
+            .checked_add(other.numerator.checked_mul(right)?)?;
+        Self::new(numerator, self.denominator.checked_mul(left)?)
+    }
+
+    /// Difference.
+    pub fn checked_sub(self, other: Self) -> Option<Self> {
+        self.checked_add(Self {
+            numerator: -other.numerator,
+            denominator: other.denominator,
+        })
+    }
+
+    /// Product; shortened crosswise first, so that it fits whenever its result does.
+    pub fn checked_mul(self, other: Self) -> Option<Self> {
+        let across = common(self.numerator, other.denominator);
+        let down = common(other.numerator, self.denominator);
+        Self::new(
+            (self.numerator / across).checked_mul(other.numerator / down)?,
+            (self.denominator / down).checked_mul(other.denominator / across)?,
+        )
+    }
+
+    /// Quotient; `None` also for a divisor that is not above zero.
+    pub fn checked_div(self, other: Self) -> Option<Self> {
+        if other.numerator <= 0 {
+            return None;
+        }
+        self.checked_mul(Self {
+            numerator: other.denominator,
+            denominator: other.numerator,
+        })
+    }
+
+    /// Which of two is larger, where that can be computed.
+    pub fn checked_cmp(self, other: Self) -> Option<std::cmp::Ordering> {
+        let divisor = common(self.denominator, other.denominator);
+        let left = self.numerator.checked_mul(other.denominator / divisor)?;
+        let right = other.numerator.checked_mul(self.denominator / divisor)?;
+        Some(left.cmp(&right))
+    }
+
+    /// The nearest multiple of 10^-`places`, halves away from zero.
+    ///
+    /// `None` if the result has more than the 96 bits of a [`Decimal`].
+    pub fn round_half_away(self, places: u32) -> Option<Decimal> {
+        let power = Self::from_integer(10i128.checked_pow(places)?)?;
+        let scaled = self.checked_mul(power)?;
+        let (quotient, remainder) = (
+            scaled.numerator / scaled.denominator,
+            scaled.numerator % scaled.denominator,
+        );
+        let half = scaled.denominator.unsigned_abs().div_ceil(2);
+        let units = if remainder.unsigned_abs() >= half {
+            quotient.checked_add(scaled.numerator.signum())?
+        } else {
+            quotient
+        };
+        Decimal::try_from_i128_with_scale(units, places).ok()
+    }
+
+    /// Decimal places of the exact decimal, `None` if there is none with 28 or fewer.
+    fn decimal_places(self) -> Option<u32> {
+        let mut rest = self.denominator;
+        let mut twos = 0;
+        while rest % 2 == 0 {
+            rest /= 2;
+            twos += 1;
+        }
+        let mut fives = 0;
+        while rest % 5 == 0 {
+            rest /= 5;
+            fives += 1;
+        }
+        let places = Ord::max(twos, fives);
+        (rest == 1 && places <= 28).then_some(places)
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.denominator == 1 {
+            return write!(f, "{}", self.numerator);
+        }
+        let units = self.decimal_places().and_then(|places| {
+            let factor = 10i128.checked_pow(places)? / self.denominator;
+            Some((self.numerator.checked_mul(factor)?.unsigned_abs(), places))
+        });
+        match units {
+            Some((units, places)) => {
+                let sign = if self.is_negative() { "-" } else { "" };
+                let power = 10u128.pow(places);
+                let places = places as usize;
+                write!(f, "{sign}{}.{:0places$}", units / power, units % power)
+            }
+            None => write!(f, "{}/{}", self.numerator, self.denominator),
+        }
+    }
+}
+
+/// Not a decimal and not a fraction, or out of range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an exact number (expected digits with an optional point, or `numerator/denominator`)")]
+pub struct ParseRatioError;
+
+impl FromStr for Ratio {
+    type Err = ParseRatioError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |digits: &str| digits.parse::<i128>().map_err(|_| ParseRatioError);
+        if let Some((numerator, denominator)) = text.split_once('/') {
+            return Self::new(number(numerator)?, number(denominator)?).ok_or(ParseRatioError);
+        }
+        let Some((whole, fraction)) = text.split_once('.') else {
+            return Self::from_integer(number(text)?).ok_or(ParseRatioError);
+        };
+        if whole.trim_start_matches('-').is_empty()
+            || fraction.is_empty()
+            || !fraction.bytes().all(|b| b.is_ascii_digit())
+        {
+            return Err(ParseRatioError);
+        }
+        let places = u32::try_from(fraction.len()).map_err(|_| ParseRatioError)?;
+        let denominator = 10i128.checked_pow(places).ok_or(ParseRatioError)?;
+        Self::new(number(&format!("{whole}{fraction}"))?, denominator).ok_or(ParseRatioError)
+    }
+}
+
+impl Serialize for Ratio {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ratio(text: &str) -> Ratio {
+        text.parse().expect("a test's number is valid")
+    }
+
+    #[test]
+    fn halves_go_away_from_zero() {
+        let rounded =
+            |text: &str, places| ratio(text).round_half_away(places).map(|d| d.to_string());
+        assert_eq!(rounded("0.125", 2).as_deref(), Some("0.13"));
+        assert_eq!(rounded("-0.125", 2).as_deref(), Some("-0.13"));
+        assert_eq!(rounded("0.1249999", 2).as_deref(), Some("0.12"));
+        assert_eq!(rounded("1/3", 2).as_deref(), Some("0.33"));
+        assert_eq!(rounded("2/3", 0).as_deref(), Some("1"));
+        assert_eq!(rounded("1/2", 0).as_deref(), Some("1"));
+        assert_eq!(rounded("-1/2", 0).as_deref(), Some("-1"));
+        assert_eq!(rounded("5", 3).as_deref(), Some("5.000"));
+        assert_eq!(rounded(&i128::MAX.to_string(), 0), None);
+    }
+
+    #[test]
+    fn prints_decimals_where_they_exist() {
+        assert_eq!(ratio("0.40").to_string(), "0.4");
+        assert_eq!(ratio("-1/8").to_string(), "-0.125");
+        assert_eq!(ratio("10/3").to_string(), "10/3");
+        assert_eq!(ratio("4/2").to_string(), "2");
+    }
+
+    #[test]
+    fn refuses_what_is_no_number() {
+        for text in [
+            "", ".", "1.", ".5", "-.5", "1/0", "1/-2", "a", "1e3", "1.+5", "--1.0",
+        ] {
+            assert_eq!(text.parse::<Ratio>(), Err(ParseRatioError), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_none() {
+        let large = Ratio::from_integer(i128::MAX).expect("fits");
+        assert_eq!(large.checked_add(Ratio::ONE), None);
+        assert_eq!(large.checked_mul(ratio("2")), None);
+        assert_eq!(large.checked_mul(ratio("1/2")), Ratio::new(i128::MAX, 2));
+        assert_eq!(Ratio::new(i128::MIN, 1), None);
+        assert_eq!(Ratio::ONE.checked_div(Ratio::ZERO), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arithmetic_agrees_with_big_rationals(a in -1_000_000_000_000i128.., b in 1i128..1_000_000_000, c in any::<i64>(), d in 1i128..1_000_000) {
+            use num_bigint::BigInt;
+            let (x, y) = (Ratio::new(a, b).expect("valid"), Ratio::new(i128::from(c), d).expect("valid"));
+            let big = |n: i128| BigInt::from(n);
+            if let Some(sum) = x.checked_add(y) {
+                prop_assert_eq!(
+                    big(sum.numerator) * big(b) * big(d),
+                    (big(a) * big(d) + BigInt::from(c) * big(b)) * big(sum.denominator)
+                );
+            }
+            if let Some(product) = x.checked_mul(y) {
+                prop_assert_eq!(
+                    big(product.numerator) * big(b) * big(d),
+                    big(a) * BigInt::from(c) * big(product.denominator)
+                );
+            }
+            prop_assert_eq!(x.to_string().parse::<Ratio>(), Ok(x));
+        }
+    }
+}

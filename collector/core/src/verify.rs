@@ -1,0 +1,326 @@
+//! Verification: the ledger, recomputed from the journal.
+//!
+//! The journal is folded anew up to where the projection stands. Every ledger entry that comes
+//! out is compared with the stored one, and the stored chain is checked on the way; the first
+//! difference is located by partition, number and field. At the end every account must have
+//! `accepted = counted + refused + lost`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+use tollgate_common::{MeterName, Quantity, Scale, TenantId};
+
+use crate::effect::{AccountState, Effect};
+use crate::entry::Digest;
+use crate::fold::whole::Fold;
+use crate::journal::reader::{ReadError, Reader};
+use crate::journal::{Journal, PartitionId};
+use crate::ledger::{Chain, ChainError, EntryRef, LedgerEntry};
+use crate::position::Position;
+use crate::projection::{Projection, ProjectionError};
+
+/// Ledger entries read from the projection at a time.
+const PAGE: usize = 1024;
+
+/// Why nothing could be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] ReadError),
+    /// The projection cannot be read.
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// True if the ledger is what the journal gives and every account is conserved.
+    pub verified: bool,
+    /// Journal entries that were folded.
+    pub journal_entries: u64,
+    /// The last of them, where the projection stands.
+    pub upto: Option<Position>,
+    /// Ledger entries that agree.
+    pub ledger_entries: u64,
+    /// The end of each partition's chain.
+    pub chains: Vec<ChainEnd>,
+    /// The first place where the ledger is not what the journal gives.
+    pub difference: Option<Difference>,
+    /// Every account, by tenant, meter and scale.
+    pub accounts: Vec<AccountCheck>,
+    /// True if every account is conserved.
+    pub conserved: bool,
+}
+
+/// The end of a verified chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChainEnd {
+    /// Tenant partition.
+    pub partition: u16,
+    /// Number of entries.
+    pub entries: u64,
+    /// Hash of the last one.
+    pub head: Digest,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccountCheck {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Of which meter.
+    pub meter: MeterName,
+    /// Decimal places.
+    pub scale: Scale,
+    /// What agents counted.
+    pub accepted: Quantity,
+    /// What was folded into periods.
+    pub counted: Quantity,
+    /// What was refused.
+    pub refused: Quantity,
+    /// What was declared lost.
+    pub lost: Quantity,
+    /// True if the last three add up to the first.
+    pub conserved: bool,
+}
+
+/// Where ledger and journal differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Which ledger entry.
+    #[serde(flatten)]
+    pub at: EntryRef,
+    /// How.
+    #[serde(flatten)]
+    pub kind: DifferenceKind,
+}
+
+/// Kinds of differences.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "difference")]
+pub enum DifferenceKind {
+    /// The journal gives an entry that the ledger does not have.
+    Missing,
+    /// The ledger has an entry that the journal does not give.
+    Surplus,
+    /// A field differs.
+    Field {
+        /// Its name.
+        field: String,
+        /// What the journal gives, as JSON.
+        journal: String,
+        /// What the ledger has, as JSON.
+        ledger: String,
+    },
+    /// The stored chain is broken.
+    Chain {
+        /// How.
+        detail: String,
+    },
+}
+
+/// Folds `partition` of `journal` anew and compares with `projection`.
+pub fn verify<J: Journal, P: Projection>(
+    journal: &J,
+    partition: PartitionId,
+    projection: &P,
+) -> Result<Report, VerifyError> {
+    let upto = projection.position(partition)?;
+    let mut fold = Fold::new();
+    let mut reader = Reader::new(partition, None);
+    let mut stored: BTreeMap<u16, Stored> = BTreeMap::new();
+    let mut accounts = BTreeMap::new();
+    let mut difference = None;
+    let mut journal_entries = 0;
+    let mut ledger_entries = 0;
+    while upto.is_some_and(|upto| reader.position().is_none_or(|position| position < upto)) {
+        let Some((position, stamped)) = reader.next(journal)? else {
+            break;
+        };
+        // A skipped entry may have stood between.
+        if upto.is_some_and(|upto| position > upto) {
+            break;
+        }
+        journal_entries += 1;
+        for effect in fold.apply(position, &stamped) {
+            match effect {
+                Effect::Ledger(entry) if difference.is_none() => {
+                    let of = entry.at.partition;
+                    let stored = stored.entry(of).or_insert_with(|| Stored::new(of));
+                    match stored.compare(&entry, projection)? {
+                        None => ledger_entries += 1,
+                        Some(found) => difference = Some(found),
+                    }
+                }
+                Effect::Account(account) => {
+                    let key = (account.tenant.clone(), account.meter.clone(), account.scale);
+                    accounts.insert(key, account);
+                }
+                Effect::Ledger(_) | Effect::Usage(_) | Effect::Agent(_) | Effect::Period(_) => {}
+            }
+        }
+    }
+    if difference.is_none() {
+        difference = surplus(&fold, &mut stored, projection)?;
+    }
+    let chains = stored.values().map(Stored::end).collect();
+    let accounts: Vec<AccountCheck> = accounts.into_values().map(check_account).collect();
+    let conserved = accounts.iter().all(|account| account.conserved);
+    let verified = difference.is_none() && conserved;
+    Ok(Report {
+        verified,
+        journal_entries,
+        upto,
+        ledger_entries,
+        chains,
+        difference,
+        accounts,
+        conserved,
+    })
+}
+
+/// Entries that no journal entry gave.
+fn surplus<P: Projection>(
+    fold: &Fold,
+    stored: &mut BTreeMap<u16, Stored>,
+    projection: &P,
+) -> Result<Option<Difference>, ProjectionError> {
+    for partition in 0..fold.intake().partitions() {
+        let stored = stored
+            .entry(partition)
+            .or_insert_with(|| Stored::new(partition));
+        if let Some(entry) = stored.next(projection)? {
+            return Ok(Some(Difference {
+                at: entry.at,
+                kind: DifferenceKind::Surplus,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The stored ledger of one tenant partition, page by page.
+struct Stored {
+    partition: u16,
+    chain: Chain,
+    page: VecDeque<LedgerEntry>,
+    read: u64,
+}
+
+impl Stored {
+    fn new(partition: u16) -> Self {
+        Self {
+            partition,
+            chain: Chain::new(partition),
+            page: VecDeque::new(),
+            read: 0,
+        }
+    }
+
+    fn next<P: Projection>(
+        &mut self,
+        projection: &P,
+    ) -> Result<Option<LedgerEntry>, ProjectionError> {
+        if self.page.is_empty() {
+            self.page = projection.ledger(self.partition, self.read, PAGE)?.into();
+        }
+        let entry = self.page.pop_front();
+        if let Some(entry) = &entry {
+            self.read = entry.at.index;
+        }
+        Ok(entry)
+    }
+
+    fn compare<P: Projection>(
+        &mut self,
+        computed: &LedgerEntry,
+        projection: &P,
+    ) -> Result<Option<Difference>, ProjectionError> {
+        let at = computed.at;
+        let Some(stored) = self.next(projection)? else {
+            return Ok(Some(Difference {
+                at,
+                kind: DifferenceKind::Missing,
+            }));
+        };
+        // The field first: it says more than that the hash is wrong.
+        if let Some(kind) = first_difference(computed, &stored) {
+            return Ok(Some(Difference { at, kind }));
+        }
+        let chain = self.chain.verify_next(&stored);
+        Ok(chain.err().map(|error: ChainError| Difference {
+            at,
+            kind: DifferenceKind::Chain {
+                detail: error.to_string(),
+            },
+        }))
+    }
+
+    fn end(&self) -> ChainEnd {
+        ChainEnd {
+            partition: self.partition,
+            entries: self.chain.len(),
+            head: self.chain.head(),
+        }
+    }
+}
+
+/// The first field in which two entries differ, in the order in which they are printed.
+fn first_difference(computed: &LedgerEntry, stored: &LedgerEntry) -> Option<DifferenceKind> {
+    if computed == stored {
+        return None;
+    }
+    let fields = |entry| serde_json::to_value(entry).expect("a ledger entry is plain JSON");
+    let (computed, stored) = (fields(computed), fields(stored));
+    let text = |value: Option<&serde_json::Value>| {
+        value.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+    };
+    let empty = serde_json::Map::new();
+    let (computed, stored) = (
+        computed.as_object().unwrap_or(&empty),
+        stored.as_object().unwrap_or(&empty),
+    );
+    // The hashes differ whenever something else does.
+    let (last, first): (Vec<_>, Vec<_>) = computed
+        .keys()
+        .partition(|key| *key == "hash" || *key == "previous");
+    let field = first
+        .into_iter()
+        .chain(last)
+        .find(|key| computed.get(*key) != stored.get(*key))?;
+    Some(DifferenceKind::Field {
+        field: field.clone(),
+        journal: text(computed.get(field)),
+        ledger: text(stored.get(field)),
+    })
+}
+
+fn check_account(account: AccountState) -> AccountCheck {
+    let AccountState {
+        tenant,
+        meter,
+        scale,
+        accepted,
+        counted,
+        refused,
+        lost,
+        ..
+    } = account;
+    let sum = Quantity::checked_sum([counted, refused, lost]);
+    AccountCheck {
+        tenant,
+        meter,
+        scale,
+        accepted,
+        counted,
+        refused,
+        lost,
+        conserved: sum == Some(accepted),
+    }
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;

@@ -1,0 +1,330 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tollgate_common::{AgentId, MeterName, TenantId};
+
+use crate::pki::LEAF_DAYS;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   failed
+  2   the command line is wrong
+  3   verification found a difference (ledger verify)
+  74  the journal could not be written; start again, it recovers from what is on the disk
+  78  the configuration, the catalog or a certificate file is wrong";
+
+/// Receives usage from agents, keeps it in a journal, rates it, and keeps the ledger.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollgate-collector",
+    version,
+    max_term_width = 100,
+    after_help = EXIT_CODES,
+    long_about = "Receives usage from agents over QUIC, keeps it in a journal, folds it into billing periods, rates \
+        it by a catalog of TOML files, and books it in a hash-chained ledger.\n\n\
+        First steps:\n\n  \
+        tollgate-collector pki init --dir pki\n  \
+        tollgate-collector pki issue --dir pki --agent edge-1\n  \
+        tollgate-collector check --config tollgate-collector.toml\n  \
+        tollgate-collector run --config tollgate-collector.toml"
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// How logs are written (to standard error).
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "TOLLGATE_COLLECTOR_LOG_FORMAT",
+        value_name = "FORMAT"
+    )]
+    pub log_format: LogFormat,
+
+    /// Which logs are written: a level, or directives such as `info,quinn=warn`.
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        env = "TOLLGATE_COLLECTOR_LOG_LEVEL",
+        value_name = "LEVEL"
+    )]
+    pub log_level: String,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the collector.
+    #[command(
+        long_about = "Runs the collector until SIGTERM or SIGINT.\n\n\
+            It replays the journal, listens for agents (QUIC) and answers over HTTP and over the admin socket. \
+            SIGHUP reads the catalog, the policy and the certificates again; broken ones are refused and the old \
+            ones stay in force. On SIGTERM it stops listening, makes durable what has arrived, folds it, writes a \
+            snapshot and exits.",
+        after_help = "Examples:\n  tollgate-collector run --config /etc/tollgate/tollgate-collector.toml\n  \
+            TOLLGATE_COLLECTOR_HTTP=127.0.0.1:9000 tollgate-collector run --log-format json"
+    )]
+    Run(ConfigArgs),
+
+    /// Check configuration, catalog and certificates without starting anything.
+    #[command(
+        long_about = "Reads the configuration, the catalog and the certificate files as `run` would, says what it \
+            found, and shows every error with its file, line and key. Starts nothing and writes nothing.",
+        after_help = "Example:\n  tollgate-collector check --config tollgate-collector.toml && systemctl reload \
+            tollgate-collector"
+    )]
+    Check(OutputArgs),
+
+    /// Make certificates.
+    #[command(subcommand)]
+    Pki(PkiCommand),
+
+    /// List and close billing periods.
+    #[command(subcommand)]
+    Period(PeriodCommand),
+
+    /// List and verify the ledger.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+
+    /// Look into the journal.
+    #[command(subcommand)]
+    Journal(JournalCommand),
+
+    /// Ask the running collector how it stands.
+    #[command(
+        long_about = "Asks the running collector over its admin socket: addresses, readiness, how far the fold is.",
+        after_help = "Example:\n  tollgate-collector status --json"
+    )]
+    Status(OutputArgs),
+}
+
+/// Which configuration.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// The configuration file.
+    #[arg(
+        long,
+        env = "TOLLGATE_COLLECTOR_CONFIG",
+        default_value = "tollgate-collector.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+
+    /// Where the journal, the snapshots and the projection are, instead of the file's `data_dir`.
+    #[arg(long, env = "TOLLGATE_COLLECTOR_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where agents connect (QUIC), instead of the file's `listen`.
+    #[arg(long, env = "TOLLGATE_COLLECTOR_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Where HTTP is served, instead of the file's `http`.
+    #[arg(long, env = "TOLLGATE_COLLECTOR_HTTP", value_name = "ADDRESS:PORT")]
+    pub http: Option<SocketAddr>,
+
+    /// The catalog folder, instead of the file's `catalog`.
+    #[arg(long, env = "TOLLGATE_COLLECTOR_CATALOG", value_name = "DIR")]
+    pub catalog: Option<PathBuf>,
+
+    /// The admin socket, instead of the file's `admin_socket`.
+    #[arg(long, env = "TOLLGATE_COLLECTOR_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+}
+
+/// Which configuration, and how to print.
+#[derive(Clone, Debug, Default, Args)]
+pub struct OutputArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `pki`.
+#[derive(Debug, Subcommand)]
+pub enum PkiCommand {
+    /// Make a certificate authority and the collector's certificate.
+    #[command(
+        long_about = "Makes a certificate authority (ca.pem, ca.key) and the collector's server certificate \
+            (collector.pem, collector.key). Keys are ECDSA P-256 with mode 0600. Existing files are not \
+            overwritten. Keep ca.key away from the collector's host once the agents have their certificates.",
+        after_help = "Examples:\n  tollgate-collector pki init --dir pki\n  \
+            tollgate-collector pki init --dir pki --name collector.example.net --name 192.0.2.7"
+    )]
+    Init {
+        /// The folder; made if it does not exist.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// A DNS name or IP address under which agents reach the collector; can be repeated.
+        #[arg(long = "name", value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
+        names: Vec<String>,
+        /// Days that the collector's certificate is valid; the authority has ten years at least.
+        #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Replace existing files. Every certificate of the old authority becomes worthless.
+        #[arg(long)]
+        force: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an agent's certificate.
+    #[command(
+        long_about = "Makes a client certificate (NAME.pem, NAME.key) with the authority in the folder. The \
+            certificate's URI name tollgate://agent/NAME is what the collector knows the agent by; what the agent \
+            may report is decided by the [[agent]] sections of the collector's configuration.",
+        after_help = "Example:\n  tollgate-collector pki issue --dir pki --agent edge-1 --days 90"
+    )]
+    Issue {
+        /// The folder with ca.pem and ca.key.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The agent's name.
+        #[arg(long, value_name = "NAME")]
+        agent: AgentId,
+        /// Days that the certificate is valid.
+        #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+        /// Replace existing files.
+        #[arg(long)]
+        force: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `period`.
+#[derive(Debug, Subcommand)]
+pub enum PeriodCommand {
+    /// List billing periods.
+    #[command(
+        long_about = "Lists billing periods with their state, from the data folder; the collector need not run.",
+        after_help = "Example:\n  tollgate-collector period list --tenant acme --json"
+    )]
+    List {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Only of this tenant.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        /// Only what begins at or after this instant (2026-06-01, or RFC 3339).
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Only what begins before this instant.
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+    },
+    /// Close a period now, before it is complete or settled.
+    #[command(
+        long_about = "Asks the running collector to close a tenant's period although agents are missing or its \
+            settlement time is not over. The decision is journaled with author and reason. Usage that arrives later \
+            becomes an adjustment.",
+        after_help = "Example:\n  tollgate-collector period close --tenant acme --at 2026-06-01 --reason 'contract ended'"
+    )]
+    Close {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Whose period.
+        #[arg(long)]
+        tenant: TenantId,
+        /// An instant in the period (2026-06-01, RFC 3339, or milliseconds since 1970).
+        #[arg(long, value_name = "TIME")]
+        at: String,
+        /// Why; it is kept in the journal.
+        #[arg(long)]
+        reason: String,
+        /// Who decides; the user id is journaled beside it.
+        #[arg(long, env = "USER", default_value = "unknown")]
+        author: String,
+    },
+}
+
+/// `ledger`.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// List ledger entries.
+    #[command(
+        long_about = "Lists ledger entries with their arithmetic, from the data folder; the collector need not run.",
+        after_help = "Examples:\n  tollgate-collector ledger list --tenant acme --from 2026-06-01 --to 2026-07-01\n  \
+            tollgate-collector ledger list --kind loss --json"
+    )]
+    List {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Only of this tenant.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        /// Only of this meter.
+        #[arg(long)]
+        meter: Option<MeterName>,
+        /// Only of this kind: charge, adjustment, unrated, refused, loss, loss_reversed.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only of periods that begin at or after this instant.
+        #[arg(long, value_name = "TIME")]
+        from: Option<String>,
+        /// Only of periods that begin before this instant.
+        #[arg(long, value_name = "TIME")]
+        to: Option<String>,
+    },
+    /// Recompute the ledger from the journal and compare.
+    #[command(
+        long_about = "Reads the journal from its beginning, folds it anew, and compares every ledger entry of the \
+            projection with what comes out: amounts, order and hash chain. Works on the data folder, also while the \
+            collector runs. Exit code 3 if there is any difference.",
+        after_help = "Example:\n  tollgate-collector ledger verify --json"
+    )]
+    Verify(OutputArgs),
+}
+
+/// `journal`.
+#[derive(Debug, Subcommand)]
+pub enum JournalCommand {
+    /// Show journal entries.
+    #[command(
+        long_about = "Shows the entries of the journal in order: position, stamp, kind and a summary; damaged \
+            entries are named with their position. Works on the data folder, also while the collector runs.",
+        after_help = "Examples:\n  tollgate-collector journal inspect --limit 20\n  \
+            tollgate-collector journal inspect --after 00000000000000010000000000001000 --json"
+    )]
+    Inspect {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Only entries behind this position.
+        #[arg(long, value_name = "POSITION")]
+        after: Option<String>,
+        /// Most entries to show.
+        #[arg(long, default_value_t = 1000, value_name = "N")]
+        limit: usize,
+        /// Show batches with all their rows.
+        #[arg(long)]
+        rows: bool,
+    },
+}

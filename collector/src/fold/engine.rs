@@ -1,0 +1,301 @@
+//! The fold's state and what is done to it: chunks of entries in, transactions out.
+
+use std::sync::Arc;
+
+use tollgate_collector_core::closer::Closer;
+use tollgate_collector_core::effect::Effect;
+use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry};
+use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress, ProgressQuery};
+use tollgate_collector_core::fold::partition_of;
+use tollgate_collector_core::fold::tenant::TenantFold;
+use tollgate_collector_core::fold::whole::Fold;
+use tollgate_collector_core::journal::reader::{ReadError, Reader};
+use tollgate_collector_core::journal::{Epoch, Journal, PartitionId};
+use tollgate_collector_core::position::Position;
+use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
+use tollgate_common::{TenantId, Timestamp};
+
+use super::handle::{CloseRequest, FoldStatus};
+use super::pool::{FoldPanicked, Pool};
+use crate::metrics::Metrics;
+
+/// Entries of one chunk, and so of one transaction.
+const CHUNK_ENTRIES: usize = 1024;
+/// Rollups of one chunk, about.
+const CHUNK_ROLLUPS: usize = 100_000;
+
+/// Why the fold cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// The journal cannot be read on.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The projection cannot be written.
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    /// A defect.
+    #[error(transparent)]
+    Panicked(#[from] FoldPanicked),
+    /// The threads cannot be started.
+    #[error("cannot start the fold's threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// The fold's state, where it stands, and where its projection stands.
+pub(crate) struct Engine<P> {
+    intake: Intake,
+    tenants: Vec<TenantFold>,
+    pool: Pool,
+    projection: P,
+    /// Where the projection stands; entries up to there are folded without writing effects.
+    projected: Option<Position>,
+    reader: Reader,
+    partition: PartitionId,
+    epoch: Epoch,
+    /// Folded since the engine was made.
+    entries: u64,
+    closer: Closer,
+    metrics: Arc<Metrics>,
+}
+
+/// Where an engine begins.
+pub(crate) struct Beginning<P> {
+    /// The state, of a snapshot or empty.
+    pub(crate) fold: Fold,
+    /// The projection, which does not stand before the state.
+    pub(crate) projection: P,
+    pub(crate) partition: PartitionId,
+    pub(crate) epoch: Epoch,
+    /// Threads for tenant folds.
+    pub(crate) threads: usize,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl<P: Projection> Engine<P> {
+    pub(crate) fn new(beginning: Beginning<P>) -> Result<Self, FoldError> {
+        let Beginning {
+            fold,
+            projection,
+            partition,
+            epoch,
+            threads,
+            metrics,
+        } = beginning;
+        let (intake, tenants, after) = fold.into_parts();
+        let projected = projection.position(partition)?;
+        let pool = Pool::new(threads.max(1)).map_err(FoldError::Threads)?;
+        let reader = Reader::new(partition, after);
+        let closer = Closer::new();
+        Ok(Self {
+            intake,
+            tenants,
+            pool,
+            projection,
+            projected,
+            reader,
+            partition,
+            epoch,
+            entries: 0,
+            closer,
+            metrics,
+        })
+    }
+
+    /// Folds the next chunk of what is committed and writes its effects; returns the number
+    /// of entries, 0 at the end.
+    pub(crate) fn step<J: Journal>(&mut self, journal: &J) -> Result<usize, FoldError> {
+        let mut inputs = Vec::new();
+        let mut effects = Vec::new();
+        let (mut count, mut rollups) = (0, 0);
+        let projected = self.projected;
+        let mut writes = false;
+        while count < CHUNK_ENTRIES && rollups < CHUNK_ROLLUPS {
+            let Some((position, stamped)) = self.reader.next(journal)? else {
+                break;
+            };
+            if let Entry::Batch(received) = &stamped.entry {
+                rollups += received.batch.rows.len();
+            }
+            let output = self.intake.apply(position, &stamped);
+            self.log_notices(&output.notices, position, projected);
+            self.grow();
+            inputs.resize_with(self.tenants.len(), Vec::new);
+            // The intake's stamp never goes back, whatever an entry says.
+            let stamp = self.intake.stamp();
+            for (partition, input) in output.inputs {
+                inputs[usize::from(partition)].push((position, stamp, input));
+            }
+            effects.extend(output.effects);
+            count += 1;
+            // Effects of one chunk are written all or not at all, so that it must not
+            // straddle where the projection stands.
+            writes = projected.is_none_or(|projected| position > projected);
+            if projected == Some(position) {
+                break;
+            }
+        }
+        let folded = self.pool.apply(&mut self.tenants, inputs)?;
+        if let (true, Some(upto)) = (writes, self.reader.position()) {
+            effects.extend(folded);
+            self.write(upto, effects)?;
+        }
+        self.entries += count as u64;
+        self.metrics.folded_entries.inc_by(count as u64);
+        Ok(count)
+    }
+
+    fn write(&mut self, upto: Position, effects: Vec<Effect>) -> Result<(), FoldError> {
+        let booked = effects
+            .iter()
+            .filter(|effect| matches!(effect, Effect::Ledger(_)))
+            .count();
+        let transaction = Transaction {
+            partition: self.partition,
+            epoch: self.epoch,
+            after: self.projected,
+            upto,
+            effects,
+        };
+        self.projection.commit(&transaction)?;
+        self.projected = Some(upto);
+        self.metrics.projection_commits.inc();
+        self.metrics.ledger_entries.inc_by(booked as u64);
+        Ok(())
+    }
+
+    /// One tenant fold per partition, as soon as their number is known.
+    fn grow(&mut self) {
+        let partitions = self.intake.partitions();
+        for partition in u16::try_from(self.tenants.len()).unwrap_or(u16::MAX)..partitions {
+            self.tenants.push(TenantFold::new(partition));
+        }
+    }
+
+    /// Notices of entries that were folded before this start are not logged again.
+    fn log_notices(&self, notices: &[Notice], position: Position, projected: Option<Position>) {
+        if projected.is_some_and(|projected| position <= projected) {
+            return;
+        }
+        for notice in notices {
+            if notice.kind == NoticeKind::Duplicate {
+                self.metrics.duplicates.inc();
+            }
+            let agent = notice.agent.as_ref().map(tracing::field::display);
+            let incarnation = notice.incarnation.as_ref().map(tracing::field::display);
+            let (sequence, detail) = (notice.sequence, &notice.detail);
+            match notice.kind {
+                NoticeKind::Duplicate | NoticeKind::Recovered => {
+                    tracing::debug!(kind = ?notice.kind, agent, incarnation, sequence, detail, "intake");
+                }
+                _ => {
+                    tracing::warn!(kind = ?notice.kind, agent, incarnation, sequence, detail, "intake")
+                }
+            }
+        }
+    }
+
+    /// The last entry that is folded.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.reader.position()
+    }
+
+    /// Entries folded since the engine was made.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// The intake's state.
+    pub(crate) fn intake(&self) -> &Intake {
+        &self.intake
+    }
+
+    /// Digest of the catalog in force.
+    pub(crate) fn catalog(&self) -> Option<Digest> {
+        self.tenants.first().and_then(TenantFold::catalog_digest)
+    }
+
+    /// Digest of the policy in force.
+    pub(crate) fn policy(&self) -> Option<Digest> {
+        self.tenants.first().and_then(TenantFold::policy_digest)
+    }
+
+    /// Where an agent goes on.
+    pub(crate) fn progress(&self, query: &ProgressQuery) -> Progress {
+        self.intake.progress(query)
+    }
+
+    /// Open periods as they stand.
+    pub(crate) fn accruals(&self, tenant: Option<&TenantId>) -> Vec<serde_json::Value> {
+        let accruals = self.folds_of(tenant).flat_map(|fold| fold.accruals(tenant));
+        accruals
+            .map(|accrual| super::json::accrual(&accrual))
+            .collect()
+    }
+
+    fn folds_of(&self, tenant: Option<&TenantId>) -> impl Iterator<Item = &TenantFold> {
+        let only = tenant.map(|tenant| usize::from(partition_of(tenant, self.intake.partitions())));
+        self.tenants
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| only.is_none_or(|only| only == *index))
+            .map(|(_, fold)| fold)
+    }
+
+    /// The closing of a period by an operator's word, or why there is none.
+    pub(crate) fn close_by_hand(
+        &self,
+        request: CloseRequest,
+        now: Timestamp,
+    ) -> Result<Box<Closing>, String> {
+        let CloseRequest {
+            tenant,
+            at,
+            author,
+            reason,
+        } = request;
+        let stamp = now.max(self.intake.stamp());
+        let fold = self
+            .folds_of(Some(&tenant))
+            .next()
+            .ok_or("nothing has been received yet")?;
+        let cause = CloseCause::Operator { author, reason };
+        fold.close_by_hand(stamp, &tenant, at, cause)
+            .map(Box::new)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Closings that are due by the journal's own time, each proposed once.
+    pub(crate) fn take_closings(&mut self) -> Vec<Entry> {
+        self.closer.poll(self.intake.stamp(), &self.tenants)
+    }
+
+    /// True if a period would be due if the journal's time were `now`.
+    pub(crate) fn would_close(&self, now: Timestamp) -> bool {
+        !self.closer.clone().poll(now, &self.tenants).is_empty()
+    }
+
+    /// How the fold stands.
+    pub(crate) fn status(&self) -> FoldStatus {
+        FoldStatus {
+            position: self.position().map(|position| position.to_string()),
+            stamp: self.position().map(|_| self.intake.stamp().to_string()),
+            entries: self.entries,
+            partitions: self.tenants.len(),
+            catalog: self.catalog().map(|digest| digest.to_string()),
+            policy: self.policy().map(|digest| digest.to_string()),
+        }
+    }
+
+    /// The whole state as bytes, and its position; `None` before the first entry.
+    pub(crate) fn snapshot(&mut self) -> Option<(Position, Vec<u8>)> {
+        let position = self.reader.position()?;
+        let (intake, tenants) = (
+            std::mem::take(&mut self.intake),
+            std::mem::take(&mut self.tenants),
+        );
+        let fold = Fold::from_parts(intake, tenants, Some(position));
+        let bytes = fold.to_bytes();
+        (self.intake, self.tenants, _) = fold.into_parts();
+        Some((position, bytes))
+    }
+}

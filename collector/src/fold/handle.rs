@@ -1,0 +1,157 @@
+//! Questions to the fold thread.
+//!
+//! The fold's state belongs to its thread. Others send a question and wait for the answer;
+//! the queue is bounded, and a question that finds it full is refused.
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tollgate_collector_core::entry::Closing;
+use tollgate_collector_core::fold::intake::{Progress, ProgressQuery};
+use tollgate_common::{TenantId, Timestamp};
+
+/// Questions that may wait at a time.
+const QUEUE_MAX: usize = 256;
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Too many questions wait already.
+    #[error("too many questions are waiting for the fold; try again")]
+    Busy,
+    /// The fold has ended.
+    #[error("the collector is stopping")]
+    Stopping,
+}
+
+/// What can be asked.
+#[derive(Debug)]
+pub enum Question {
+    /// What open periods would cost if they ended now, as JSON values.
+    Accruals {
+        /// Of this tenant, or of all.
+        tenant: Option<TenantId>,
+        /// Where to answer.
+        answer: oneshot::Sender<Vec<serde_json::Value>>,
+    },
+    /// Where an agent goes on.
+    Progress {
+        /// Who asks, and what it holds.
+        query: ProgressQuery,
+        /// Where to answer.
+        answer: oneshot::Sender<Progress>,
+    },
+    /// To be told when so many entries of the journal thread are folded.
+    Reached {
+        /// How many.
+        entries: u64,
+        /// Where to answer.
+        answer: oneshot::Sender<()>,
+    },
+    /// How an operator's closing of a period would read.
+    Closing {
+        /// What to close.
+        request: CloseRequest,
+        /// Where to answer: the closing, or why there is none.
+        answer: oneshot::Sender<Result<Box<Closing>, String>>,
+    },
+    /// How the fold stands.
+    Status {
+        /// Where to answer.
+        answer: oneshot::Sender<FoldStatus>,
+    },
+}
+
+/// An operator's wish to close a period.
+#[derive(Clone, Debug)]
+pub struct CloseRequest {
+    /// Whose period.
+    pub tenant: TenantId,
+    /// An instant in the period, or its first.
+    pub at: Timestamp,
+    /// Who asks.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How the fold stands.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct FoldStatus {
+    /// The last entry that is folded and reflected in the projection.
+    pub position: Option<String>,
+    /// Its stamp.
+    pub stamp: Option<String>,
+    /// Entries folded since the start, replay included.
+    pub entries: u64,
+    /// Number of tenant partitions.
+    pub partitions: usize,
+    /// Digest of the catalog in force.
+    pub catalog: Option<String>,
+    /// Digest of the policy in force.
+    pub policy: Option<String>,
+}
+
+/// Sends questions to the fold.
+#[derive(Clone, Debug)]
+pub struct FoldHandle {
+    questions: Sender<Question>,
+}
+
+/// A handle, and the end at which the fold takes the questions.
+pub fn channel() -> (FoldHandle, Receiver<Question>) {
+    let (sender, receiver) = bounded(QUEUE_MAX);
+    (FoldHandle { questions: sender }, receiver)
+}
+
+impl FoldHandle {
+    async fn ask<T>(
+        &self,
+        question: impl FnOnce(oneshot::Sender<T>) -> Question,
+    ) -> Result<T, AskError> {
+        let (answer, answered) = oneshot::channel();
+        self.questions
+            .try_send(question(answer))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => AskError::Busy,
+                TrySendError::Disconnected(_) => AskError::Stopping,
+            })?;
+        answered.await.map_err(|_| AskError::Stopping)
+    }
+
+    /// Where an agent goes on, by what is folded.
+    pub async fn progress(&self, query: ProgressQuery) -> Result<Progress, AskError> {
+        self.ask(|answer| Question::Progress { query, answer })
+            .await
+    }
+
+    /// Waits until `entries` entries of the journal thread are folded, so that nothing that
+    /// was committed before is missing in later answers.
+    pub async fn reached(&self, entries: u64) -> Result<(), AskError> {
+        self.ask(|answer| Question::Reached { entries, answer })
+            .await
+    }
+
+    /// What open periods would cost if they ended now.
+    pub async fn accruals(
+        &self,
+        tenant: Option<TenantId>,
+    ) -> Result<Vec<serde_json::Value>, AskError> {
+        self.ask(|answer| Question::Accruals { tenant, answer })
+            .await
+    }
+
+    /// The closing that an operator asks for, ready to be journaled; inside, why there is none.
+    pub async fn closing(
+        &self,
+        request: CloseRequest,
+    ) -> Result<Result<Box<Closing>, String>, AskError> {
+        self.ask(|answer| Question::Closing { request, answer })
+            .await
+    }
+
+    /// How the fold stands.
+    pub async fn status(&self) -> Result<FoldStatus, AskError> {
+        self.ask(|answer| Question::Status { answer }).await
+    }
+}

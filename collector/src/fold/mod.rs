@@ -1,0 +1,256 @@
+//! Fold: the thread that owns the fold's state.
+//!
+//! It reads what the journal thread has committed, folds it in chunks, and writes the
+//! effects of each chunk to the projection together with its position. Between chunks it
+//! answers questions, proposes closings, lets time pass in the journal, and takes snapshots.
+
+mod engine;
+pub mod handle;
+mod json;
+mod pool;
+mod snapshots;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded, select};
+use tokio::sync::oneshot;
+use tollgate_collector_core::entry::{Entry, codec};
+use tollgate_collector_core::journal::group::{Pending, Token};
+use tollgate_collector_core::projection::Projection;
+
+pub use engine::FoldError;
+pub(crate) use engine::{Beginning, Engine};
+pub use handle::{AskError, FoldHandle};
+pub(crate) use snapshots::Snapshots;
+
+use crate::journal::{JournalHandle, RemoteJournal};
+use crate::metrics::Metrics;
+use handle::Question;
+
+/// How often the thread looks whether a period is due.
+const TICK: Duration = Duration::from_secs(1);
+/// Without any entry for so long, a clock entry lets the journal's time go on, once anybody
+/// has reported.
+const QUIET_MILLIS: i64 = 60_000;
+/// Snapshots are taken after so many entries …
+const SNAPSHOT_ENTRIES: u64 = 50_000;
+/// … or after so much time with any entry at all, whichever is first.
+const SNAPSHOT_INTERVAL: Duration = Duration::from_mins(10);
+
+/// The running thread.
+#[derive(Debug)]
+pub(crate) struct FoldThread {
+    /// Tells it to fold what is committed, take a snapshot and end.
+    pub(crate) stop: Sender<()>,
+    /// Its end, and why.
+    pub(crate) thread: JoinHandle<Result<(), FoldError>>,
+}
+
+/// What the thread works with.
+pub(crate) struct Parts<P> {
+    pub(crate) engine: Engine<P>,
+    pub(crate) snapshots: Snapshots,
+    pub(crate) remote: RemoteJournal,
+    pub(crate) journal: JournalHandle,
+    pub(crate) wake: Receiver<()>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Starts the thread, which answers `questions`.
+pub(crate) fn spawn<P>(
+    parts: Parts<P>,
+    questions: Receiver<Question>,
+) -> std::io::Result<FoldThread>
+where
+    P: Projection + Send + 'static,
+{
+    let (stop, stopped) = bounded(1);
+    let now = Instant::now();
+    let worker = Worker {
+        parts,
+        questions,
+        stopped,
+        folded: 0,
+        waiting: Vec::new(),
+        ticked: now,
+        clock_asked: tollgate_common::Timestamp::EPOCH,
+        snapshot_entries: 0,
+        snapshot_taken: now,
+    };
+    let thread = std::thread::Builder::new()
+        .name("fold".to_owned())
+        .spawn(move || worker.run())?;
+    Ok(FoldThread { stop, thread })
+}
+
+/// Somebody who waits until the fold has come so far.
+struct Waiting {
+    entries: u64,
+    answer: oneshot::Sender<()>,
+}
+
+struct Worker<P> {
+    parts: Parts<P>,
+    questions: Receiver<Question>,
+    stopped: Receiver<()>,
+    /// Entries folded of those that the journal thread has committed.
+    folded: u64,
+    waiting: Vec<Waiting>,
+    ticked: Instant,
+    /// When a clock entry was last asked for.
+    clock_asked: tollgate_common::Timestamp,
+    snapshot_entries: u64,
+    snapshot_taken: Instant,
+}
+
+impl<P: Projection> Worker<P> {
+    fn run(mut self) -> Result<(), FoldError> {
+        loop {
+            let count = self.step()?;
+            self.answer_waiting();
+            while let Ok(question) = self.questions.try_recv() {
+                self.answer(question);
+            }
+            if count > 0 {
+                self.snapshot_if_due();
+                continue;
+            }
+            self.tick();
+            let rest = TICK.saturating_sub(self.ticked.elapsed());
+            let questions = self.questions.clone();
+            select! {
+                recv(self.parts.wake) -> woken => if woken.is_err() {
+                    // The journal thread has ended; nothing more will come.
+                    return Ok(());
+                },
+                recv(questions) -> question => if let Ok(question) = question {
+                    self.answer(question);
+                } else {
+                    std::thread::sleep(rest);
+                },
+                recv(self.stopped) -> _ => return self.finish(),
+                default(rest) => {},
+            }
+        }
+    }
+
+    /// Folds a chunk; keeps count of how far behind the fold is.
+    fn step(&mut self) -> Result<usize, FoldError> {
+        let committed = self.parts.journal.committed();
+        let count = self.parts.engine.step(&self.parts.remote)?;
+        self.folded += count as u64;
+        if count == 0 {
+            self.folded = self.folded.max(committed);
+        }
+        let lag = self.parts.journal.committed().saturating_sub(self.folded);
+        self.parts
+            .metrics
+            .fold_lag
+            .set(i64::try_from(lag).unwrap_or(i64::MAX));
+        Ok(count)
+    }
+
+    /// Folds what is left, takes a last snapshot, and ends.
+    fn finish(mut self) -> Result<(), FoldError> {
+        while self.step()? > 0 {}
+        self.answer_waiting();
+        if self.parts.engine.entries() > self.snapshot_entries {
+            self.snapshot();
+        }
+        self.parts.snapshots.finish();
+        Ok(())
+    }
+
+    fn answer_waiting(&mut self) {
+        let folded = self.folded;
+        let (due, later) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|w: &Waiting| w.entries <= folded);
+        self.waiting = later;
+        for waiting in due {
+            // Who asked may have gone.
+            let _ = waiting.answer.send(());
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        let engine = &mut self.parts.engine;
+        match question {
+            Question::Reached { entries, answer } if entries > self.folded => {
+                self.waiting.push(Waiting { entries, answer });
+            }
+            Question::Reached { answer, .. } => {
+                let _ = answer.send(());
+            }
+            Question::Progress { query, answer } => {
+                let _ = answer.send(engine.progress(&query));
+            }
+            Question::Accruals { tenant, answer } => {
+                let _ = answer.send(engine.accruals(tenant.as_ref()));
+            }
+            Question::Closing { request, answer } => {
+                let _ = answer.send(engine.close_by_hand(request, crate::time::now()));
+            }
+            Question::Status { answer } => {
+                let _ = answer.send(engine.status());
+            }
+        }
+    }
+
+    /// Proposes closings that are due. Where one would be due if the journal knew the time,
+    /// or nothing has told it for long, a clock entry tells it.
+    fn tick(&mut self) {
+        if self.ticked.elapsed() < TICK {
+            return;
+        }
+        self.ticked = Instant::now();
+        self.snapshot_if_due();
+        let engine = &mut self.parts.engine;
+        let mut entries = engine.take_closings();
+        let (now, stamp) = (crate::time::now(), engine.intake().stamp());
+        let quiet = now.millis_since(stamp.max(self.clock_asked)) >= QUIET_MILLIS;
+        let anybody = engine.intake().agents().next().is_some();
+        if entries.is_empty() && now > stamp && ((quiet && anybody) || engine.would_close(now)) {
+            self.clock_asked = now;
+            entries.push(Entry::Clock);
+        }
+        let pending: Vec<Pending> = entries.iter().filter_map(encode).collect();
+        if !pending.is_empty() && self.parts.journal.append_own(pending, None).is_err() {
+            tracing::debug!("the journal has stopped; closings wait for the next start");
+        }
+    }
+
+    fn snapshot_if_due(&mut self) {
+        let new = self.parts.engine.entries() - self.snapshot_entries;
+        if new >= SNAPSHOT_ENTRIES
+            || (new > 0 && self.snapshot_taken.elapsed() >= SNAPSHOT_INTERVAL)
+        {
+            self.snapshot();
+        }
+    }
+
+    fn snapshot(&mut self) {
+        if let Some((position, bytes)) = self.parts.engine.snapshot() {
+            self.parts.snapshots.save(position, bytes);
+        }
+        self.snapshot_entries = self.parts.engine.entries();
+        self.snapshot_taken = Instant::now();
+    }
+}
+
+/// An entry of the collector's own. One that cannot be encoded is logged and left out: the
+/// fold would propose it again for ever.
+fn encode(entry: &Entry) -> Option<Pending> {
+    match codec::encode(entry) {
+        Ok(entry) => Some(Pending {
+            token: Token::NOBODY,
+            entry,
+        }),
+        Err(error) => {
+            tracing::error!(%error, "an entry of the collector's own cannot be written");
+            None
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! What the collector counts about itself, for `/metrics`.
+//!
+//! Every metric is registered once. Labels come from fixed sets, never from agents or
+//! tenants, so that nobody outside can make the set grow.
+
+use std::fmt::{self, Write};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+/// Why a connection was not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// The TLS handshake failed: no certificate, one of another authority, an expired one,
+    /// another protocol.
+    Handshake,
+    /// The certificate names no agent.
+    Identity,
+    /// No hello arrived in time.
+    Silent,
+    /// More connections than allowed.
+    Capacity,
+    /// The agent or its hello was refused; the log names the reason.
+    Policy,
+}
+
+impl Refused {
+    /// The name used in labels and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Identity => "identity",
+            Self::Silent => "silent",
+            Self::Capacity => "capacity",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+impl EncodeLabelValue for Refused {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(self.as_str())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusedLabels {
+    reason: Refused,
+}
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    refused: Family<RefusedLabels, Counter>,
+    /// Connections that were accepted.
+    pub connections: Counter,
+    /// Connections that are open.
+    pub connections_open: Gauge,
+    /// Connections ended because a frame could not be decoded or broke the protocol.
+    pub decode_errors: Counter,
+    /// Frame bytes received from agents.
+    pub received_bytes: Counter,
+    /// Batches received from agents, duplicates included.
+    pub batches: Counter,
+    /// Rollups received from agents, duplicates included.
+    pub rollups: Counter,
+    /// Batches that had been received before.
+    pub duplicates: Counter,
+    /// Acknowledgements sent.
+    pub acknowledgements: Counter,
+    /// Entries committed to the journal.
+    pub journal_entries: Counter,
+    /// Bytes committed to the journal.
+    pub journal_bytes: Counter,
+    /// Group commits.
+    pub journal_commits: Counter,
+    /// From the oldest append of a group to its commit.
+    pub commit_latency: Latency,
+    /// Journal entries folded since the start.
+    pub folded_entries: Counter,
+    /// Committed journal entries that are not folded yet.
+    pub fold_lag: Gauge,
+    /// Ledger entries booked since the start.
+    pub ledger_entries: Counter,
+    /// Projection transactions.
+    pub projection_commits: Counter,
+    /// Snapshots written.
+    pub snapshots: Counter,
+    /// Snapshots that could not be written.
+    pub snapshot_failures: Counter,
+    /// Whether the journal has been replayed.
+    pub ready: Gauge,
+    /// HTTP requests answered.
+    pub http_requests: Counter,
+    /// Reloads of catalog and policy that were refused because they are broken.
+    pub reload_failures: Counter,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let metrics = Self {
+            registry: Registry::with_prefix("tollgate_collector"),
+            refused: Family::default(),
+            connections: Counter::default(),
+            connections_open: Gauge::default(),
+            decode_errors: Counter::default(),
+            received_bytes: Counter::default(),
+            batches: Counter::default(),
+            rollups: Counter::default(),
+            duplicates: Counter::default(),
+            acknowledgements: Counter::default(),
+            journal_entries: Counter::default(),
+            journal_bytes: Counter::default(),
+            journal_commits: Counter::default(),
+            commit_latency: Latency::new(
+                "journal_commit_seconds",
+                "Append to durable, last one to two minutes",
+            ),
+            folded_entries: Counter::default(),
+            fold_lag: Gauge::default(),
+            ledger_entries: Counter::default(),
+            projection_commits: Counter::default(),
+            snapshots: Counter::default(),
+            snapshot_failures: Counter::default(),
+            ready: Gauge::default(),
+            http_requests: Counter::default(),
+            reload_failures: Counter::default(),
+        };
+        metrics.registered()
+    }
+
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register(
+            "connections_refused",
+            "Connections not served, by reason",
+            self.refused.clone(),
+        );
+        for reason in [
+            Refused::Handshake,
+            Refused::Identity,
+            Refused::Silent,
+            Refused::Capacity,
+            Refused::Policy,
+        ] {
+            // A counter that exists at zero can be alerted on before it first happens.
+            drop(self.refused.get_or_create(&RefusedLabels { reason }));
+        }
+        let counters: [(&str, &str, &Counter<u64, AtomicU64>); 17] = [
+            ("connections", "Connections accepted", &self.connections),
+            (
+                "decode_errors",
+                "Connections ended by a malformed frame",
+                &self.decode_errors,
+            ),
+            (
+                "received_bytes",
+                "Frame bytes received",
+                &self.received_bytes,
+            ),
+            (
+                "batches",
+                "Batches received, duplicates included",
+                &self.batches,
+            ),
+            (
+                "rollups",
+                "Rollups received, duplicates included",
+                &self.rollups,
+            ),
+            ("duplicates", "Batches received before", &self.duplicates),
+            (
+                "acknowledgements",
+                "Acknowledgements sent",
+                &self.acknowledgements,
+            ),
+            (
+                "journal_entries",
+                "Journal entries committed",
+                &self.journal_entries,
+            ),
+            (
+                "journal_bytes",
+                "Journal bytes committed",
+                &self.journal_bytes,
+            ),
+            ("journal_commits", "Group commits", &self.journal_commits),
+            (
+                "folded_entries",
+                "Journal entries folded",
+                &self.folded_entries,
+            ),
+            (
+                "ledger_entries",
+                "Ledger entries booked",
+                &self.ledger_entries,
+            ),
+            (
+                "projection_commits",
+                "Projection transactions",
+                &self.projection_commits,
+            ),
+            ("snapshots", "Snapshots written", &self.snapshots),
+            (
+                "snapshot_failures",
+                "Snapshots that could not be written",
+                &self.snapshot_failures,
+            ),
+            (
+                "http_requests",
+                "HTTP requests answered",
+                &self.http_requests,
+            ),
+            (
+                "reload_failures",
+                "Broken catalogs and policies refused at a reload",
+                &self.reload_failures,
+            ),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        let gauges: [(&str, &str, &Gauge); 3] = [
+            (
+                "connections_open",
+                "Connections open",
+                &self.connections_open,
+            ),
+            (
+                "fold_lag_entries",
+                "Committed journal entries not folded yet",
+                &self.fold_lag,
+            ),
+            ("ready", "1 when the journal has been replayed", &self.ready),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge.clone());
+        }
+        registry.register_collector(Box::new(self.commit_latency.clone()));
+        self
+    }
+
+    /// Counts a connection that was not served.
+    pub fn refuse(&self, reason: Refused) {
+        self.refused.get_or_create(&RefusedLabels { reason }).inc();
+    }
+
+    /// How many connections were not served for this reason.
+    pub fn refusals(&self, reason: Refused) -> u64 {
+        self.refused.get_or_create(&RefusedLabels { reason }).get()
+    }
+
+    /// All metrics in the OpenMetrics text format.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// How long a slice of latencies is collected; quantiles are over the current and the last.
+const SLICE: Duration = Duration::from_mins(1);
+/// Longest latency that is told apart, in microseconds: a minute.
+const LATENCY_MICROS_MAX: u64 = 60_000_000;
+
+/// Quantiles of a duration over the last one to two minutes.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    name: &'static str,
+    help: &'static str,
+    slices: Arc<Mutex<Slices>>,
+}
+
+#[derive(Debug)]
+struct Slices {
+    begun: Instant,
+    current: Histogram<u32>,
+    last: Histogram<u32>,
+}
+
+impl Latency {
+    fn new(name: &'static str, help: &'static str) -> Self {
+        let empty = || Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 2).expect("valid bounds");
+        let slices = Slices {
+            begun: Instant::now(),
+            current: empty(),
+            last: empty(),
+        };
+        Self {
+            name,
+            help,
+            slices: Arc::new(Mutex::new(slices)),
+        }
+    }
+
+    /// Records a duration; what is longer than a minute counts as a minute.
+    pub fn record(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        slices.turn();
+        slices
+            .current
+            .saturating_record(micros.clamp(1, LATENCY_MICROS_MAX));
+    }
+
+    /// The duration below which this share (0 to 1) of the recent ones lie.
+    pub fn quantile(&self, share: f64) -> Duration {
+        let mut slices = self.slices.lock().unwrap_or_else(PoisonError::into_inner);
+        slices.turn();
+        let mut both = slices.last.clone();
+        // Same bounds, so that adding cannot fail; at worst the quantile lacks a minute.
+        if both.add(&slices.current).is_err() {
+            both = slices.current.clone();
+        }
+        Duration::from_micros(both.value_at_quantile(share))
+    }
+}
+
+impl Slices {
+    fn turn(&mut self) {
+        let age = self.begun.elapsed();
+        if age < SLICE {
+            return;
+        }
+        std::mem::swap(&mut self.current, &mut self.last);
+        self.current.reset();
+        if age >= SLICE * 2 {
+            self.last.reset();
+        }
+        self.begun = Instant::now();
+    }
+}
+
+impl Collector for Latency {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family =
+            encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        for (share, label) in [(0.5, "0.5"), (0.99, "0.99"), (1.0, "1")] {
+            let gauge = ConstGauge::new(self.quantile(share).as_secs_f64());
+            gauge.encode(family.encode_family(&[("quantile", label)])?)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_there_from_the_start() {
+        let metrics = Metrics::new();
+        metrics.refuse(Refused::Handshake);
+        metrics.batches.inc_by(7);
+        metrics.commit_latency.record(Duration::from_millis(3));
+        let text = metrics.encode().expect("encodes");
+        for line in [
+            "tollgate_collector_connections_refused_total{reason=\"handshake\"} 1",
+            "tollgate_collector_connections_refused_total{reason=\"capacity\"} 0",
+            "tollgate_collector_batches_total 7",
+            "tollgate_collector_fold_lag_entries 0",
+            "tollgate_collector_journal_commit_seconds{quantile=\"0.99\"}",
+            "# EOF",
+        ] {
+            assert!(text.contains(line), "{line} is missing from:\n{text}");
+        }
+    }
+
+    #[test]
+    fn quantiles_are_close() {
+        let latency = Latency::new("x", "x");
+        assert_eq!(latency.quantile(0.5), Duration::ZERO);
+        for millis in 1..=100 {
+            latency.record(Duration::from_millis(millis));
+        }
+        latency.record(Duration::from_hours(1));
+        let median = latency.quantile(0.5).as_millis();
+        assert!((49..=52).contains(&median), "{median}");
+        assert!(latency.quantile(1.0) >= Duration::from_secs(59));
+    }
+}

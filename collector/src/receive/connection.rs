@@ -1,0 +1,466 @@
+//! One connection: bytes to messages to the session, and its answers back.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tollgate_collector_core::entry::codec::EntryEncoder;
+use tollgate_collector_core::journal::group::Durable;
+use tollgate_collector_core::policy::Policy;
+use tollgate_collector_core::receive::{Desk, Session, SessionConfig, SessionError};
+use tollgate_common::AgentId;
+use tollgate_common::wire::{DecodeError, Decoder, EncodeError, Encoder, Message, RefuseCode};
+
+use super::close_code;
+use crate::fold::{AskError, FoldHandle};
+use crate::journal::{JournalHandle, JournalStopped, Proofs};
+use crate::metrics::{Metrics, Refused};
+use crate::stop::stopped;
+use crate::time::now;
+
+/// Bytes taken from the stream at a time.
+const CHUNK_BYTES: usize = 256 << 10;
+/// Longest time from the first byte of a frame to its last. The largest frame takes as long
+/// at 1.1 Mbit/s.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest wait for the peer to take what we send.
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for the fold to say where an agent goes on.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a session may wait for its last proofs when it ends.
+const LAST_PROOFS: Duration = Duration::from_secs(3);
+/// How long a peer may take to read a refusal.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections of one agent at a time. More than one happens when an agent comes back before
+/// its old connection is given up; many would take the places of others.
+const CONNECTIONS_PER_AGENT_MAX: usize = 4;
+/// Acknowledgements are small; compressing them is not worth the time.
+const COMPRESSION_LEVEL: i32 = 1;
+
+thread_local! {
+    /// Encoders of entries are large; one per thread serves all sessions, between two awaits.
+    static ENCODER: RefCell<EntryEncoder> = RefCell::new(EntryEncoder::new());
+}
+
+/// What all connections use.
+#[derive(Debug)]
+pub struct Shared {
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Where batches go.
+    pub journal: JournalHandle,
+    /// Who knows where an agent goes on.
+    pub fold: FoldHandle,
+    /// What holds for every session.
+    pub config: SessionConfig,
+    /// The policy in force.
+    pub policy: RwLock<Arc<Policy>>,
+    /// Open connections by agent.
+    open: Mutex<BTreeMap<AgentId, usize>>,
+}
+
+impl Shared {
+    /// The parts, with no connection open.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        journal: JournalHandle,
+        fold: FoldHandle,
+        config: SessionConfig,
+        policy: Arc<Policy>,
+    ) -> Self {
+        Self {
+            metrics,
+            journal,
+            fold,
+            config,
+            policy: RwLock::new(policy),
+            open: Mutex::default(),
+        }
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another policy in force, for the next message of every session.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    fn with_desk<T>(&self, use_it: impl FnOnce(&mut Desk<'_>) -> T) -> T {
+        let policy = self.policy();
+        ENCODER.with_borrow_mut(|encoder| {
+            use_it(&mut Desk {
+                policy: &policy,
+                encoder,
+            })
+        })
+    }
+}
+
+/// An agent's place among the connections.
+struct Place<'a> {
+    shared: &'a Shared,
+    agent: AgentId,
+}
+
+impl<'a> Place<'a> {
+    fn take(shared: &'a Shared, agent: &AgentId) -> Option<Self> {
+        let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(agent.clone()).or_insert(0);
+        if *count >= CONNECTIONS_PER_AGENT_MAX {
+            return None;
+        }
+        *count += 1;
+        shared.metrics.connections.inc();
+        shared.metrics.connections_open.inc();
+        Some(Self {
+            shared,
+            agent: agent.clone(),
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.shared.metrics.connections_open.dec();
+        let mut open = self
+            .shared
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.agent) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.agent);
+            }
+        }
+    }
+}
+
+/// Why a connection ended, other than by the peer's own wish.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("no stream was opened in time")]
+    NoStream,
+    #[error("a frame took longer than {} s to arrive", FRAME_TIMEOUT.as_secs())]
+    SlowFrame,
+    #[error("the peer does not read")]
+    SlowReader,
+    #[error("malformed frame: {0}")]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("cannot encode an answer: {0}")]
+    Encode(#[from] EncodeError),
+    #[error(transparent)]
+    Journal(#[from] JournalStopped),
+    #[error("fold: {0}")]
+    Fold(#[from] AskError),
+    #[error("connection: {0}")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("stream: {0}")]
+    Read(#[from] quinn::ReadError),
+    #[error("stream: {0}")]
+    Write(#[from] quinn::WriteError),
+}
+
+impl Ended {
+    /// How the connection is closed.
+    fn code(&self) -> VarInt {
+        match self {
+            Self::NoStream | Self::SlowFrame | Self::SlowReader => close_code::TIMEOUT,
+            Self::Decode(_) => close_code::PROTOCOL,
+            Self::Journal(_) | Self::Fold(AskError::Stopping) => close_code::STOPPING,
+            _ => close_code::REFUSED,
+        }
+    }
+}
+
+/// Serves a connection to its end.
+pub(super) async fn drive(
+    connection: Connection,
+    number: u64,
+    agent: AgentId,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    stop: watch::Receiver<bool>,
+) {
+    let Some(_place) = Place::take(&shared, &agent) else {
+        shared.metrics.refuse(Refused::Capacity);
+        tracing::warn!(%peer, %agent, "connection refused: the agent has {CONNECTIONS_PER_AGENT_MAX} open");
+        connection.close(close_code::REFUSED, b"too many connections of this agent");
+        return;
+    };
+    tracing::info!(%peer, %agent, "agent connected");
+    match session(&connection, number, &agent, &shared, stop).await {
+        Ok(()) => {
+            tracing::info!(%peer, %agent, "agent disconnected");
+            connection.close(close_code::STOPPING, b"");
+        }
+        Err(ended) => {
+            count(&ended, &shared.metrics);
+            // A peer that goes away is no fault; the rest is somebody's.
+            match ended {
+                Ended::Connection(_) | Ended::Read(_) | Ended::Write(_) => {
+                    tracing::info!(%peer, %agent, reason = %ended, "agent disconnected");
+                }
+                _ => tracing::warn!(%peer, %agent, reason = %ended, "connection ended"),
+            }
+            connection.close(ended.code(), b"");
+        }
+    }
+}
+
+fn count(ended: &Ended, metrics: &Metrics) {
+    match ended {
+        Ended::NoStream | Ended::Session(SessionError::HelloTimeout(_)) => {
+            metrics.refuse(Refused::Silent)
+        }
+        Ended::Session(
+            SessionError::Identity { .. }
+            | SessionError::UnknownAgent(_)
+            | SessionError::Version(_),
+        ) => {
+            metrics.refuse(Refused::Policy);
+        }
+        Ended::Decode(_) | Ended::SlowFrame | Ended::Session(SessionError::Protocol(_)) => {
+            metrics.decode_errors.inc();
+        }
+        _ => {}
+    }
+}
+
+async fn session(
+    connection: &Connection,
+    number: u64,
+    agent: &AgentId,
+    shared: &Shared,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Ended> {
+    let hello =
+        Duration::from_millis(u64::try_from(shared.config.hello_timeout_millis).unwrap_or(0));
+    let (send, receive) = tokio::select! {
+        streams = timeout(hello, connection.accept_bi()) => streams.map_err(|_| Ended::NoStream)??,
+        () = stopped(&mut stop) => return Ok(()),
+    };
+    let (proofs, durable) = unbounded_channel();
+    let mut driver = Driver {
+        shared,
+        session: Session::new(number, agent.clone(), shared.config, now()),
+        decoder: Decoder::new(),
+        encoder: Encoder::new(COMPRESSION_LEVEL),
+        out: Vec::new(),
+        send,
+        proofs,
+        durable,
+        frame_since: None,
+    };
+    let result = driver.serve(receive, &mut stop).await;
+    // What is left to say: acknowledgements, and a refusal with its reason.
+    if let Err(error) = &result {
+        driver.explain(error);
+    }
+    let said = driver.flush().await;
+    if driver.session.is_closed() && said.is_ok() {
+        let _ = driver.send.finish();
+        let _ = timeout(REFUSAL_TIMEOUT, driver.send.stopped()).await;
+    } else if result.is_ok() && said.is_ok() {
+        let _ = driver.send.finish();
+        let _ = timeout(SEND_TIMEOUT.min(LAST_PROOFS), driver.send.stopped()).await;
+    }
+    result.and(said)
+}
+
+struct Driver<'a> {
+    shared: &'a Shared,
+    session: Session,
+    decoder: Decoder,
+    encoder: Encoder,
+    /// Encoded and not sent; empty between two flushes.
+    out: Vec<u8>,
+    send: SendStream,
+    proofs: Proofs,
+    durable: UnboundedReceiver<Vec<Durable>>,
+    /// When the first byte of the frame that is incomplete arrived.
+    frame_since: Option<Instant>,
+}
+
+impl Driver<'_> {
+    /// Serves until the peer or the collector wants to end.
+    async fn serve(
+        &mut self,
+        mut receive: RecvStream,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<(), Ended> {
+        loop {
+            let deadline = self.deadline();
+            tokio::select! {
+                proofs = self.durable.recv() => {
+                    // We hold a sender, so that there always is one.
+                    for proof in proofs.iter().flatten() {
+                        self.session.handle_durable(proof);
+                    }
+                    self.flush().await?;
+                }
+                chunk = receive.read_chunk(CHUNK_BYTES, true) => match chunk? {
+                    Some(chunk) => self.take(&chunk.bytes).await?,
+                    None => return self.last_proofs().await,
+                },
+                () = sleep_until(deadline) => self.check_deadlines()?,
+                () = stopped(stop) => {
+                    // What was journaled is acknowledged; then the agent is told to come back.
+                    self.last_proofs().await?;
+                    self.session.refuse(RefuseCode::ShuttingDown, "the collector is stopping".to_owned());
+                    return Ok(());
+                }
+            }
+            if self.session.is_closed() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes bytes as they arrived: decodes what is complete, journals what is to be, sends
+    /// what is due.
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), Ended> {
+        self.shared
+            .metrics
+            .received_bytes
+            .inc_by(bytes.len() as u64);
+        self.decoder.push(bytes);
+        loop {
+            let before = self.decoder.buffered();
+            let Some(message) = self.decoder.next()? else {
+                break;
+            };
+            self.frame_since = None;
+            let frame_bytes = before - self.decoder.buffered();
+            if let Message::Batch(batch) = &message {
+                self.shared.metrics.batches.inc();
+                self.shared.metrics.rollups.inc_by(batch.rows.len() as u64);
+            }
+            let session = &mut self.session;
+            self.shared
+                .with_desk(|desk| session.handle_message(now(), message, frame_bytes, desk))?;
+            self.ask_progress().await?;
+        }
+        if self.decoder.buffered() > 0 {
+            self.frame_since.get_or_insert_with(Instant::now);
+        } else {
+            self.frame_since = None;
+        }
+        self.journal().await?;
+        self.flush().await
+    }
+
+    /// Asks the fold where the agent goes on, if the session wants to know.
+    async fn ask_progress(&mut self) -> Result<(), Ended> {
+        let Some(query) = self.session.poll_query() else {
+            return Ok(());
+        };
+        let committed = self.shared.journal.committed();
+        let fold = &self.shared.fold;
+        let answer = async {
+            fold.reached(committed).await?;
+            fold.progress(query).await
+        };
+        let progress = timeout(PROGRESS_TIMEOUT, answer)
+            .await
+            .unwrap_or(Err(AskError::Busy))?;
+        let session = &mut self.session;
+        self.shared
+            .with_desk(|desk| session.handle_progress(now(), progress, desk))?;
+        Ok(())
+    }
+
+    async fn journal(&mut self) -> Result<(), Ended> {
+        let pending = self.session.take_pending();
+        if !pending.is_empty() {
+            self.shared
+                .journal
+                .append(pending, self.proofs.clone())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what the session has to say.
+    async fn flush(&mut self) -> Result<(), Ended> {
+        while let Some(message) = self.session.poll_transmit() {
+            if matches!(message, Message::Ack(_)) {
+                self.shared.metrics.acknowledgements.inc();
+            }
+            self.encoder.encode(&message, &mut self.out)?;
+        }
+        if !self.out.is_empty() {
+            timeout(SEND_TIMEOUT, self.send.write_all(&self.out))
+                .await
+                .map_err(|_| Ended::SlowReader)??;
+            self.out.clear();
+        }
+        Ok(())
+    }
+
+    /// Waits a little for what was journaled to become durable, and acknowledges it.
+    async fn last_proofs(&mut self) -> Result<(), Ended> {
+        let until = Instant::now() + LAST_PROOFS;
+        while self.session.batches_in_flight() > 0 {
+            let Ok(Some(proofs)) = tokio::time::timeout_at(until, self.durable.recv()).await else {
+                break;
+            };
+            for proof in &proofs {
+                self.session.handle_durable(proof);
+            }
+        }
+        self.flush().await
+    }
+
+    fn deadline(&self) -> Instant {
+        let far = Duration::from_hours(1);
+        let hello = self.session.poll_timeout().map_or(far, |at| {
+            // A millisecond more, so that the clock stands past it on waking.
+            Duration::from_millis(u64::try_from(at.millis_since(now())).unwrap_or(0) + 1)
+        });
+        let frame = self
+            .frame_since
+            .map_or(far, |since| FRAME_TIMEOUT.saturating_sub(since.elapsed()));
+        Instant::now() + hello.min(frame)
+    }
+
+    fn check_deadlines(&mut self) -> Result<(), Ended> {
+        self.session.handle_timeout(now())?;
+        if self
+            .frame_since
+            .is_some_and(|since| since.elapsed() >= FRAME_TIMEOUT)
+        {
+            return Err(Ended::SlowFrame);
+        }
+        Ok(())
+    }
+
+    /// Tells the agent why its connection ends, where the session has not done so itself.
+    fn explain(&mut self, error: &Ended) {
+        let code = match error {
+            Ended::Decode(_) | Ended::SlowFrame | Ended::NoStream => RefuseCode::Protocol,
+            Ended::Fold(AskError::Busy) => RefuseCode::Overloaded,
+            Ended::Journal(_) | Ended::Encode(_) | Ended::Fold(AskError::Stopping) => {
+                RefuseCode::Internal
+            }
+            // The session has spoken, or nobody listens.
+            Ended::Session(_)
+            | Ended::SlowReader
+            | Ended::Connection(_)
+            | Ended::Read(_)
+            | Ended::Write(_) => return,
+        };
+        self.session.refuse(code, error.to_string());
+    }
+}

@@ -1,0 +1,137 @@
+//! The data folder and what is in it.
+//!
+//! | name | what |
+//! | --- | --- |
+//! | `journal/` | the journal's segments: the only thing that cannot be built again |
+//! | `snapshots/` | states of the fold; can be deleted |
+//! | `projection.sqlite` | tables for queries and the ledger; can be deleted |
+//! | `admin.sock` | the admin socket, unless configured elsewhere |
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tollgate_collector_core::journal::segment::SegmentJournal;
+use tollgate_collector_core::snapshot::SnapshotStore;
+use tollgate_common::log::{LogConfig, OpenError, OpenReport};
+use tollgate_common::storage::file::DirStorage;
+
+/// Why the data folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirError {
+    /// A folder cannot be opened or made.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Another collector runs on it.
+    #[error("{0} is in use by another collector; two may not write to one journal")]
+    InUse(PathBuf),
+    /// The journal cannot be opened.
+    #[error("journal in {path}: {source}")]
+    Journal {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        source: OpenError,
+    },
+}
+
+/// The data folder.
+#[derive(Clone, Debug)]
+pub struct DataDir {
+    root: PathBuf,
+}
+
+/// The journal in segment files.
+pub(super) type FileJournal = SegmentJournal<DirStorage>;
+
+impl DataDir {
+    /// The folder at `root`, which need not exist.
+    pub fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+        }
+    }
+
+    /// Where the projection is.
+    pub fn projection(&self) -> PathBuf {
+        self.root.join(crate::sqlite::FILE_NAME)
+    }
+
+    fn journal_dir(&self) -> PathBuf {
+        self.root.join("journal")
+    }
+
+    /// Makes the folder if it is missing and claims it until the returned value is dropped.
+    pub fn lock(&self) -> Result<DirStorage, DataDirError> {
+        let failed = |source| DataDirError::Io {
+            path: self.root.clone(),
+            source,
+        };
+        let storage = DirStorage::open_or_create(&self.root).map_err(failed)?;
+        match storage.lock() {
+            Ok(()) => Ok(storage),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Err(DataDirError::InUse(self.root.clone()))
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Opens the journal for writing; the caller has locked the folder.
+    pub fn open_journal(
+        &self,
+        config: LogConfig,
+    ) -> Result<(FileJournal, OpenReport), DataDirError> {
+        let path = self.journal_dir();
+        let storage = DirStorage::open_or_create(&path).map_err(|source| DataDirError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        SegmentJournal::open(storage, config)
+            .map_err(|source| DataDirError::Journal { path, source })
+    }
+
+    /// Opens the journal for reading, beside a collector that may be running.
+    pub fn read_journal(&self) -> Result<FileJournal, DataDirError> {
+        let path = self.journal_dir();
+        let storage = DirStorage::open(&path).map_err(|source| DataDirError::Io {
+            path: path.clone(),
+            source,
+        })?;
+        let opened = SegmentJournal::open_read_only(storage);
+        opened
+            .map(|(journal, _)| journal)
+            .map_err(|source| DataDirError::Journal { path, source })
+    }
+
+    /// The snapshots.
+    pub fn snapshots(&self) -> Result<SnapshotStore<DirStorage>, DataDirError> {
+        let path = self.root.join("snapshots");
+        let storage = DirStorage::open_or_create(&path)
+            .map_err(|source| DataDirError::Io { path, source })?;
+        Ok(SnapshotStore::new(storage))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_collector_per_folder() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let data = DataDir::new(&dir.path().join("data"));
+        let held = data.lock().expect("free");
+        assert!(matches!(data.lock(), Err(DataDirError::InUse(_))));
+        drop(held);
+        data.lock().expect("free again");
+        assert!(
+            matches!(data.read_journal(), Err(DataDirError::Io { .. })),
+            "nothing is made for reading"
+        );
+    }
+}

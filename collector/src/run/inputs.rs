@@ -1,0 +1,67 @@
+//! What the configuration refers to: the catalog and the certificates.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tollgate_collector_core::catalog::{Catalog, CatalogErrors};
+use tollgate_collector_core::config::Config;
+use tollgate_common::tls::{self, Credentials, TlsError};
+
+use crate::catalog_dir::{self, CatalogDirError};
+
+/// What is wrong with the catalog or the certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The catalog folder cannot be read.
+    #[error("catalog: {0}")]
+    CatalogDir(#[from] CatalogDirError),
+    /// The catalog is wrong.
+    #[error("{dir}: {errors}")]
+    Catalog {
+        /// The catalog folder.
+        dir: PathBuf,
+        /// The mistakes.
+        errors: CatalogErrors,
+        /// The files, for showing the places.
+        files: std::collections::BTreeMap<String, String>,
+    },
+    /// A certificate or key is wrong.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// The catalog and the TLS configuration, checked.
+#[derive(Clone)]
+pub struct Inputs {
+    /// The catalog.
+    pub catalog: Arc<Catalog>,
+    /// The listener's side of TLS.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// The files that it was made of.
+    pub credentials: Arc<Credentials>,
+}
+
+impl Inputs {
+    /// Reads and checks everything that `config` refers to.
+    pub fn read(config: &Config) -> Result<Self, InputError> {
+        let catalog = read_catalog(config)?;
+        let tls = &config.tls;
+        let credentials = Credentials::read(&tls.ca, &tls.certificate, &tls.key)?;
+        let tls = tls::server_config(&credentials)?;
+        Ok(Self {
+            catalog: Arc::new(catalog),
+            tls,
+            credentials: Arc::new(credentials),
+        })
+    }
+}
+
+/// Reads and checks the catalog.
+fn read_catalog(config: &Config) -> Result<Catalog, InputError> {
+    let files = catalog_dir::read(&config.catalog)?;
+    Catalog::parse(&files).map_err(|errors| InputError::Catalog {
+        dir: config.catalog.clone(),
+        errors,
+        files,
+    })
+}

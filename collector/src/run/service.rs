@@ -1,0 +1,117 @@
+//! What the admin socket can do.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+use tollgate_collector_core::entry::{Entry, codec};
+use tollgate_collector_core::journal::group::{Pending, Token};
+
+use crate::fold::FoldHandle;
+use crate::fold::handle::CloseRequest;
+use crate::journal::JournalHandle;
+use crate::metrics::Metrics;
+use crate::serve::admin::{AdminRequest, AdminService};
+
+/// The running collector, as the admin socket sees it.
+#[derive(Debug)]
+pub(super) struct Service {
+    pub(super) fold: FoldHandle,
+    pub(super) journal: JournalHandle,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) ready: Arc<AtomicBool>,
+    pub(super) listen: SocketAddr,
+    pub(super) http: SocketAddr,
+}
+
+impl AdminService for Service {
+    async fn handle(&self, request: AdminRequest) -> Result<Value, String> {
+        match request {
+            AdminRequest::Status => self.status().await,
+            AdminRequest::ClosePeriod {
+                tenant,
+                at,
+                author,
+                reason,
+            } => {
+                let at = crate::time::parse_instant(&at)?;
+                self.close(CloseRequest {
+                    tenant,
+                    at,
+                    author,
+                    reason,
+                })
+                .await
+            }
+        }
+    }
+}
+
+impl Service {
+    async fn status(&self) -> Result<Value, String> {
+        let fold = self
+            .fold
+            .status()
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "pid": std::process::id(),
+            "ready": self.ready.load(Ordering::Acquire),
+            "listen": self.listen,
+            "http": self.http,
+            "connections": self.metrics.connections_open.get(),
+            "fold": fold,
+            "fold_lag_entries": self.metrics.fold_lag.get(),
+        }))
+    }
+
+    async fn close(&self, request: CloseRequest) -> Result<Value, String> {
+        let closing = self
+            .fold
+            .closing(request)
+            .await
+            .map_err(|error| error.to_string())??;
+        let answer = json!({
+            "tenant": closing.tenant,
+            "start": closing.start.to_string(),
+            "end": closing.end.to_string(),
+            "round": closing.round,
+            "missing": closing.missing,
+        });
+        let entry = codec::encode(&Entry::Close(*closing)).map_err(|error| error.to_string())?;
+        append(&self.journal, vec![entry])
+            .await
+            .map_err(|error| error.to_string())?;
+        self.fold
+            .reached(self.journal.committed())
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(answer)
+    }
+}
+
+/// Appends entries of the collector's own and waits until they are durable.
+pub(super) async fn append(
+    journal: &JournalHandle,
+    entries: Vec<codec::EncodedEntry>,
+) -> Result<(), crate::journal::JournalStopped> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let (proofs, mut durable) = tokio::sync::mpsc::unbounded_channel();
+    let pending = entries
+        .into_iter()
+        .map(|entry| Pending {
+            token: Token::NOBODY,
+            entry,
+        })
+        .collect();
+    journal.append_own(pending, Some(proofs))?;
+    durable
+        .recv()
+        .await
+        .map(|_| ())
+        .ok_or(crate::journal::JournalStopped)
+}

@@ -1,0 +1,197 @@
+//! From the disk to a state that is ready to run: journal, projection, snapshot, replay.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use tollgate_collector_core::config::Config;
+use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
+use tollgate_collector_core::entry::{CatalogChange, Entry};
+use tollgate_collector_core::fold::whole::Fold;
+use tollgate_collector_core::journal::Journal;
+use tollgate_collector_core::journal::group::GroupCommit;
+use tollgate_collector_core::journal::segment::PARTITION;
+use tollgate_collector_core::projection::Projection;
+use tollgate_common::Lineage;
+
+use super::data_dir::FileJournal;
+use super::{DataDir, Inputs, RunError};
+use crate::fold::{Beginning, Engine, FoldError};
+use crate::metrics::Metrics;
+use crate::sqlite::SqliteProjection;
+
+/// Most threads that run tenant folds.
+const THREADS_MAX: usize = 16;
+
+/// Ready to run.
+pub(super) struct Started {
+    /// The fold, which has read everything.
+    pub(super) engine: Engine<SqliteProjection>,
+    /// The journal, for writing.
+    pub(super) group: GroupCommit<FileJournal>,
+    /// Entries to append before anybody is listened to.
+    pub(super) announce: Vec<EncodedEntry>,
+    /// The journal's life.
+    pub(super) lineage: Lineage,
+}
+
+/// Opens everything and replays the journal, on a thread that may block. Ends early when
+/// `shutdown` is over.
+pub(super) async fn start<F>(
+    config: &Config,
+    data: &DataDir,
+    inputs: &Inputs,
+    metrics: &Arc<Metrics>,
+    shutdown: Pin<&mut F>,
+) -> Result<Started, RunError>
+where
+    F: Future<Output = ()>,
+{
+    let given_up = Arc::new(AtomicBool::new(false));
+    let (config, data, inputs) = (config.clone(), data.clone(), inputs.clone());
+    let (metrics, flag) = (Arc::clone(metrics), Arc::clone(&given_up));
+    let mut opening =
+        tokio::task::spawn_blocking(move || open(&config, &data, &inputs, metrics, &flag));
+    tokio::select! {
+        opened = &mut opening => return opened.map_err(|_| RunError::Panicked("start"))?,
+        () = shutdown => given_up.store(true, Ordering::Release),
+    }
+    let _ = opening.await;
+    Err(RunError::Interrupted)
+}
+
+fn open(
+    config: &Config,
+    data: &DataDir,
+    inputs: &Inputs,
+    metrics: Arc<Metrics>,
+    given_up: &AtomicBool,
+) -> Result<Started, RunError> {
+    let (mut journal, report) = data.open_journal(config.journal)?;
+    tracing::info!(?report, "journal opened");
+    let epoch = journal.acquire(PARTITION).map_err(RunError::Journal)?;
+    let last = journal.last(PARTITION).map_err(RunError::Journal)?;
+
+    let mut projection = SqliteProjection::open(&data.projection()).map_err(FoldError::from)?;
+    let mut standing = projection.position(PARTITION).map_err(FoldError::from)?;
+    if standing > last {
+        tracing::warn!(
+            ?standing,
+            ?last,
+            "the projection is ahead of the journal (was the journal restored from a copy?); it is built anew"
+        );
+        projection.clear().map_err(FoldError::from)?;
+        standing = None;
+    }
+    let fold = load_snapshot(data, standing)?;
+    let threads = std::thread::available_parallelism()
+        .map_or(1, usize::from)
+        .min(THREADS_MAX);
+    let threads = threads.min(usize::from(config.fold.partitions));
+    let mut engine = Engine::new(Beginning {
+        fold,
+        projection,
+        partition: PARTITION,
+        epoch,
+        threads,
+        metrics,
+    })?;
+
+    let begun = Instant::now();
+    let mut reported = begun;
+    while engine.step(&journal)? > 0 {
+        if given_up.load(Ordering::Acquire) {
+            return Err(RunError::Interrupted);
+        }
+        if reported.elapsed().as_secs() >= 5 {
+            reported = Instant::now();
+            tracing::info!(entries = engine.entries(), position = ?engine.position(), "replaying the journal");
+        }
+    }
+    tracing::info!(
+        entries = engine.entries(),
+        millis = begun.elapsed().as_millis(),
+        "journal replayed"
+    );
+
+    let (announce, lineage) = announcements(config, inputs, &engine)?;
+    let group = GroupCommit::new(journal, PARTITION, engine.intake().stamp());
+    Ok(Started {
+        engine,
+        group,
+        announce,
+        lineage,
+    })
+}
+
+fn load_snapshot(
+    data: &DataDir,
+    standing: Option<tollgate_collector_core::position::Position>,
+) -> Result<Fold, RunError> {
+    // A snapshot that cannot be used only costs time.
+    match data.snapshots()?.load(standing) {
+        Ok(loaded) => {
+            for (name, reason) in &loaded.unusable {
+                tracing::warn!(name, %reason, "snapshot passed over");
+            }
+            let fold = loaded.fold.unwrap_or_default();
+            tracing::info!(position = ?fold.position(), projection = ?standing, "fold begins");
+            Ok(fold)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "snapshots cannot be read; the whole journal is replayed");
+            Ok(Fold::new())
+        }
+    }
+}
+
+/// The entries that make the journal know the configuration, where it does not yet.
+fn announcements(
+    config: &Config,
+    inputs: &Inputs,
+    engine: &Engine<SqliteProjection>,
+) -> Result<(Vec<EncodedEntry>, Lineage), RunError> {
+    let mut entries = Vec::new();
+    let known = engine.intake().opened();
+    let lineage = known.map_or_else(
+        || Lineage::from_bytes(rand::random()),
+        |opened| opened.lineage,
+    );
+    let mut opened = config.opened(lineage);
+    if let Some(known) = known {
+        if known.partitions != opened.partitions {
+            tracing::warn!(
+                configured = opened.partitions,
+                in_force = known.partitions,
+                "fold.partitions is fixed once the journal has begun; the configured number is ignored"
+            );
+            opened.partitions = known.partitions;
+        }
+    }
+    if known != Some(&opened) {
+        entries.push(Entry::Opened(opened));
+    }
+    if engine.policy() != Some(config.policy.digest()) {
+        entries.push(Entry::Policy(config.policy.change()));
+    }
+    if engine.catalog() != Some(inputs.catalog.digest()) {
+        entries.push(catalog_entry(inputs));
+    }
+    let mut encoder = EntryEncoder::new();
+    let encoded = entries
+        .iter()
+        .map(|entry| encoder.encode(entry))
+        .collect::<Result<_, _>>()?;
+    Ok((encoded, lineage))
+}
+
+/// The entry that puts a catalog in force.
+pub(super) fn catalog_entry(inputs: &Inputs) -> Entry {
+    let files = inputs.catalog.files().clone();
+    Entry::Catalog(CatalogChange {
+        digest: inputs.catalog.digest(),
+        files,
+    })
+}

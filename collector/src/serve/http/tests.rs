@@ -1,0 +1,213 @@
+//! Tests of the HTTP server over a real loopback listener.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tollgate_collector_core::effect::{Effect, UsageChange};
+use tollgate_collector_core::journal::{Epoch, PartitionId};
+use tollgate_collector_core::position::Position;
+use tollgate_collector_core::projection::{Projection, Transaction};
+use tollgate_common::{
+    Aggregation, Dimensions, MeterName, Quantity, Scale, SeriesKey, Window, WindowWidth,
+};
+
+use super::*;
+use crate::fold::handle::{self, Question};
+use crate::sqlite::SqliteProjection;
+
+struct Server {
+    address: std::net::SocketAddr,
+    ready: Arc<AtomicBool>,
+    stop: oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    _dir: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(with_projection: bool) -> Self {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join(crate::sqlite::FILE_NAME);
+        if with_projection {
+            fill(&path);
+        }
+        let (fold, questions) = handle::channel();
+        std::thread::spawn(move || {
+            for question in questions {
+                if let Question::Accruals { tenant, answer } = question {
+                    let _ = answer.send(vec![json!({ "tenant": tenant })]);
+                }
+            }
+        });
+        let ready = Arc::new(AtomicBool::new(false));
+        let state = HttpState {
+            readers: ReaderPool::new(path),
+            fold,
+            metrics: Arc::new(Metrics::new()),
+            ready: Arc::clone(&ready),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
+        let address = listener.local_addr().expect("bound");
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(serve(listener, state, async {
+            let _ = stopped.await;
+        }));
+        Self {
+            address,
+            ready,
+            stop,
+            task,
+            _dir: dir,
+        }
+    }
+
+    async fn send(&self, request: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).await.expect("connects");
+        stream.write_all(request.as_bytes()).await.expect("sends");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("answers");
+        let status = text
+            .split(' ')
+            .nth(1)
+            .and_then(|code| code.parse().ok())
+            .expect("a status");
+        let body = text
+            .split_once("\r\n\r\n")
+            .map(|(_, body)| body.to_owned())
+            .unwrap_or_default();
+        (status, body)
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        ))
+        .await
+    }
+
+    async fn json(&self, path: &str) -> serde_json::Value {
+        let (status, body) = self.get(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).expect("JSON")
+    }
+}
+
+fn fill(path: &std::path::Path) {
+    let mut projection = SqliteProjection::open(path).expect("opens");
+    let usage = |tenant: &str, window: i64, units: i128| {
+        let series = SeriesKey::new(
+            TenantId::new(tenant).expect("valid"),
+            MeterName::new("bytes").expect("valid"),
+            Dimensions::new([("region", "eu")]).expect("valid"),
+        );
+        Effect::Usage(UsageChange {
+            series: Arc::new(series.expect("short")),
+            aggregation: Aggregation::Sum,
+            scale: Scale::new(3).expect("in range"),
+            window: Window::containing(
+                Timestamp::from_secs(window),
+                WindowWidth::from_secs(60).expect("divides"),
+            ),
+            refused: None,
+            quantity: Quantity::new(units),
+            events: 1,
+            order: None,
+        })
+    };
+    let transaction = Transaction {
+        partition: PartitionId(0),
+        epoch: Epoch(1),
+        after: None,
+        upto: Position::from_bytes([1; 16]),
+        effects: vec![
+            usage("acme", 0, 1_500),
+            usage("acme", 60, 2_000),
+            usage("other", 0, 1),
+        ],
+    };
+    projection.commit(&transaction).expect("commits");
+}
+
+#[tokio::test]
+async fn answers_what_is_asked() {
+    let server = Server::start(true).await;
+    assert_eq!(server.get("/healthz").await.0, 200);
+    assert_eq!(server.get("/readyz").await.0, 503);
+    server.ready.store(true, Ordering::Release);
+    assert_eq!(server.get("/readyz").await.0, 200);
+
+    let usage = server.json("/v1/usage?tenant=acme&limit=1").await;
+    assert_eq!(usage["items"][0]["quantity"], "1.5");
+    assert_eq!(usage["items"][0]["units"], "1500");
+    assert_eq!(usage["items"][0]["dimensions"]["region"], "eu");
+    let cursor = usage["next_cursor"].as_str().expect("more follows");
+    let usage = server
+        .json(&format!("/v1/usage?tenant=acme&limit=1&cursor={cursor}"))
+        .await;
+    assert_eq!(usage["items"][0]["quantity"], "2");
+    assert!(usage["next_cursor"].is_null());
+    let usage = server.json("/v1/usage?from=1970-01-01T00:01:00Z").await;
+    assert_eq!(usage["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        server.json("/v1/usage?group=meter&tenant=acme").await["items"][0]["quantity"],
+        "3.5"
+    );
+
+    for path in [
+        "/v1/ledger",
+        "/v1/agents",
+        "/v1/periods",
+        "/v1/conservation",
+    ] {
+        assert_eq!(server.json(path).await["items"], json!([]), "{path}");
+    }
+    assert_eq!(
+        server.json("/v1/accruals?tenant=acme").await["items"][0]["tenant"],
+        "acme"
+    );
+    let (status, metrics) = server.get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(
+        metrics.contains("tollgate_collector_http_requests_total"),
+        "{metrics}"
+    );
+
+    server.stop.send(()).expect("running");
+    server.task.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn refuses_what_it_does_not_understand() {
+    let server = Server::start(true).await;
+    for path in [
+        "/v1/usage?tenat=acme",
+        "/v1/usage?kind=charge",
+        "/v1/usage?limit=0",
+        "/v1/usage?limit=99999999",
+        "/v1/usage?from=yesterday",
+        "/v1/usage?cursor=zz",
+        "/v1/usage?group=day",
+        "/v1/accruals?tenant=a%20b",
+    ] {
+        let (status, body) = server.get(path).await;
+        assert_eq!(status, 400, "{path}: {body}");
+        assert!(body.contains("\"error\""), "{path}: {body}");
+    }
+    assert_eq!(server.get("/v2").await.0, 404);
+    assert_eq!(
+        server
+            .send("POST /v1/usage HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .0,
+        405
+    );
+    assert_eq!(server.send("nonsense\r\n\r\n").await.0, 400);
+}
+
+#[tokio::test]
+async fn says_so_when_there_is_no_projection_yet() {
+    let server = Server::start(false).await;
+    let (status, body) = server.get("/v1/ledger").await;
+    assert_eq!(status, 503, "{body}");
+}

@@ -1,0 +1,466 @@
+//! Tests of the SQLite projection.
+
+use std::sync::Arc;
+
+use tollgate_collector_core::effect::{
+    AccountState, AgentState, Effect, PeriodState, PeriodStatus, UsageChange,
+};
+use tollgate_collector_core::entry::RefusedReason;
+use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, Posting};
+use tollgate_common::{
+    AgentId, Aggregation, Dimensions, Incarnation, MeterName, Quantity, Scale, SeriesKey, TenantId,
+    Timestamp, Window, WindowWidth,
+};
+
+use super::query::{Filter, QueryError, Reader};
+use super::*;
+
+const P: PartitionId = PartitionId(0);
+
+fn position(number: u8) -> Position {
+    Position::from_bytes([number; 16])
+}
+
+fn transaction(after: Option<u8>, upto: u8, effects: Vec<Effect>) -> Transaction {
+    Transaction {
+        partition: P,
+        epoch: Epoch(1),
+        after: after.map(position),
+        upto: position(upto),
+        effects,
+    }
+}
+
+fn usage(tenant: &str, region: &str, start: i64, quantity: i128) -> UsageChange {
+    let series = SeriesKey::new(
+        TenantId::new(tenant).expect("valid"),
+        MeterName::new("bytes").expect("valid"),
+        Dimensions::new([("region", region)]).expect("valid"),
+    );
+    UsageChange {
+        series: Arc::new(series.expect("short")),
+        aggregation: Aggregation::Sum,
+        scale: Scale::new(3).expect("in range"),
+        window: Window::containing(
+            Timestamp::from_secs(start),
+            WindowWidth::from_secs(60).expect("divides"),
+        ),
+        refused: None,
+        quantity: Quantity::new(quantity),
+        events: u64::MAX,
+        order: None,
+    }
+}
+
+fn posting(tenant: &str, quantity: i128) -> Posting {
+    Posting {
+        kind: EntryKind::Charge,
+        tenant: Some(TenantId::new(tenant).expect("valid")),
+        start: Timestamp::EPOCH,
+        end: Timestamp::from_secs(60),
+        line: "requests".to_owned(),
+        meter: Some(MeterName::new("bytes").expect("valid")),
+        quantity: Quantity::new(quantity),
+        scale: Scale::new(3).expect("in range"),
+        certainty: Certainty::Exact,
+        amount: None,
+        currency: Some("EUR".to_owned()),
+        catalog: None,
+        arithmetic: String::new(),
+        refers_to: None,
+        agent: None,
+        incarnation: None,
+        sequences: None,
+        journal_from: position(0),
+        journal_to: position(1),
+    }
+}
+
+fn booked(chain: &mut Chain, tenant: &str, quantity: i128) -> Effect {
+    Effect::Ledger(Box::new(
+        chain.append(Timestamp::from_secs(9), posting(tenant, quantity)),
+    ))
+}
+
+#[test]
+fn usage_adds_exactly_beyond_64_bits() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    assert!(projection.was_created());
+    let big = i128::from(u64::MAX);
+    let effects = vec![
+        Effect::Usage(usage("acme", "eu", 5, big)),
+        Effect::Usage(usage("acme", "eu", 30, big)),
+    ];
+    projection
+        .commit(&transaction(None, 1, effects))
+        .expect("commits");
+
+    let rows = Reader::open(&path)
+        .expect("reads")
+        .usage(&Filter::default())
+        .expect("page")
+        .items;
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].units, "36893488147419103230");
+    assert_eq!(rows[0].quantity, "36893488147419103.23");
+    assert_eq!(rows[0].events, "36893488147419103230");
+    assert_eq!(rows[0].start.as_deref(), Some("1970-01-01T00:00:00.000Z"));
+
+    let overflow = vec![
+        Effect::Usage(usage("acme", "us", 0, 1)),
+        Effect::Usage(usage("acme", "eu", 5, i128::MAX)),
+    ];
+    let error = projection
+        .commit(&transaction(Some(1), 2, overflow))
+        .expect_err("overflow");
+    assert!(matches!(error, ProjectionError::Store(_)), "{error}");
+    assert_eq!(
+        projection.position(P).expect("reads"),
+        Some(position(1)),
+        "nothing of a failed transaction stays"
+    );
+    assert_eq!(
+        Reader::open(&path)
+            .expect("reads")
+            .usage(&Filter::default())
+            .expect("page")
+            .items
+            .len(),
+        1
+    );
+}
+
+#[test]
+fn the_newest_of_last_values_stands_in_any_order() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let last = |order: &str, quantity| {
+        let mut change = usage("acme", "eu", 0, quantity);
+        change.aggregation = Aggregation::Last;
+        change.order = Some(order.to_owned());
+        Effect::Usage(change)
+    };
+    let effects = vec![
+        last("0002-a", 20),
+        last("0001-b", 10),
+        last("0003-a", 30),
+        last("0002-z", 7),
+    ];
+    projection
+        .commit(&transaction(None, 1, effects))
+        .expect("commits");
+    let rows = Reader::open(&path)
+        .expect("reads")
+        .usage(&Filter::default())
+        .expect("page")
+        .items;
+    assert_eq!(rows[0].units, "30");
+}
+
+#[test]
+fn a_dropped_process_leaves_the_last_transaction() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut chain = Chain::new(0);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    projection
+        .commit(&transaction(None, 1, vec![booked(&mut chain, "acme", 5)]))
+        .expect("commits");
+    projection
+        .commit(&transaction(
+            Some(1),
+            2,
+            vec![booked(&mut chain, "acme", 6)],
+        ))
+        .expect("commits");
+    // A killed process neither closes its connection nor checkpoints.
+    std::mem::forget(projection);
+
+    let projection = SqliteProjection::open(&path).expect("opens again");
+    assert!(!projection.was_created());
+    assert_eq!(projection.position(P).expect("reads"), Some(position(2)));
+    let entries = projection.ledger(0, 0, 10).expect("reads");
+    let mut check = Chain::new(0);
+    assert!(entries.iter().all(|entry| check.verify_next(entry).is_ok()));
+    assert_eq!(check, chain);
+    assert_eq!(projection.ledger(0, 1, 10).expect("reads").len(), 1);
+    assert!(projection.ledger(1, 0, 10).expect("reads").is_empty());
+}
+
+#[test]
+fn another_fold_that_moved_or_owns_the_file_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut projection = SqliteProjection::open(&dir.path().join(FILE_NAME)).expect("opens");
+    projection
+        .commit(&transaction(None, 1, Vec::new()))
+        .expect("commits");
+    let error = projection
+        .commit(&transaction(None, 2, Vec::new()))
+        .expect_err("moved");
+    assert!(
+        matches!(error, ProjectionError::Moved { found: Some(p), .. } if p == position(1)),
+        "{error}"
+    );
+
+    let mut newer = transaction(Some(1), 2, Vec::new());
+    newer.epoch = Epoch(2);
+    projection.commit(&newer).expect("commits");
+    let error = projection
+        .commit(&transaction(Some(2), 3, Vec::new()))
+        .expect_err("fenced");
+    assert!(
+        matches!(
+            error,
+            ProjectionError::Fenced {
+                current: Epoch(2),
+                ours: Epoch(1)
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_ledger_cannot_be_changed_in_place() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    projection
+        .commit(&transaction(
+            None,
+            1,
+            vec![booked(&mut Chain::new(0), "acme", 5)],
+        ))
+        .expect("commits");
+    let other = Connection::open(&path).expect("opens");
+    for sql in [
+        "UPDATE ledger SET amount = '0'",
+        "DELETE FROM ledger",
+        "INSERT OR REPLACE INTO ledger SELECT * FROM ledger",
+    ] {
+        let error = other.execute(sql, []).expect_err(sql);
+        assert!(error.to_string().contains("append-only"), "{sql}: {error}");
+    }
+    let twice = transaction(Some(1), 2, vec![booked(&mut Chain::new(0), "acme", 6)]);
+    assert!(projection.commit(&twice).is_err(), "the number is taken");
+    projection.clear().expect("the owner may build anew");
+    assert_eq!(projection.position(P).expect("reads"), None);
+    assert!(projection.ledger(0, 0, 1).expect("reads").is_empty());
+    projection
+        .commit(&transaction(
+            None,
+            1,
+            vec![booked(&mut Chain::new(0), "acme", 5)],
+        ))
+        .expect("commits");
+}
+
+#[test]
+fn a_file_of_another_layout_is_emptied_and_reading_one_is_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    drop(SqliteProjection::open(&path).expect("opens"));
+    let other = Connection::open(&path).expect("opens");
+    other
+        .execute("UPDATE meta SET value = '0'", [])
+        .expect("changes");
+    drop(other);
+    assert!(matches!(
+        Reader::open(&path),
+        Err(QueryError::Layout { .. })
+    ));
+    assert!(SqliteProjection::open(&path).expect("opens").was_created());
+
+    std::fs::write(
+        &path,
+        "not a database, long enough to be taken for a header of one, and so on, and so on",
+    )
+    .expect("writes");
+    let error = SqliteProjection::open(&path).expect_err("not a database");
+    assert!(error.to_string().contains("delete it"), "{error}");
+    assert!(matches!(
+        Reader::open(&dir.path().join("none")),
+        Err(QueryError::Missing(_))
+    ));
+}
+
+#[test]
+fn a_frozen_projection_does_not_see_what_comes_later() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut chain = Chain::new(0);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    projection
+        .commit(&transaction(None, 1, vec![booked(&mut chain, "acme", 5)]))
+        .expect("commits");
+    let mut frozen = FrozenProjection::open(&path).expect("opens");
+    projection
+        .commit(&transaction(
+            Some(1),
+            2,
+            vec![booked(&mut chain, "acme", 6)],
+        ))
+        .expect("commits");
+    assert_eq!(frozen.position(P).expect("reads"), Some(position(1)));
+    assert_eq!(frozen.ledger(0, 0, 10).expect("reads").len(), 1);
+    assert!(
+        frozen.clear().is_err() && frozen.commit(&transaction(Some(1), 2, Vec::new())).is_err()
+    );
+}
+
+#[test]
+fn pages_are_whole_in_any_size() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let mut chain = Chain::new(0);
+    let mut effects = Vec::new();
+    for (index, tenant) in ["a", "b", "c"].into_iter().enumerate() {
+        for start in 0..3 {
+            effects.push(Effect::Usage(usage(tenant, "eu", start * 60, 1_500)));
+            effects.push(Effect::Usage(usage(tenant, "us", start * 60, 500)));
+        }
+        let mut refused = usage(tenant, "eu", 0, 7);
+        refused.refused = Some(RefusedReason::TenantNotAllowed);
+        effects.push(Effect::Usage(refused));
+        effects.push(booked(&mut chain, tenant, 1_500));
+        let tenant = TenantId::new(tenant).expect("valid");
+        let meter = MeterName::new("bytes").expect("valid");
+        let [accepted, counted, lost] = [10, 5, 7].map(Quantity::new);
+        let scale = Scale::ZERO;
+        effects.push(Effect::Account(AccountState {
+            tenant: tenant.clone(),
+            meter,
+            scale,
+            accepted,
+            counted,
+            refused: Quantity::ZERO,
+            lost,
+        }));
+        let (start, end) = (Timestamp::EPOCH, Timestamp::from_secs(60));
+        effects.push(Effect::Period(PeriodState {
+            tenant,
+            start,
+            end,
+            status: PeriodStatus::Open,
+            rounds: 0,
+            closing: None,
+        }));
+        effects.push(Effect::Agent(AgentState {
+            agent: AgentId::new(&format!("edge-{index}")).expect("valid"),
+            incarnation: Incarnation::from_bytes([1; 16]),
+            sequence: 3,
+            watermark: end,
+            last_seen: end,
+            batches: 3,
+            rollups: 9,
+            duplicates: 0,
+            forks: 0,
+            gaps: 0,
+            lost: 0,
+        }));
+    }
+    projection
+        .commit(&transaction(None, 1, effects))
+        .expect("commits");
+    let reader = Reader::open(&path).expect("reads");
+
+    let walk = |read: &dyn Fn(&Filter) -> (usize, Option<String>), limit| {
+        let mut filter = Filter {
+            limit: Some(limit),
+            ..Filter::default()
+        };
+        let mut total = 0;
+        loop {
+            let (count, next) = read(&filter);
+            assert!(count <= limit);
+            total += count;
+            match next {
+                Some(cursor) => filter.cursor = Some(cursor),
+                None => return total,
+            }
+        }
+    };
+    for limit in [1, 2, 5, 1000] {
+        assert_eq!(
+            walk(
+                &|f| reader
+                    .usage(f)
+                    .map(|p| (p.items.len(), p.next_cursor))
+                    .expect("page"),
+                limit
+            ),
+            21
+        );
+        assert_eq!(
+            walk(
+                &|f| reader
+                    .ledger(f)
+                    .map(|p| (p.items.len(), p.next_cursor))
+                    .expect("page"),
+                limit
+            ),
+            3
+        );
+        assert_eq!(
+            walk(
+                &|f| reader
+                    .agents(f)
+                    .map(|p| (p.items.len(), p.next_cursor))
+                    .expect("page"),
+                limit
+            ),
+            3
+        );
+        assert_eq!(
+            walk(
+                &|f| reader
+                    .periods(f)
+                    .map(|p| (p.items.len(), p.next_cursor))
+                    .expect("page"),
+                limit
+            ),
+            3
+        );
+        assert_eq!(
+            walk(
+                &|f| reader
+                    .accounts(f)
+                    .map(|p| (p.items.len(), p.next_cursor))
+                    .expect("page"),
+                limit
+            ),
+            3
+        );
+    }
+
+    let only = Filter {
+        tenant: Some("b".to_owned()),
+        from: Some(Timestamp::from_secs(60)),
+        ..Filter::default()
+    };
+    assert_eq!(reader.usage(&only).expect("page").items.len(), 4);
+    let totals = reader.usage_totals(&only).expect("page").items;
+    assert_eq!((totals.len(), totals[0].quantity.as_str()), (1, "4"));
+    assert_eq!(
+        reader.accounts(&Filter::default()).expect("page").items[0].pending,
+        "-2"
+    );
+    for cursor in ["zz", "7b7d", "1-x"] {
+        let filter = Filter {
+            cursor: Some(cursor.to_owned()),
+            ..Filter::default()
+        };
+        assert!(
+            matches!(reader.usage(&filter), Err(QueryError::Cursor)),
+            "{cursor}"
+        );
+        assert!(
+            matches!(reader.ledger(&filter), Err(QueryError::Cursor)),
+            "{cursor}"
+        );
+    }
+}

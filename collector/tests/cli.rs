@@ -1,0 +1,243 @@
+//! The command line as scripts see it: exit codes, and what is printed where.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn collector(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tollgate-collector"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .output()
+        .expect("the collector's binary runs")
+}
+
+#[track_caller]
+fn expect(output: &Output, code: i32) -> (String, String) {
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "stdout:\n{out}\nstderr:\n{err}"
+    );
+    (out, err)
+}
+
+fn packaging() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging")
+}
+
+/// The sample configuration with its catalog, in a folder of its own.
+fn sample() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    std::fs::copy(
+        packaging().join("tollgate-collector.toml"),
+        dir.path().join("tollgate-collector.toml"),
+    )
+    .expect("the sample is there");
+    copy_dir(&packaging().join("catalog"), &dir.path().join("catalog"));
+    expect(&collector(dir.path(), &["pki", "init", "--dir", "pki"]), 0);
+    dir
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("creates");
+    for entry in std::fs::read_dir(from).expect("the sample catalog is there") {
+        let entry = entry.expect("reads");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copies");
+        }
+    }
+}
+
+fn change(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).expect("reads");
+    assert!(text.contains(from), "{from} is not in {}", path.display());
+    std::fs::write(path, text.replacen(from, to, 1)).expect("writes");
+}
+
+#[test]
+fn the_sample_is_true() {
+    let dir = sample();
+    let (out, _) = expect(&collector(dir.path(), &["check"]), 0);
+    assert!(out.contains("all is well"), "{out}");
+    let (out, _) = expect(
+        &collector(dir.path(), &["check", "--json", "--http", "127.0.0.1:9"]),
+        0,
+    );
+    let summary: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(summary["http"], "127.0.0.1:9");
+    assert_eq!(summary["policy"]["agents"][0], "edge-1");
+}
+
+#[test]
+fn the_defaults_in_the_sample_are_the_defaults() {
+    let text = std::fs::read_to_string(packaging().join("tollgate-collector.toml"))
+        .expect("the sample is there");
+    let file = Path::new("tollgate-collector.toml");
+    let parse =
+        |text: &str| tollgate_collector_core::config::Config::parse(text, file).expect("valid");
+    let is_key = |rest: &str| {
+        rest.starts_with('[')
+            || rest
+                .split_once(" = ")
+                .is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let shown: Vec<&str> = text
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .filter(|rest| is_key(rest))
+                .unwrap_or(line)
+        })
+        .filter(|line| !line.starts_with("admin_socket"))
+        .collect();
+    assert_eq!(parse(&shown.join("\n")), parse(&text));
+}
+
+#[test]
+fn wrong_configurations_show_their_place() {
+    let dir = sample();
+    let file = dir.path().join("tollgate-collector.toml");
+    change(
+        &file,
+        "listen = \"127.0.0.1:7430\"",
+        "listen = \"localhost\"",
+    );
+    let (out, err) = expect(&collector(dir.path(), &["check"]), 78);
+    assert!(out.is_empty(), "{out}");
+    assert!(err.contains("tollgate-collector.toml:10:10"), "{err}");
+    assert!(
+        err.contains("`listen`") && err.contains("expected"),
+        "{err}"
+    );
+
+    change(
+        &file,
+        "listen = \"localhost\"",
+        "listen = \"127.0.0.1:0\"\nlisten_port = 1",
+    );
+    let (_, err) = expect(&collector(dir.path(), &["run"]), 78);
+    assert!(err.contains("listen_port"), "{err}");
+
+    let (_, err) = expect(
+        &collector(dir.path(), &["check", "--config", "none.toml"]),
+        78,
+    );
+    assert!(
+        err.contains("none.toml") && err.contains("TOLLGATE_COLLECTOR_CONFIG"),
+        "{err}"
+    );
+}
+
+#[test]
+fn wrong_catalogs_and_certificates_are_named() {
+    let dir = sample();
+    change(&dir.path().join("catalog/meters.toml"), "scale", "sclae");
+    let (_, err) = expect(&collector(dir.path(), &["check"]), 78);
+    assert!(
+        err.contains("meters.toml:") && err.contains("sclae"),
+        "{err}"
+    );
+
+    let dir = sample();
+    std::fs::write(dir.path().join("pki/collector.key"), "no key").expect("writes");
+    let (_, err) = expect(&collector(dir.path(), &["check"]), 78);
+    assert!(err.contains("collector.key"), "{err}");
+}
+
+#[test]
+fn wrong_command_lines_are_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    for args in [
+        &["fly"][..],
+        &["pki", "issue"],
+        &["pki", "issue", "--dir", ".", "--agent", "a b"],
+        &["run", "--listen", "x"],
+    ] {
+        expect(&collector(dir.path(), args), 2);
+    }
+    let (_, err) = expect(&collector(dir.path(), &["check", "--log-level", "=="]), 2);
+    assert!(err.contains("--log-level"), "{err}");
+}
+
+#[test]
+fn every_command_teaches() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    for command in [
+        &["run"][..],
+        &["check"],
+        &["status"],
+        &["pki", "init"],
+        &["pki", "issue"],
+        &["period", "list"],
+        &["period", "close"],
+        &["ledger", "list"],
+        &["ledger", "verify"],
+        &["journal", "inspect"],
+    ] {
+        let (out, _) = expect(&collector(dir.path(), &[command, &["--help"]].concat()), 0);
+        assert!(out.contains("Example"), "{command:?}:\n{out}");
+    }
+    let (out, _) = expect(&collector(dir.path(), &["--help"]), 0);
+    assert!(out.contains("Exit codes"), "{out}");
+}
+
+#[test]
+fn pki_overwrites_nothing() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    expect(&collector(dir.path(), &["pki", "init", "--dir", "pki"]), 0);
+    let (_, err) = expect(&collector(dir.path(), &["pki", "init", "--dir", "pki"]), 1);
+    assert!(err.contains("ca.pem") && err.contains("--force"), "{err}");
+    let (out, _) = expect(
+        &collector(
+            dir.path(),
+            &[
+                "pki", "issue", "--dir", "pki", "--agent", "edge-1", "--json",
+            ],
+        ),
+        0,
+    );
+    let files: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        files["files"],
+        serde_json::json!(["pki/edge-1.pem", "pki/edge-1.key"])
+    );
+}
+
+#[test]
+fn what_needs_data_or_a_collector_says_so() {
+    let dir = sample();
+    let data = dir.path().join("data");
+    let data = data.to_str().expect("UTF-8");
+    for args in [
+        &["ledger", "list"][..],
+        &["ledger", "verify"],
+        &["period", "list"],
+        &["journal", "inspect"],
+    ] {
+        let (_, err) = expect(
+            &collector(dir.path(), &[args, &["--data-dir", data]].concat()),
+            1,
+        );
+        assert!(err.contains(data), "{args:?}: {err}");
+    }
+    let close = [
+        "period",
+        "close",
+        "--tenant",
+        "acme",
+        "--at",
+        "2026-06-01",
+        "--reason",
+        "x",
+        "--data-dir",
+        data,
+    ];
+    let (_, err) = expect(&collector(dir.path(), &close), 1);
+    assert!(err.contains("is it running"), "{err}");
+}

@@ -1,0 +1,463 @@
+//! One simulated agent: a host with a disk and a clock, and on it the production engine.
+
+use std::collections::BTreeMap;
+
+use tollgate_agent_core::aggregate::{CellsHome, Slot, Writer};
+use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
+use tollgate_common::storage::memory::MemoryStorage;
+use tollgate_common::wire::{Decoder, Encoder, Message};
+use tollgate_common::{AgentId, Aggregation, Timestamp, Window};
+
+use super::context::{Broken, Context};
+use super::coverage::Probe;
+use super::home::MemoryHome;
+use super::network::ConnectionId;
+use super::random::Random;
+use super::workload::{self, Series};
+
+mod life;
+
+pub use life::cover_disk;
+
+/// How a node goes down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crash {
+    /// SIGKILL: memory-mapped and written bytes stay.
+    Kill,
+    /// The host is reset: what is not synced may be gone.
+    Reset,
+}
+
+/// Where the end of the run has come for this agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LastStop {
+    /// Not yet.
+    Running,
+    /// It seals its final batch as soon as it is up.
+    Wanted,
+    /// The final batch is sealed; what is in the spool must still leave.
+    Sealed,
+}
+
+type SimRegion = <MemoryHome as CellsHome>::Region;
+type SimEngine = Engine<SimRegion, MemoryStorage>;
+
+/// How hard the wire compresses; the cheapest that goes through zstd.
+const LEVEL: i32 = 1;
+/// A stop that found the spool full tries again after this long, in milliseconds.
+const STOP_AGAIN_MILLIS: i64 = 1000;
+
+/// The process.
+struct Process {
+    engine: SimEngine,
+    writers: Vec<Writer<SimRegion>>,
+    slots: BTreeMap<(usize, usize), Slot>,
+    link: Option<Link>,
+    /// Batches that the incarnation had sealed when it was looked at last.
+    sequence: u64,
+    /// Faults that the disk had shown when the process started.
+    faults: u64,
+}
+
+/// The agent's end of a connection.
+struct Link {
+    id: ConnectionId,
+    encoder: Encoder,
+    decoder: Decoder,
+    hello: Option<Message>,
+}
+
+/// One agent.
+pub struct AgentNode {
+    index: usize,
+    id: AgentId,
+    series: Vec<Series>,
+    disk: MemoryStorage,
+    home: MemoryHome,
+    boot: [u8; 16],
+    /// What its clock shows beyond true time, in milliseconds.
+    offset: i64,
+    /// The clock has jumped, so timeouts are to be looked at again.
+    jumped: bool,
+    process: Option<Box<Process>>,
+    /// When a process that is down starts again.
+    start_at: Timestamp,
+    /// A crash that strikes in the middle of a storage operation, at this instant at the
+    /// latest.
+    armed: Option<(Crash, Timestamp)>,
+    /// When a full disk has room again.
+    room_at: Option<Timestamp>,
+    next_count: Timestamp,
+    last_stop: LastStop,
+    stop_again: Timestamp,
+    connected_before: bool,
+    /// Resets of the host and bytes flipped: only these may cost cells.
+    resets: u64,
+    random: Random,
+}
+
+impl AgentNode {
+    fn local(&self, now: Timestamp) -> Timestamp {
+        now.plus_millis(self.offset)
+    }
+
+    /// The connection that the agent holds for its own.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.process.as_ref()?.link.as_ref().map(|link| link.id)
+    }
+
+    /// When something is to be done.
+    pub fn next_event(&self, now: Timestamp) -> Timestamp {
+        let wakes = [self.armed.map(|(_, at)| at), self.room_at]
+            .into_iter()
+            .flatten();
+        let Some(process) = &self.process else {
+            return wakes.chain([self.start_at]).min().unwrap_or(self.start_at);
+        };
+        if self.jumped {
+            return now;
+        }
+        let timeout = process
+            .engine
+            .poll_timeout()
+            .map(|at| at.plus_millis(-self.offset));
+        let own = match self.last_stop {
+            LastStop::Running => Some(self.next_count),
+            LastStop::Wanted => Some(self.stop_again),
+            LastStop::Sealed => None,
+        };
+        let idle = now.plus_millis(60_000);
+        wakes.chain(timeout).chain(own).min().unwrap_or(idle)
+    }
+
+    /// Does what is due.
+    pub fn handle_time(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let now = context.now;
+        if self.room_at.is_some_and(|at| at <= now) {
+            self.room_at = None;
+            self.disk.set_capacity(None);
+        }
+        if let Some((crash, at)) = self.armed
+            && at <= now
+        {
+            self.go_down(crash, context);
+        }
+        if self.process.is_none() && self.start_at <= now {
+            self.start(context)?;
+        }
+        self.tick(context)?;
+        self.count(context)?;
+        if self.last_stop == LastStop::Wanted && self.stop_again <= now {
+            self.stop_for_good(context)?;
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let due = process.engine.poll_timeout().is_some_and(|at| at <= local);
+        if !due && !std::mem::take(&mut self.jumped) {
+            return Ok(());
+        }
+        if let Err(error) = process.engine.handle_tick(local) {
+            return self.failed(&error, context);
+        }
+        self.look(context);
+        self.close_if_asked(context);
+        Ok(())
+    }
+
+    /// Notices what a seal has made safe.
+    fn look(&mut self, context: &mut Context) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let status = process.engine.status();
+        if status.sequence != process.sequence {
+            let sealed = status.sequence.saturating_sub(process.sequence);
+            context.coverage.add(Probe::Sealed, sealed);
+            context.trace(format_args!(
+                "agent {} sealed up to {}",
+                self.index, status.sequence
+            ));
+            process.sequence = status.sequence;
+        }
+        if status.inputs.iter().all(|input| input.account.open == 0) {
+            context.oracle.made_safe(self.index);
+        }
+        if status.spool.full_since.is_some() {
+            context.hit(Probe::SpoolFull);
+        }
+    }
+
+    /// Hangs up if the engine says so.
+    fn close_if_asked(&mut self, context: &mut Context) {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let Some(why) = process.engine.poll_disconnect() else {
+            return;
+        };
+        context.trace(format_args!("agent {} hangs up: {why}", self.index));
+        process.link = None;
+        process
+            .engine
+            .handle_disconnected(local, self.random.next(), "hung up");
+    }
+
+    fn count(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let now = context.now;
+        if self.last_stop != LastStop::Running || self.next_count > now {
+            return Ok(());
+        }
+        self.next_count = now.plus_millis(
+            self.random
+                .millis(1, 2 * context.options.count_every_millis),
+        );
+        let local = self.local(now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        for _ in 0..1 + self.random.below(3) {
+            let writer = self.random.index(process.writers.len());
+            let number = self.random.index(self.series.len());
+            let series = &self.series[number];
+            let hand = &mut process.writers[writer];
+            hand.received(1);
+            let slot = match process.slots.get(&(writer, number)) {
+                Some(slot) => *slot,
+                None => match hand.resolve(&series.key, series.aggregation, series.scale) {
+                    Ok(slot) => slot,
+                    Err(_) => continue,
+                },
+            };
+            process.slots.insert((writer, number), slot);
+            let quantity = workload::quantity(&mut self.random);
+            match series.aggregation {
+                Aggregation::Sum => {
+                    if hand.add(slot, quantity).is_ok() {
+                        context.oracle.accepted(self.index, series, quantity);
+                        context.coverage.hit(Probe::Accepted);
+                        context.trace.event(
+                            now,
+                            format_args!(
+                                "agent {} counts {quantity} of {}",
+                                self.index, series.key
+                            ),
+                        );
+                    }
+                }
+                Aggregation::Last => {
+                    let value = i64::try_from(quantity).expect("far below 2^63");
+                    let window = Window::containing(local, context.options.width);
+                    hand.set(slot, window, value)
+                        .map_err(|error| format!("agent {}: {error}", self.index))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// True if it is time to connect.
+    pub fn wants_connection(&self, now: Timestamp) -> bool {
+        let Some(process) = &self.process else {
+            return false;
+        };
+        let at = process.engine.connect_at();
+        process.link.is_none() && at.is_some_and(|at| at <= self.local(now))
+    }
+
+    /// There was no way to the collector.
+    pub fn handle_connect_failed(&mut self, context: &mut Context) {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        process.engine.handle_connecting(local);
+        process
+            .engine
+            .handle_disconnected(local, self.random.next(), "unreachable");
+    }
+
+    /// A connection stands.
+    pub fn handle_connected(&mut self, id: ConnectionId, context: &mut Context) {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        process.engine.handle_connecting(local);
+        let hello = process.engine.handle_connected(local);
+        process.link = Some(Link {
+            id,
+            encoder: Encoder::new(LEVEL),
+            decoder: Decoder::new(),
+            hello: Some(Message::Hello(hello)),
+        });
+        context.hit(Probe::Connection);
+        if std::mem::replace(&mut self.connected_before, true) {
+            context.hit(Probe::Reconnection);
+        }
+    }
+
+    /// The connection broke.
+    pub fn handle_disconnected(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.link = None;
+        process
+            .engine
+            .handle_disconnected(local, self.random.next(), "connection lost");
+        Ok(())
+    }
+
+    /// Bytes from the collector.
+    pub fn handle_bytes(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let Some(link) = &mut process.link else {
+            return Ok(());
+        };
+        link.decoder.push(bytes);
+        loop {
+            let message = match link.decoder.next() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => return Err(format!("the collector sends garbage: {error}")),
+            };
+            context.trace.event(
+                context.now,
+                format_args!("agent {} hears {}", self.index, brief(&message)),
+            );
+            if let Err(error) = process.engine.handle_message(local, message) {
+                return self.failed(&error, context);
+            }
+        }
+        self.close_if_asked(context);
+        Ok(())
+    }
+
+    /// What goes out now.
+    pub fn transmit(&mut self, context: &mut Context) -> Result<Vec<u8>, Broken> {
+        let local = self.local(context.now);
+        let mut out = Vec::new();
+        let Some(process) = &mut self.process else {
+            return Ok(out);
+        };
+        loop {
+            let Some(link) = &mut process.link else { break };
+            let message = match link.hello.take() {
+                Some(hello) => Some(hello),
+                None => match process.engine.poll_transmit(local) {
+                    Ok(message) => message,
+                    Err(error) => {
+                        self.failed(&error, context)?;
+                        break;
+                    }
+                },
+            };
+            let Some(message) = message else { break };
+            if matches!(message, Message::Tombstone(_)) {
+                context.hit(Probe::Tombstone);
+            }
+            if let Message::Batch(batch) = &message
+                && batch.span.to.millis_since(batch.span.from) > 2 * context.options.width.millis()
+            {
+                context.hit(Probe::WideRow);
+            }
+            context.trace.event(
+                context.now,
+                format_args!("agent {} says {}", self.index, brief(&message)),
+            );
+            link.encoder
+                .encode(&message, &mut out)
+                .map_err(|error| format!("agent {} cannot encode: {error}", self.index))?;
+        }
+        self.close_if_asked(context);
+        Ok(out)
+    }
+
+    /// True after everything is sealed, shipped and released.
+    pub fn is_drained(&self) -> bool {
+        let drained = self
+            .process
+            .as_ref()
+            .is_some_and(|process| process.engine.is_drained());
+        self.last_stop == LastStop::Sealed && drained
+    }
+
+    /// Where it stands, for reports.
+    pub fn describe(&self) -> String {
+        match &self.process {
+            None => format!("agent {} is down", self.index),
+            Some(process) => {
+                let status = process.engine.status();
+                format!(
+                    "agent {}: stop {:?}, {} batches of {} incarnations held, {:?}, last error {:?}",
+                    self.index,
+                    self.last_stop,
+                    status.spool.batches,
+                    status.spool.incarnations,
+                    status.ship.connection,
+                    status.ship.last_error,
+                )
+            }
+        }
+    }
+}
+
+/// One line for the trace.
+pub fn brief(message: &Message) -> String {
+    match message {
+        Message::Hello(hello) => {
+            let held = hello
+                .held
+                .iter()
+                .map(|h| format!("{}:{}..{}", short(&h.incarnation), h.first, h.last));
+            format!("hello [{}]", held.collect::<Vec<_>>().join(" "))
+        }
+        Message::Welcome(welcome) => {
+            let resume = welcome
+                .resume
+                .iter()
+                .map(|r| format!("{}:{}", short(&r.incarnation), r.durable));
+            format!("welcome [{}]", resume.collect::<Vec<_>>().join(" "))
+        }
+        Message::Batch(batch) => format!(
+            "batch {}:{} of {} rows{}",
+            short(&batch.incarnation),
+            batch.sequence,
+            batch.rows.len(),
+            if batch.is_final { ", final" } else { "" }
+        ),
+        Message::Tombstone(tombstone) => {
+            format!(
+                "tombstone {}:{}",
+                short(&tombstone.incarnation),
+                tombstone.sequence
+            )
+        }
+        Message::Ack(ack) => {
+            format!(
+                "ack {}:{} ({})",
+                short(&ack.incarnation),
+                ack.durable,
+                ack.releasable
+            )
+        }
+        Message::Refuse(refuse) => format!("refuse {}: {}", refuse.code, refuse.reason),
+    }
+}
+
+fn short(incarnation: &tollgate_common::Incarnation) -> String {
+    let mut name = incarnation.to_string();
+    name.truncate(6);
+    name
+}

@@ -1,0 +1,312 @@
+//! How a simulated agent starts, stops, dies and is disturbed.
+
+use std::io::ErrorKind;
+
+use tollgate_agent_core::engine::{EngineConfig, Recovery, Start, StartError};
+use tollgate_agent_core::ship::ShipConfig;
+use tollgate_common::log::LogConfig;
+
+use super::*;
+
+/// Storage operations within which an armed crash strikes.
+const CRASH_OPERATIONS: u64 = 30;
+
+impl AgentNode {
+    /// An agent that starts at once.
+    pub fn new(index: usize, series: &[Series], context: &mut Context) -> Self {
+        let mut random = context.random.fork();
+        let disk = MemoryStorage::new(random.next());
+        if context.options.canary == Some(super::super::options::Canary::SkippedDirSync) {
+            disk.set_ignore_sync_dir(true);
+        }
+        Self {
+            index,
+            id: workload::agent_name(index),
+            series: series.to_vec(),
+            disk,
+            home: MemoryHome::default(),
+            boot: random.bytes(),
+            offset: 0,
+            jumped: false,
+            process: None,
+            start_at: context.now.plus_millis(random.millis(0, 5000)),
+            armed: None,
+            room_at: None,
+            next_count: context.now,
+            last_stop: LastStop::Running,
+            stop_again: context.now,
+            connected_before: false,
+            resets: 0,
+            random,
+        }
+    }
+
+    fn disk_faults(&self) -> u64 {
+        let stats = self.disk.stats();
+        stats.injected_failures + stats.out_of_space
+    }
+
+    pub(super) fn start(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let options = &context.options;
+        let writers: Vec<_> = (0..options.writers)
+            .map(|n| format!("writer-{n}"))
+            .collect();
+        let config = EngineConfig {
+            agent: self.id.clone(),
+            window: options.width,
+            writers: writers.clone(),
+            series_max: options.series_max,
+            key_bytes: 4096,
+            spool: LogConfig {
+                segment_bytes: options.spool_segment_bytes,
+                bytes_max: options.spool_bytes_max,
+            },
+            ship: ShipConfig::default(),
+        };
+        let start = Start {
+            now: self.local(context.now),
+            boot_id: self.boot,
+            random: self.random.bytes(),
+        };
+        let faults = self.disk_faults();
+        let started = Engine::start(&config, &mut self.home, self.disk.clone(), start);
+        let (engine, report) = match started {
+            Ok(started) => started,
+            Err(error) => return self.start_failed(&error, faults, context),
+        };
+        context.trace(format_args!(
+            "agent {} starts: {:?}, {} rows recovered, {} tombstones",
+            self.index, report.recovery, report.rows_recovered, report.tombstones
+        ));
+        match report.recovery {
+            Recovery::Lost => {
+                if self.resets == 0 {
+                    return Err(format!(
+                        "agent {} lost its cells without a reset",
+                        self.index
+                    ));
+                }
+                context.oracle.reset(self.index);
+            }
+            Recovery::Continued => {}
+            Recovery::First | Recovery::Clean | Recovery::Killed => {
+                context.oracle.made_safe(self.index);
+            }
+        }
+        let mut hands = Vec::new();
+        for name in &writers {
+            hands.push(engine.writer(name).map_err(|error| error.to_string())?);
+        }
+        self.process = Some(Box::new(Process {
+            sequence: 0,
+            engine,
+            writers: hands,
+            slots: BTreeMap::new(),
+            link: None,
+            faults,
+        }));
+        self.look(context);
+        Ok(())
+    }
+
+    fn start_failed(
+        &mut self,
+        error: &StartError,
+        faults: u64,
+        context: &mut Context,
+    ) -> Result<(), Broken> {
+        context.trace(format_args!("agent {} does not start: {error}", self.index));
+        let home_failed = matches!(error, StartError::Replace(_));
+        if self.disk_faults() == faults && !self.disk.is_stopped() && !home_failed {
+            return Err(format!(
+                "agent {} does not start on a good disk: {error:?}",
+                self.index
+            ));
+        }
+        context.hit(Probe::StorageError);
+        let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
+        self.go_down(crash, context);
+        Ok(())
+    }
+
+    /// The engine gave up, as it does when its disk fails.
+    pub(super) fn failed(
+        &mut self,
+        error: &EngineError,
+        context: &mut Context,
+    ) -> Result<(), Broken> {
+        context.trace(format_args!("agent {} gives up: {error}", self.index));
+        let faults = self.process.as_ref().map_or(0, |process| process.faults);
+        if self.disk_faults() == faults && !self.disk.is_stopped() {
+            return Err(format!(
+                "agent {} failed on a good disk: {error:?}",
+                self.index
+            ));
+        }
+        if !self.disk.is_stopped() {
+            context.hit(Probe::SpoolPoisoned);
+        }
+        let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
+        self.go_down(crash, context);
+        Ok(())
+    }
+
+    /// Strikes now, or in the middle of one of the next storage operations.
+    pub fn strike(&mut self, crash: Crash, context: &mut Context) -> Result<(), Broken> {
+        if self.process.is_some() && self.armed.is_none() && self.random.chance(600) {
+            self.disk.stop_at(1 + self.random.below(CRASH_OPERATIONS));
+            self.armed = Some((crash, context.now.plus_millis(5000)));
+        } else {
+            self.go_down(crash, context);
+        }
+        Ok(())
+    }
+
+    /// The process ends without a word, and with it maybe the host.
+    pub(super) fn go_down(&mut self, crash: Crash, context: &mut Context) {
+        context.trace(format_args!("agent {} goes down: {crash:?}", self.index));
+        self.armed = None;
+        self.process = None;
+        match crash {
+            Crash::Kill => {
+                context.hit(Probe::AgentKill);
+                self.disk.kill();
+                self.home.kill();
+            }
+            Crash::Reset => {
+                context.hit(Probe::AgentReset);
+                self.resets += 1;
+                context.oracle.reset(self.index);
+                self.disk.crash();
+                self.home.reset(&mut self.random);
+                self.boot = self.random.bytes();
+            }
+        }
+        let longest = *self.random.pick(&[200, 2000, 20_000]);
+        self.start_at = context.now.plus_millis(self.random.millis(1, longest));
+    }
+
+    /// The process is asked to stop, seals everything, and starts again later.
+    pub fn handle_stop(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.writers.clear();
+        process.slots.clear();
+        match process.engine.handle_stop(local) {
+            Ok(stopped) => {
+                context.hit(Probe::AgentStop);
+                context.trace(format_args!("agent {} stops: {stopped:?}", self.index));
+                self.look(context);
+                self.process = None;
+                self.armed = None;
+                self.disk.kill();
+                self.home.kill();
+                self.start_at = context.now.plus_millis(self.random.millis(100, 5000));
+                Ok(())
+            }
+            Err(error) => self.failed(&error, context),
+        }
+    }
+
+    /// Disk errors to come, or a disk without room.
+    pub fn disturb_storage(&mut self, context: &mut Context) {
+        context.hit(Probe::StorageError);
+        let at = 1 + self.random.below(20);
+        match self.random.below(5) {
+            0 => self.disk.fail_at(at, ErrorKind::Other, false),
+            1 => self.disk.fail_at(at, ErrorKind::StorageFull, false),
+            2 => self.disk.fail_at(at, ErrorKind::Other, true),
+            3 => self.home.fail_next(),
+            _ => {
+                let room = self.disk.used() + self.random.below(4096);
+                self.disk.set_capacity(Some(room));
+                self.room_at = Some(context.now.plus_millis(self.random.millis(1000, 30_000)));
+            }
+        }
+    }
+
+    /// A byte of the spool changes.
+    pub fn flip_spool_byte(&mut self, context: &mut Context) {
+        let names = self.disk.names();
+        if names.is_empty() {
+            return;
+        }
+        let name = self.random.pick(&names).clone();
+        let length = self
+            .disk
+            .contents(&name)
+            .map_or(0, |bytes| bytes.len() as u64);
+        let offset = self.random.below(length);
+        let mask = 1 << self.random.below(8);
+        if self.disk.flip(&name, offset, mask) {
+            context.hit(Probe::SpoolFlip);
+            context.trace(format_args!(
+                "agent {}: byte {offset} of {name} flips",
+                self.index
+            ));
+        }
+    }
+
+    /// The clock jumps.
+    pub fn jump_clock(&mut self, millis: i64) {
+        self.offset += millis;
+        self.jumped = true;
+    }
+
+    /// Everything around the agent works again.
+    pub fn heal(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.disk.heal();
+        self.disk.set_capacity(None);
+        self.home.heal();
+        self.room_at = None;
+        self.jump_clock(-self.offset);
+        if let Some((crash, _)) = self.armed {
+            self.go_down(crash, context);
+        }
+        if self.process.is_none() {
+            self.start_at = context.now;
+        }
+        Ok(())
+    }
+
+    /// From now on the agent stops for good as soon as it can, and ships what it holds.
+    pub fn begin_last_stop(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.last_stop = LastStop::Wanted;
+        self.stop_again = context.now;
+        Ok(())
+    }
+
+    pub(super) fn stop_for_good(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        self.stop_again = context.now.plus_millis(STOP_AGAIN_MILLIS);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.writers.clear();
+        process.slots.clear();
+        match process.engine.handle_stop(local) {
+            Ok(Stopped::Sealed) => {
+                self.last_stop = LastStop::Sealed;
+                self.look(context);
+                Ok(())
+            }
+            Ok(Stopped::SpoolFull) => Ok(()),
+            Err(error) => self.failed(&error, context),
+        }
+    }
+
+    /// Adds what happened on the disk to the coverage.
+    pub fn cover(&self, context: &mut Context) {
+        cover_disk(&self.disk, context);
+    }
+}
+
+/// Adds what happened on a disk to the coverage.
+pub fn cover_disk(disk: &MemoryStorage, context: &mut Context) {
+    let stats = disk.stats();
+    context.coverage.add(Probe::TornWrite, stats.torn_writes);
+    context.coverage.add(Probe::LostWrite, stats.lost_writes);
+    context.coverage.add(Probe::LostName, stats.lost_names);
+}

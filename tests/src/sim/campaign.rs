@@ -1,0 +1,134 @@
+//! Campaigns: many seeds on several threads, and what they found.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::coverage::Coverage;
+use super::options::{Canary, Options};
+use super::world::{self, Outcome};
+
+/// A seed that broke a promise.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// What broke.
+    pub reason: String,
+    /// The end of the trace.
+    pub tail: Vec<String>,
+}
+
+/// What a campaign found.
+#[derive(Debug)]
+pub struct Report {
+    /// Seeds that ran.
+    pub seeds: u64,
+    /// Seeds that broke a promise, in order.
+    pub failures: Vec<Failure>,
+    /// What was exercised.
+    pub coverage: Coverage,
+    /// Events of all runs together.
+    pub events: u64,
+    /// Virtual milliseconds of all runs together.
+    pub virtual_millis: u64,
+    /// Seeds that ran twice to compare their traces.
+    pub repeated: u64,
+    /// Wall-clock time.
+    pub elapsed: Duration,
+}
+
+/// How to run a campaign.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// Which seeds.
+    pub seeds: Range<u64>,
+    /// The planted bug, if any.
+    pub canary: Option<Canary>,
+    /// Number of threads, at least 1.
+    pub threads: usize,
+    /// Every how many seeds a seed runs twice; 0 for never.
+    pub repeat_every: u64,
+    /// Stop at the first failure.
+    pub stop_at_failure: bool,
+}
+
+/// Runs one seed.
+pub fn run_seed(seed: u64, canary: Option<Canary>, keep_trace: bool) -> Outcome {
+    world::run(Options::from_seed(seed, canary), keep_trace)
+}
+
+impl Campaign {
+    /// Runs every seed.
+    pub fn run(&self) -> Report {
+        let started = Instant::now();
+        let next = AtomicU64::new(self.seeds.start);
+        let stop = AtomicBool::new(false);
+        let report = Mutex::new(Report {
+            seeds: 0,
+            failures: Vec::new(),
+            coverage: Coverage::default(),
+            events: 0,
+            virtual_millis: 0,
+            repeated: 0,
+            elapsed: Duration::ZERO,
+        });
+        thread::scope(|scope| {
+            for _ in 0..self.threads.max(1) {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.seeds.end {
+                            break;
+                        }
+                        let failed = self.one(seed, &report);
+                        if failed && self.stop_at_failure {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        let mut report = report
+            .into_inner()
+            .expect("no thread panics with the report");
+        report.failures.sort_by_key(|failure| failure.seed);
+        report.elapsed = started.elapsed();
+        report
+    }
+
+    /// Runs a seed and adds it to the report; true if it failed.
+    fn one(&self, seed: u64, report: &Mutex<Report>) -> bool {
+        let outcome = run_seed(seed, self.canary, false);
+        let repeat = self.repeat_every != 0 && seed.is_multiple_of(self.repeat_every);
+        let mut reason = outcome.failure;
+        if repeat {
+            let again = run_seed(seed, self.canary, false);
+            if again.trace_hash != outcome.trace_hash {
+                let differs = format!(
+                    "two runs differ: trace {:016x} and {:016x}",
+                    outcome.trace_hash, again.trace_hash
+                );
+                reason =
+                    Some(reason.map_or(differs.clone(), |first| format!("{first}; {differs}")));
+            }
+        }
+        let mut report = report.lock().expect("no thread panics with the report");
+        report.seeds += 1;
+        report.repeated += u64::from(repeat);
+        report.coverage.merge(&outcome.coverage);
+        report.events += outcome.events;
+        report.virtual_millis += outcome.virtual_millis;
+        let failed = reason.is_some();
+        if let Some(reason) = reason {
+            report.failures.push(Failure {
+                seed,
+                reason,
+                tail: outcome.trace,
+            });
+        }
+        failed
+    }
+}

@@ -1,0 +1,518 @@
+//! The simulated collector: sessions, journal, fold and projection around the production
+//! state machines, in the order in which the collector's threads work.
+//!
+//! Sessions put entries on their way; a group commit makes them durable some time later; the
+//! fold reads what is committed, again some time later, and its effects reach the projection
+//! in one transaction with the position. Between any two of these steps the process or the
+//! host may go down.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tollgate_collector_core::closer::Closer;
+use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
+use tollgate_collector_core::fold::whole::Fold;
+use tollgate_collector_core::journal::group::{GroupCommit, Pending, Token};
+use tollgate_collector_core::journal::reader::Reader;
+use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
+use tollgate_collector_core::journal::{Epoch, JournalError};
+use tollgate_collector_core::policy::Policy;
+use tollgate_collector_core::projection::{Projection, Transaction};
+use tollgate_collector_core::receive::{Desk, Session, SessionConfig};
+use tollgate_collector_core::snapshot::SnapshotStore;
+use tollgate_common::storage::memory::MemoryStorage;
+use tollgate_common::wire::{Decoder, Encoder, Message};
+use tollgate_common::{Incarnation, Lineage, Timestamp};
+
+use super::agent::{Crash, brief};
+use super::context::{Broken, Context};
+use super::coverage::Probe;
+use super::network::ConnectionId;
+use super::options::Canary;
+use super::projection::MemoryProjection;
+use super::random::Random;
+use super::workload;
+
+mod books;
+mod life;
+
+/// How hard the wire compresses; the cheapest that goes through zstd.
+const LEVEL: i32 = 1;
+/// Entries that a second receiver remembers.
+const REMEMBERED: usize = 32;
+/// How often closings are looked for, in milliseconds.
+const CLOCK_MILLIS: i64 = 1000;
+/// The same while only periods are waited for. Calendar months have to pass.
+const SETTLEMENT_CLOCK_MILLIS: i64 = 6 * 3_600_000;
+
+/// The process.
+struct Process {
+    group: GroupCommit<SegmentJournal<MemoryStorage>>,
+    epoch: Epoch,
+    fold: Fold,
+    reader: Reader,
+    closer: Closer,
+    encoder: EntryEncoder,
+    sessions: BTreeMap<ConnectionId, Link>,
+    /// Entries that wait for the next commit.
+    pending: Vec<Pending>,
+    commit_at: Option<Timestamp>,
+    fold_at: Option<Timestamp>,
+    clock_at: Timestamp,
+    snapshot_at: Timestamp,
+    /// Faults that the disks had shown when the process started.
+    faults: u64,
+}
+
+/// The collector's end of a connection.
+struct Link {
+    session: Session,
+    encoder: Encoder,
+    decoder: Decoder,
+    out: Vec<u8>,
+}
+
+/// The collector.
+pub struct CollectorNode {
+    journal_disk: MemoryStorage,
+    snapshot_disk: MemoryStorage,
+    projection: MemoryProjection,
+    lineage: Lineage,
+    offset: i64,
+    process: Option<Box<Process>>,
+    start_at: Timestamp,
+    armed: Option<(Crash, Timestamp)>,
+    room_at: Option<Timestamp>,
+    /// The folder of the catalog and the policy, as the operator left them.
+    catalog: BTreeMap<String, String>,
+    policy: Policy,
+    changes: u64,
+    delete_projection: bool,
+    /// Everything up to here was acknowledged to somebody.
+    acknowledged: BTreeMap<Incarnation, u64>,
+    /// What a second receiver may append again.
+    remembered: VecDeque<EncodedEntry>,
+    /// Entries may be held back for a commit until this instant.
+    reorder_until: Timestamp,
+    settling: bool,
+    random: Random,
+}
+
+impl CollectorNode {
+    fn local(&self, now: Timestamp) -> Timestamp {
+        now.plus_millis(self.offset)
+    }
+
+    /// True while connections are answered.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// True while the collector holds this connection.
+    pub fn knows(&self, id: ConnectionId) -> bool {
+        self.process
+            .as_ref()
+            .is_some_and(|process| process.sessions.contains_key(&id))
+    }
+
+    /// When something is to be done.
+    pub fn next_event(&self, now: Timestamp) -> Timestamp {
+        let wakes = [self.armed.map(|(_, at)| at), self.room_at]
+            .into_iter()
+            .flatten();
+        let own = match &self.process {
+            None => vec![self.start_at],
+            Some(process) => [
+                process.commit_at,
+                process.fold_at,
+                Some(process.clock_at),
+                Some(process.snapshot_at).filter(|_| !self.settling),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        };
+        wakes.chain(own).min().unwrap_or(now)
+    }
+
+    /// Does what is due.
+    pub fn handle_time(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let now = context.now;
+        if self.room_at.is_some_and(|at| at <= now) {
+            self.room_at = None;
+            self.journal_disk.set_capacity(None);
+        }
+        if let Some((crash, at)) = self.armed
+            && at <= now
+        {
+            self.go_down(crash, context)?;
+        }
+        if self.process.is_none() && self.start_at <= now {
+            self.start(context)?;
+        }
+        let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
+        if due(self.process.as_ref().and_then(|process| process.commit_at)) {
+            self.commit(context)?;
+        }
+        if due(self.process.as_ref().and_then(|process| process.fold_at)) {
+            self.fold(context)?;
+        }
+        if due(self.process.as_ref().map(|process| process.clock_at)) {
+            self.clock(context)?;
+        }
+        if due(self.process.as_ref().map(|process| process.snapshot_at)) {
+            self.snapshot(context)?;
+        }
+        Ok(())
+    }
+
+    /// A connection of an agent stands; its certificate was checked.
+    pub fn handle_connected(&mut self, id: ConnectionId, agent: usize, context: &mut Context) {
+        let local = self.local(context.now);
+        let config = SessionConfig {
+            lineage: self.lineage,
+            window_batches: context.options.window_batches,
+            window_bytes: 1 << 20,
+            hello_timeout_millis: 60_000,
+        };
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let session = Session::new(id.0, workload::agent_name(agent), config, local);
+        let link = Link {
+            session,
+            encoder: Encoder::new(LEVEL),
+            decoder: Decoder::new(),
+            out: Vec::new(),
+        };
+        process.sessions.insert(id, link);
+    }
+
+    /// The connection is gone.
+    pub fn handle_disconnected(
+        &mut self,
+        id: ConnectionId,
+        _context: &mut Context,
+    ) -> Result<(), Broken> {
+        if let Some(process) = &mut self.process {
+            process.sessions.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// Bytes from an agent.
+    pub fn handle_bytes(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        context: &mut Context,
+    ) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let Process {
+            sessions,
+            encoder,
+            pending,
+            ..
+        } = &mut **process;
+        let Some(link) = sessions.get_mut(&id) else {
+            return Ok(());
+        };
+        link.decoder.push(bytes);
+        loop {
+            let waiting = link.decoder.buffered();
+            let message = match link.decoder.next() {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(error) => return Err(format!("an agent sends garbage: {error}")),
+            };
+            let frame_bytes = waiting - link.decoder.buffered();
+            let mut desk = Desk {
+                policy: &self.policy,
+                encoder,
+            };
+            if let Err(error) = link
+                .session
+                .handle_message(local, message, frame_bytes, &mut desk)
+            {
+                // No agent of this world breaks the protocol.
+                return Err(format!("session {} refuses: {error}", id.0));
+            }
+        }
+        pending.extend(link.session.take_pending());
+        self.schedule(context);
+        self.drain_session(id, context)
+    }
+
+    /// Sets the times of the next commit and of the next step of the fold.
+    fn schedule(&mut self, context: &mut Context) {
+        let longest = context.options.commit_delay_millis;
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        if !process.pending.is_empty() && process.commit_at.is_none() {
+            process.commit_at = Some(context.now.plus_millis(self.random.millis(0, longest)));
+        }
+        if process.fold_at.is_none() {
+            process.fold_at = Some(context.now.plus_millis(self.random.millis(0, 1 + longest)));
+        }
+    }
+
+    /// Encodes what a session has to say.
+    fn drain_session(&mut self, id: ConnectionId, context: &mut Context) -> Result<(), Broken> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let Some(link) = process.sessions.get_mut(&id) else {
+            return Ok(());
+        };
+        while let Some(message) = link.session.poll_transmit() {
+            match &message {
+                Message::Ack(ack) => {
+                    let known = self.acknowledged.entry(ack.incarnation).or_default();
+                    let fresh = ack.durable.saturating_sub(*known);
+                    *known = ack.durable.max(*known);
+                    context.coverage.add(Probe::Acknowledged, fresh);
+                }
+                Message::Refuse(_) => context.hit(Probe::SessionRefused),
+                _ => {}
+            }
+            context.trace(format_args!("session {} says {}", id.0, brief(&message)));
+            link.encoder
+                .encode(&message, &mut link.out)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What goes out to an agent now. A session that is closed is dropped with that.
+    pub fn transmit(&mut self, id: ConnectionId) -> Vec<u8> {
+        let Some(process) = &mut self.process else {
+            return Vec::new();
+        };
+        let Some(link) = process.sessions.get_mut(&id) else {
+            return Vec::new();
+        };
+        let out = std::mem::take(&mut link.out);
+        if link.session.is_closed() {
+            process.sessions.remove(&id);
+        }
+        out
+    }
+
+    /// One group commit for everything that waits.
+    fn commit(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let reorder = self.reorder_until > context.now;
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.commit_at = None;
+        let mut held_back = Vec::new();
+        let mut staged = Ok(());
+        for pending in std::mem::take(&mut process.pending) {
+            if reorder && pending.token.session != 0 && self.random.chance(300) {
+                context.hit(Probe::ReorderedAppend);
+                held_back.push(pending);
+                continue;
+            }
+            if pending.token.session != 0 {
+                self.remembered.push_back(pending.entry.clone());
+                if self.remembered.len() > REMEMBERED {
+                    self.remembered.pop_front();
+                }
+            }
+            staged = process.group.stage(local, pending);
+            if staged.is_err() {
+                break;
+            }
+        }
+        process.pending = held_back;
+        let durable = match staged.and_then(|()| process.group.commit()) {
+            Ok(durable) => durable,
+            Err(error) => return self.failed(&error, context),
+        };
+        context.trace.event(
+            context.now,
+            format_args!("collector commits {} entries", durable.len()),
+        );
+        let mut answered = Vec::new();
+        for proof in &durable {
+            let id = ConnectionId(proof.token().session);
+            if let Some(link) = process.sessions.get_mut(&id) {
+                link.session.handle_durable(proof);
+                answered.push(id);
+            }
+        }
+        answered.dedup();
+        self.schedule(context);
+        answered
+            .into_iter()
+            .try_for_each(|id| self.drain_session(id, context))
+    }
+
+    /// Reads what is committed, books it, and answers those who said hello.
+    fn fold(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let excused = self.journal_disk.is_stopped() || self.disk_faults() > 0;
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.fold_at = None;
+        // Sometimes the fold falls behind.
+        let most = if self.random.chance(200) {
+            1 + self.random.below(4)
+        } else {
+            u64::MAX
+        };
+        let mut effects = Vec::new();
+        let mut read = 0;
+        while read < most {
+            let next = match process.reader.next(process.group.journal()) {
+                Ok(next) => next,
+                Err(error) if excused || self.journal_disk.is_stopped() => {
+                    context
+                        .trace
+                        .event(context.now, format_args!("the fold cannot read: {error}"));
+                    break;
+                }
+                Err(error) => return Err(format!("the fold cannot read: {error}")),
+            };
+            let Some((position, stamped)) = next else {
+                break;
+            };
+            effects.extend(process.fold.apply(position, &stamped));
+            read += 1;
+        }
+        if let Some(upto) = process.fold.position().filter(|_| read > 0) {
+            let after = self
+                .projection
+                .position(PARTITION)
+                .map_err(|error| error.to_string())?;
+            self.note(&effects, context)?;
+            let process = self.process.as_ref().expect("it was there a moment ago");
+            let transaction = Transaction {
+                partition: PARTITION,
+                epoch: process.epoch,
+                after,
+                upto,
+                effects,
+            };
+            context.trace.event(
+                context.now,
+                format_args!(
+                    "collector folds {read} entries, {} effects",
+                    transaction.effects.len()
+                ),
+            );
+            self.projection
+                .commit(&transaction)
+                .map_err(|error| error.to_string())?;
+        }
+        if read == most {
+            self.schedule(context);
+        }
+        self.answer_hellos(context)
+    }
+
+    fn answer_hellos(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let Process {
+            sessions,
+            encoder,
+            pending,
+            fold,
+            ..
+        } = &mut **process;
+        let mut answered = Vec::new();
+        for (id, link) in sessions {
+            let Some(query) = link.session.poll_query() else {
+                continue;
+            };
+            let progress = fold.intake().progress(&query);
+            let mut desk = Desk {
+                policy: &self.policy,
+                encoder,
+            };
+            link.session
+                .handle_progress(local, progress, &mut desk)
+                .map_err(|error| format!("session {}: {error}", id.0))?;
+            pending.extend(link.session.take_pending());
+            answered.push(*id);
+        }
+        if !pending.is_empty() {
+            self.schedule(context);
+        }
+        answered
+            .into_iter()
+            .try_for_each(|id| self.drain_session(id, context))
+    }
+
+    /// Lets time pass in the journal, and asks for closings.
+    fn clock(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let every = if self.settling {
+            SETTLEMENT_CLOCK_MILLIS
+        } else {
+            CLOCK_MILLIS
+        };
+        process.clock_at = context.now.plus_millis(every);
+        let mut entries = process
+            .closer
+            .poll(process.fold.stamp(), process.fold.tenants());
+        if self.settling || self.random.chance(200) {
+            entries.push(Entry::Clock);
+        }
+        self.write(&entries, context)
+    }
+
+    /// Puts entries of the collector itself on their way.
+    fn write(&mut self, entries: &[Entry], context: &mut Context) -> Result<(), Broken> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = process
+                .encoder
+                .encode(entry)
+                .map_err(|error| error.to_string())?;
+            process.pending.push(Pending {
+                token: Token::NOBODY,
+                entry,
+            });
+        }
+        if !entries.is_empty() {
+            self.schedule(context);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let at = context.after_about(context.options.snapshot_every_millis);
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        process.snapshot_at = at;
+        if process.fold.position().is_none() {
+            return Ok(());
+        }
+        let saved = SnapshotStore::new(self.snapshot_disk.clone()).save(&process.fold);
+        if let Err(error) = saved {
+            context.trace(format_args!("no snapshot: {error}"));
+            if self.disk_faults() == 0 && !self.snapshot_disk.is_stopped() {
+                return Err(format!("no snapshot on a good disk: {error}"));
+            }
+            if self.snapshot_disk.is_stopped() {
+                let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
+                return self.go_down(crash, context);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,160 @@
+//! The end of a run: the books are checked against the oracle and against the journal.
+
+use tollgate_collector_core::effect::Effect;
+use tollgate_collector_core::entry::CloseCause;
+use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, LedgerEntry};
+use tollgate_common::MeterName;
+
+use super::super::agent::cover_disk;
+use super::super::oracle::LedgerSums;
+use super::*;
+
+fn is_sum(meter: &MeterName) -> bool {
+    meter.as_str() != "seats"
+}
+
+impl CollectorNode {
+    /// True once everything is folded and every period is closed.
+    pub fn is_settled(&self) -> bool {
+        let Some(process) = &self.process else {
+            return false;
+        };
+        let idle =
+            process.pending.is_empty() && process.commit_at.is_none() && process.fold_at.is_none();
+        idle && process.fold.tenants().iter().all(|tenant| {
+            tenant.accruals(None).is_empty() && tenant.poll_closable(Timestamp::MAX).is_empty()
+        })
+    }
+
+    /// Where it stands, for reports.
+    pub fn describe(&self) -> String {
+        let Some(process) = &self.process else {
+            return "collector is down".to_owned();
+        };
+        let open = process
+            .fold
+            .tenants()
+            .iter()
+            .flat_map(|tenant| tenant.accruals(None));
+        let open: Vec<_> = open
+            .map(|a| format!("{}/{}..{}", a.tenant, a.start, a.end))
+            .collect();
+        format!(
+            "stamp {}, {} pending, open: {}",
+            process.fold.stamp(),
+            process.pending.len(),
+            open.join(" ")
+        )
+    }
+
+    /// Checks everything that must hold at the end.
+    pub fn check_books(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.check_replay(context)?;
+        let ledger: Vec<LedgerEntry> = self.projection.tables().ledger.values().cloned().collect();
+        check_chains(&ledger)?;
+        cover_ledger(&ledger, context);
+        cover_disk(&self.journal_disk, context);
+        cover_disk(&self.snapshot_disk, context);
+        self.check_accounts()?;
+        let sums = LedgerSums::of(&ledger, is_sum);
+        context.oracle.check_conserved(&sums)
+    }
+
+    /// The journal from the first entry on gives the same state and the same books, byte by
+    /// byte, as the life full of restarts.
+    fn check_replay(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let process = self
+            .process
+            .as_ref()
+            .ok_or("the collector is down at the end")?;
+        let journal = process.group.journal();
+        let survey = self.survey(journal)?;
+        self.check_acknowledged(&survey)?;
+        let mut fold = Self::empty_fold(context);
+        let mut replayed = MemoryProjection::default();
+        let mut notices = Vec::new();
+        let mut closings = Vec::new();
+        let mut reader = Reader::new(PARTITION, None);
+        while let Some((position, stamped)) =
+            reader.next(journal).map_err(|error| error.to_string())?
+        {
+            if let Entry::Close(closing) = &stamped.entry {
+                let cause: CloseCause = closing.cause.clone();
+                closings.push((position, cause));
+            }
+            let applied = fold.apply_with_notices(position, &stamped);
+            notices.extend(
+                applied
+                    .notices
+                    .into_iter()
+                    .map(|notice| (notice.kind, notice.agent)),
+            );
+            let after = replayed.tables().position;
+            let effects: Vec<Effect> = applied.effects;
+            let epoch = process.epoch;
+            let transaction = Transaction {
+                partition: PARTITION,
+                epoch,
+                after,
+                upto: position,
+                effects,
+            };
+            replayed
+                .commit(&transaction)
+                .map_err(|error| error.to_string())?;
+        }
+        if fold.to_bytes() != process.fold.to_bytes() {
+            return Err(
+                "replaying the journal gives another state than the running fold".to_owned(),
+            );
+        }
+        if replayed.tables() != self.projection.tables() {
+            return Err("replaying the journal gives other books than the projection".to_owned());
+        }
+        self.cover(&notices, &closings, context);
+        context
+            .coverage
+            .add(Probe::Booked, context.oracle.entries());
+        Ok(())
+    }
+
+    /// The fold's own conservation accounts.
+    fn check_accounts(&self) -> Result<(), Broken> {
+        for account in self.projection.tables().accounts.values() {
+            let parts = [account.counted, account.refused, account.lost];
+            let sum: i128 = parts.iter().map(|part| part.units()).sum();
+            if sum != account.accepted.units() {
+                return Err(format!("account does not balance: {account:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_chains(ledger: &[LedgerEntry]) -> Result<(), Broken> {
+    let mut chains = BTreeMap::new();
+    for entry in ledger {
+        let partition = entry.at.partition;
+        let chain = chains
+            .entry(partition)
+            .or_insert_with(|| Chain::new(partition));
+        chain
+            .verify_next(entry)
+            .map_err(|error| format!("ledger: {error}"))?;
+    }
+    Ok(())
+}
+
+fn cover_ledger(ledger: &[LedgerEntry], context: &mut Context) {
+    for entry in ledger {
+        match (entry.posting.kind, entry.posting.certainty) {
+            (EntryKind::Adjustment, _) => context.hit(Probe::LateUsage),
+            (EntryKind::Refused, _) => context.hit(Probe::RefusedRow),
+            (EntryKind::Unrated, _) => context.hit(Probe::Unrated),
+            (EntryKind::Loss, Certainty::Exact) => context.hit(Probe::LossExact),
+            (EntryKind::Loss, Certainty::AtMost) => context.hit(Probe::LossAtMost),
+            (EntryKind::Loss, Certainty::Unknown) => context.hit(Probe::LossUnknown),
+            (EntryKind::Charge | EntryKind::LossReversed, _) => {}
+        }
+    }
+}

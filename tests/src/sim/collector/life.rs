@@ -1,0 +1,507 @@
+//! How the simulated collector starts, dies, recovers and is disturbed.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+
+use tollgate_collector_core::catalog::Catalog;
+use tollgate_collector_core::effect::Effect;
+use tollgate_collector_core::entry::{CatalogChange, CloseCause, Digest, Opened};
+use tollgate_collector_core::fold::intake::NoticeKind;
+use tollgate_collector_core::journal::Journal;
+use tollgate_collector_core::policy::{Pattern, Rule};
+use tollgate_collector_core::position::Position;
+use tollgate_common::AgentId;
+use tollgate_common::log::LogConfig;
+
+use super::*;
+
+/// Storage operations within which an armed crash strikes.
+const CRASH_OPERATIONS: u64 = 30;
+
+/// What the whole journal says, read at a start.
+#[derive(Default)]
+pub(super) struct Survey {
+    pub(super) stamp: Timestamp,
+    pub(super) opened: bool,
+    pub(super) policy: Option<Digest>,
+    pub(super) catalog: Option<Digest>,
+    /// Batches, tombstones and declared gaps.
+    pub(super) present: BTreeSet<(Incarnation, u64)>,
+}
+
+impl CollectorNode {
+    /// A collector that starts at once.
+    pub fn new(context: &mut Context) -> Self {
+        let mut random = context.random.fork();
+        let journal_disk = MemoryStorage::new(random.next());
+        let snapshot_disk = MemoryStorage::new(random.next());
+        match context.options.canary {
+            Some(Canary::AckBeforeSync) => journal_disk.set_ignore_sync(true),
+            Some(Canary::SkippedDirSync) => journal_disk.set_ignore_sync_dir(true),
+            Some(Canary::DedupeOff) | None => {}
+        }
+        Self {
+            journal_disk,
+            snapshot_disk,
+            projection: MemoryProjection::default(),
+            lineage: Lineage::from_bytes(random.bytes()),
+            offset: 0,
+            process: None,
+            start_at: context.now,
+            armed: None,
+            room_at: None,
+            catalog: workload::catalog(&context.options, 0),
+            policy: policy(context.options.forbidden_tenant),
+            changes: 0,
+            delete_projection: false,
+            acknowledged: BTreeMap::new(),
+            remembered: VecDeque::new(),
+            reorder_until: context.now,
+            settling: false,
+            random,
+        }
+    }
+
+    /// Faults that the disks have shown so far.
+    pub(super) fn disk_faults(&self) -> u64 {
+        let faults = |disk: &MemoryStorage| {
+            let stats = disk.stats();
+            stats.injected_failures + stats.out_of_space
+        };
+        faults(&self.journal_disk) + faults(&self.snapshot_disk)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.journal_disk.is_stopped() || self.snapshot_disk.is_stopped()
+    }
+
+    /// An empty fold, with the planted bug if there is one.
+    pub(super) fn empty_fold(context: &Context) -> Fold {
+        match context.options.canary {
+            Some(Canary::DedupeOff) => Fold::without_dedupe(),
+            _ => Fold::new(),
+        }
+    }
+
+    pub(super) fn start(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let faults = self.disk_faults();
+        match self.try_start(context)? {
+            Ok(process) => {
+                self.process = Some(Box::new(process));
+                self.write_first_entries(context)
+            }
+            Err(error) => {
+                context.trace(format_args!("collector does not start: {error}"));
+                if self.disk_faults() == faults && !self.is_stopped() {
+                    return Err(format!("collector does not start on good disks: {error}"));
+                }
+                context.hit(Probe::StorageError);
+                let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
+                self.go_down(crash, context)
+            }
+        }
+    }
+
+    /// Opens the journal, decides what of projection and snapshots can be used, and replays
+    /// the rest. The inner error is one that a broken disk may cause.
+    fn try_start(&mut self, context: &mut Context) -> Result<Result<Process, String>, Broken> {
+        let config = LogConfig {
+            segment_bytes: context.options.journal_segment_bytes,
+            bytes_max: u64::MAX,
+        };
+        let (mut journal, report) = match SegmentJournal::open(self.journal_disk.clone(), config) {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(format!("{error:?}"))),
+        };
+        if report.damage_count > 0 {
+            return Err(format!("the journal is damaged: {report:?}"));
+        }
+        let epoch = journal
+            .acquire(PARTITION)
+            .map_err(|error| error.to_string())?;
+        let survey = match self.survey(&journal) {
+            Ok(survey) => survey,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.check_acknowledged(&survey)?;
+        let last = match journal.last(PARTITION) {
+            Ok(last) => last,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        if std::mem::take(&mut self.delete_projection) {
+            self.rebuild_projection("deleted", context);
+        }
+        if self.projection.tables().position > last {
+            // The fold reads only what is committed, so an honest disk never gets here.
+            self.rebuild_projection("ahead of the journal", context);
+        }
+        let stands = self.projection.tables().position;
+        let store = SnapshotStore::new(self.snapshot_disk.clone());
+        let loaded = match store.load(stands) {
+            Ok(loaded) => loaded,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        context
+            .coverage
+            .add(Probe::SnapshotDamaged, loaded.unusable.len() as u64);
+        let from_snapshot = loaded.fold.is_some();
+        context.hit(if from_snapshot {
+            Probe::SnapshotStart
+        } else {
+            Probe::JournalStart
+        });
+        let mut fold = loaded.fold.unwrap_or_else(|| Self::empty_fold(context));
+        context.trace(format_args!(
+            "collector starts: fold {:?}, projection {stands:?}, journal {last:?}",
+            fold.position()
+        ));
+        let mut reader = Reader::new(PARTITION, fold.position());
+        // What the projection has already is read for the state only.
+        while reader.position() < stands {
+            match reader.next(&journal) {
+                Ok(Some((position, stamped))) => {
+                    fold.apply(position, &stamped);
+                }
+                Ok(None) => break,
+                Err(error) => return Ok(Err(error.to_string())),
+            }
+        }
+        if fold.position() != stands {
+            return Err(format!(
+                "fold {:?} and projection {stands:?} do not meet",
+                fold.position()
+            ));
+        }
+        let process = Process {
+            group: GroupCommit::new(journal, PARTITION, survey.stamp),
+            epoch,
+            fold,
+            reader,
+            closer: Closer::new(),
+            encoder: EntryEncoder::new(),
+            sessions: BTreeMap::new(),
+            pending: Vec::new(),
+            commit_at: None,
+            fold_at: Some(context.now),
+            clock_at: context.now.plus_millis(CLOCK_MILLIS),
+            snapshot_at: context.after_about(context.options.snapshot_every_millis),
+            faults: self.disk_faults(),
+        };
+        Ok(Ok(process))
+    }
+
+    fn rebuild_projection(&mut self, why: &str, context: &mut Context) {
+        context.trace(format_args!("projection is {why}"));
+        context.hit(Probe::ProjectionRebuilt);
+        self.projection.clear().expect("memory can be cleared");
+    }
+
+    /// Reads the whole journal for what a start needs to know.
+    pub(super) fn survey(&self, journal: &SegmentJournal<MemoryStorage>) -> Result<Survey, String> {
+        let mut survey = Survey::default();
+        let mut reader = Reader::new(PARTITION, None);
+        while let Some((_, stamped)) = reader.next(journal).map_err(|error| error.to_string())? {
+            survey.stamp = stamped.stamp;
+            match stamped.entry {
+                Entry::Opened(_) => survey.opened = true,
+                Entry::Policy(policy) => survey.policy = Some(policy.digest),
+                Entry::Catalog(catalog) => survey.catalog = Some(catalog.digest),
+                Entry::Batch(received) => {
+                    let batch = &received.batch;
+                    survey
+                        .present
+                        .insert((batch.incarnation, batch.sequence.get()));
+                }
+                Entry::Tombstone(tombstone) => {
+                    survey
+                        .present
+                        .insert((tombstone.incarnation, tombstone.sequence.get()));
+                }
+                Entry::Missing(missing) => {
+                    let range = missing.from.get()..=missing.to.get();
+                    survey
+                        .present
+                        .extend(range.map(|number| (missing.incarnation, number)));
+                }
+                Entry::Close(_) | Entry::Clock | Entry::Lost(_) => {}
+            }
+        }
+        Ok(survey)
+    }
+
+    /// What was acknowledged is in the journal, whatever happened since.
+    pub(super) fn check_acknowledged(&self, survey: &Survey) -> Result<(), Broken> {
+        for (&incarnation, &durable) in &self.acknowledged {
+            // Every number up to the cursor was acknowledged by some connection, and agents
+            // begin at 1.
+            let gone =
+                (1..=durable).find(|number| !survey.present.contains(&(incarnation, *number)));
+            if let Some(number) = gone {
+                return Err(format!(
+                    "batch {number} of {incarnation} was acknowledged (up to {durable}) and is not in the journal"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Figures, policy and catalog, where the journal does not have them yet.
+    fn write_first_entries(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let process = self.process.as_ref().expect("just started");
+        let survey = self.survey(process.group.journal())?;
+        let mut entries = Vec::new();
+        if !survey.opened {
+            entries.push(Entry::Opened(Opened {
+                lineage: self.lineage,
+                partitions: context.options.partitions,
+                usage_window_secs: 900,
+                settlement_millis: context.options.settlement_millis,
+                future_tolerance_millis: context.options.future_tolerance_millis,
+            }));
+        }
+        if survey.policy != Some(self.policy.digest()) {
+            entries.push(Entry::Policy(self.policy.change()));
+        }
+        let catalog = self.checked_catalog()?;
+        if survey.catalog != Some(catalog.digest) {
+            entries.push(Entry::Catalog(catalog));
+        }
+        self.write(&entries, context)?;
+        // A collector answers nobody before these are durable.
+        self.commit(context)
+    }
+
+    fn checked_catalog(&self) -> Result<CatalogChange, Broken> {
+        let catalog = Catalog::parse(&self.catalog).map_err(|error| error.to_string())?;
+        Ok(CatalogChange {
+            digest: catalog.digest(),
+            files: self.catalog.clone(),
+        })
+    }
+
+    /// The journal failed.
+    pub(super) fn failed(
+        &mut self,
+        error: &JournalError,
+        context: &mut Context,
+    ) -> Result<(), Broken> {
+        context.trace(format_args!("collector gives up: {error}"));
+        let faults = self.process.as_ref().map_or(0, |process| process.faults);
+        if self.disk_faults() == faults && !self.is_stopped() {
+            return Err(format!("the journal failed on a good disk: {error}"));
+        }
+        if !self.is_stopped() {
+            context.hit(Probe::JournalPoisoned);
+        }
+        let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
+        self.go_down(crash, context)
+    }
+
+    /// Strikes now, or in the middle of one of the next storage operations.
+    pub fn strike(&mut self, crash: Crash, context: &mut Context) -> Result<(), Broken> {
+        if self.process.is_some() && self.armed.is_none() && self.random.chance(600) {
+            let disk = if self.random.chance(800) {
+                &self.journal_disk
+            } else {
+                &self.snapshot_disk
+            };
+            disk.stop_at(1 + self.random.below(CRASH_OPERATIONS));
+            self.armed = Some((crash, context.now.plus_millis(5000)));
+            return Ok(());
+        }
+        self.go_down(crash, context)
+    }
+
+    /// The process ends without a word, and with it maybe the host.
+    pub(super) fn go_down(&mut self, crash: Crash, context: &mut Context) -> Result<(), Broken> {
+        context.trace(format_args!("collector goes down: {crash:?}"));
+        self.armed = None;
+        self.process = None;
+        match crash {
+            Crash::Kill => {
+                context.hit(Probe::CollectorKill);
+                self.journal_disk.kill();
+                self.snapshot_disk.kill();
+            }
+            Crash::Reset => {
+                context.hit(Probe::CollectorReset);
+                self.journal_disk.crash();
+                self.snapshot_disk.crash();
+                if self.random.chance(300) && !self.projection.is_empty() {
+                    let lost = 1 + self.random.index(3);
+                    let keep = self.projection.len().saturating_sub(lost);
+                    self.projection.roll_back(keep)?;
+                    context.hit(Probe::ProjectionRolledBack);
+                }
+            }
+        }
+        let longest = *self.random.pick(&[100, 2000, 20_000]);
+        self.start_at = context.now.plus_millis(self.random.millis(1, longest));
+        Ok(())
+    }
+
+    /// Disk errors to come, or a disk without room.
+    pub fn disturb_storage(&mut self, context: &mut Context) {
+        context.hit(Probe::StorageError);
+        let at = 1 + self.random.below(20);
+        match self.random.below(5) {
+            0 => self.journal_disk.fail_at(at, ErrorKind::Other, false),
+            1 => self.journal_disk.fail_at(at, ErrorKind::StorageFull, false),
+            2 => self.journal_disk.fail_at(at, ErrorKind::Other, true),
+            3 => self.snapshot_disk.fail_at(at, ErrorKind::Other, false),
+            _ => {
+                let room = self.journal_disk.used() + self.random.below(4096);
+                self.journal_disk.set_capacity(Some(room));
+                self.room_at = Some(context.now.plus_millis(self.random.millis(1000, 30_000)));
+            }
+        }
+    }
+
+    /// The projection is gone at the next start, which comes soon.
+    pub fn delete_projection(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.delete_projection = true;
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// Snapshots are deleted, or one is damaged.
+    pub fn delete_snapshots(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let names = self.snapshot_disk.names();
+        if self.random.chance(500) {
+            for name in &names {
+                self.snapshot_disk.lose_file(name);
+            }
+            context.hit(Probe::SnapshotsDeleted);
+        } else if let Some(name) = names.last() {
+            let length = self
+                .snapshot_disk
+                .contents(name)
+                .map_or(0, |bytes| bytes.len() as u64);
+            self.snapshot_disk.flip(name, self.random.below(length), 1);
+        }
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// The operator changes prices or what agents may report.
+    pub fn change(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.changes += 1;
+        let entry = if self.random.chance(500) {
+            context.hit(Probe::CatalogChange);
+            self.catalog = workload::catalog(&context.options, self.changes);
+            Entry::Catalog(self.checked_catalog()?)
+        } else {
+            context.hit(Probe::PolicyChange);
+            self.policy = policy(self.changes % 2 == 0);
+            Entry::Policy(self.policy.change())
+        };
+        self.write(&[entry], context)
+    }
+
+    /// A second receiver appends what the first had already, or holds back what it gets.
+    pub fn replay(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.reorder_until = context.now.plus_millis(self.random.millis(100, 3000));
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        for _ in 0..1 + self.random.below(3) {
+            if self.remembered.is_empty() {
+                break;
+            }
+            let entry = self.remembered[self.random.index(self.remembered.len())].clone();
+            process.pending.push(Pending {
+                token: Token::NOBODY,
+                entry,
+            });
+            context.hit(Probe::ReplayedAppend);
+        }
+        self.schedule(context);
+        Ok(())
+    }
+
+    /// The clock jumps.
+    pub fn jump_clock(&mut self, millis: i64) {
+        self.offset += millis;
+    }
+
+    /// Everything around the collector works again.
+    pub fn heal(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.journal_disk.heal();
+        self.snapshot_disk.heal();
+        self.journal_disk.set_capacity(None);
+        self.room_at = None;
+        self.offset = 0;
+        self.reorder_until = context.now;
+        if let Some((crash, _)) = self.armed {
+            self.go_down(crash, context)?;
+        }
+        if self.process.is_none() {
+            self.start_at = context.now;
+        }
+        Ok(())
+    }
+
+    /// Nothing comes from agents any more: only periods are waited for.
+    pub fn begin_settlement(&mut self) {
+        self.settling = true;
+    }
+
+    /// Counts what the effects show, and lets the oracle see what is booked.
+    pub(super) fn note(&self, effects: &[Effect], context: &mut Context) -> Result<(), Broken> {
+        for effect in effects {
+            if let Effect::Ledger(entry) = effect {
+                context.oracle.booked(entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts the notices and closings of a whole journal, once, at the end.
+    pub(super) fn cover(
+        &self,
+        notices: &[(NoticeKind, Option<AgentId>)],
+        closings: &[(Position, CloseCause)],
+        context: &mut Context,
+    ) {
+        for (kind, _) in notices {
+            match kind {
+                NoticeKind::Duplicate => context.hit(Probe::Duplicate),
+                NoticeKind::Fork => context.hit(Probe::Fork),
+                NoticeKind::Gap => context.hit(Probe::GapSeen),
+                NoticeKind::Recovered => context.hit(Probe::LossReversed),
+                NoticeKind::Future => context.hit(Probe::FutureRow),
+                _ => {}
+            }
+        }
+        for (_, cause) in closings {
+            match cause {
+                CloseCause::Complete => context.hit(Probe::CloseComplete),
+                CloseCause::Settled => context.hit(Probe::CloseSettled),
+                CloseCause::Operator { .. } => {}
+            }
+        }
+    }
+}
+
+/// What agents may report; with `forbid` the first agent may not report the first tenant.
+fn policy(forbid: bool) -> Policy {
+    let pattern = |text: &str| Pattern::new(text).expect("a plain pattern");
+    let mut rules = Vec::new();
+    if forbid {
+        let others = workload::TENANTS[1..].iter().chain(&["_unattributed"]);
+        rules.push(Rule {
+            name: pattern("edge-1"),
+            tenants: others.map(|name| pattern(name)).collect(),
+            meters: vec![pattern("*")],
+        });
+    }
+    rules.push(Rule {
+        name: pattern("edge-*"),
+        tenants: vec![pattern("*")],
+        meters: vec![
+            pattern("http.*"),
+            pattern("net.*"),
+            pattern("cpu.*"),
+            pattern("seats"),
+        ],
+    });
+    Policy::new(rules).expect("few rules")
+}

@@ -1,0 +1,190 @@
+//! What a campaign has really exercised. A fault that never fired proves nothing.
+
+use std::fmt;
+
+macro_rules! probes {
+    ($($(#[doc = $doc:literal])+ $name:ident = $label:literal,)+) => {
+        /// A rare thing that a campaign must have seen.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Probe {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Probe {
+            /// All probes in order.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The name in reports.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)+
+                }
+            }
+        }
+    };
+}
+
+probes! {
+    /// SIGKILL of an agent: cells and written bytes stay.
+    AgentKill = "agent_kills",
+    /// Reset of an agent's host: cells are gone, what was not synced may be.
+    AgentReset = "agent_resets",
+    /// An agent stopped in order and started again.
+    AgentStop = "agent_clean_stops",
+    /// SIGKILL of the collector.
+    CollectorKill = "collector_kills",
+    /// Reset of the collector's host.
+    CollectorReset = "collector_resets",
+    /// A reset lost written bytes that were not synced.
+    LostWrite = "lost_writes",
+    /// A reset left a part of a write.
+    TornWrite = "torn_writes",
+    /// A reset lost a name that was not synced.
+    LostName = "lost_names",
+    /// A storage operation failed with EIO or ENOSPC.
+    StorageError = "storage_errors",
+    /// The agent had to recover from a poisoned spool.
+    SpoolPoisoned = "spools_poisoned",
+    /// The collector had to recover from a poisoned journal.
+    JournalPoisoned = "journals_poisoned",
+    /// A connection was established.
+    Connection = "connections",
+    /// A connection was established by an agent that had been connected before.
+    Reconnection = "reconnections",
+    /// A connection broke with bytes on the way.
+    DroppedBytes = "drops_with_bytes_in_flight",
+    /// A network partition.
+    Partition = "partitions",
+    /// A slow link.
+    SlowLink = "slow_links",
+    /// Bytes of an old connection arrived after a new one stood.
+    ZombieBytes = "zombie_connection_bytes",
+    /// A second receiver appended an entry again.
+    ReplayedAppend = "replayed_appends",
+    /// A second receiver appended entries in another order.
+    ReorderedAppend = "reordered_appends",
+    /// The intake saw a batch again.
+    Duplicate = "duplicates",
+    /// Two branches of one incarnation.
+    Fork = "forks",
+    /// The intake saw a hole in a chain.
+    GapSeen = "gaps",
+    /// Rows of windows that had not begun by the collector's clock.
+    FutureRow = "rows_from_the_future",
+    /// A byte of a spool segment was flipped.
+    SpoolFlip = "spool_bytes_flipped",
+    /// An agent sent a tombstone.
+    Tombstone = "tombstones",
+    /// A clock jumped forward.
+    ClockForward = "clock_jumps_forward",
+    /// A clock jumped backward.
+    ClockBackward = "clock_jumps_backward",
+    /// A full spool held usage back in the cells.
+    SpoolFull = "spools_full",
+    /// A batch spanned several windows.
+    WideRow = "wide_rows",
+    /// A row was refused by policy.
+    RefusedRow = "refused_rows",
+    /// Usage without a price was booked.
+    Unrated = "unrated_entries",
+    /// A period was closed because it was complete.
+    CloseComplete = "closings_complete",
+    /// A period was closed because its settlement time was over.
+    CloseSettled = "closings_settled",
+    /// Usage arrived after its period was closed.
+    LateUsage = "late_adjustments",
+    /// A loss of exact amount was booked.
+    LossExact = "losses_exact",
+    /// A loss of bounded amount was booked.
+    LossAtMost = "losses_at_most",
+    /// A loss of unknown amount was booked.
+    LossUnknown = "losses_unknown",
+    /// A loss was taken back.
+    LossReversed = "losses_reversed",
+    /// The price or profile changed during the run.
+    CatalogChange = "catalog_changes",
+    /// The policy changed during the run.
+    PolicyChange = "policy_changes",
+    /// The projection was deleted or found ahead, and built again.
+    ProjectionRebuilt = "projection_rebuilds",
+    /// A host reset took back committed transactions of the projection.
+    ProjectionRolledBack = "projection_rollbacks",
+    /// A collector started from a snapshot.
+    SnapshotStart = "snapshot_starts",
+    /// A collector started by reading its whole journal.
+    JournalStart = "full_replay_starts",
+    /// Snapshots were deleted.
+    SnapshotsDeleted = "snapshots_deleted",
+    /// A damaged snapshot was passed over.
+    SnapshotDamaged = "snapshots_damaged",
+    /// A batch was refused by the session and the connection closed.
+    SessionRefused = "sessions_refused",
+    /// Batches sealed.
+    Sealed = "batches_sealed",
+    /// Batches acknowledged.
+    Acknowledged = "batches_acknowledged",
+    /// Counts accepted.
+    Accepted = "counts_accepted",
+    /// Ledger entries booked.
+    Booked = "ledger_entries",
+}
+
+/// How often each probe fired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    counts: Vec<u64>,
+}
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self {
+            counts: vec![0; Probe::ALL.len()],
+        }
+    }
+}
+
+impl Coverage {
+    /// Counts `probe` once.
+    pub fn hit(&mut self, probe: Probe) {
+        self.add(probe, 1);
+    }
+
+    /// Counts `probe` several times.
+    pub fn add(&mut self, probe: Probe, times: u64) {
+        self.counts[probe as usize] += times;
+    }
+
+    /// How often `probe` fired.
+    pub fn of(&self, probe: Probe) -> u64 {
+        self.counts[probe as usize]
+    }
+
+    /// Adds what another run has covered.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+    }
+
+    /// Every probe with its count, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (Probe, u64)> {
+        Probe::ALL.iter().map(|&probe| (probe, self.of(probe)))
+    }
+
+    /// The probes that never fired.
+    pub fn never(&self) -> Vec<&'static str> {
+        self.iter()
+            .filter(|(_, count)| *count == 0)
+            .map(|(probe, _)| probe.label())
+            .collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (probe, count) in self.iter() {
+            writeln!(f, "  {:<28} {count:>12}", probe.label())?;
+        }
+        Ok(())
+    }
+}

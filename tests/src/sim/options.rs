@@ -1,0 +1,243 @@
+//! What one run looks like: drawn from the seed, so that every seed is another world.
+//!
+//! Faults are drawn in the manner of swarm testing: each class is switched on or off for the
+//! whole run, because a run with every fault at once hides what two of them do together.
+
+use tollgate_common::{Timestamp, WindowWidth};
+
+use super::random::Random;
+
+/// A planted bug. Test-only; the simulation must catch each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    /// The collector's disk reports a sync that it did not do: acknowledged before durable.
+    AckBeforeSync,
+    /// The intake forgets which batches it has seen.
+    DedupeOff,
+    /// The disks report a directory sync that they did not do.
+    SkippedDirSync,
+}
+
+impl Canary {
+    /// All planted bugs.
+    pub const ALL: &[Self] = &[Self::AckBeforeSync, Self::DedupeOff, Self::SkippedDirSync];
+
+    /// The name on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AckBeforeSync => "ack-before-sync",
+            Self::DedupeOff => "dedupe-off",
+            Self::SkippedDirSync => "skipped-dir-sync",
+        }
+    }
+
+    /// The planted bug with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|canary| canary.name() == name)
+    }
+}
+
+/// Mean virtual milliseconds between two faults of a class; `None` if the class is off.
+pub type Mean = Option<u64>;
+
+/// How often what goes wrong.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// SIGKILL of an agent.
+    pub agent_kill: Mean,
+    /// Reset of an agent's host.
+    pub agent_reset: Mean,
+    /// Orderly stop and start of an agent.
+    pub agent_stop: Mean,
+    /// SIGKILL of the collector.
+    pub collector_kill: Mean,
+    /// Reset of the collector's host.
+    pub collector_reset: Mean,
+    /// A connection breaks.
+    pub drop: Mean,
+    /// An agent is cut off for a while.
+    pub partition: Mean,
+    /// An agent's link changes speed.
+    pub link_change: Mean,
+    /// The next storage operations of an agent fail.
+    pub agent_storage: Mean,
+    /// The next storage operations of the collector fail.
+    pub collector_storage: Mean,
+    /// A byte of a spool flips while its agent is down.
+    pub spool_flip: Mean,
+    /// A clock jumps.
+    pub clock_jump: Mean,
+    /// A second receiver appends old entries again or out of order.
+    pub replay: Mean,
+    /// The projection is deleted at the next start of the collector.
+    pub delete_projection: Mean,
+    /// The snapshots are deleted or damaged at the next start of the collector.
+    pub delete_snapshots: Mean,
+    /// Catalog or policy change.
+    pub change: Mean,
+}
+
+/// One run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed.
+    pub seed: u64,
+    /// The planted bug, if any.
+    pub canary: Option<Canary>,
+    /// When the run begins.
+    pub start: Timestamp,
+    /// How long faults and load last, in milliseconds.
+    pub load_millis: i64,
+    /// Number of agents, 1 to 4.
+    pub agents: usize,
+    /// Threads that count in each agent, 1 to 3.
+    pub writers: u32,
+    /// Number of tenants, 1 to 4.
+    pub tenants: usize,
+    /// Width of the agents' windows.
+    pub width: WindowWidth,
+    /// Length of billing periods in seconds.
+    pub period_secs: u32,
+    /// How long a period waits for stragglers, in milliseconds.
+    pub settlement_millis: i64,
+    /// How far a watermark may run ahead, in milliseconds.
+    pub future_tolerance_millis: i64,
+    /// Tenant partitions of the fold.
+    pub partitions: u16,
+    /// Size of the spools' segments in bytes.
+    pub spool_segment_bytes: u64,
+    /// Bound of each spool in bytes.
+    pub spool_bytes_max: u64,
+    /// Size of the journal's segments in bytes.
+    pub journal_segment_bytes: u64,
+    /// Mean milliseconds between two counts of one agent.
+    pub count_every_millis: u64,
+    /// Longest time between two group commits, in milliseconds.
+    pub commit_delay_millis: u64,
+    /// Mean milliseconds between two snapshots of the fold.
+    pub snapshot_every_millis: u64,
+    /// Most series of one writer before they lose their dimensions.
+    pub series_max: u32,
+    /// Most batches on the way without acknowledgement.
+    pub window_batches: u32,
+    /// An agent may not report for one of the tenants.
+    pub forbidden_tenant: bool,
+    /// A meter has no price.
+    pub unpriced_meter: bool,
+    /// A tenant has no profile.
+    pub unknown_tenant: bool,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// Beginnings worth testing: an ordinary day, the last minutes of a month, both changes of
+/// daylight saving time in Berlin, the last minutes of a leap day.
+const STARTS: &[i64] = &[
+    1_780_315_200, // 2026-06-01T12:00:00Z
+    1_782_863_700, // 2026-06-30T23:55:00Z
+    1_774_745_700, // 2026-03-29T00:55:00Z
+    1_792_889_700, // 2026-10-25T00:55:00Z
+    1_835_481_300, // 2028-02-29T23:55:00Z
+];
+
+impl Options {
+    /// The world of `seed`.
+    pub fn from_seed(seed: u64, canary: Option<Canary>) -> Self {
+        let mut random = Random::new(seed ^ 0x0070_6C61_6E00_0000);
+        let width_secs = *random.pick(&[1, 5, 10]);
+        let windows = random.between(20, 60);
+        let load_millis = i64::from(width_secs) * random.millis(windows, windows) * 1000;
+        let start =
+            Timestamp::from_secs(*random.pick(STARTS)).plus_millis(random.millis(0, 20_000));
+        let minutes = u64::try_from(load_millis).expect("positive") / 60_000 + 1;
+        Self {
+            seed,
+            canary,
+            start,
+            load_millis,
+            agents: 1 + random.index(4),
+            writers: 1 + u32::try_from(random.below(3)).expect("small"),
+            tenants: 1 + random.index(4),
+            width: WindowWidth::from_secs(width_secs).expect("divides 900"),
+            period_secs: *random.pick(&[15, 60, 300, 900]),
+            settlement_millis: random.millis(1, 60) * 1000,
+            future_tolerance_millis: *random.pick(&[1_000, 5_000, 300_000]),
+            partitions: *random.pick(&[1, 2, 4]),
+            spool_segment_bytes: *random.pick(&[4096, 8192, 65_536]),
+            spool_bytes_max: *random.pick(&[65_536, 131_072, 1 << 22]),
+            journal_segment_bytes: *random.pick(&[8192, 65_536, 1 << 20]),
+            count_every_millis: *random.pick(&[50, 200, 1000, 4000]) * u64::from(width_secs),
+            commit_delay_millis: *random.pick(&[0, 5, 50, 500]),
+            snapshot_every_millis: *random.pick(&[5_000, 20_000, 100_000]),
+            series_max: *random.pick(&[4, 64]),
+            window_batches: *random.pick(&[1, 4, 32]),
+            forbidden_tenant: random.chance(300),
+            unpriced_meter: random.chance(300),
+            unknown_tenant: random.chance(200),
+            faults: Faults::draw(&mut random, minutes, canary),
+        }
+    }
+}
+
+impl Faults {
+    fn draw(random: &mut Random, minutes: u64, canary: Option<Canary>) -> Self {
+        // A run of m minutes sees about `times` faults of a class that is on.
+        let mut class = |per_mille: u32, times: u64| -> Mean {
+            let on = random.chance(per_mille);
+            let times = 1 + random.below(times);
+            on.then(|| (minutes * 60_000 / times).max(500))
+        };
+        let mut faults = Self {
+            agent_kill: class(500, 8),
+            agent_reset: class(300, 4),
+            agent_stop: class(300, 4),
+            collector_kill: class(500, 8),
+            collector_reset: class(400, 6),
+            drop: class(600, 20),
+            partition: class(400, 5),
+            link_change: class(400, 5),
+            agent_storage: class(250, 4),
+            collector_storage: class(250, 4),
+            spool_flip: class(200, 4),
+            clock_jump: class(250, 4),
+            replay: class(300, 20),
+            delete_projection: class(200, 3),
+            delete_snapshots: class(200, 3),
+            change: class(300, 4),
+        };
+        match canary {
+            None | Some(Canary::DedupeOff) => {}
+            // The lie shows only when the host goes down.
+            Some(Canary::AckBeforeSync | Canary::SkippedDirSync) => {
+                faults.collector_reset = Some(minutes * 60_000 / 8);
+                faults.agent_reset = Some(minutes * 60_000 / 4);
+            }
+        }
+        faults
+    }
+
+    /// No faults, for the phase in which everything must drain.
+    pub fn none() -> Self {
+        Self {
+            agent_kill: None,
+            agent_reset: None,
+            agent_stop: None,
+            collector_kill: None,
+            collector_reset: None,
+            drop: None,
+            partition: None,
+            link_change: None,
+            agent_storage: None,
+            collector_storage: None,
+            spool_flip: None,
+            clock_jump: None,
+            replay: None,
+            delete_projection: None,
+            delete_snapshots: None,
+            change: None,
+        }
+    }
+}

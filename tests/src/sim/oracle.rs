@@ -1,0 +1,214 @@
+//! The oracle: what was accepted, what may be missing, and what the ledger says of it.
+//!
+//! The oracle sees the world from outside. A count is accepted when the agent's writer says
+//! so; from then on it is billed, refused, declared lost, or at risk because the host was
+//! reset before the count was sealed and synced. Nothing else may happen to it.
+
+use std::collections::BTreeMap;
+
+use tollgate_collector_core::entry::Digest;
+use tollgate_collector_core::ledger::{Certainty, EntryKind, LedgerEntry};
+use tollgate_common::{Aggregation, MeterName, TenantId};
+
+use super::workload::Series;
+
+/// Whose usage of what.
+pub type Key = (TenantId, MeterName);
+
+/// What an agent has accepted and not made safe yet.
+#[derive(Clone, Debug, Default)]
+struct AgentAccount {
+    /// In the cells or in a spool that is not synced: gone if the host is reset.
+    unsafe_counts: BTreeMap<Key, i128>,
+}
+
+/// Knows what was accepted.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    accepted: BTreeMap<Key, i128>,
+    /// What resets may have destroyed; an upper bound.
+    at_risk: BTreeMap<Key, i128>,
+    agents: Vec<AgentAccount>,
+    /// Hash of every ledger entry ever committed to a projection.
+    booked: BTreeMap<(u16, u64), Digest>,
+}
+
+/// What a ledger says of one tenant and meter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sums {
+    /// Charges, adjustments and unrated usage.
+    pub billed: i128,
+    /// Refused by policy.
+    pub refused: i128,
+    /// Lost, exactly.
+    pub lost_exact: i128,
+    /// Lost, at most this much.
+    pub lost_at_most: i128,
+}
+
+/// What a whole ledger says.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerSums {
+    /// By tenant and meter.
+    pub by_key: BTreeMap<Key, Sums>,
+    /// Losses of unknown amount, not counting those taken back.
+    pub unknown: u64,
+    /// Exact losses that name no tenant or meter.
+    pub exact_nowhere: i128,
+    /// Bounded losses that name no tenant or meter.
+    pub at_most_nowhere: i128,
+}
+
+impl LedgerSums {
+    /// Adds up `entries`; gauges are left out, because they do not add.
+    pub fn of<'a>(
+        entries: impl IntoIterator<Item = &'a LedgerEntry>,
+        is_sum: impl Fn(&MeterName) -> bool,
+    ) -> Self {
+        let mut sums = Self::default();
+        for entry in entries {
+            let posting = &entry.posting;
+            if posting.meter.as_ref().is_some_and(|meter| !is_sum(meter)) {
+                continue;
+            }
+            let quantity = posting.quantity.units();
+            let sign = if posting.kind == EntryKind::LossReversed {
+                -1
+            } else {
+                1
+            };
+            let is_loss = matches!(posting.kind, EntryKind::Loss | EntryKind::LossReversed);
+            if is_loss && posting.certainty == Certainty::Unknown {
+                sums.unknown = sums.unknown.wrapping_add_signed(sign);
+                continue;
+            }
+            let signed = i128::from(sign) * quantity;
+            let (Some(tenant), Some(meter)) = (&posting.tenant, &posting.meter) else {
+                match posting.certainty {
+                    Certainty::AtMost => sums.at_most_nowhere += signed,
+                    _ => sums.exact_nowhere += signed,
+                }
+                continue;
+            };
+            let sum = sums
+                .by_key
+                .entry((tenant.clone(), meter.clone()))
+                .or_default();
+            match posting.kind {
+                EntryKind::Charge | EntryKind::Adjustment | EntryKind::Unrated => {
+                    sum.billed += quantity;
+                }
+                EntryKind::Refused => sum.refused += quantity,
+                EntryKind::Loss | EntryKind::LossReversed => match posting.certainty {
+                    Certainty::AtMost => sum.lost_at_most += signed,
+                    _ => sum.lost_exact += signed,
+                },
+            }
+        }
+        sums
+    }
+}
+
+impl Oracle {
+    /// Knows of nothing accepted by `agents` agents.
+    pub fn new(agents: usize) -> Self {
+        Self {
+            accepted: BTreeMap::new(),
+            at_risk: BTreeMap::new(),
+            agents: vec![AgentAccount::default(); agents],
+            booked: BTreeMap::new(),
+        }
+    }
+
+    /// The writer of an agent accepted a count.
+    pub fn accepted(&mut self, agent: usize, series: &Series, quantity: u64) {
+        if series.aggregation != Aggregation::Sum {
+            return;
+        }
+        let key = (series.key.tenant().clone(), series.key.meter().clone());
+        let quantity = i128::from(quantity);
+        *self.accepted.entry(key.clone()).or_default() += quantity;
+        *self.agents[agent].unsafe_counts.entry(key).or_default() += quantity;
+    }
+
+    /// Everything that the agent has accepted is sealed, and its spool is synced.
+    pub fn made_safe(&mut self, agent: usize) {
+        self.agents[agent].unsafe_counts.clear();
+    }
+
+    /// The agent's host was reset: what was not safe may be gone.
+    pub fn reset(&mut self, agent: usize) {
+        for (key, quantity) in std::mem::take(&mut self.agents[agent].unsafe_counts) {
+            *self.at_risk.entry(key).or_default() += quantity;
+        }
+    }
+
+    /// Everything accepted in all.
+    pub fn total(&self) -> i128 {
+        self.accepted.values().sum()
+    }
+
+    /// A ledger entry was committed. It must be the one that ever stood in its place.
+    pub fn booked(&mut self, entry: &LedgerEntry) -> Result<(), String> {
+        let at = (entry.at.partition, entry.at.index);
+        match self.booked.insert(at, entry.hash) {
+            Some(before) if before != entry.hash => Err(format!(
+                "ledger entry {} changed after it was booked",
+                entry.at
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Number of different ledger entries ever booked.
+    pub fn entries(&self) -> u64 {
+        self.booked.len() as u64
+    }
+
+    /// Nothing may ever be billed that was not accepted. Holds at any time.
+    pub fn check_not_overbilled(&self, ledger: &LedgerSums) -> Result<(), String> {
+        for (key, sums) in &ledger.by_key {
+            let accepted = self.accepted.get(key).copied().unwrap_or_default();
+            if sums.billed + sums.refused > accepted {
+                return Err(format!(
+                    "{}/{}: billed {} and refused {} of {accepted} accepted",
+                    key.0, key.1, sums.billed, sums.refused
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The conservation law, once everything has drained and every period is closed.
+    pub fn check_conserved(&self, ledger: &LedgerSums) -> Result<(), String> {
+        self.check_not_overbilled(ledger)?;
+        if ledger.exact_nowhere != 0 {
+            return Err(format!(
+                "{} lost of no tenant and meter",
+                ledger.exact_nowhere
+            ));
+        }
+        for key in self.accepted.keys().chain(ledger.by_key.keys()) {
+            let accepted = self.accepted.get(key).copied().unwrap_or_default();
+            let sums = ledger.by_key.get(key).copied().unwrap_or_default();
+            let missing = accepted - sums.billed - sums.refused - sums.lost_exact;
+            let at_risk = self.at_risk.get(key).copied().unwrap_or_default();
+            let declared =
+                ledger.unknown > 0 || ledger.at_most_nowhere > 0 || missing <= sums.lost_at_most;
+            if missing < 0 || missing > at_risk || (missing > 0 && !declared) {
+                return Err(format!(
+                    "{}/{}: accepted {accepted} = billed {} + refused {} + lost {} + {missing} \
+                     unexplained (at risk by resets: {at_risk}; declared: {} unknown, at most {})",
+                    key.0,
+                    key.1,
+                    sums.billed,
+                    sums.refused,
+                    sums.lost_exact,
+                    ledger.unknown,
+                    sums.lost_at_most,
+                ));
+            }
+        }
+        Ok(())
+    }
+}

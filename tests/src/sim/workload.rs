@@ -1,0 +1,150 @@
+//! What is counted, and what it costs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use tollgate_common::{AgentId, Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId};
+
+use super::options::Options;
+use super::random::Random;
+
+/// Tenants of the simulation. The last has no profile where the options say so.
+pub const TENANTS: &[&str] = &["acme", "umbrella", "initech", "globex"];
+const REGIONS: &[&str] = &["eu", "us", "ap"];
+
+/// One thing that an agent counts.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What is counted.
+    pub key: SeriesKey,
+    /// How its values combine.
+    pub aggregation: Aggregation,
+    /// Decimal places.
+    pub scale: Scale,
+}
+
+/// The name of agent number `index`.
+pub fn agent_name(index: usize) -> AgentId {
+    AgentId::new(&format!("edge-{}", index + 1)).expect("a plain name")
+}
+
+/// The tenant with this name.
+pub fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).expect("a plain name")
+}
+
+/// The meter with this name.
+pub fn meter(name: &str) -> MeterName {
+    MeterName::new(name).expect("a plain name")
+}
+
+/// All series that agents may count.
+pub fn series(options: &Options) -> Vec<Series> {
+    let mut all = Vec::new();
+    let mut push = |tenant: TenantId, name: &str, aggregation, scale, region: Option<&str>| {
+        let pairs: Vec<_> = region
+            .map(|region| ("region", region))
+            .into_iter()
+            .collect();
+        let dimensions = Dimensions::new(pairs).expect("plain dimensions");
+        let key = SeriesKey::new(tenant, meter(name), dimensions).expect("short");
+        let scale = Scale::new(scale).expect("in range");
+        all.push(Series {
+            key,
+            aggregation,
+            scale,
+        });
+    };
+    for name in &TENANTS[..options.tenants] {
+        for region in REGIONS {
+            push(
+                tenant(name),
+                "http.requests",
+                Aggregation::Sum,
+                0,
+                Some(region),
+            );
+        }
+        push(tenant(name), "net.bytes", Aggregation::Sum, 0, None);
+        push(tenant(name), "cpu.seconds", Aggregation::Sum, 3, None);
+        push(tenant(name), "seats", Aggregation::Last, 0, None);
+    }
+    push(
+        TenantId::unattributed(),
+        "http.requests",
+        Aggregation::Sum,
+        0,
+        None,
+    );
+    all
+}
+
+/// A quantity to count: mostly small, sometimes large.
+pub fn quantity(random: &mut Random) -> u64 {
+    match random.below(10) {
+        0 => random.between(1, 1 << 40),
+        1..=3 => random.between(1, 100_000),
+        _ => random.between(1, 20),
+    }
+}
+
+/// The catalog's files; `version` changes the prices.
+pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
+    let mut meters = String::new();
+    let declared = [
+        ("http.requests", "{request}", 0, "sum"),
+        ("net.bytes", "By", 0, "sum"),
+        ("cpu.seconds", "s", 3, "sum"),
+        ("seats", "{seat}", 0, "last"),
+    ];
+    for (name, unit, scale, aggregation) in declared {
+        write!(
+            meters,
+            "[[meter]]\nname = \"{name}\"\nunit = \"{unit}\"\nscale = {scale}\naggregation = \"{aggregation}\"\n\n"
+        )
+        .expect("writing to a string does not fail");
+    }
+    let mut card = format!(
+        "id = \"edge\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"standard/1\"\n\n\
+         [[price]]\nid = \"requests\"\nmeter = \"http.requests\"\nmodel = \"graduated\"\n\
+         per = \"1000 {{request}}\"\ntiers = [\n  {{ to = \"20000\", unit = \"0.{}\" }},\n  {{ unit = \"0.25\" }},\n]\n\n\
+         [[price]]\nid = \"cpu\"\nmeter = \"cpu.seconds\"\nmodel = \"per_unit\"\nper = \"3600 s\"\nunit = \"0.07\"\n",
+        40 + version % 50,
+    );
+    if !options.unpriced_meter {
+        card.push_str(
+            "\n[[price]]\nid = \"transit\"\nmeter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1000000 By\"\nunit = \"0.0123\"\n",
+        );
+    }
+    let mut files = BTreeMap::from([
+        ("meters.toml".to_owned(), meters),
+        ("cards/edge.toml".to_owned(), card),
+    ]);
+    let known = options.tenants - usize::from(options.unknown_tenant && options.tenants > 1);
+    let zones = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"];
+    for (name, zone) in TENANTS[..known].iter().zip(zones) {
+        let profile = format!(
+            "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {{ every = \"PT{}S\" }}\n",
+            options.period_secs
+        );
+        files.insert(format!("profiles/{name}.toml"), profile);
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_collector_core::catalog::Catalog;
+
+    use super::*;
+
+    #[test]
+    fn every_catalog_is_accepted() {
+        for seed in 0..50 {
+            let options = Options::from_seed(seed, None);
+            let files = catalog(&options, seed);
+            let checked = Catalog::parse(&files);
+            assert!(checked.is_ok(), "{}", checked.expect_err("not ok"));
+        }
+    }
+}

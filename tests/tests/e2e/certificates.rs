@@ -1,0 +1,222 @@
+//! Who may report: no certificate, another CA, an expired one, another's tenants.
+
+use std::fs;
+use std::time::Duration;
+
+use tollgate_agent::admin::protocol::Count;
+use tollgate_collector::pki::{self, Authority, Validity};
+use tollgate_common::AgentId;
+
+use crate::support::World;
+
+fn count(world: &World, agent: &str, customer: &str, value: &str) {
+    let mut client = world.admin(agent).expect("the agent answers");
+    client
+        .count(Count {
+            metric: "requests".to_owned(),
+            value: value.to_owned(),
+            tags: [("customer".to_owned(), customer.to_owned())].into(),
+        })
+        .expect("the agent counts");
+}
+
+fn replace_certificate(
+    world: &World,
+    agent: &str,
+    authority: &Authority,
+    name: &str,
+    validity: Validity,
+) {
+    let issued = authority
+        .agent(&AgentId::new(name).expect("valid"), validity)
+        .expect("a certificate");
+    fs::write(world.path(&format!("pki/{agent}.pem")), issued.certificate)
+        .expect("a writable folder");
+    fs::write(world.path(&format!("pki/{agent}.key")), issued.key).expect("a writable folder");
+}
+
+/// A good agent and a bad one share a collector; the bad one is refused, logged with the
+/// reason, nothing of it is booked, and the good one is undisturbed.
+fn refused(prepare: impl FnOnce(&World), reasons: &[&str]) {
+    let world = World::new(&[("good-1", &["acme"]), ("bad-1", &["globex"])]);
+    prepare(&world);
+    let collector = world.start_collector();
+    let good = world.start_agent("good-1");
+    let mut bad = world.spawn_agent("bad-1");
+    world.wait("the bad agent runs or ends", || {
+        world.admin("bad-1").is_some() || !bad.is_running()
+    });
+    if bad.is_running() {
+        count(&world, "bad-1", "globex", "1000");
+    }
+    count(&world, "good-1", "acme", "5");
+    world.wait("the refusal is logged with its reason", || {
+        let log = world.log("collector");
+        log.lines()
+            .any(|line| reasons.iter().any(|reason| line.contains(reason)))
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    good.stop();
+    world.wait_settled();
+    let billed = world.billed();
+    assert_eq!(
+        billed.get(&("acme".to_owned(), "requests".to_owned())),
+        Some(&5)
+    );
+    assert_eq!(
+        billed.len(),
+        1,
+        "only the good agent's usage is booked: {billed:?}"
+    );
+    let agents = world.items("/v1/agents");
+    assert!(
+        agents.iter().all(|agent| agent["agent"] == "good-1"),
+        "{agents:?}"
+    );
+    drop(bad);
+    collector.stop();
+    world.assert_verified();
+}
+
+#[test]
+fn a_certificate_of_another_ca_is_refused() {
+    refused(
+        |world| {
+            let other = Authority::generate(Validity::days(1)).expect("a new authority");
+            replace_certificate(world, "bad-1", &other, "bad-1", Validity::days(1));
+        },
+        &[
+            "UnknownIssuer",
+            "unknown issuer",
+            "unknown CA",
+            "BadSignature",
+        ],
+    );
+}
+
+#[test]
+fn an_expired_certificate_is_refused() {
+    refused(
+        |world| {
+            let authority = Authority::load(&world.path("pki")).expect("the test's own authority");
+            replace_certificate(world, "bad-1", &authority, "bad-1", Validity::expired());
+        },
+        &["Expired", "expired"],
+    );
+}
+
+#[test]
+fn a_certificate_of_an_unknown_agent_is_refused() {
+    refused(
+        |world| {
+            let authority = Authority::load(&world.path("pki")).expect("the test's own authority");
+            replace_certificate(world, "bad-1", &authority, "stranger-1", Validity::days(1));
+            let config = fs::read_to_string(world.path("bad-1.toml")).expect("written before");
+            let config = config.replace("agent = \"bad-1\"", "agent = \"stranger-1\"");
+            world.write("bad-1.toml", &config);
+        },
+        &["stranger-1"],
+    );
+}
+
+/// A TLS handshake without any client certificate.
+#[tokio::test]
+async fn a_client_without_a_certificate_is_refused() {
+    let world = World::new(&[("good-1", &["acme"])]);
+    let collector = world.start_collector();
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = fs::read(world.path("pki/ca.pem")).expect("the test's own authority");
+    let ca =
+        <rustls::pki_types::CertificateDer as rustls::pki_types::pem::PemObject>::from_pem_slice(
+            &ca,
+        )
+        .expect("a certificate");
+    roots.add(ca).expect("a certificate");
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring speaks TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![tollgate_common::wire::ALPN.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
+    let mut endpoint =
+        quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("a socket");
+    endpoint.set_default_client_config(quinn::ClientConfig::new(std::sync::Arc::new(crypto)));
+    let connecting = endpoint
+        .connect(world.listen, "localhost")
+        .expect("a good configuration");
+    // In TLS 1.3 the client may see a finished handshake before the server refuses.
+    if let Ok(connection) = connecting.await {
+        let closed = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await;
+        assert!(
+            closed.is_ok(),
+            "the collector kept a connection without a certificate"
+        );
+    }
+    world.wait("the refusal is logged", || {
+        let log = world.log("collector");
+        log.contains("NoCertificatesPresented")
+            || log.contains("no certificates")
+            || log.contains("peer sent no certificates")
+    });
+    assert!(world.items("/v1/agents").is_empty());
+    collector.stop();
+}
+
+#[test]
+fn rows_for_another_agents_tenants_are_refused_and_block_nothing() {
+    let world = World::new(&[("edge-1", &["acme"]), ("edge-2", &["globex"])]);
+    let collector = world.start_collector();
+    let (one, two) = (world.start_agent("edge-1"), world.start_agent("edge-2"));
+    count(&world, "edge-1", "acme", "7");
+    count(&world, "edge-1", "globex", "1000");
+    count(&world, "edge-2", "globex", "11");
+    one.stop();
+    two.stop();
+    world.wait_settled();
+    let billed = world.billed();
+    assert_eq!(
+        billed.get(&("acme".to_owned(), "requests".to_owned())),
+        Some(&7)
+    );
+    assert_eq!(
+        billed.get(&("globex".to_owned(), "requests".to_owned())),
+        Some(&11)
+    );
+    let refused: i128 = world
+        .items("/v1/conservation")
+        .iter()
+        .filter(|account| account["tenant"] == "globex")
+        .filter_map(|account| {
+            account["refused"]
+                .as_str()
+                .and_then(|text| text.parse::<i128>().ok())
+        })
+        .sum();
+    assert_eq!(refused, 1000);
+    let reasons: Vec<_> = world
+        .items("/v1/usage")
+        .into_iter()
+        .map(|row| row["refused"].clone())
+        .collect();
+    assert!(
+        reasons.iter().any(|reason| reason == "tenant_not_allowed"),
+        "{reasons:?}"
+    );
+    collector.stop();
+    world.assert_verified();
+}
+
+/// Overwriting keys by accident would lock out every agent.
+#[test]
+fn a_second_pki_init_overwrites_nothing() {
+    let world = World::new(&[("edge-1", &["acme"])]);
+    let init = pki::Init {
+        dir: world.path("pki"),
+        names: vec!["localhost".to_owned()],
+        days: 1,
+        force: false,
+    };
+    assert!(pki::init(&init).is_err());
+}

@@ -1,0 +1,64 @@
+//! A small campaign of the simulation on every test run, and the planted bugs.
+//!
+//! The large one is `cargo run --release -p tollgate-tests --bin simulate`.
+
+use std::thread::available_parallelism;
+
+use tollgate_tests::sim::campaign::{Campaign, run_seed};
+use tollgate_tests::sim::options::Canary;
+
+/// Seeds of the campaign; the binary runs others too.
+const SEEDS: u64 = 60;
+/// A planted bug has to be found within so many seeds.
+const CANARY_SEEDS: u64 = 1000;
+
+fn campaign(seeds: u64, canary: Option<Canary>) -> Campaign {
+    Campaign {
+        seeds: 0..seeds,
+        canary,
+        threads: available_parallelism().map_or(1, usize::from),
+        repeat_every: if canary.is_none() { 10 } else { 0 },
+        stop_at_failure: canary.is_some(),
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_counted_twice() {
+    let report = campaign(SEEDS, None).run();
+    let failures: Vec<_> = report
+        .failures
+        .iter()
+        .map(|failure| {
+            format!(
+                "seed {}: {}\n    {}\n  reproduce: cargo run --release -p tollgate-tests --bin simulate -- --seed {}",
+                failure.seed,
+                failure.reason,
+                failure.tail.join("\n    "),
+                failure.seed
+            )
+        })
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert_eq!(report.seeds, SEEDS);
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let first = run_seed(7, None, true);
+    let second = run_seed(7, None, true);
+    assert_eq!(first.trace, second.trace);
+    assert_eq!(first.trace_hash, second.trace_hash);
+    assert_ne!(first.trace_hash, run_seed(8, None, false).trace_hash);
+}
+
+#[test]
+fn planted_bugs_are_caught() {
+    for &canary in Canary::ALL {
+        let report = campaign(CANARY_SEEDS, Some(canary)).run();
+        assert!(
+            !report.failures.is_empty(),
+            "{} was not caught in {CANARY_SEEDS} seeds: the simulation is too tame",
+            canary.name()
+        );
+    }
+}
