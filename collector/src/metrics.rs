@@ -144,6 +144,7 @@ impl Metrics {
     }
 
     fn registered(mut self) -> Self {
+        let counters = self.counters();
         let registry = &mut self.registry;
         registry.register(
             "connections_refused",
@@ -160,79 +161,8 @@ impl Metrics {
             // A counter that exists at zero can be alerted on before it first happens.
             drop(self.refused.get_or_create(&RefusedLabels { reason }));
         }
-        let counters: [(&str, &str, &Counter<u64, AtomicU64>); 17] = [
-            ("connections", "Connections accepted", &self.connections),
-            (
-                "decode_errors",
-                "Connections ended by a malformed frame",
-                &self.decode_errors,
-            ),
-            (
-                "received_bytes",
-                "Frame bytes received",
-                &self.received_bytes,
-            ),
-            (
-                "batches",
-                "Batches received, duplicates included",
-                &self.batches,
-            ),
-            (
-                "rollups",
-                "Rollups received, duplicates included",
-                &self.rollups,
-            ),
-            ("duplicates", "Batches received before", &self.duplicates),
-            (
-                "acknowledgements",
-                "Acknowledgements sent",
-                &self.acknowledgements,
-            ),
-            (
-                "journal_entries",
-                "Journal entries committed",
-                &self.journal_entries,
-            ),
-            (
-                "journal_bytes",
-                "Journal bytes committed",
-                &self.journal_bytes,
-            ),
-            ("journal_commits", "Group commits", &self.journal_commits),
-            (
-                "folded_entries",
-                "Journal entries folded",
-                &self.folded_entries,
-            ),
-            (
-                "ledger_entries",
-                "Ledger entries booked",
-                &self.ledger_entries,
-            ),
-            (
-                "projection_commits",
-                "Projection transactions",
-                &self.projection_commits,
-            ),
-            ("snapshots", "Snapshots written", &self.snapshots),
-            (
-                "snapshot_failures",
-                "Snapshots that could not be written",
-                &self.snapshot_failures,
-            ),
-            (
-                "http_requests",
-                "HTTP requests answered",
-                &self.http_requests,
-            ),
-            (
-                "reload_failures",
-                "Broken catalogs and policies refused at a reload",
-                &self.reload_failures,
-            ),
-        ];
         for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
+            registry.register(name, help, counter);
         }
         let gauges: [(&str, &str, &Gauge); 3] = [
             (
@@ -252,6 +182,93 @@ impl Metrics {
         }
         registry.register_collector(Box::new(self.commit_latency.clone()));
         self
+    }
+
+    /// Every counter with its name and help; clones count together.
+    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 17] {
+        [
+            (
+                "connections",
+                "Connections accepted",
+                self.connections.clone(),
+            ),
+            (
+                "decode_errors",
+                "Connections ended by a malformed frame",
+                self.decode_errors.clone(),
+            ),
+            (
+                "received_bytes",
+                "Frame bytes received",
+                self.received_bytes.clone(),
+            ),
+            (
+                "batches",
+                "Batches received, duplicates included",
+                self.batches.clone(),
+            ),
+            (
+                "rollups",
+                "Rollups received, duplicates included",
+                self.rollups.clone(),
+            ),
+            (
+                "duplicates",
+                "Batches received before",
+                self.duplicates.clone(),
+            ),
+            (
+                "acknowledgements",
+                "Acknowledgements sent",
+                self.acknowledgements.clone(),
+            ),
+            (
+                "journal_entries",
+                "Journal entries committed",
+                self.journal_entries.clone(),
+            ),
+            (
+                "journal_bytes",
+                "Journal bytes committed",
+                self.journal_bytes.clone(),
+            ),
+            (
+                "journal_commits",
+                "Group commits",
+                self.journal_commits.clone(),
+            ),
+            (
+                "folded_entries",
+                "Journal entries folded",
+                self.folded_entries.clone(),
+            ),
+            (
+                "ledger_entries",
+                "Ledger entries booked",
+                self.ledger_entries.clone(),
+            ),
+            (
+                "projection_commits",
+                "Projection transactions",
+                self.projection_commits.clone(),
+            ),
+            ("snapshots", "Snapshots written", self.snapshots.clone()),
+            (
+                "snapshot_failures",
+                "Snapshots that could not be written",
+                self.snapshot_failures.clone(),
+            ),
+            (
+                "http_requests",
+                "HTTP requests answered",
+                self.http_requests.clone(),
+            ),
+            (
+                "reload_failures",
+                "Broken catalogs and policies refused at a reload",
+                self.reload_failures.clone(),
+            ),
+        ]
     }
 
     /// Counts a connection that was not served.

@@ -137,7 +137,11 @@ fn wrong_configurations_show_their_place() {
 #[test]
 fn wrong_catalogs_and_certificates_are_named() {
     let dir = sample();
-    change(&dir.path().join("catalog/meters.toml"), "scale", "sclae");
+    change(
+        &dir.path().join("catalog/meters.toml"),
+        "scale = ",
+        "sclae = ",
+    );
     let (_, err) = expect(&collector(dir.path(), &["check"]), 78);
     assert!(
         err.contains("meters.toml:") && err.contains("sclae"),

@@ -1,6 +1,6 @@
 //! Recover: what a start makes of what the life before left behind.
 //!
-//! [`plan`] is a pure function of the cells' header, the end of the spool, the boot and the
+//! `plan` is a pure function of the cells' header, the end of the spool, the boot and the
 //! time. The engine carries the plan out in an order in which a crash at any point leads to
 //! a plan with the same outcome:
 //!

@@ -1,9 +1,9 @@
 //! Seal: differences of cells become a batch.
 //!
 //! A seal reads every cell, subtracts the baseline in force and writes the cut into the other
-//! baseline array. The batch that results is only [`Sealed`]: nothing has changed yet for
+//! baseline array. The batch that results is only `Sealed`: nothing has changed yet for
 //! anybody, and a seal that is given up (because the spool is full) leaves the counts where
-//! they are. Once the spool has made the batch [`Durable`](crate::spool::Durable), [`apply`]
+//! they are. Once the spool has made the batch `Durable`, `apply`
 //! makes the cut the baseline with one store.
 //!
 //! # Which window a count belongs to
@@ -31,21 +31,21 @@
 //! watermark. A final batch has the running totals of all tenants and meters, or, where they
 //! do not fit, of those that the parts before it had not.
 
+mod cut;
 mod known;
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
 
 use tollgate_common::limits::BATCH_ROWS_MAX;
 use tollgate_common::wire::{EncodeError, encode_record};
 use tollgate_common::{
     Aggregation, Batch, BatchHash, BatchSeq, Loss, LossAmount, LossReason, Opening, Quantity,
-    Rollup, Scale, SeriesKey, Span, Timestamp, Total, Window, WindowWidth,
+    Rollup, Scale, SeriesKey, Span, Timestamp, Total, Window,
 };
 
-use crate::aggregate::{Cells, CutRecord, Region, SumCut};
+use crate::aggregate::{Cells, CutRecord, Region};
 use crate::spool::Durable;
+use cut::{Part, Place};
 use known::{Kind, Known, Registry};
 
 /// How far back a clock may go before what it showed earlier is taken for wrong: an hour.
@@ -55,8 +55,6 @@ pub const CLOCK_STEP_MAX_MILLIS: i64 = 3_600_000;
 /// Bytes of keys and columns after which a batch is full. Incompressible keys of that size
 /// stay well below the largest frame.
 const PART_BYTES_MAX: usize = 8 << 20;
-/// Bytes that a row or a total takes beside its names, generously.
-const ROW_BYTES: usize = 48;
 /// A series gives at most two rows (a last value has two halves), and the last one is added
 /// before the bound is looked at.
 const PART_ROWS_MAX: usize = BATCH_ROWS_MAX / 2;
@@ -160,17 +158,6 @@ pub(crate) struct Sealer {
     damage_declared: u64,
 }
 
-/// A part in the making.
-struct Part {
-    rows: Vec<Rollup>,
-    bytes: usize,
-    /// Per tenant and meter: everything counted, and whether this batch tells it.
-    totals: Vec<(u128, bool)>,
-    damaged: bool,
-    /// Where the part is full.
-    stop: Option<(u32, u32)>,
-}
-
 impl Sealer {
     /// A sealer whose batches have up to `part_bytes_max` bytes, where that is less than what
     /// a frame allows.
@@ -260,13 +247,7 @@ impl Sealer {
     /// Writes the cut of every slot into the baselines of the next batch, and collects rows.
     fn cut<R: Region>(&mut self, cells: &Cells<R>, applied: u64, span: Span, mode: Mode) -> Part {
         let width = cells.identity().window;
-        let mut part = Part {
-            rows: Vec::new(),
-            bytes: 0,
-            totals: Vec::new(),
-            damaged: false,
-            stop: None,
-        };
+        let mut part = Part::default();
         Cells::<R>::begin_cut();
         for writer in 0..cells.layout().writers() {
             for slot in 0..cells.published(writer) {
@@ -330,120 +311,6 @@ fn next_slot<R: Region>(cells: &Cells<R>, at: (u32, u32)) -> Option<(u32, u32)> 
     (writer + 1..cells.layout().writers())
         .find(|&writer| cells.published(writer) > 0)
         .map(|writer| (writer, 0))
-}
-
-/// One slot at a cut.
-struct Place<'a, R> {
-    cells: &'a Cells<R>,
-    writer: u32,
-    slot: u32,
-    applied: u64,
-    /// False if this part leaves the slot for another one: its baseline stays.
-    include: bool,
-}
-
-impl<R: Region> Place<'_, R> {
-    fn put(&self, cut: SumCut) {
-        self.cells
-            .put_sum_base(self.writer, self.slot, self.applied.wrapping_add(1), cut);
-    }
-
-    fn sum(
-        &self,
-        part: &mut Part,
-        key: &Arc<SeriesKey>,
-        scale: Scale,
-        window: Window,
-        (pair, mode): (u32, Mode),
-    ) {
-        let base = self.cells.sum_base(self.writer, self.slot, self.applied);
-        let now = match self.cells.sum_now(self.writer, self.slot, base) {
-            Some(now) if self.include => now,
-            Some(_) => base,
-            None => {
-                part.damaged = true;
-                base
-            }
-        };
-        self.put(now);
-        let index = pair as usize;
-        if part.totals.len() <= index {
-            part.totals.resize(index + 1, (0, false));
-        }
-        let total = &mut part.totals[index];
-        // Saturation is reported as out of range when the total is told.
-        total.0 = total.0.saturating_add(now.sum);
-        let counted = now != base;
-        let told = counted || self.include && mode == Mode::Final && now.sum > 0;
-        if told && !total.1 {
-            total.1 = true;
-            let names = key.tenant().as_str().len() + key.meter().as_str().len();
-            part.bytes += names + ROW_BYTES;
-        }
-        if counted {
-            // The difference of two cuts is below 2^64, see `ADD_MAX`.
-            let value = now.sum.saturating_sub(base.sum);
-            part.push(Rollup {
-                series: Arc::clone(key),
-                aggregation: Aggregation::Sum,
-                scale,
-                window,
-                value: Quantity::new(i128::try_from(value).unwrap_or(i128::MAX)),
-                events: now.events.wrapping_sub(base.events),
-            });
-        }
-    }
-
-    fn last(
-        &self,
-        part: &mut Part,
-        key: &Arc<SeriesKey>,
-        scale: Scale,
-        cell: u32,
-        width: WindowWidth,
-    ) {
-        let base = self.cells.last_base(self.writer, self.slot, self.applied);
-        let mut cut = base;
-        for half in [0, 1] {
-            // A value that the writer sets faster than it can be read waits for the next seal.
-            let now = self.cells.last_now(self.writer, cell, half);
-            let Some(now) = now.filter(|now| self.include && now.events != base[half]) else {
-                continue;
-            };
-            cut[half] = now.events;
-            part.push(Rollup {
-                series: Arc::clone(key),
-                aggregation: Aggregation::Last,
-                scale,
-                window: Window::containing(now.window, width),
-                value: Quantity::new(now.value.into()),
-                events: now.events.wrapping_sub(base[half]),
-            });
-        }
-        self.cells
-            .put_last_base(self.writer, self.slot, self.applied.wrapping_add(1), cut);
-    }
-
-    /// True if a damaged slot's sum cell has counted since the last cut, which is declared
-    /// as lost; the count is then cut like any other.
-    fn damaged_counts(&self) -> bool {
-        let base = self.cells.sum_base(self.writer, self.slot, self.applied);
-        let now = self.cells.sum_now(self.writer, self.slot, base);
-        let now = now.unwrap_or(base);
-        self.put(now);
-        now != base
-    }
-}
-
-impl Part {
-    fn push(&mut self, row: Rollup) {
-        let key = &row.series;
-        let dimensions = key.dimensions().iter();
-        let dimensions: usize = dimensions.map(|(k, v)| k.len() + v.len() + 3).sum();
-        self.bytes +=
-            key.tenant().as_str().len() + key.meter().as_str().len() + dimensions + ROW_BYTES;
-        self.rows.push(row);
-    }
 }
 
 /// Sorts rows and makes one of those of several writers for the same series and window: sums

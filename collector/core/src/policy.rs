@@ -183,9 +183,9 @@ impl Policy {
             .collect();
         let patterns = of(false).map(|(index, _)| index).collect();
         Ok(Self {
+            rules,
             exact,
             patterns,
-            rules,
             text,
             digest,
         })

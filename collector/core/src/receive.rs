@@ -17,27 +17,30 @@
 //! - What is not acknowledged is bounded in batches and in bytes. An agent that sends more
 //!   breaks the protocol.
 
+mod check;
+mod error;
+
 use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_common::limits::{FRAME_BYTES_MAX, HELD_INCARNATIONS_MAX};
 use tollgate_common::wire::{Ack, Hello, Message, Refuse, RefuseCode, Welcome, negotiate};
-use tollgate_common::{
-    AgentId, Aggregation, Batch, BatchSeq, Incarnation, Lineage, LossAmount, Quantity, Timestamp,
-    Tombstone,
-};
+use tollgate_common::{AgentId, Batch, BatchSeq, Incarnation, Lineage, Timestamp, Tombstone};
 
-use crate::entry::codec::{EncodeError, EntryEncoder};
+use crate::entry::codec::EntryEncoder;
 use crate::entry::{Entry, Missing, ReceivedBatch};
 use crate::fold::intake::{HASHES_KEPT, Progress, ProgressQuery};
 use crate::journal::group::{Durable, Pending, Token};
 use crate::policy::Policy;
 
+pub use check::VALUE_MAX;
+pub use error::SessionError;
+
+use check::check_values;
+
 /// Most batches on their way that a collector may allow: half of the hashes that the intake
 /// keeps, so that what two connections of one agent send twice is always known for a copy.
-pub const WINDOW_BATCHES_MAX: u32 = (HASHES_KEPT / 2) as u32;
-/// Largest magnitude of a value, a total or a loss. Sums of honest figures stay so far within
-/// the range of a quantity that they cannot leave it.
-pub const VALUE_MAX: Quantity = Quantity::new(1 << 96);
+pub const WINDOW_BATCHES_MAX: u32 = 256;
+const _: () = assert!(WINDOW_BATCHES_MAX as usize * 2 <= HASHES_KEPT);
 /// Most incarnations of one connection.
 const CHAINS_MAX: usize = HELD_INCARNATIONS_MAX + 1024;
 
@@ -54,51 +57,6 @@ pub struct SessionConfig {
     pub window_bytes: u64,
     /// How long the hello may take, in milliseconds.
     pub hello_timeout_millis: i64,
-}
-
-/// Why a connection ends.
-#[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// The hello names another agent than the certificate.
-    #[error("the certificate is that of agent `{certificate}`, the {message} names `{named}`")]
-    Identity {
-        /// The agent of the certificate.
-        certificate: AgentId,
-        /// The agent that is named.
-        named: AgentId,
-        /// In which kind of message.
-        message: &'static str,
-    },
-    /// The policy has no rule for the agent.
-    #[error(
-        "agent `{0}` is not known here; add an [[agent]] entry for it to the collector's configuration"
-    )]
-    UnknownAgent(AgentId),
-    /// No common version.
-    #[error("{0}")]
-    Version(String),
-    /// The rules of the protocol are broken.
-    #[error("protocol: {0}")]
-    Protocol(String),
-    /// No hello came in time.
-    #[error("no hello within {0} ms")]
-    HelloTimeout(i64),
-    /// An entry could not be encoded.
-    #[error(transparent)]
-    Encode(#[from] EncodeError),
-}
-
-impl SessionError {
-    /// The code by which the agent is told.
-    pub fn code(&self) -> RefuseCode {
-        match self {
-            Self::Identity { .. } => RefuseCode::Identity,
-            Self::UnknownAgent(_) => RefuseCode::UnknownAgent,
-            Self::Version(_) => RefuseCode::Version,
-            Self::Protocol(_) | Self::HelloTimeout(_) => RefuseCode::Protocol,
-            Self::Encode(_) => RefuseCode::Internal,
-        }
-    }
 }
 
 /// What a session uses for a message and does not own: one set serves many sessions.
@@ -570,35 +528,6 @@ impl Session {
             .push_back(Message::Refuse(Refuse { code, reason }));
         self.state = State::Closed;
         self.query = None;
-    }
-}
-
-/// Figures beyond [`VALUE_MAX`] are no usage of anything.
-fn check_values(batch: &Batch) -> Result<(), SessionError> {
-    let fits =
-        |quantity: Quantity| (-VALUE_MAX.units()..=VALUE_MAX.units()).contains(&quantity.units());
-    let rows = batch.rows.iter().all(|row| fits(row.value));
-    let totals = batch
-        .totals
-        .iter()
-        .all(|total| fits(total.quantity) && !total.quantity.is_negative());
-    let losses = batch.losses.iter().all(|loss| match loss.amount {
-        LossAmount::Exact(quantity) | LossAmount::AtMost(quantity) => {
-            fits(quantity) && !quantity.is_negative()
-        }
-        LossAmount::Unknown => true,
-    });
-    let sums = batch
-        .rows
-        .iter()
-        .all(|row| row.aggregation != Aggregation::Sum || !row.value.is_negative());
-    if rows && totals && losses && sums {
-        Ok(())
-    } else {
-        Err(SessionError::Protocol(format!(
-            "batch {} has a figure beyond 2^96 or below zero",
-            batch.sequence
-        )))
     }
 }
 

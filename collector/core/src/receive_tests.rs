@@ -1,5 +1,5 @@
 use tollgate_common::wire::Held;
-use tollgate_common::{BatchHash, LossReason};
+use tollgate_common::{BatchHash, LossReason, Quantity};
 
 use super::*;
 use crate::entry::Verdicts;
@@ -128,6 +128,10 @@ fn held_of(batches: &[Batch]) -> Held {
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "compared with what poll_transmit returns"
+)]
 fn ack(durable: u64) -> Option<Message> {
     Some(Message::Ack(Ack {
         incarnation: incarnation(1),

@@ -283,8 +283,8 @@ pub enum LedgerCommand {
         /// Only of this meter.
         #[arg(long)]
         meter: Option<MeterName>,
-        /// Only of this kind: charge, adjustment, unrated, refused, loss, loss_reversed.
-        #[arg(long)]
+        /// Only of this kind.
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::sqlite::query::KINDS))]
         kind: Option<String>,
         /// Only of periods that begin at or after this instant.
         #[arg(long, value_name = "TIME")]

@@ -115,7 +115,7 @@ fn shown(
         format!("{file}: ")
     };
     if !key.is_empty() {
-        title.push_str(&format!("`{key}`: "));
+        title = format!("{title}`{key}`: ");
     }
     title.push_str(message);
     let diagnostic = MietteDiagnostic::new(title).with_severity(Severity::Error);

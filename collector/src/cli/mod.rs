@@ -113,7 +113,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
             force,
             json,
         }) => pki::init(
-            crate::pki::Init {
+            &crate::pki::Init {
                 dir,
                 names,
                 days,

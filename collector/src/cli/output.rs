@@ -47,11 +47,12 @@ pub(super) fn table(out: &mut dyn Write, heading: &[&str], rows: &[Vec<String>])
     }
     let heading: Vec<String> = heading.iter().map(|cell| (*cell).to_owned()).collect();
     for row in std::iter::once(&heading).chain(rows) {
-        let mut line = String::new();
-        for (width, cell) in widths.iter().zip(row) {
-            line.push_str(&format!("{cell:<width$}  "));
-        }
-        writeln!(out, "{}", line.trim_end())?;
+        let padded: Vec<String> = widths
+            .iter()
+            .zip(row)
+            .map(|(width, cell)| format!("{cell:<width$}"))
+            .collect();
+        writeln!(out, "{}", padded.join("  ").trim_end())?;
     }
     Ok(())
 }

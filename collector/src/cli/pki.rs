@@ -9,8 +9,8 @@ use super::output::Output;
 use super::{Exit, Failure};
 use crate::pki::{self, Init, Validity};
 
-pub(super) fn init(what: Init, output: Output) -> Result<Exit, Failure> {
-    let files = pki::init(&what).map_err(Failure::failed)?;
+pub(super) fn init(what: &Init, output: Output) -> Result<Exit, Failure> {
+    let files = pki::init(what).map_err(Failure::failed)?;
     written(&files, output)
 }
 

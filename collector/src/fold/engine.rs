@@ -188,7 +188,7 @@ impl<P: Projection> Engine<P> {
                     tracing::debug!(kind = ?notice.kind, agent, incarnation, sequence, detail, "intake");
                 }
                 _ => {
-                    tracing::warn!(kind = ?notice.kind, agent, incarnation, sequence, detail, "intake")
+                    tracing::warn!(kind = ?notice.kind, agent, incarnation, sequence, detail, "intake");
                 }
             }
         }

@@ -138,3 +138,7 @@ fn apply_all(fold: &mut TenantFold, inputs: &[Placed]) -> Vec<Effect> {
         .flat_map(|(position, stamp, input)| fold.apply(*position, *stamp, input))
         .collect()
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

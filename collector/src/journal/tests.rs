@@ -116,7 +116,8 @@ fn one_commit_serves_everybody_and_each_gets_its_own_proofs() {
     });
     assert!(commits.load(Ordering::Relaxed) < 10, "grouped: {commits:?}");
     assert_eq!(running.handle.committed(), 100);
-    assert_eq!(running.wake.try_recv(), Ok(()));
+    let patience = std::time::Duration::from_secs(5);
+    assert_eq!(running.wake.recv_timeout(patience), Ok(()));
     let remote = RemoteJournal::new(running.handle.clone(), P);
     assert_eq!(
         remote.last(P).expect("reads"),

@@ -28,11 +28,11 @@ use crate::time::now;
 const CHUNK_BYTES: usize = 256 << 10;
 /// Longest time from the first byte of a frame to its last. The largest frame takes as long
 /// at 1.1 Mbit/s.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(120);
+const FRAME_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest wait for the peer to take what we send.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for the fold to say where an agent goes on.
-const PROGRESS_TIMEOUT: Duration = Duration::from_secs(60);
+const PROGRESS_TIMEOUT: Duration = Duration::from_mins(1);
 /// How long a session may wait for its last proofs when it ends.
 const LAST_PROOFS: Duration = Duration::from_secs(3);
 /// How long a peer may take to read a refusal.
@@ -222,7 +222,7 @@ pub(super) async fn drive(
 fn count(ended: &Ended, metrics: &Metrics) {
     match ended {
         Ended::NoStream | Ended::Session(SessionError::HelloTimeout(_)) => {
-            metrics.refuse(Refused::Silent)
+            metrics.refuse(Refused::Silent);
         }
         Ended::Session(
             SessionError::Identity { .. }

@@ -32,7 +32,7 @@ const INCOMING_MAX: usize = 1024;
 /// Longest handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection on which nothing arrives for so long is given up.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes that one connection may have in flight towards us.
 const RECEIVE_WINDOW: u32 = 8 << 20;
 /// The same for its only stream.

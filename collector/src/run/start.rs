@@ -160,15 +160,15 @@ fn announcements(
         |opened| opened.lineage,
     );
     let mut opened = config.opened(lineage);
-    if let Some(known) = known {
-        if known.partitions != opened.partitions {
-            tracing::warn!(
-                configured = opened.partitions,
-                in_force = known.partitions,
-                "fold.partitions is fixed once the journal has begun; the configured number is ignored"
-            );
-            opened.partitions = known.partitions;
-        }
+    if let Some(known) = known
+        && known.partitions != opened.partitions
+    {
+        tracing::warn!(
+            configured = opened.partitions,
+            in_force = known.partitions,
+            "fold.partitions is fixed once the journal has begun; the configured number is ignored"
+        );
+        opened.partitions = known.partitions;
     }
     if known != Some(&opened) {
         entries.push(Entry::Opened(opened));
@@ -180,11 +180,11 @@ fn announcements(
         entries.push(catalog_entry(inputs));
     }
     let mut encoder = EntryEncoder::new();
-    let encoded = entries
+    let announced = entries
         .iter()
         .map(|entry| encoder.encode(entry))
         .collect::<Result<_, _>>()?;
-    Ok((encoded, lineage))
+    Ok((announced, lineage))
 }
 
 /// The entry that puts a catalog in force.

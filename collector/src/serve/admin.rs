@@ -105,7 +105,7 @@ pub fn bind(path: &Path) -> Result<UnixListener, AdminError> {
     };
     match path.symlink_metadata() {
         Ok(metadata) if metadata.file_type().is_socket() => {
-            std::fs::remove_file(path).map_err(failed)?
+            std::fs::remove_file(path).map_err(failed)?;
         }
         Ok(_) => return Err(AdminError::NotASocket(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -231,7 +231,7 @@ pub async fn ask(path: &Path, request: &AdminRequest) -> Result<Value, AdminErro
     answer
         .get_mut("ok")
         .map(Value::take)
-        .ok_or_else(|| AdminError::Answer(line))
+        .ok_or(AdminError::Answer(line))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use tollgate_common::{TenantId, Timestamp};
 use super::{LimitedListener, PoolError, ReaderPool};
 use crate::fold::{AskError, FoldHandle};
 use crate::metrics::Metrics;
-use crate::sqlite::query::{Filter, LIMIT_MAX, QueryError, Reader};
+use crate::sqlite::query::{Filter, KINDS, LIMIT_MAX, QueryError, Reader};
 
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 128;
@@ -32,7 +32,7 @@ const CONNECTIONS_MAX: usize = 128;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest time from one answer to the next request, whole; longer than [`ANSWER_TIMEOUT`],
 /// because the clock also runs while an answer is made.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_PATIENCE: Duration = Duration::from_mins(1);
 /// Largest body of a request; none of them needs one.
 const BODY_BYTES_MAX: usize = 4096;
 
@@ -119,6 +119,14 @@ impl Parameters {
         if let Some(limit) = self.limit.filter(|limit| !(1..=LIMIT_MAX).contains(limit)) {
             return Err(HttpError::BadRequest(format!(
                 "limit {limit} is out of range (1 to {LIMIT_MAX})"
+            )));
+        }
+        if let Some(kind) = &self.kind
+            && !KINDS.contains(&kind.as_str())
+        {
+            let expected = KINDS.join(", ");
+            return Err(HttpError::BadRequest(format!(
+                "kind `{kind}` is not known (expected: {expected})"
             )));
         }
         Ok(Filter {

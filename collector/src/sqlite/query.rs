@@ -1,21 +1,34 @@
 //! Reading the projection: bounded pages, through connections that cannot write.
 
+mod paging;
+mod rows;
+
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, Row, params, params_from_iter};
-use serde::Serialize;
-use tollgate_collector_core::ledger::LedgerEntry;
-use tollgate_common::{Quantity, Scale, Timestamp};
+use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
+use tollgate_common::Timestamp;
 
 use super::{BUSY_TIMEOUT, STATEMENTS_MAX, exact, schema, write};
+use paging::{UsageKey, Where, decode_cursor, encode_cursor};
+pub use rows::{AccountRow, LedgerRow, Page, PeriodRow, UsageRow};
+use rows::{account_row, quantity, time, usage_row};
 
 /// Most rows of one page.
 pub const LIMIT_MAX: usize = 10_000;
 /// Rows of a page unless asked for otherwise.
 pub const LIMIT_DEFAULT: usize = 1_000;
-/// Longest cursor that is looked at, in bytes.
-const CURSOR_BYTES_MAX: usize = 16 << 10;
+
+/// The kinds of ledger entries, as [`Filter::kind`] has them.
+pub const KINDS: [&str; 6] = [
+    EntryKind::Charge.as_str(),
+    EntryKind::Adjustment.as_str(),
+    EntryKind::Unrated.as_str(),
+    EntryKind::Refused.as_str(),
+    EntryKind::Loss.as_str(),
+    EntryKind::LossReversed.as_str(),
+];
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,118 +84,6 @@ impl Filter {
     fn limit(&self) -> usize {
         self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
     }
-}
-
-/// A page of rows.
-#[derive(Clone, Debug, Serialize)]
-pub struct Page<T> {
-    /// The rows.
-    pub items: Vec<T>,
-    /// Where the next page begins; `None` at the end.
-    pub next_cursor: Option<String>,
-}
-
-/// Usage of a series in a window, or summed over the windows asked for.
-#[derive(Clone, Debug, Serialize)]
-pub struct UsageRow {
-    /// Who pays.
-    pub tenant: String,
-    /// What is measured.
-    pub meter: String,
-    /// First instant of the window; `None` in sums over windows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub start: Option<String>,
-    /// First instant after the window; `None` in sums over windows.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub end: Option<String>,
-    /// How the meter is split; `None` in sums over series.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dimensions: Option<serde_json::Value>,
-    /// `sum` or `last`.
-    pub aggregation: String,
-    /// Why it was refused; `None` for usage that counts.
-    pub refused: Option<String>,
-    /// In the meter's unit, decimal.
-    pub quantity: String,
-    /// The same in the meter's smallest unit, a whole number.
-    pub units: String,
-    /// Decimal places of the smallest unit.
-    pub scale: u8,
-    /// Number of events.
-    pub events: String,
-}
-
-/// A ledger entry for output: the entry with readable times and both forms of the quantity.
-#[derive(Clone, Debug, Serialize)]
-pub struct LedgerRow {
-    /// `PARTITION-INDEX`.
-    pub id: String,
-    /// When it was posted.
-    pub posted: String,
-    /// First instant of the period or of the bound.
-    pub start: String,
-    /// First instant after.
-    pub end: String,
-    /// In the meter's unit, decimal.
-    pub quantity: String,
-    /// The same in the meter's smallest unit, a whole number.
-    pub units: String,
-    /// Everything else, as it was hashed.
-    pub entry: LedgerEntry,
-}
-
-impl From<LedgerEntry> for LedgerRow {
-    fn from(entry: LedgerEntry) -> Self {
-        let posting = &entry.posting;
-        Self {
-            id: entry.at.to_string(),
-            posted: entry.posted.to_string(),
-            start: posting.start.to_string(),
-            end: posting.end.to_string(),
-            quantity: posting.quantity.display(posting.scale).to_string(),
-            units: posting.quantity.to_string(),
-            entry,
-        }
-    }
-}
-
-/// A billing period.
-#[derive(Clone, Debug, Serialize)]
-pub struct PeriodRow {
-    /// Whose.
-    pub tenant: String,
-    /// First instant, UTC.
-    pub start: String,
-    /// First instant after, UTC.
-    pub end: String,
-    /// `open` or `closed`.
-    pub status: String,
-    /// How often it was closed.
-    pub rounds: u32,
-    /// Why and by what it was closed last.
-    pub closing: Option<serde_json::Value>,
-}
-
-/// The conservation account of a tenant's meter.
-#[derive(Clone, Debug, Serialize)]
-pub struct AccountRow {
-    /// Whose.
-    pub tenant: String,
-    /// Of which meter.
-    pub meter: String,
-    /// Decimal places.
-    pub scale: u8,
-    /// What agents say they counted, in the meter's unit.
-    pub accepted: String,
-    /// What was folded into periods.
-    pub counted: String,
-    /// What was refused by policy.
-    pub refused: String,
-    /// What was declared lost, exactly or at most.
-    pub lost: String,
-    /// `accepted - counted - refused - lost`: on its way. Below zero if more was declared
-    /// lost than was.
-    pub pending: String,
 }
 
 /// A connection that only reads.
@@ -506,156 +407,4 @@ pub(super) fn ledger_chain(
 
 fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
     serde_json::from_str(row.get_ref(0)?.as_str()?).map_err(|error| write::conversion(0, error))
-}
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct UsageKey(String, String, i64, i64, String, String, i64, String);
-
-/// Conditions of a query and their values.
-struct Where {
-    conditions: Vec<String>,
-    values: Vec<Value>,
-}
-
-impl Where {
-    fn new(filter: &Filter, time_column: &str) -> Self {
-        let mut where_ = Self::of_tenant(filter);
-        if let Some(meter) = &filter.meter {
-            where_.and("meter = ?", meter.clone());
-        }
-        where_.between(filter, time_column);
-        where_
-    }
-
-    fn of_tenant(filter: &Filter) -> Self {
-        let mut where_ = Self {
-            conditions: Vec::new(),
-            values: Vec::new(),
-        };
-        if let Some(tenant) = &filter.tenant {
-            where_.and("tenant = ?", tenant.clone());
-        }
-        where_
-    }
-
-    fn between(&mut self, filter: &Filter, time_column: &str) {
-        if let Some(from) = filter.from {
-            self.and(&format!("{time_column} >= ?"), from.millis());
-        }
-        if let Some(to) = filter.to {
-            self.and(&format!("{time_column} < ?"), to.millis());
-        }
-    }
-
-    fn and(&mut self, condition: &str, value: impl Into<Value>) {
-        self.conditions.push(condition.to_owned());
-        self.values.push(value.into());
-    }
-
-    fn text(&self) -> String {
-        if self.conditions.is_empty() {
-            String::new()
-        } else {
-            format!("WHERE {}", self.conditions.join(" AND "))
-        }
-    }
-}
-
-/// A cursor is the key of the last row, as hexadecimal JSON: opaque to callers, and safe in a
-/// URL without escapes.
-fn encode_cursor(key: &impl Serialize) -> String {
-    let json = serde_json::to_vec(key).expect("keys are texts and numbers");
-    json.iter()
-        .fold(String::with_capacity(json.len() * 2), |mut text, byte| {
-            text.push(char::from_digit(u32::from(byte >> 4), 16).expect("a nibble is a digit"));
-            text.push(char::from_digit(u32::from(byte & 15), 16).expect("a nibble is a digit"));
-            text
-        })
-}
-
-fn decode_cursor<T: serde::de::DeserializeOwned>(cursor: &str) -> Result<T, QueryError> {
-    if cursor.len() > CURSOR_BYTES_MAX || !cursor.len().is_multiple_of(2) {
-        return Err(QueryError::Cursor);
-    }
-    let nibble = |byte: u8| {
-        char::from(byte)
-            .to_digit(16)
-            .and_then(|digit| u8::try_from(digit).ok())
-    };
-    let bytes: Option<Vec<u8>> = cursor
-        .as_bytes()
-        .chunks_exact(2)
-        .map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?))
-        .collect();
-    serde_json::from_slice(&bytes.ok_or(QueryError::Cursor)?).map_err(|_| QueryError::Cursor)
-}
-
-fn time(row: &Row<'_>, column: usize) -> Result<String, QueryError> {
-    Ok(Timestamp::from_millis(row.get(column)?).to_string())
-}
-
-/// A stored quantity in the meter's unit and in its smallest unit.
-fn quantity(row: &Row<'_>, column: usize, scale: u8) -> Result<(String, String), QueryError> {
-    let value = parse_quantity(row, column)?;
-    let scale = Scale::new(scale).map_err(|_| QueryError::Range("scale"))?;
-    Ok((value.display(scale).to_string(), value.to_string()))
-}
-
-fn parse_quantity(row: &Row<'_>, column: usize) -> Result<Quantity, QueryError> {
-    row.get_ref(column)?
-        .as_str()
-        .ok()
-        .and_then(|text| text.parse::<i128>().ok())
-        .map(Quantity::new)
-        .ok_or(QueryError::Range("quantity"))
-}
-
-fn usage_row(row: &Row<'_>) -> Result<UsageRow, QueryError> {
-    let (start, seconds): (i64, i64) = (row.get(2)?, row.get(3)?);
-    let start = Timestamp::from_millis(start);
-    let scale: u8 = row.get(6)?;
-    let (quantity, units) = quantity(row, 8, scale)?;
-    let dimensions: String = row.get(4)?;
-    let refused: String = row.get(7)?;
-    Ok(UsageRow {
-        tenant: row.get(0)?,
-        meter: row.get(1)?,
-        start: Some(start.to_string()),
-        end: Some(start.plus_millis(seconds.saturating_mul(1000)).to_string()),
-        dimensions: Some(
-            serde_json::from_str(&dimensions).map_err(|error| write::conversion(4, error))?,
-        ),
-        aggregation: row.get(5)?,
-        refused: Some(refused).filter(|reason| !reason.is_empty()),
-        quantity,
-        units,
-        scale,
-        events: row.get(9)?,
-    })
-}
-
-fn account_row(row: &Row<'_>) -> Result<AccountRow, QueryError> {
-    let scale: u8 = row.get(2)?;
-    let scale_type = Scale::new(scale).map_err(|_| QueryError::Range("scale"))?;
-    let accepted = parse_quantity(row, 3)?;
-    let parts = [
-        parse_quantity(row, 4)?,
-        parse_quantity(row, 5)?,
-        parse_quantity(row, 6)?,
-    ];
-    let pending = Quantity::checked_sum(parts)
-        .and_then(|sum| accepted.checked_sub(sum))
-        .ok_or(QueryError::Range("account"))?;
-    let text = |quantity: Quantity| quantity.display(scale_type).to_string();
-    let [counted, refused, lost] = parts.map(text);
-    Ok(AccountRow {
-        tenant: row.get(0)?,
-        meter: row.get(1)?,
-        scale,
-        accepted: text(accepted),
-        counted,
-        refused,
-        lost,
-        pending: text(pending),
-    })
 }

@@ -311,11 +311,8 @@ fn a_frozen_projection_does_not_see_what_comes_later() {
     );
 }
 
-#[test]
-fn pages_are_whole_in_any_size() {
-    let dir = tempfile::tempdir().expect("temporary folder");
-    let path = dir.path().join(FILE_NAME);
-    let mut projection = SqliteProjection::open(&path).expect("opens");
+/// Of each kind something for three tenants.
+fn some_of_everything() -> Vec<Effect> {
     let mut chain = Chain::new(0);
     let mut effects = Vec::new();
     for (index, tenant) in ["a", "b", "c"].into_iter().enumerate() {
@@ -363,6 +360,15 @@ fn pages_are_whole_in_any_size() {
             lost: 0,
         }));
     }
+    effects
+}
+
+#[test]
+fn pages_are_whole_in_any_size() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let effects = some_of_everything();
     projection
         .commit(&transaction(None, 1, effects))
         .expect("commits");
@@ -436,7 +442,18 @@ fn pages_are_whole_in_any_size() {
             3
         );
     }
+}
 
+#[test]
+fn filters_choose_and_bad_cursors_are_refused() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let effects = some_of_everything();
+    projection
+        .commit(&transaction(None, 1, effects))
+        .expect("commits");
+    let reader = Reader::open(&path).expect("reads");
     let only = Filter {
         tenant: Some("b".to_owned()),
         from: Some(Timestamp::from_secs(60)),

@@ -355,7 +355,7 @@ impl CollectorNode {
 
     /// Reads what is committed, books it, and answers those who said hello.
     fn fold(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let excused = self.journal_disk.is_stopped() || self.disk_faults() > 0;
+        let disk = self.journal_disk.clone();
         let Some(process) = &mut self.process else {
             return Ok(());
         };
@@ -371,11 +371,10 @@ impl CollectorNode {
         while read < most {
             let next = match process.reader.next(process.group.journal()) {
                 Ok(next) => next,
-                Err(error) if excused || self.journal_disk.is_stopped() => {
-                    context
-                        .trace
-                        .event(context.now, format_args!("the fold cannot read: {error}"));
-                    break;
+                Err(error) if disk.is_stopped() || disk.stats().injected_failures > 0 => {
+                    context.trace(format_args!("the fold cannot read: {error}"));
+                    let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
+                    return self.go_down(crash, context);
                 }
                 Err(error) => return Err(format!("the fold cannot read: {error}")),
             };

@@ -28,9 +28,9 @@ client.close_socket()
 print(total)
 ";
 
-/// A Python that has the package: named by `TOLLGATE_DATADOG_PYTHON`, or the system's.
+/// A Python that has the package: named by `TOLLGATE_PYTHON`, or the system's.
 fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("TOLLGATE_DATADOG_PYTHON").map(PathBuf::from);
+    let named = std::env::var_os("TOLLGATE_PYTHON").map(PathBuf::from);
     let has_package = |python: &PathBuf| {
         Command::new(python)
             .args(["-c", "import datadog"])

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,24 +13,24 @@ use tollgate_collector::pki;
 use tollgate_common::AgentId;
 
 /// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running agent or collector; killed when dropped.
-pub struct Node(Child);
+pub(crate) struct Node(Child);
 
 impl Node {
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.0.id()
     }
 
     /// SIGKILL.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.0.kill().expect("the process is ours");
         self.0.wait().expect("the process is ours");
     }
 
     /// SIGTERM and a clean end.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         let pid = i32::try_from(self.0.id()).expect("a process number is an i32");
         #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std")]
         // SAFETY: kill has no memory effects; the process is ours and not yet waited for.
@@ -47,12 +47,12 @@ impl Node {
         }
     }
 
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         matches!(self.0.try_wait(), Ok(None))
     }
 
     /// Resident memory in bytes, from `/proc/PID/statm`.
-    pub fn resident(&self) -> u64 {
+    pub(crate) fn resident(&self) -> u64 {
         let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("running");
         let pages: u64 = statm
             .split(' ')
@@ -71,16 +71,16 @@ impl Drop for Node {
 }
 
 /// The folder, the addresses, the configuration.
-pub struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
-    pub listen: SocketAddr,
-    pub http: SocketAddr,
-    pub dogstatsd: BTreeMap<String, SocketAddr>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) dogstatsd: BTreeMap<String, SocketAddr>,
 }
 
 impl World {
     /// A collector's configuration for `agents`: name and tenants that it may report.
-    pub fn new(agents: &[(&str, &[&str])]) -> Self {
+    pub(crate) fn new(agents: &[(&str, &[&str])]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let udp = || {
             UdpSocket::bind("127.0.0.1:0")
@@ -119,11 +119,11 @@ impl World {
         world
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("inside the folder")).expect("a writable folder");
         fs::write(path, text).expect("a writable folder");
@@ -171,7 +171,7 @@ aggregation = "sum"
 
 [[meter]]
 name = "level"
-unit = "1"
+unit = "{{level}}"
 scale = 0
 aggregation = "last"
 
@@ -215,7 +215,7 @@ meter = "level"
     }
 
     /// Starts the collector and waits until it is ready.
-    pub fn start_collector(&self) -> Node {
+    pub(crate) fn start_collector(&self) -> Node {
         let mut node = self.spawn("tollgate-collector", "collector.toml");
         self.wait("the collector is ready", || {
             assert!(
@@ -229,7 +229,7 @@ meter = "level"
     }
 
     /// Starts an agent and waits until its admin socket answers.
-    pub fn start_agent(&self, name: &str) -> Node {
+    pub(crate) fn start_agent(&self, name: &str) -> Node {
         let mut node = self.spawn("tollgate-agent", &format!("{name}.toml"));
         self.wait("the agent is ready", || {
             assert!(node.is_running(), "the agent ended: {}", self.log(name));
@@ -241,12 +241,12 @@ meter = "level"
     }
 
     /// Starts an agent that is expected to be refused or to end.
-    pub fn spawn_agent(&self, name: &str) -> Node {
+    pub(crate) fn spawn_agent(&self, name: &str) -> Node {
         self.spawn("tollgate-agent", &format!("{name}.toml"))
     }
 
     /// Runs a command of the collector to its end.
-    pub fn collector(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn collector(&self, arguments: &[&str]) -> Output {
         self.command("tollgate-collector")
             .args(arguments)
             .arg("--config")
@@ -256,12 +256,12 @@ meter = "level"
     }
 
     /// What a node logged.
-    pub fn log(&self, name: &str) -> String {
+    pub(crate) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.path(name).with_extension("log")).unwrap_or_default()
     }
 
     /// A connection to an agent's admin socket.
-    pub fn admin(&self, agent: &str) -> Option<tollgate_agent::admin::client::Client> {
+    pub(crate) fn admin(&self, agent: &str) -> Option<tollgate_agent::admin::client::Client> {
         tollgate_agent::admin::client::Client::connect(
             &self.path(&format!("{agent}.sock")),
             Duration::from_secs(5),
@@ -270,12 +270,12 @@ meter = "level"
     }
 
     /// The body of a GET that is answered with 200.
-    pub fn get(&self, path: &str) -> Option<String> {
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
         get(self.http, path)
     }
 
     /// The rows behind a path.
-    pub fn items(&self, path: &str) -> Vec<Value> {
+    pub(crate) fn items(&self, path: &str) -> Vec<Value> {
         let Some(body) = self.get(path) else {
             return Vec::new();
         };
@@ -289,7 +289,7 @@ meter = "level"
     }
 
     /// A metric of the collector, summed over its labels; 0 if there is none.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").unwrap_or_default();
         text.lines()
             .filter(|line| line.starts_with(name) && !line.starts_with('#'))
@@ -301,7 +301,7 @@ meter = "level"
     }
 
     /// Waits until `done`.
-    pub fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
+    pub(crate) fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
         let begin = Instant::now();
         while !done() {
             assert!(
@@ -314,7 +314,7 @@ meter = "level"
     }
 
     /// Waits until nothing is on its way and every period is booked.
-    pub fn wait_settled(&self) {
+    pub(crate) fn wait_settled(&self) {
         self.wait("everything is booked", || {
             let accounts = self.items("/v1/conservation?limit=10000");
             !accounts.is_empty()
@@ -327,7 +327,7 @@ meter = "level"
     }
 
     /// What the ledger bills (charges and adjustments), by tenant and meter, in units.
-    pub fn billed(&self) -> BTreeMap<(String, String), i128> {
+    pub(crate) fn billed(&self) -> BTreeMap<(String, String), i128> {
         let mut sums = BTreeMap::new();
         for row in self.items("/v1/ledger?limit=10000") {
             let entry = &row["entry"];
@@ -341,7 +341,7 @@ meter = "level"
     }
 
     /// `ledger verify` on what lies on disk must succeed.
-    pub fn assert_verified(&self) {
+    pub(crate) fn assert_verified(&self) {
         let output = self.collector(&["ledger", "verify", "--json"]);
         assert!(
             output.status.success(),
@@ -358,7 +358,7 @@ fn tail(log: &str) -> &str {
 }
 
 /// A GET over HTTP/1.0.
-pub fn get(address: SocketAddr, path: &str) -> Option<String> {
+pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
@@ -370,21 +370,6 @@ pub fn get(address: SocketAddr, path: &str) -> Option<String> {
     (head.split(' ').nth(1) == Some("200")).then(|| body.to_owned())
 }
 
-/// Copies a folder, as a backup or a clone would.
-pub fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a writable folder");
-    for entry in fs::read_dir(from).expect("a folder").flatten() {
-        let target = to.join(entry.file_name());
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => copy_folder(&entry.path(), &target),
-            Ok(kind) if kind.is_file() => {
-                fs::copy(entry.path(), target).expect("a readable file");
-            }
-            _ => {}
-        }
-    }
-}
-
 const METERS: &str = r#"
 [[meter]]
 name = "requests"
@@ -394,7 +379,7 @@ aggregation = "sum"
 
 [[meter]]
 name = "level"
-unit = "1"
+unit = "{level}"
 scale = 0
 aggregation = "last"
 "#;
@@ -419,7 +404,7 @@ tiers = [
 id = "level"
 meter = "level"
 model = "per_unit"
-per = "1"
+per = "1 {level}"
 unit = "1.00"
 "#;
 

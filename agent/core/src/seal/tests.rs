@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use proptest::prelude::*;
 use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::{AgentId, Dimensions, Incarnation, MeterName, TenantId};
+use tollgate_common::{AgentId, Dimensions, Incarnation, MeterName, TenantId, WindowWidth};
 
 use super::*;
 use crate::aggregate::{ADD_MAX, AccountWords, CellsLayout, Identity, Slot, Writer};

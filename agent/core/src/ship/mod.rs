@@ -8,7 +8,7 @@
 //! dedupe makes harmless.
 //!
 //! Only what the spool gives out is sent, and it gives out only what is durable. What may be
-//! forgotten is [`Acknowledged`], which is made here and nowhere else.
+//! forgotten is `Acknowledged`, which is made here and nowhere else.
 
 mod session;
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Spool: sealed batches on disk, from the seal until a collector lets them go.
 //!
 //! The spool is a segment log of self-contained records, one batch or tombstone each. It is
-//! the only way from seal to ship: a batch that is [`Sealed`] becomes [`Durable`] here, and
+//! the only way from seal to ship: a batch that is `Sealed` becomes `Durable` here, and
 //! only what is read from here is shipped. What a collector acknowledged as releasable is
 //! trimmed, whole segments at a time; the newest record always stays, so that the last
 //! sequence and hash survive.
 //!
 //! A record that cannot be read any more costs itself. Its sequence number follows from its
-//! neighbours (see [`chain`]), and a tombstone goes out in its place.
+//! neighbours (see `chain`), and a tombstone goes out in its place.
 //!
 //! A part of the space is kept in reserve: a seal at a window's end may not use it, the final
 //! seal of an incarnation, openings and tombstones may. So an agent whose spool is full can

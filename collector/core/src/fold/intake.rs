@@ -17,6 +17,7 @@
 //! before its end has passed by the stamp) and are noticed.
 
 mod agent;
+mod book;
 mod life;
 mod lost;
 mod outbox;
@@ -27,23 +28,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{
-    AgentId, Aggregation, Batch, Incarnation, Loss, LossAmount, LossReason, Quantity, Timestamp,
-    Tombstone,
-};
+use tollgate_common::{AgentId, Incarnation, Loss, LossAmount, LossReason, Timestamp, Tombstone};
 
 pub use agent::{BRANCHES_MAX, CLOSED_KEPT, derived};
 pub use life::{HASHES_KEPT, ROW_BATCHES_KEPT, ROWS_KEPT_MAX};
 pub use progress::{KnownLife, Progress, ProgressQuery};
 
 use agent::{Agent, Route};
-use life::{KeptRow, Life, fingerprint};
-use outbox::{Origin, Outbox, key_of, minus, unknown};
-use totals::Key;
+use book::{take_fork, take_fresh, take_orphan, whole_rows};
+use life::Life;
+use outbox::{Origin, Outbox};
 
 use super::{DeclaredLoss, TenantInput, partition_of};
 use crate::effect::Effect;
-use crate::entry::{Digest, Entry, Opened, ReceivedBatch, Stamped, Verdicts};
+use crate::entry::{Digest, Entry, Opened, ReceivedBatch, Stamped};
 use crate::position::Position;
 
 /// What the operator should hear of; nothing depends on it.
@@ -187,7 +185,7 @@ impl Intake {
             }
             Entry::Policy(policy) => out.broadcast(&TenantInput::Policy(Arc::new(policy.clone()))),
             Entry::Catalog(catalog) => {
-                out.broadcast(&TenantInput::Catalog(Arc::new(catalog.clone())))
+                out.broadcast(&TenantInput::Catalog(Arc::new(catalog.clone())));
             }
             Entry::Close(closing) => {
                 let partition = partition_of(&closing.tenant, self.partitions());
@@ -316,7 +314,7 @@ impl Intake {
             let detail = format!("{future} rows lie in windows that begin after {cap}");
             out.notice(NoticeKind::Future, Some(&origin(name)), sequence, detail);
         }
-        agent.note_closed(name);
+        agent.note(name);
         Self::report(agent, &batch.agent, name, cap, out);
     }
 
@@ -356,7 +354,7 @@ impl Intake {
             agent.counters.duplicates += 1;
         }
         agent.counters.lost = agent.counters.lost.saturating_add(lost);
-        agent.note_closed(incarnation);
+        agent.note(incarnation);
         Self::report(agent, agent_id, incarnation, cap, out);
     }
 
@@ -382,240 +380,6 @@ impl Intake {
     /// The state that [`Intake::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(bytes)
-    }
-}
-
-/// All rows with their verdicts.
-fn whole_rows(
-    received: &ReceivedBatch,
-) -> impl Iterator<
-    Item = (
-        &tollgate_common::Rollup,
-        Quantity,
-        u64,
-        Option<crate::entry::RefusedReason>,
-    ),
-> {
-    let verdicts: &Verdicts = &received.verdicts;
-    received
-        .batch
-        .rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| (row, row.value, row.events, verdicts.of(index)))
-}
-
-/// Books a batch that is new in the life `name`.
-fn take_fresh(
-    agent: &mut Agent,
-    name: Incarnation,
-    received: &ReceivedBatch,
-    hash: Digest,
-    out: &mut Outbox,
-) {
-    let batch = &received.batch;
-    let origin = Origin {
-        agent: batch.agent.clone(),
-        incarnation: name,
-    };
-    let life = agent
-        .lives
-        .entry(name)
-        .or_insert_with(|| Life::new(batch.span.from));
-    out.rows(&origin, batch.sequence, whole_rows(received));
-    let recovered = life.insert(batch, hash, totals::figures_of(batch), &origin, out);
-    agent.counters.batches += 1;
-    agent.counters.rollups += batch.rows.len() as u64;
-    if recovered {
-        agent.counters.lost = agent.counters.lost.saturating_sub(1);
-        let detail = "the batch was declared lost and arrived after all".to_owned();
-        out.notice(
-            NoticeKind::Recovered,
-            Some(&origin),
-            Some(batch.sequence.get()),
-            detail,
-        );
-    }
-    declare_losses(batch, &origin, false, out);
-    agent.follow_up(name, batch, recovered, &batch.agent, out);
-}
-
-/// Losses that the agent itself declares. They are in no row and in no running total.
-fn declare_losses(batch: &Batch, origin: &Origin, at_most: bool, out: &mut Outbox) {
-    for loss in &batch.losses {
-        // A loss names no scale; the batch's figures of the same account do.
-        let same = |tenant, meter| {
-            loss.tenant.as_ref() == Some(tenant) && loss.meter.as_ref() == Some(meter)
-        };
-        let of_totals = batch
-            .totals
-            .iter()
-            .find(|t| same(&t.tenant, &t.meter))
-            .map(|t| t.scale);
-        let of_rows = || {
-            batch
-                .rows
-                .iter()
-                .find(|r| same(r.series.tenant(), r.series.meter()))
-                .map(|r| r.scale)
-        };
-        let mut loss = loss.clone();
-        if at_most && let LossAmount::Exact(quantity) = loss.amount {
-            loss.amount = LossAmount::AtMost(quantity);
-        }
-        out.loss(DeclaredLoss {
-            agent: Some(origin.agent.clone()),
-            incarnation: Some(origin.incarnation),
-            sequences: Some((batch.sequence.get(), batch.sequence.get())),
-            scale: of_totals.or_else(of_rows).unwrap_or_default(),
-            loss,
-        });
-    }
-}
-
-/// Books the first batch of a losing branch against the batch that came first.
-///
-/// With `old` and `new` the values of a row in both: `max(old, new)` is what both hosts can
-/// have counted at least, of which `old` is booked; `max(0, new - old)` is booked now and
-/// `min(old, new)` may be usage counted twice by copied cells, or usage that both counted: it
-/// is declared lost at most. The two add up to `new`, so that conservation holds. Without the
-/// old rows nothing is booked. Rows of levels (`last`) are booked, since booking one twice
-/// changes nothing.
-///
-/// Returns the life under which the branch continues.
-fn take_fork(
-    agent: &mut Agent,
-    name: Incarnation,
-    received: &ReceivedBatch,
-    hash: Digest,
-    out: &mut Outbox,
-) -> Incarnation {
-    let batch = &received.batch;
-    let sequence = batch.sequence.get();
-    let kept = agent
-        .lives
-        .get(&name)
-        .and_then(|life| life.rows_of(sequence));
-    let branch = derived(hash);
-    let origin = Origin {
-        agent: batch.agent.clone(),
-        incarnation: branch,
-    };
-    let mut at_most: BTreeMap<Key, (Quantity, Timestamp, Timestamp)> = BTreeMap::new();
-    let mut booked = Vec::new();
-    for (row, value, events, verdict) in whole_rows(received) {
-        if row.aggregation != Aggregation::Sum {
-            booked.push((row, value, events, verdict));
-            continue;
-        }
-        let (old, old_events) = match kept {
-            Some(kept) => value_in(kept, fingerprint(row)),
-            None => (value, events),
-        };
-        let twice = old.min(value);
-        if !twice.is_zero() {
-            let (from, to) = (row.window.start(), row.window.end());
-            let sum = at_most
-                .entry(key_of(row))
-                .or_insert((Quantity::ZERO, from, to));
-            *sum = (outbox::plus(sum.0, twice), sum.1.min(from), sum.2.max(to));
-        }
-        let above = minus(value, twice);
-        if !above.is_zero() {
-            booked.push((row, above, events.saturating_sub(old_events), verdict));
-        }
-    }
-    agent.counters.forks += 1;
-    agent.counters.rollups += booked.len() as u64;
-    out.rows(&origin, batch.sequence, booked.into_iter());
-    for (
-        Key {
-            tenant,
-            meter,
-            scale,
-        },
-        (quantity, from, to),
-    ) in at_most
-    {
-        out.loss(DeclaredLoss {
-            agent: Some(batch.agent.clone()),
-            incarnation: Some(branch),
-            sequences: Some((sequence, sequence)),
-            scale,
-            loss: Loss {
-                reason: LossReason::Fork,
-                tenant: Some(tenant),
-                meter: Some(meter),
-                amount: LossAmount::AtMost(quantity),
-                from,
-                to,
-            },
-        });
-    }
-    declare_losses(batch, &origin, true, out);
-    follow_branch(agent, batch, hash, &origin, out);
-    branch
-}
-
-/// Books a batch of a branch whose beginning has not been seen: its rows count, and what the
-/// branch held before is declared unknown.
-fn take_orphan(
-    agent: &mut Agent,
-    name: Incarnation,
-    received: &ReceivedBatch,
-    hash: Digest,
-    out: &mut Outbox,
-) -> Incarnation {
-    let batch = &received.batch;
-    let branch = derived(hash);
-    let origin = Origin {
-        agent: batch.agent.clone(),
-        incarnation: branch,
-    };
-    let since = agent.lives.get(&name).map_or(Timestamp::EPOCH, Life::cut);
-    let time = (since.min(batch.span.from), batch.span.from.max(since));
-    let before = batch.sequence.get() - 1;
-    out.loss(unknown(
-        &origin,
-        Some((before, before)),
-        LossReason::Fork,
-        time,
-    ));
-    out.rows(&origin, batch.sequence, whole_rows(received));
-    agent.counters.forks += 1;
-    agent.counters.rollups += batch.rows.len() as u64;
-    declare_losses(batch, &origin, false, out);
-    follow_branch(agent, batch, hash, &origin, out);
-    branch
-}
-
-fn follow_branch(
-    agent: &mut Agent,
-    batch: &Batch,
-    hash: Digest,
-    origin: &Origin,
-    out: &mut Outbox,
-) {
-    let Some(name) = agent.begin_branch(batch, hash) else {
-        let detail = format!("more than {BRANCHES_MAX} branches; this one is not followed");
-        out.notice(
-            NoticeKind::Unsupported,
-            Some(origin),
-            Some(batch.sequence.get()),
-            detail,
-        );
-        return;
-    };
-    if let Some(life) = agent.lives.get_mut(&name) {
-        life.insert(batch, hash, totals::figures_of(batch), origin, out);
-    }
-}
-
-/// The kept row with this fingerprint: value and events, zero if there is none.
-fn value_in(kept: &[KeptRow], fingerprint: u64) -> (Quantity, u64) {
-    match kept.binary_search_by_key(&fingerprint, |row| row.fingerprint) {
-        Ok(index) => (kept[index].value, kept[index].events),
-        Err(_) => (Quantity::ZERO, 0),
     }
 }
 

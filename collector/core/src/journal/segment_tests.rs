@@ -116,7 +116,7 @@ fn a_full_journal_says_so_and_a_failed_one_is_poisoned() {
     let storage = MemoryStorage::new(4);
     let mut journal = self::journal(&storage);
     write(&mut journal, &[1]);
-    storage.fail_at(storage.operations() + 1, std::io::ErrorKind::Other, false);
+    storage.fail_at(1, std::io::ErrorKind::Other, false);
     let mut failed = 0;
     for _ in 0..3 {
         let result = journal

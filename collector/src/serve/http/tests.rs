@@ -183,6 +183,7 @@ async fn refuses_what_it_does_not_understand() {
     for path in [
         "/v1/usage?tenat=acme",
         "/v1/usage?kind=charge",
+        "/v1/ledger?kind=gift",
         "/v1/usage?limit=0",
         "/v1/usage?limit=99999999",
         "/v1/usage?from=yesterday",

@@ -2,7 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::entry::{HeaderState, SegmentHeader, crc32c};
+use super::super::entry::{
+    EntryHeader, EntryKind, HeaderState, SegmentHeader, crc32c, group_check,
+};
 use super::super::*;
 use super::{Log, config, items, name, open, record, records};
 use crate::storage::memory::MemoryStorage;
@@ -314,6 +316,34 @@ fn a_payload_that_looks_like_a_log_stays_a_payload() {
         (records(&log), report.records),
         (vec![inner.clone(), inner], 2)
     );
+}
+
+/// A mark commits exactly the records that it was written for.
+#[test]
+fn a_mark_of_other_records_commits_nothing() {
+    let payload = b"stale";
+    let kind = EntryKind::Record {
+        length: 5,
+        check: crc32c(payload),
+    };
+    let (record, header) = EntryHeader::encode(kind, 40, 1, 1, 40);
+    let right = group_check(0, header.crc);
+    for (count, check, committed) in [(1, right, 1), (1, right ^ 1, 0), (2, right, 0)] {
+        let mark = EntryKind::Mark { count, check };
+        let (mark, _) = EntryHeader::encode(mark, 40, 2, 1, 77);
+        let segment = SegmentHeader {
+            segment: 1,
+            prior_end: 0,
+            number_first: 1,
+        };
+        let bytes = [&segment.encode()[..], &record, payload, &mark].concat();
+        let storage = MemoryStorage::new(1);
+        storage.set_contents(&name(1), &bytes);
+        let (log, report) = open(&storage);
+        assert_eq!(records(&log).len(), committed);
+        assert_eq!(report.records + report.cut_records, 1);
+        assert_eq!(report.cut_bytes, if committed == 1 { 0 } else { 69 });
+    }
 }
 
 #[test]

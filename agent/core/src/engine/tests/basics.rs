@@ -4,6 +4,8 @@ use tollgate_common::{ParentEnd, Window};
 
 use super::world::World;
 use crate::engine::{EngineError, Recovery};
+use crate::seal::Mode;
+use crate::spool::Room;
 
 #[test]
 fn windows_are_sealed_shipped_and_accounted() {
@@ -170,4 +172,26 @@ fn a_clock_that_goes_back_stops_nothing() {
     assert!(status.cut <= world.now, "a wrong clock is forgotten");
     world.ship(&mut life).expect("ships");
     assert_eq!(world.collector.billed(), world.accepted);
+}
+
+#[test]
+fn a_batch_that_is_durable_and_not_applied_is_applied_by_the_next_life() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    world.count(&mut life, 9);
+    let at = world.now.plus_millis(10_000);
+    let engine = &mut life.engine;
+    let sealed = engine.sealer.seal(&engine.cells, at, Mode::Window);
+    let sealed = sealed.expect("seals");
+    engine.spool.append(&sealed, Room::Ordinary).expect("room");
+    // Counted between the cut and the death, before the store that applies the batch.
+    world.count(&mut life, 2);
+    drop(life);
+    world.kill();
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(report.parent.map(|parent| parent.last_sequence), Some(3));
+    world.ship(&mut life).expect("ships");
+    assert_eq!(world.collector.billed(), world.accepted);
+    assert!(!world.collector.declared());
+    world.finish(life);
 }

@@ -1,6 +1,6 @@
 //! One agent: its lives, its forks, its watermark.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 use tollgate_common::{AgentId, Batch, Incarnation, LossReason, Parent, ParentEnd, Timestamp};
@@ -49,7 +49,9 @@ pub(super) struct Agent {
     pub(super) lives: BTreeMap<Incarnation, Life>,
     /// Derived incarnations of the losing branches, by the incarnation that they name.
     branches: BTreeMap<Incarnation, Vec<Incarnation>>,
-    /// Closed lives with details, oldest first.
+    /// Lives that are not compacted.
+    detailed: BTreeSet<Incarnation>,
+    /// The closed ones among them, oldest first.
     closed: VecDeque<Incarnation>,
     /// The life that watermarks come from.
     newest: Option<Incarnation>,
@@ -276,8 +278,8 @@ impl Agent {
         let mut line = Vec::new();
         for name in self.line_of(newest).skip(1) {
             match self.lives.get(&name) {
-                Some(life) if life.settled => break,
-                Some(life) if !life.is_accounted() => return None,
+                Some(known) if known.settled => break,
+                Some(known) if !known.is_accounted() => return None,
                 _ => line.push(name),
             }
         }
@@ -294,21 +296,25 @@ impl Agent {
         Some(reached)
     }
 
-    /// Notes that the life is closed, if it is, and compacts those that closed long ago.
-    pub(super) fn note_closed(&mut self, name: Incarnation) {
-        let closed = self
-            .lives
-            .get(&name)
-            .is_some_and(|life| life.is_closed() && !life.is_compacted());
-        if closed && !self.closed.contains(&name) {
-            self.closed.push_back(name);
+    /// Notes that a life was touched: keeps count of those with details, and compacts those
+    /// that closed long ago.
+    pub(super) fn note(&mut self, name: Incarnation) {
+        let parent = self.lives.get(&name).and_then(|life| life.parent);
+        for name in std::iter::once(name).chain(parent) {
+            let Some(life) = self.lives.get(&name).filter(|life| !life.is_compacted()) else {
+                continue;
+            };
+            let closed = life.is_closed();
+            self.detailed.insert(name);
+            if closed && !self.closed.contains(&name) {
+                self.closed.push_back(name);
+            }
         }
-        while self.closed.len() > CLOSED_KEPT {
-            let oldest = self
-                .closed
-                .pop_front()
-                .and_then(|name| self.lives.get_mut(&name));
-            if let Some(life) = oldest {
+        while self.closed.len() > CLOSED_KEPT
+            && let Some(oldest) = self.closed.pop_front()
+        {
+            self.detailed.remove(&oldest);
+            if let Some(life) = self.lives.get_mut(&oldest) {
                 life.compact();
             }
         }
@@ -317,7 +323,7 @@ impl Agent {
     /// The state for projections.
     pub(super) fn state(&self, agent: &AgentId, fallback: Incarnation) -> AgentState {
         let incarnation = self.newest.unwrap_or(fallback);
-        let open = self.lives.values().filter(|life| !life.is_compacted());
+        let open = self.detailed.iter().filter_map(|name| self.lives.get(name));
         AgentState {
             agent: agent.clone(),
             incarnation,

@@ -247,6 +247,7 @@ impl Life {
                     out,
                 },
             );
+            self.cut = self.cut.max(cut);
             self.watermark = self.watermark.max(batch.watermark);
             if batch.is_final {
                 self.final_at = Some(sequence);
@@ -272,6 +273,7 @@ impl Life {
             let (from, to) = (self.prefix + 1, first - 1);
             self.declare_lost((from, to), LossReason::JournalDamaged, cut, origin, out);
         }
+        self.bound();
         replaces
     }
 
@@ -370,7 +372,7 @@ impl Life {
     /// taken back.
     fn price_unknown(&mut self, origin: &Origin, out: &mut Outbox) {
         let Some(last) = self.final_at else { return };
-        if !self.totals.from_zero() {
+        if !self.totals.prices_everything() {
             return;
         }
         for (from, range) in self.lost.iter_mut() {

@@ -22,6 +22,10 @@ pub(super) struct LostRange {
 }
 
 /// Reasons are numbers in the state, as in every format.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands fields by reference"
+)]
 pub(super) fn write_reason<S: Serializer>(
     reason: &LossReason,
     serializer: S,

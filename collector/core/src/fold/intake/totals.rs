@@ -174,7 +174,7 @@ impl Totals {
     }
 
     /// True if the totals of a final batch price every loss of the life.
-    pub(super) fn from_zero(&self) -> bool {
+    pub(super) fn prices_everything(&self) -> bool {
         self.from_zero
     }
 
@@ -273,7 +273,7 @@ impl Totals {
         context: &mut Context<'_>,
     ) {
         let lost = context.lost.between(after, before);
-        let (first, last, reason) = lost.unwrap_or((before, before, LossReason::TotalsMismatch));
+        let (low, high, reason) = lost.unwrap_or((before, before, LossReason::TotalsMismatch));
         let (from, to) = (from.min(to), to.max(from));
         let declared = Declared {
             key: key.clone(),
@@ -281,7 +281,7 @@ impl Totals {
             before,
             base,
             quantity,
-            sequences: (first, last),
+            sequences: (low, high),
             reason,
             from,
             to,

@@ -1,6 +1,7 @@
 //! Cloned hosts.
 
-use tollgate_common::{LossAmount, LossReason, Quantity};
+use proptest::prelude::*;
+use tollgate_common::{Batch, LossAmount, LossReason, Quantity};
 
 use super::books::{Books, Sealer, row};
 use crate::entry::Digest;
@@ -128,4 +129,60 @@ fn a_clone_that_opens_a_new_life_is_told_from_its_twin() {
     assert_eq!(Books::of(&books.lost, &account()), 10);
     assert_eq!(books.noticed(NoticeKind::SecondLife), 1);
     assert_eq!(books.agent.as_ref().map(|state| state.gaps), Some(0));
+}
+
+proptest! {
+    /// Two hosts go on from one state. Each sends its chain in order, some batches again; the
+    /// chains are mixed at random.
+    #[test]
+    fn of_two_branches_everything_counts_but_the_overlap_of_the_first_batches(
+        common in proptest::collection::vec(0i128..50, 0..4),
+        left in proptest::collection::vec((0i128..50, 0i128..50), 1..6),
+        right in proptest::collection::vec((0i128..50, 0i128..50), 1..6),
+        order in proptest::collection::vec((any::<bool>(), 0usize..3), 0..24),
+    ) {
+        let mut one = Sealer::new(1);
+        let mut books = Books::new();
+        let mut window = 0;
+        for value in &common {
+            books.batch(&one.seal(vec![requests(window, "eu", *value)], false));
+            window += 1;
+        }
+        let mut two = one.clone();
+        let seal = |sealer: &mut Sealer, values: &[(i128, i128)], marker: i128| -> Vec<Batch> {
+            let batch = |(n, (eu, us)): (usize, &(i128, i128))| {
+                let window = window + i64::try_from(n).expect("small");
+                // The marker keeps the branches from being the same by chance.
+                let rows = vec![
+                    requests(window, "eu", *eu),
+                    requests(window, "us", *us),
+                    row("umbrella", "http.requests", "eu", 900, marker),
+                ];
+                sealer.seal(rows, n + 1 == values.len())
+            };
+            values.iter().enumerate().map(batch).collect()
+        };
+        let (left_batches, right_batches) = (seal(&mut one, &left, 1), seal(&mut two, &right, 2));
+        let (mut l, mut r) = (0usize, 0usize);
+        for (is_left, again) in order.into_iter().chain((0..12).map(|n| (n % 2 == 0, 0))) {
+            let (batches, next) = if is_left { (&left_batches, &mut l) } else { (&right_batches, &mut r) };
+            // From up to two batches before, as after a reconnection.
+            let from = next.saturating_sub(again);
+            let upto = (*next + 1).min(batches.len());
+            for batch in &batches[from..upto] {
+                books.batch(batch);
+            }
+            *next = upto;
+        }
+        prop_assert_eq!((l, r), (left.len(), right.len()));
+        let sum = |values: &[(i128, i128)]| values.iter().map(|(eu, us)| eu + us).sum::<i128>();
+        let all = common.iter().sum::<i128>() + sum(&left) + sum(&right);
+        let overlap = left[0].0.min(right[0].0) + left[0].1.min(right[0].1);
+        prop_assert_eq!(Books::of(&books.accepted, &account()), all);
+        prop_assert_eq!(Books::of(&books.booked, &account()), all - overlap);
+        prop_assert_eq!(Books::of(&books.lost, &account()), overlap);
+        let state = books.agent.clone().expect("heard of");
+        prop_assert_eq!((state.forks, state.gaps), (1, 0));
+        prop_assert_eq!(books.noticed(NoticeKind::TotalsBelowRows), 0);
+    }
 }

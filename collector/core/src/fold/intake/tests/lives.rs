@@ -119,17 +119,17 @@ fn old_lives_keep_their_intervals_for_ever() {
     let mut before = Sealer::new(1);
     let first = before.seal(some_row(0), false);
     let lost = before.seal(some_row(1), false);
-    let last = before.seal(some_row(2), true);
+    let end = before.seal(some_row(2), true);
     books.batch(&first);
     books.tombstone(incarnation(1), 2);
-    books.batch(&last);
+    books.batch(&end);
     let mut sealer = before.clone();
     for n in 0..u8::try_from(CLOSED_KEPT).expect("small") {
         sealer = child_of(&sealer, n + 2, ParentEnd::Final);
         books.batch(&sealer.seal(some_row(i64::from(n) + 3), true));
     }
     let booked = Books::total(&books.booked);
-    books.batch(&last);
+    books.batch(&end);
     books.batch(&lost);
     assert_eq!(Books::total(&books.booked), booked);
     assert_eq!(books.noticed(NoticeKind::Duplicate), 1);
