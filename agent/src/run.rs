@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::admin::server::{AdminSocket, StatusSource};
 use crate::clock;
-use crate::engine::{Ended, Event};
+use crate::engine::Event;
 use crate::input::dogstatsd::{self, Bound};
 use crate::input::interfaces;
 use crate::input::stop::Stop;
@@ -226,7 +226,7 @@ fn tally(
     Ok(Tally::new(
         writer,
         Arc::clone(attributor),
-        config.window,
+        engine.window(),
         series.saturating_mul(CACHE_PER_SERIES),
         rand::random(),
     ))
@@ -249,33 +249,48 @@ async fn supervise(
         events.clone(),
     ));
     let stop = Stop::new().map_err(cannot_spawn("the stop signal"))?;
-    let inputs = start_inputs(config, sockets, tallies, &events, &stop)?;
-    tokio::select! {
-        () = shutdown => {}
-        result = &mut ended => {
-            stop.raise();
-            return match result {
-                Ok(Ended { error: Some(error), .. }) => Err(error.into()),
-                _ => Err(RunError::Ended("the engine")),
-            };
+    let mut inputs = Vec::new();
+    let started = start_inputs(config, sockets, tallies, &events, &stop, &mut inputs);
+    let mut early = None;
+    if started.is_ok() {
+        tokio::select! {
+            () = shutdown => {}
+            result = &mut ended => early = Some(result),
         }
     }
     info!("stopping: draining the inputs");
     stop.raise();
+    // Whatever the reason, nobody may count or seal any more once the lock is given back.
     // Joining blocks, and the connection must go on meanwhile.
     let joined = tokio::task::spawn_blocking(move || join(inputs)).await;
-    if !joined.unwrap_or(false) {
-        return Err(RunError::Ended("an input"));
-    }
-    let deadline = Instant::now() + config.stop_deadline;
-    let _ = events.send(Event::Stop { deadline });
-    let ended = ended.await.map_err(|_| RunError::Ended("the engine"))?;
+    let all_well = started.is_ok() && joined.is_ok_and(|joined| joined);
+    let failed = early.is_some();
+    let ended = if let Some(result) = early {
+        result
+    } else {
+        let patience = if all_well {
+            config.stop_deadline
+        } else {
+            Duration::ZERO
+        };
+        let deadline = Instant::now() + patience;
+        let _ = events.send(Event::Stop { deadline });
+        ended.await
+    };
     // The connection says goodbye once the engine's end of the channel is gone.
     let _ = tokio::time::timeout(Duration::from_secs(2), shipper).await;
     // It has said that it ended, so this does not block.
     let _ = handle.thread.join();
+    let ended = ended.map_err(|_| RunError::Ended("the engine"))?;
     if let Some(error) = ended.error {
         return Err(error.into());
+    }
+    started?;
+    if failed {
+        return Err(RunError::Ended("the engine"));
+    }
+    if !all_well {
+        return Err(RunError::Ended("an input"));
     }
     info!(drained = ended.drained, "stopped");
     Ok(Outcome {
@@ -283,9 +298,10 @@ async fn supervise(
     })
 }
 
-/// True if no thread panicked.
+/// Waits for all threads; true if none panicked.
 fn join(threads: Vec<JoinHandle<()>>) -> bool {
-    threads.into_iter().all(|thread| thread.join().is_ok())
+    let results: Vec<_> = threads.into_iter().map(JoinHandle::join).collect();
+    results.iter().all(Result::is_ok)
 }
 
 fn start_inputs(
@@ -294,8 +310,8 @@ fn start_inputs(
     tallies: Tallies,
     events: &Sender<Event>,
     stop: &Stop,
-) -> Result<Vec<JoinHandle<()>>, RunError> {
-    let mut threads = Vec::new();
+    threads: &mut Vec<JoinHandle<()>>,
+) -> Result<(), RunError> {
     let (mut udp, mut unix) = (Some(tallies.udp), Some(tallies.unix));
     for bound in sockets.dogstatsd {
         let tally = match bound.listener {
@@ -314,7 +330,7 @@ fn start_inputs(
     let status = status_source(events.clone());
     let admin = sockets.admin.serve(tallies.admin, status, stop.clone());
     threads.push(admin.map_err(cannot_spawn("the admin thread"))?);
-    Ok(threads)
+    Ok(())
 }
 
 fn status_source(events: Sender<Event>) -> StatusSource {

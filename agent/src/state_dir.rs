@@ -10,9 +10,9 @@
 //! This is the one module of the agent with unsafe code: it maps the cells into memory.
 #![expect(unsafe_code, reason = "mapping a file into memory")]
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU64;
@@ -62,11 +62,9 @@ impl StateDir {
             let path = path.to_owned();
             move |source| StateDirError::Io { what, path, source }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(failed("make the state directory", path))?;
+        // With its name durable: a host that loses its power must not forget the directory of
+        // batches that were shipped or synced.
+        DirStorage::open_or_create(path).map_err(failed("make the state directory", path))?;
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)

@@ -217,10 +217,8 @@ pub(crate) fn receive_only(address: &str, file: &Path) -> Result<()> {
     loop {
         match socket.recv(&mut buffer) {
             Ok(length) => {
-                lines += 1 + buffer[..length]
-                    .iter()
-                    .map(|&b| u64::from(b == b'\n'))
-                    .sum::<u64>()
+                let newlines = buffer[..length].iter().filter(|&&b| b == b'\n').count();
+                lines += 1 + newlines as u64;
             }
             Err(_) if written != lines => {
                 fs::write(file, lines.to_string())?;

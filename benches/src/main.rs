@@ -106,9 +106,9 @@ fn run(args: &Args) -> Result<()> {
     for bench in chosen {
         let report = (bench.run)()?;
         if args.json {
-            report.write_json(&mut out)?
+            report.write_json(&mut out)?;
         } else {
-            report.write_table(&mut out)?
+            report.write_table(&mut out)?;
         }
     }
     Ok(())

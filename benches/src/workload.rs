@@ -46,14 +46,14 @@ impl Workload {
                 let (meter, size) = METERS[index % 4];
                 let tenant = format!("customer-{:04}", 1000 + (index / 4) % 50 * 37);
                 // Unique within its tenant and meter, and spread as host names are.
-                let pop = rng.random_range(0..400) * 1000 + index;
+                let pop = rng.random_range(0..400) * 100_000 + index;
                 let dimensions = Dimensions::new([
                     ("region", REGIONS[rng.random_range(0..4)].to_owned()),
                     (
                         "direction",
                         if rng.random() { "in" } else { "out" }.to_owned(),
                     ),
-                    ("pop", format!("pop-{pop:06}")),
+                    ("pop", format!("pop-{pop:08}")),
                 ])
                 .expect("generated dimensions are valid");
                 let key = SeriesKey::new(

@@ -369,3 +369,69 @@ async fn an_operator_closes_a_period() {
     );
     collector.stop().await;
 }
+
+fn copy_dir(from: &std::path::Path, to: &std::path::Path) {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to).expect("makes");
+    for file in std::fs::read_dir(from).expect("reads") {
+        let file = file.expect("reads");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("copies");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_another_history_are_not_believed() {
+    let site = Site::new("settlement = \"366d\"");
+    let (journal, backup) = (site.data().join("journal"), site.dir().join("backup"));
+    let one = |number, parent, quantity| {
+        batch(
+            "edge-1",
+            life(1),
+            number,
+            parent,
+            &[(series("acme", "eu"), quantity)],
+        )
+    };
+    let first = one(1, BatchHash::ZERO, 100);
+    let sent = async |held: &[tollgate_common::Batch], more: &[tollgate_common::Batch]| {
+        let collector = Collector::start(&site).await;
+        let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+            .await
+            .expect("connects");
+        peer.hello("edge-1", held).await;
+        for batch in more {
+            peer.send(&Message::Batch(batch.clone())).await;
+            let sequence = batch.sequence.get();
+            assert_eq!(peer.ack_of(life(1), sequence).await, sequence);
+        }
+        collector.stop().await;
+    };
+    sent(&[], std::slice::from_ref(&first)).await;
+    copy_dir(&journal, &backup);
+    sent(
+        std::slice::from_ref(&first),
+        &[one(2, first.hash(), 1_000_000)],
+    )
+    .await;
+    // The disk is replaced by yesterday's copy; what follows is another history.
+    copy_dir(&backup, &journal);
+    let mut batches = vec![first.clone()];
+    for number in 2..=8 {
+        batches.push(one(number, batches.last().expect("one").hash(), 100));
+    }
+    sent(&batches[..1], &batches[1..]).await;
+    // Killed before the last snapshot.
+    let mut snapshots: Vec<_> = std::fs::read_dir(site.data().join("snapshots"))
+        .expect("reads")
+        .map(|file| file.expect("reads").path())
+        .collect();
+    snapshots.sort();
+    std::fs::remove_file(snapshots.last().expect("one")).expect("removes");
+    let collector = Collector::start(&site).await;
+    let accruals = collector.get("/v1/accruals?tenant=acme").await;
+    assert_eq!(
+        accruals["items"][0]["lines"][0]["units"], "800",
+        "{accruals:#}"
+    );
+    collector.stop().await;
+}

@@ -126,6 +126,23 @@ impl<S: Storage> SnapshotStore<S> {
         Ok(loaded)
     }
 
+    /// Removes snapshots that stand behind `last`, the journal's last entry, and returns their
+    /// names.
+    ///
+    /// They are of another history: the journal was restored from an older copy. Once the
+    /// journal has grown past them by other entries nobody could tell them from its own.
+    pub fn discard_after(&self, last: Option<Position>) -> Result<Vec<String>, SnapshotError> {
+        let mut names = self.names()?;
+        names.retain(|name| last.is_none_or(|last| *name > name_of(last)));
+        for name in &names {
+            self.storage.remove(name)?;
+        }
+        if !names.is_empty() {
+            self.storage.sync_dir()?;
+        }
+        Ok(names)
+    }
+
     /// Removes all snapshots.
     pub fn clear(&self) -> Result<(), SnapshotError> {
         for name in self.names()? {

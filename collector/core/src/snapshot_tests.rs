@@ -115,3 +115,23 @@ fn a_crash_while_saving_leaves_the_one_before() {
         assert_eq!(loaded(&storage, 9), Some(position(5)), "seed {seed}");
     }
 }
+
+#[test]
+fn those_of_another_history_are_removed() {
+    let storage = MemoryStorage::new(5);
+    let store = SnapshotStore::new(storage.clone());
+    for n in [4, 9] {
+        store.save(&fold(n)).expect("saves");
+    }
+    assert_eq!(
+        store.discard_after(Some(position(9))).expect("reads").len(),
+        0
+    );
+    assert_eq!(
+        store.discard_after(Some(position(5))).expect("reads").len(),
+        1
+    );
+    assert_eq!(loaded(&storage, 20), Some(position(4)));
+    assert_eq!(store.discard_after(None).expect("reads").len(), 1);
+    assert_eq!(loaded(&storage, 20), None);
+}

@@ -31,6 +31,16 @@ pub enum VerifyError {
     /// The projection cannot be read.
     #[error(transparent)]
     Projection(#[from] ProjectionError),
+    /// The projection reflects entries that the journal does not have.
+    #[error(
+        "the journal ends at {reached:?}, before {upto}, which the ledger reflects: committed entries are gone from its end"
+    )]
+    JournalEndsEarly {
+        /// Where the projection stands.
+        upto: Position,
+        /// The last entry of the journal.
+        reached: Option<Position>,
+    },
 }
 
 /// What was found.
@@ -127,6 +137,17 @@ pub fn verify<J: Journal, P: Projection>(
     partition: PartitionId,
     projection: &P,
 ) -> Result<Report, VerifyError> {
+    verify_with(journal, partition, projection, |_| Ok(()))
+}
+
+/// The same; `witness` gets the effects of each entry, in order, to compare what else the
+/// projection holds.
+pub fn verify_with<J: Journal, P: Projection>(
+    journal: &J,
+    partition: PartitionId,
+    projection: &P,
+    mut witness: impl FnMut(&[Effect]) -> Result<(), ProjectionError>,
+) -> Result<Report, VerifyError> {
     let upto = projection.position(partition)?;
     let mut fold = Fold::new();
     let mut reader = Reader::new(partition, None);
@@ -137,6 +158,13 @@ pub fn verify<J: Journal, P: Projection>(
     let mut ledger_entries = 0;
     while upto.is_some_and(|upto| reader.position().is_none_or(|position| position < upto)) {
         let Some((position, stamped)) = reader.next(journal)? else {
+            // The entries that are gone need not have left a trace in the ledger.
+            if let Some(upto) = upto {
+                return Err(VerifyError::JournalEndsEarly {
+                    upto,
+                    reached: reader.position(),
+                });
+            }
             break;
         };
         // A skipped entry may have stood between.
@@ -144,7 +172,9 @@ pub fn verify<J: Journal, P: Projection>(
             break;
         }
         journal_entries += 1;
-        for effect in fold.apply(position, &stamped) {
+        let effects = fold.apply(position, &stamped);
+        witness(&effects)?;
+        for effect in effects {
             match effect {
                 Effect::Ledger(entry) if difference.is_none() => {
                     let of = entry.at.partition;

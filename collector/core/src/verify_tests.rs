@@ -217,6 +217,29 @@ fn a_damaged_journal_is_an_error() {
 }
 
 #[test]
+fn a_journal_that_lost_its_end_is_noticed() {
+    let (_, tables) = collected();
+    let mut shorter = MemoryJournal::new();
+    let (journal, _) = collected();
+    // The last entry is a duplicate and left no trace in the ledger.
+    for item in journal
+        .read(PARTITION, None, usize::MAX)
+        .expect("memory")
+        .drain(..4)
+    {
+        let crate::journal::JournalItem::Entry { bytes, .. } = item else {
+            panic!("undamaged")
+        };
+        shorter.append(PARTITION, &bytes).expect("memory");
+    }
+    shorter.commit(PARTITION).expect("memory");
+    assert!(matches!(
+        verify(&shorter, PARTITION, &tables),
+        Err(VerifyError::JournalEndsEarly { .. })
+    ));
+}
+
+#[test]
 fn the_same_journal_gives_the_same_bytes() {
     let (journal, _) = collected();
     let replay = |cut: usize| {

@@ -2,15 +2,18 @@
 
 use std::io::{self, Write};
 
-use tollgate_collector_core::journal::segment::PARTITION;
-use tollgate_collector_core::verify::{Report, verify as recompute};
+use serde::Serialize;
+use tollgate_collector_core::journal::segment::{PARTITION, position_of};
+use tollgate_collector_core::projection::ProjectionError;
+use tollgate_collector_core::verify::{Report, VerifyError, verify_with};
+use tollgate_common::log::Damage;
 
 use super::args::OutputArgs;
 use super::output::{Output, table};
 use super::{Exit, Failure, load};
 use crate::run::DataDir;
-use crate::sqlite::FrozenProjection;
 use crate::sqlite::query::{Filter, LIMIT_MAX, LedgerRow, Reader};
+use crate::sqlite::{FrozenProjection, Rebuilt, TableDifference};
 
 pub(super) fn list(args: &OutputArgs, mut filter: Filter) -> Result<Exit, Failure> {
     let config = load::config(&args.config)?;
@@ -72,17 +75,56 @@ pub(super) fn verify(args: &OutputArgs) -> Result<Exit, Failure> {
     let data = DataDir::new(&config.data_dir);
     // In this order: the journal then holds everything that the projection reflects.
     let projection = FrozenProjection::open(&data.projection()).map_err(Failure::failed)?;
-    let journal = data.read_journal().map_err(Failure::failed)?;
-    let report = recompute(&journal, PARTITION, &projection).map_err(Failure::failed)?;
-    Output::new(args.json).print(&report, |out| describe(&report, out))?;
-    Ok(if report.verified {
+    let mut whole = data.read_whole_journal().map_err(Failure::failed)?;
+    if !whole.1.damage.is_empty() {
+        // What a running collector was writing at that moment is whole at the second look.
+        whole = data.read_whole_journal().map_err(Failure::failed)?;
+    }
+    let (journal, opened) = whole;
+    let mut rebuilt = Rebuilt::new().map_err(Failure::failed)?;
+    let recomputed = verify_with(&journal, PARTITION, &projection, |effects| {
+        rebuilt
+            .take(effects)
+            .map_err(|error| ProjectionError::Store(error.to_string()))
+    });
+    let mut report = recomputed.map_err(|error| match error {
+        VerifyError::JournalEndsEarly { .. } => Failure::new(Exit::Unverified, error),
+        error => Failure::failed(error),
+    })?;
+    // The ledger's own difference says more.
+    let table = match &report.difference {
+        Some(_) => None,
+        None => rebuilt.compare(&projection).map_err(Failure::failed)?,
+    };
+    // What costs an entry stops the recomputing; the rest is damage all the same.
+    let damage = opened.damage;
+    report.verified &= table.is_none() && damage.is_empty();
+    let checked = Checked {
+        report,
+        table,
+        damage,
+    };
+    Output::new(args.json).print(&checked, |out| describe(&checked, out))?;
+    Ok(if checked.report.verified {
         Exit::Done
     } else {
         Exit::Unverified
     })
 }
 
-fn describe(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+/// What the journal says of the ledger, and of the other tables.
+#[derive(Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    report: Report,
+    /// The first row that is not what the journal gives.
+    table: Option<TableDifference>,
+    /// Places of the journal that are damaged without costing an entry.
+    damage: Vec<Damage>,
+}
+
+fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
+    let report = &checked.report;
     writeln!(out, "journal   {} entries read", report.journal_entries)?;
     writeln!(
         out,
@@ -124,6 +166,17 @@ fn describe(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         ],
         &rows,
     )?;
+    for damage in &checked.damage {
+        let place = position_of(damage.position);
+        writeln!(out, "DAMAGE in the journal at {place}: {}", damage.reason)?;
+    }
+    if let Some(table) = &checked.table {
+        writeln!(
+            out,
+            "DIFFERENCE {}",
+            serde_json::to_string(table).map_err(io::Error::from)?
+        )?;
+    }
     if let Some(difference) = &report.difference {
         writeln!(
             out,

@@ -113,11 +113,13 @@ impl<P: Projection> Worker<P> {
             while let Ok(question) = self.questions.try_recv() {
                 self.answer(question);
             }
+            // Also while entries keep coming: periods are due whether or not the fold ever
+            // catches up.
+            self.tick(count == 0);
             if count > 0 {
                 self.snapshot_if_due();
                 continue;
             }
-            self.tick();
             let rest = TICK.saturating_sub(self.ticked.elapsed());
             let questions = self.questions.clone();
             select! {
@@ -201,7 +203,9 @@ impl<P: Projection> Worker<P> {
 
     /// Proposes closings that are due. Where one would be due if the journal knew the time,
     /// or nothing has told it for long, a clock entry tells it.
-    fn tick(&mut self) {
+    ///
+    /// A fold that has not caught up needs no clock entry: the entries before it bring time.
+    fn tick(&mut self, caught_up: bool) {
         if self.ticked.elapsed() < TICK {
             return;
         }
@@ -212,7 +216,11 @@ impl<P: Projection> Worker<P> {
         let (now, stamp) = (crate::time::now(), engine.intake().stamp());
         let quiet = now.millis_since(stamp.max(self.clock_asked)) >= QUIET_MILLIS;
         let anybody = engine.intake().agents().next().is_some();
-        if entries.is_empty() && now > stamp && ((quiet && anybody) || engine.would_close(now)) {
+        if caught_up
+            && entries.is_empty()
+            && now > stamp
+            && ((quiet && anybody) || engine.would_close(now))
+        {
             self.clock_asked = now;
             entries.push(Entry::Clock);
         }

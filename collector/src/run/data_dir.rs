@@ -61,6 +61,11 @@ impl DataDir {
         self.root.join(crate::sqlite::FILE_NAME)
     }
 
+    /// Where the snapshots are.
+    pub(super) fn snapshots_dir(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
     fn journal_dir(&self) -> PathBuf {
         self.root.join("journal")
     }
@@ -97,20 +102,30 @@ impl DataDir {
 
     /// Opens the journal for reading, beside a collector that may be running.
     pub fn read_journal(&self) -> Result<FileJournal, DataDirError> {
+        self.journal_for_reading(SegmentJournal::open_read_only)
+            .map(|(journal, _)| journal)
+    }
+
+    /// The same after a look at every byte, with everything that is damaged.
+    pub fn read_whole_journal(&self) -> Result<(FileJournal, OpenReport), DataDirError> {
+        self.journal_for_reading(SegmentJournal::open_read_only_whole)
+    }
+
+    fn journal_for_reading(
+        &self,
+        open: impl FnOnce(DirStorage) -> Result<(FileJournal, OpenReport), OpenError>,
+    ) -> Result<(FileJournal, OpenReport), DataDirError> {
         let path = self.journal_dir();
         let storage = DirStorage::open(&path).map_err(|source| DataDirError::Io {
             path: path.clone(),
             source,
         })?;
-        let opened = SegmentJournal::open_read_only(storage);
-        opened
-            .map(|(journal, _)| journal)
-            .map_err(|source| DataDirError::Journal { path, source })
+        open(storage).map_err(|source| DataDirError::Journal { path, source })
     }
 
     /// The snapshots.
     pub fn snapshots(&self) -> Result<SnapshotStore<DirStorage>, DataDirError> {
-        let path = self.root.join("snapshots");
+        let path = self.snapshots_dir();
         let storage = DirStorage::open_or_create(&path)
             .map_err(|source| DataDirError::Io { path, source })?;
         Ok(SnapshotStore::new(storage))

@@ -13,11 +13,12 @@ use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::Journal;
 use tollgate_collector_core::journal::group::GroupCommit;
 use tollgate_collector_core::journal::segment::PARTITION;
+use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::Projection;
 use tollgate_common::Lineage;
 
 use super::data_dir::FileJournal;
-use super::{DataDir, Inputs, RunError};
+use super::{DataDir, DataDirError, Inputs, RunError};
 use crate::fold::{Beginning, Engine, FoldError};
 use crate::metrics::Metrics;
 use crate::sqlite::SqliteProjection;
@@ -85,6 +86,7 @@ fn open(
         projection.clear().map_err(FoldError::from)?;
         standing = None;
     }
+    discard_foreign_snapshots(data, last)?;
     let fold = load_snapshot(data, standing)?;
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
@@ -126,10 +128,27 @@ fn open(
     })
 }
 
-fn load_snapshot(
-    data: &DataDir,
-    standing: Option<tollgate_collector_core::position::Position>,
-) -> Result<Fold, RunError> {
+/// A snapshot that stands behind the end of the journal would be believed once the journal has
+/// grown past it, which is why not even a failure to remove it is passed over.
+fn discard_foreign_snapshots(data: &DataDir, last: Option<Position>) -> Result<(), RunError> {
+    let gone = data
+        .snapshots()?
+        .discard_after(last)
+        .map_err(|error| DataDirError::Io {
+            path: data.snapshots_dir(),
+            source: std::io::Error::other(error),
+        })?;
+    for name in gone {
+        tracing::warn!(
+            name,
+            ?last,
+            "a snapshot is ahead of the journal (was the journal restored from a copy?); it is removed"
+        );
+    }
+    Ok(())
+}
+
+fn load_snapshot(data: &DataDir, standing: Option<Position>) -> Result<Fold, RunError> {
     // A snapshot that cannot be used only costs time.
     match data.snapshots()?.load(standing) {
         Ok(loaded) => {

@@ -27,6 +27,10 @@ impl FrozenProjection {
         progress(&connection, PartitionId(0))?;
         Ok(Self { connection })
     }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
 }
 
 fn store(error: &rusqlite::Error) -> ProjectionError {

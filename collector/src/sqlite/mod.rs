@@ -9,6 +9,7 @@
 mod exact;
 mod frozen;
 pub mod query;
+mod rebuilt;
 mod schema;
 mod write;
 
@@ -22,6 +23,7 @@ use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
 
 pub use frozen::FrozenProjection;
+pub use rebuilt::{Rebuilt, TableDifference};
 
 /// File name below the data folder.
 pub const FILE_NAME: &str = "projection.sqlite";

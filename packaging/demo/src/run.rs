@@ -24,9 +24,9 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     match course(args, &world) {
         Ok(report) => {
             if args.json {
-                report.write_json()?
+                report.write_json()?;
             } else {
-                report.write_text()?
+                report.write_text()?;
             }
             if args.keep {
                 let folder = world.keep();

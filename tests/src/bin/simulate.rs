@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::json;
-use tollgate_tests::sim::campaign::{Campaign, Report, run_seed};
+use tollgate_tests::sim::campaign::{Campaign, Report, catch, run_seed};
 use tollgate_tests::sim::options::{Canary, Options};
 
 /// Failing seeds whose trace is printed; the rest is named only.
@@ -32,7 +32,7 @@ struct Arguments {
     /// Run one seed and print its trace.
     #[arg(long, value_name = "N", conflicts_with = "seeds")]
     seed: Option<u64>,
-    /// Plant a bug: ack-before-sync, dedupe-off, skipped-dir-sync, or `all`, one after the
+    /// Plant a bug: ack-before-sync, sync-lie, dedupe-off, skipped-dir-sync, or `all`, one after the
     /// other. Fails if a planted bug is not caught.
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
@@ -123,10 +123,8 @@ fn one_seed(arguments: &Arguments, seed: u64, canary: Option<Canary>) -> anyhow:
 fn campaign(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let report = Campaign {
         seeds: arguments.seeds.clone(),
-        canary: None,
         threads: threads(arguments),
         repeat_every: arguments.repeat,
-        stop_at_failure: false,
     }
     .run();
     let mut out = std::io::stdout().lock();
@@ -205,25 +203,19 @@ fn plant(arguments: &Arguments, canaries: &[Canary]) -> anyhow::Result<ExitCode>
     let mut caught = serde_json::Map::new();
     let mut all = true;
     for &canary in canaries {
-        let report = Campaign {
-            seeds: arguments.seeds.clone(),
-            canary: Some(canary),
-            threads: threads(arguments),
-            repeat_every: 0,
-            stop_at_failure: true,
-        }
-        .run();
-        let first = report.failures.first();
+        let (tried, first) = catch(canary, arguments.seeds.clone());
         all &= first.is_some();
-        let result = first.map(|failure| json!({ "seed": failure.seed, "reason": failure.reason }));
+        let result = first
+            .as_ref()
+            .map(|failure| json!({ "seed": failure.seed, "reason": failure.reason }));
         caught.insert(canary.name().to_owned(), json!(result));
         if !arguments.json {
-            match first {
+            match &first {
                 Some(failure) => writeln!(
                     out,
                     "canary {:<18} caught after {} seeds, by seed {}: {}",
                     canary.name(),
-                    report.seeds,
+                    tried,
                     failure.seed,
                     failure.reason
                 ),
@@ -231,7 +223,7 @@ fn plant(arguments: &Arguments, canaries: &[Canary]) -> anyhow::Result<ExitCode>
                     out,
                     "canary {:<18} NOT CAUGHT in {} seeds: the simulation is too tame",
                     canary.name(),
-                    report.seeds
+                    tried
                 ),
             }
             .context("writing the result")?;

@@ -67,6 +67,15 @@ struct Link {
     hello: Option<Message>,
 }
 
+/// What an image of a virtual machine holds: its disk and its memory. A host that is set
+/// back to one goes on as if the time between had not been: the same boot, the same life, the
+/// same sequence numbers with other batches.
+struct Image {
+    files: Vec<(String, Vec<u8>)>,
+    cells: Option<Vec<u64>>,
+    boot: [u8; 16],
+}
+
 /// One agent.
 pub struct AgentNode {
     index: usize,
@@ -91,8 +100,10 @@ pub struct AgentNode {
     last_stop: LastStop,
     stop_again: Timestamp,
     connected_before: bool,
-    /// Resets of the host and bytes flipped: only these may cost cells.
+    /// Resets of the host: only these may cost cells.
     resets: u64,
+    /// An image of the host, to which it may be set back.
+    image: Option<Image>,
     random: Random,
 }
 
@@ -188,6 +199,9 @@ impl AgentNode {
         if status.inputs.iter().all(|input| input.account.open == 0) {
             context.oracle.made_safe(self.index);
         }
+        if status.spool.batches == 0 {
+            context.oracle.left(self.index);
+        }
         if status.spool.full_since.is_some() {
             context.hit(Probe::SpoolFull);
         }
@@ -222,7 +236,8 @@ impl AgentNode {
         let Some(process) = &mut self.process else {
             return Ok(());
         };
-        for _ in 0..1 + self.random.below(3) {
+        let most = 3 + self.series.len() as u64 / 20;
+        for _ in 0..1 + self.random.below(most) {
             let writer = self.random.index(process.writers.len());
             let number = self.random.index(self.series.len());
             let series = &self.series[number];

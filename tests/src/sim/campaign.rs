@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,14 +45,10 @@ pub struct Report {
 pub struct Campaign {
     /// Which seeds.
     pub seeds: Range<u64>,
-    /// The planted bug, if any.
-    pub canary: Option<Canary>,
     /// Number of threads, at least 1.
     pub threads: usize,
     /// Every how many seeds a seed runs twice; 0 for never.
     pub repeat_every: u64,
-    /// Stop at the first failure.
-    pub stop_at_failure: bool,
 }
 
 /// Runs one seed.
@@ -60,12 +56,31 @@ pub fn run_seed(seed: u64, canary: Option<Canary>, keep_trace: bool) -> Outcome 
     world::run(Options::from_seed(seed, canary), keep_trace)
 }
 
+/// The first of `seeds` that catches a planted bug, and how many seeds that took. A seed
+/// counts only if the same world without the bug keeps all promises.
+pub fn catch(canary: Canary, seeds: Range<u64>) -> (u64, Option<Failure>) {
+    let mut tried = 0;
+    for seed in seeds {
+        tried += 1;
+        let outcome = run_seed(seed, Some(canary), false);
+        let Some(reason) = outcome.failure else {
+            continue;
+        };
+        let mut healthy = Options::from_seed(seed, Some(canary));
+        healthy.canary = None;
+        if world::run(healthy, false).failure.is_none() {
+            let tail = outcome.trace;
+            return (tried, Some(Failure { seed, reason, tail }));
+        }
+    }
+    (tried, None)
+}
+
 impl Campaign {
     /// Runs every seed.
     pub fn run(&self) -> Report {
         let started = Instant::now();
         let next = AtomicU64::new(self.seeds.start);
-        let stop = AtomicBool::new(false);
         let report = Mutex::new(Report {
             seeds: 0,
             failures: Vec::new(),
@@ -78,15 +93,12 @@ impl Campaign {
         thread::scope(|scope| {
             for _ in 0..self.threads.max(1) {
                 scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
+                    loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         if seed >= self.seeds.end {
                             break;
                         }
-                        let failed = self.one(seed, &report);
-                        if failed && self.stop_at_failure {
-                            stop.store(true, Ordering::Relaxed);
-                        }
+                        self.one(seed, &report);
                     }
                 });
             }
@@ -99,13 +111,13 @@ impl Campaign {
         report
     }
 
-    /// Runs a seed and adds it to the report; true if it failed.
-    fn one(&self, seed: u64, report: &Mutex<Report>) -> bool {
-        let outcome = run_seed(seed, self.canary, false);
+    /// Runs a seed and adds it to the report.
+    fn one(&self, seed: u64, report: &Mutex<Report>) {
+        let outcome = run_seed(seed, None, false);
         let repeat = self.repeat_every != 0 && seed.is_multiple_of(self.repeat_every);
         let mut reason = outcome.failure;
         if repeat {
-            let again = run_seed(seed, self.canary, false);
+            let again = run_seed(seed, None, false);
             if again.trace_hash != outcome.trace_hash {
                 let differs = format!(
                     "two runs differ: trace {:016x} and {:016x}",
@@ -121,7 +133,6 @@ impl Campaign {
         report.coverage.merge(&outcome.coverage);
         report.events += outcome.events;
         report.virtual_millis += outcome.virtual_millis;
-        let failed = reason.is_some();
         if let Some(reason) = reason {
             report.failures.push(Failure {
                 seed,
@@ -129,6 +140,5 @@ impl Campaign {
                 tail: outcome.trace,
             });
         }
-        failed
     }
 }

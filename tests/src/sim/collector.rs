@@ -12,13 +12,13 @@ use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::entry::Entry;
 use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
 use tollgate_collector_core::fold::whole::Fold;
-use tollgate_collector_core::journal::group::{GroupCommit, Pending, Token};
+use tollgate_collector_core::journal::group::{Durable, GroupCommit, Pending, Token};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
 use tollgate_collector_core::journal::{Epoch, JournalError};
 use tollgate_collector_core::policy::Policy;
 use tollgate_collector_core::projection::{Projection, Transaction};
-use tollgate_collector_core::receive::{Desk, Session, SessionConfig};
+use tollgate_collector_core::receive::{Desk, Session, SessionConfig, SessionError};
 use tollgate_collector_core::snapshot::SnapshotStore;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Decoder, Encoder, Message};
@@ -92,6 +92,8 @@ pub struct CollectorNode {
     acknowledged: BTreeMap<Incarnation, u64>,
     /// What a second receiver may append again.
     remembered: VecDeque<EncodedEntry>,
+    /// What it received while this one went down, and appends later.
+    late: Vec<(Timestamp, EncodedEntry)>,
     /// Entries may be held back for a commit until this instant.
     reorder_until: Timestamp,
     settling: bool,
@@ -126,6 +128,7 @@ impl CollectorNode {
                 process.commit_at,
                 process.fold_at,
                 Some(process.clock_at),
+                self.late.iter().map(|(at, _)| *at).min(),
                 Some(process.snapshot_at).filter(|_| !self.settling),
             ]
             .into_iter()
@@ -150,6 +153,7 @@ impl CollectorNode {
         if self.process.is_none() && self.start_at <= now {
             self.start(context)?;
         }
+        self.append_late(context);
         let due = |at: Option<Timestamp>| at.is_some_and(|at| at <= now);
         if due(self.process.as_ref().and_then(|process| process.commit_at)) {
             self.commit(context)?;
@@ -237,11 +241,23 @@ impl CollectorNode {
                 .session
                 .handle_message(local, message, frame_bytes, &mut desk)
             {
+                if matches!(error, SessionError::UnknownAgent(_)) {
+                    break;
+                }
                 // No agent of this world breaks the protocol.
                 return Err(format!("session {} refuses: {error}", id.0));
             }
         }
-        pending.extend(link.session.take_pending());
+        for entry in link.session.take_pending() {
+            self.remembered.push_back(entry.entry.clone());
+            if self.remembered.len() > REMEMBERED {
+                self.remembered.pop_front();
+            }
+            if context.options.canary == Some(Canary::AckBeforeSync) {
+                link.session.handle_durable(&Durable::forged(entry.token));
+            }
+            pending.push(entry);
+        }
         self.schedule(context);
         self.drain_session(id, context)
     }
@@ -317,12 +333,6 @@ impl CollectorNode {
                 context.hit(Probe::ReorderedAppend);
                 held_back.push(pending);
                 continue;
-            }
-            if pending.token.session != 0 {
-                self.remembered.push_back(pending.entry.clone());
-                if self.remembered.len() > REMEMBERED {
-                    self.remembered.pop_front();
-                }
             }
             staged = process.group.stage(local, pending);
             if staged.is_err() {

@@ -65,6 +65,8 @@ probes! {
     ReorderedAppend = "reordered_appends",
     /// The intake saw a batch again.
     Duplicate = "duplicates",
+    /// A host was set back to an image of itself.
+    SetBack = "hosts_set_back",
     /// Two branches of one incarnation.
     Fork = "forks",
     /// The intake saw a hole in a chain.

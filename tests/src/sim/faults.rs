@@ -38,6 +38,8 @@ pub enum Fault {
     DeleteProjection,
     /// Snapshots are deleted or damaged.
     DeleteSnapshots,
+    /// An image of a host is taken, or the host is set back to it.
+    Image,
     /// Catalog or policy change.
     Change,
 }
@@ -67,6 +69,7 @@ impl Schedule {
             (Fault::Replay, faults.replay),
             (Fault::DeleteProjection, faults.delete_projection),
             (Fault::DeleteSnapshots, faults.delete_snapshots),
+            (Fault::Image, faults.image),
             (Fault::Change, faults.change),
         ];
         let on = classes

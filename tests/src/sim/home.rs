@@ -44,6 +44,21 @@ impl MemoryHome {
         self.state().fail_next = false;
     }
 
+    /// The words of the file as they are.
+    pub fn image(&self) -> Option<Vec<u64>> {
+        let state = self.state();
+        let region = state.region.as_ref()?;
+        Some(region.iter().map(|word| word.load(Relaxed)).collect())
+    }
+
+    /// The file becomes what it was.
+    pub fn set_back(&self, image: Option<&Vec<u64>>) {
+        let mut state = self.state();
+        state.synced = image.cloned().unwrap_or_default();
+        let words = image.map(|words| words.iter().map(|word| AtomicU64::new(*word)).collect());
+        state.region = words.map(Arc::new);
+    }
+
     /// The process died: the file stays as it is, and nobody else holds its memory.
     pub fn kill(&self) {
         let mut state = self.state();

@@ -10,8 +10,10 @@ use super::random::Random;
 /// A planted bug. Test-only; the simulation must catch each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Canary {
-    /// The collector's disk reports a sync that it did not do: acknowledged before durable.
+    /// Sessions acknowledge as soon as an entry is on its way, before its commit.
     AckBeforeSync,
+    /// The collector's disk reports syncs that it did not do.
+    SyncLie,
     /// The intake forgets which batches it has seen.
     DedupeOff,
     /// The disks report a directory sync that they did not do.
@@ -20,12 +22,18 @@ pub enum Canary {
 
 impl Canary {
     /// All planted bugs.
-    pub const ALL: &[Self] = &[Self::AckBeforeSync, Self::DedupeOff, Self::SkippedDirSync];
+    pub const ALL: &[Self] = &[
+        Self::AckBeforeSync,
+        Self::SyncLie,
+        Self::DedupeOff,
+        Self::SkippedDirSync,
+    ];
 
     /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AckBeforeSync => "ack-before-sync",
+            Self::SyncLie => "sync-lie",
             Self::DedupeOff => "dedupe-off",
             Self::SkippedDirSync => "skipped-dir-sync",
         }
@@ -76,6 +84,8 @@ pub struct Faults {
     pub delete_projection: Mean,
     /// The snapshots are deleted or damaged at the next start of the collector.
     pub delete_snapshots: Mean,
+    /// An image of a host is taken, or the host is set back to it.
+    pub image: Mean,
     /// Catalog or policy change.
     pub change: Mean,
 }
@@ -119,6 +129,8 @@ pub struct Options {
     pub commit_delay_millis: u64,
     /// Mean milliseconds between two snapshots of the fold.
     pub snapshot_every_millis: u64,
+    /// Regions into which a meter is split; many make batches large.
+    pub regions: usize,
     /// Most series of one writer before they lose their dimensions.
     pub series_max: u32,
     /// Most batches on the way without acknowledgement.
@@ -172,7 +184,8 @@ impl Options {
             count_every_millis: *random.pick(&[50, 200, 1000, 4000]) * u64::from(width_secs),
             commit_delay_millis: *random.pick(&[0, 5, 50, 500]),
             snapshot_every_millis: *random.pick(&[5_000, 20_000, 100_000]),
-            series_max: *random.pick(&[4, 64]),
+            regions: *random.pick(&[3, 3, 150]),
+            series_max: *random.pick(&[4, 64, 512]),
             window_batches: *random.pick(&[1, 4, 32]),
             forbidden_tenant: random.chance(300),
             unpriced_meter: random.chance(300),
@@ -206,38 +219,17 @@ impl Faults {
             replay: class(300, 20),
             delete_projection: class(200, 3),
             delete_snapshots: class(200, 3),
+            image: class(150, 6),
             change: class(300, 4),
         };
         match canary {
             None | Some(Canary::DedupeOff) => {}
             // The lie shows only when the host goes down.
-            Some(Canary::AckBeforeSync | Canary::SkippedDirSync) => {
+            Some(Canary::AckBeforeSync | Canary::SyncLie | Canary::SkippedDirSync) => {
                 faults.collector_reset = Some(minutes * 60_000 / 8);
                 faults.agent_reset = Some(minutes * 60_000 / 4);
             }
         }
         faults
-    }
-
-    /// No faults, for the phase in which everything must drain.
-    pub fn none() -> Self {
-        Self {
-            agent_kill: None,
-            agent_reset: None,
-            agent_stop: None,
-            collector_kill: None,
-            collector_reset: None,
-            drop: None,
-            partition: None,
-            link_change: None,
-            agent_storage: None,
-            collector_storage: None,
-            spool_flip: None,
-            clock_jump: None,
-            replay: None,
-            delete_projection: None,
-            delete_snapshots: None,
-            change: None,
-        }
     }
 }

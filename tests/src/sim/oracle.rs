@@ -20,6 +20,10 @@ pub type Key = (TenantId, MeterName);
 struct AgentAccount {
     /// In the cells or in a spool that is not synced: gone if the host is reset.
     unsafe_counts: BTreeMap<Key, i128>,
+    /// Sealed and synced, and not known to have left: gone if the spool is damaged.
+    held: BTreeMap<Key, i128>,
+    /// Accepted since the host's image was taken that it may be set back to.
+    since_image: BTreeMap<Key, i128>,
 }
 
 /// Knows what was accepted.
@@ -28,9 +32,18 @@ pub struct Oracle {
     accepted: BTreeMap<Key, i128>,
     /// What resets may have destroyed; an upper bound.
     at_risk: BTreeMap<Key, i128>,
+    /// The same where nobody can know of the loss: a host that is set back to an image of
+    /// itself has never counted what it counted since.
+    untold: BTreeMap<Key, i128>,
     agents: Vec<AgentAccount>,
     /// Hash of every ledger entry ever committed to a projection.
     booked: BTreeMap<(u16, u64), Digest>,
+}
+
+fn add_all(sums: &mut BTreeMap<Key, i128>, more: &BTreeMap<Key, i128>) {
+    for (key, quantity) in more {
+        *sums.entry(key.clone()).or_default() += quantity;
+    }
 }
 
 /// What a ledger says of one tenant and meter.
@@ -115,6 +128,7 @@ impl Oracle {
         Self {
             accepted: BTreeMap::new(),
             at_risk: BTreeMap::new(),
+            untold: BTreeMap::new(),
             agents: vec![AgentAccount::default(); agents],
             booked: BTreeMap::new(),
         }
@@ -128,19 +142,50 @@ impl Oracle {
         let key = (series.key.tenant().clone(), series.key.meter().clone());
         let quantity = i128::from(quantity);
         *self.accepted.entry(key.clone()).or_default() += quantity;
-        *self.agents[agent].unsafe_counts.entry(key).or_default() += quantity;
+        let account = &mut self.agents[agent];
+        *account.since_image.entry(key.clone()).or_default() += quantity;
+        *account.unsafe_counts.entry(key).or_default() += quantity;
     }
 
     /// Everything that the agent has accepted is sealed, and its spool is synced.
     pub fn made_safe(&mut self, agent: usize) {
-        self.agents[agent].unsafe_counts.clear();
+        let account = &mut self.agents[agent];
+        add_all(
+            &mut account.held,
+            &std::mem::take(&mut account.unsafe_counts),
+        );
+    }
+
+    /// The agent's spool is empty: everything that was safe has left.
+    pub fn left(&mut self, agent: usize) {
+        self.agents[agent].held.clear();
+    }
+
+    /// A byte of the spool has changed. Running totals in later batches usually tell what
+    /// is lost; where they are lost too, the amount is unknown.
+    pub fn damaged(&mut self, agent: usize) {
+        add_all(&mut self.at_risk, &self.agents[agent].held);
+    }
+
+    /// An image of the agent's host is taken.
+    pub fn image_taken(&mut self, agent: usize) {
+        self.agents[agent].since_image.clear();
+    }
+
+    /// The agent's host is set back to the image.
+    pub fn set_back(&mut self, agent: usize) {
+        add_all(
+            &mut self.untold,
+            &std::mem::take(&mut self.agents[agent].since_image),
+        );
     }
 
     /// The agent's host was reset: what was not safe may be gone.
     pub fn reset(&mut self, agent: usize) {
-        for (key, quantity) in std::mem::take(&mut self.agents[agent].unsafe_counts) {
-            *self.at_risk.entry(key).or_default() += quantity;
-        }
+        add_all(
+            &mut self.at_risk,
+            &std::mem::take(&mut self.agents[agent].unsafe_counts),
+        );
     }
 
     /// Everything accepted in all.
@@ -193,12 +238,15 @@ impl Oracle {
             let sums = ledger.by_key.get(key).copied().unwrap_or_default();
             let missing = accepted - sums.billed - sums.refused - sums.lost_exact;
             let at_risk = self.at_risk.get(key).copied().unwrap_or_default();
-            let declared =
-                ledger.unknown > 0 || ledger.at_most_nowhere > 0 || missing <= sums.lost_at_most;
-            if missing < 0 || missing > at_risk || (missing > 0 && !declared) {
+            let untold = self.untold.get(key).copied().unwrap_or_default();
+            let declared = missing <= untold
+                || ledger.unknown > 0
+                || ledger.at_most_nowhere > 0
+                || missing <= sums.lost_at_most;
+            if missing < 0 || missing > at_risk + untold || (missing > 0 && !declared) {
                 return Err(format!(
                     "{}/{}: accepted {accepted} = billed {} + refused {} + lost {} + {missing} \
-                     unexplained (at risk by resets: {at_risk}; declared: {} unknown, at most {})",
+                     unexplained (at risk by resets: {at_risk}, untold: {untold}; declared: {} unknown, at most {})",
                     key.0,
                     key.1,
                     sums.billed,

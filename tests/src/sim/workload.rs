@@ -10,7 +10,6 @@ use super::random::Random;
 
 /// Tenants of the simulation. The last has no profile where the options say so.
 pub const TENANTS: &[&str] = &["acme", "umbrella", "initech", "globex"];
-const REGIONS: &[&str] = &["eu", "us", "ap"];
 
 /// One thing that an agent counts.
 #[derive(Clone, Debug)]
@@ -41,6 +40,14 @@ pub fn meter(name: &str) -> MeterName {
 /// All series that agents may count.
 pub fn series(options: &Options) -> Vec<Series> {
     let mut all = Vec::new();
+    // Long and random, so that they make records large.
+    let mut random = Random::new(options.seed);
+    let regions: Vec<_> = (0..options.regions)
+        .map(|n| match n {
+            0 => "eu".to_owned(),
+            _ => format!("{n}-{:016x}{:016x}", random.next(), random.next()),
+        })
+        .collect();
     let mut push = |tenant: TenantId, name: &str, aggregation, scale, region: Option<&str>| {
         let pairs: Vec<_> = region
             .map(|region| ("region", region))
@@ -56,7 +63,7 @@ pub fn series(options: &Options) -> Vec<Series> {
         });
     };
     for name in &TENANTS[..options.tenants] {
-        for region in REGIONS {
+        for region in &regions {
             push(
                 tenant(name),
                 "http.requests",

@@ -287,7 +287,12 @@ impl World {
                 agent.disturb_storage(context);
                 Ok(())
             }
+            Fault::Image => {
+                agent.image(context);
+                Ok(())
+            }
             Fault::SpoolFlip => {
+                self.collector.die_with_batches(context)?;
                 agent.flip_spool_byte(context);
                 Ok(())
             }
@@ -421,6 +426,9 @@ impl World {
     /// Time passes until every period has closed.
     fn settle(&mut self) -> Result<(), Broken> {
         let end = self.context.now.plus_millis(SETTLE_MILLIS_MAX);
+        for agent in &mut self.agents {
+            agent.exit(&mut self.context);
+        }
         self.collector.begin_settlement();
         self.run_until(end, CollectorNode::is_settled_in)?;
         if self.collector.is_settled() {

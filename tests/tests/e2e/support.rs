@@ -1,8 +1,9 @@
 //! A collector and agents in a throw-away folder.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -13,7 +14,7 @@ use tollgate_collector::pki;
 use tollgate_common::AgentId;
 
 /// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running agent or collector; killed when dropped.
 pub(crate) struct Node(Child);
@@ -137,8 +138,11 @@ impl World {
              [fold]\nsettlement = \"3s\"\n"
         );
         for (name, tenants) in agents {
-            text +=
-                &format!("[[agent]]\nname = \"{name}\"\ntenants = {tenants:?}\nmeters = [\"*\"]\n");
+            write!(
+                text,
+                "[[agent]]\nname = \"{name}\"\ntenants = {tenants:?}\nmeters = [\"*\"]\n"
+            )
+            .expect("a string takes everything");
         }
         text
     }
@@ -191,7 +195,7 @@ meter = "level"
         )
     }
 
-    fn command(&self, role: &str) -> Command {
+    fn command(role: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_node"));
         command.arg(role).stdin(Stdio::null());
         command
@@ -203,8 +207,7 @@ meter = "level"
             .append(true)
             .open(self.path(config).with_extension("log"))
             .expect("a writable folder");
-        let child = self
-            .command(role)
+        let child = Self::command(role)
             .args(["run", "--config"])
             .arg(self.path(config))
             .stdout(log.try_clone().expect("a file"))
@@ -247,7 +250,7 @@ meter = "level"
 
     /// Runs a command of the collector to its end.
     pub(crate) fn collector(&self, arguments: &[&str]) -> Output {
-        self.command("tollgate-collector")
+        Self::command("tollgate-collector")
             .args(arguments)
             .arg("--config")
             .arg(self.path("collector.toml"))

@@ -17,6 +17,8 @@ use std::sync::atomic::fence;
 
 use tollgate_common::{Timestamp, Window, WindowWidth};
 
+use crate::seal::CLOCK_STEP_MAX_MILLIS;
+
 /// Words of one half: count, two windows, two values.
 pub(crate) const HALF_WORDS: usize = 5;
 const AT_WINDOWS: usize = 1;
@@ -60,9 +62,12 @@ fn window_start(half: &[AtomicU64], version: usize) -> Timestamp {
 /// Sets the value of `window`, by the cell's only writer.
 ///
 /// Time does not go back in a cell: a set for a window older than the newest one counts for
-/// the newest, because it arrived after that.
+/// the newest, because it arrived after that. Unless the newest is so far ahead that the
+/// clock that named it was wrong: every value would wait for that time otherwise.
 pub(crate) fn set(cell: &[AtomicU64], window: Timestamp, width: WindowWidth, value: i64) {
-    let start = newest(cell).map_or(window, |newest| newest.max(window));
+    let start = newest(cell)
+        .filter(|newest| *newest <= window.plus_millis(CLOCK_STEP_MAX_MILLIS))
+        .map_or(window, |newest| newest.max(window));
     let window = Window::containing(start, width);
     let half = &cell[half_of(window) * HALF_WORDS..][..HALF_WORDS];
     let count = half[0].load(Relaxed).wrapping_add(1);
@@ -137,6 +142,16 @@ mod tests {
         assert_eq!(read(&cell, 0), expected(100, -5, 1));
         assert_eq!(read(&cell, 1), expected(101, 8, 2));
         assert_eq!(events(&cell), 3);
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_does_not_hold_the_cell_in_its_future() {
+        let cell = cell();
+        set(&cell, at(50_000_000), width(), 1);
+        set(&cell, at(100), width(), 2);
+        set(&cell, at(101), width(), 3);
+        let found = [0, 1].map(|half| read(&cell, half).map(|cut| (cut.window, cut.value)));
+        assert_eq!(found, [Some((at(100), 2)), Some((at(101), 3))]);
     }
 
     #[test]

@@ -96,6 +96,13 @@ impl<R: Region, S: Storage> Engine<R, S> {
         self.cells.writer(name)
     }
 
+    /// The width of windows in this life. It is that of the life before, whatever the
+    /// configuration says, where a start goes on with the cells of that
+    /// ([`Recovery::Continued`]).
+    pub fn window(&self) -> WindowWidth {
+        self.cells.identity().window
+    }
+
     /// Seals windows that have ended and runs timeouts. To be called when
     /// [`Engine::poll_timeout`] is due; more often does no harm.
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), EngineError> {

@@ -6,7 +6,8 @@ use serde::Serialize;
 use tollgate_common::log::OpenReport;
 use tollgate_common::storage::Storage;
 use tollgate_common::{
-    BatchHash, BatchSeq, Incarnation, LossReason, Parent, ParentEnd, Timestamp, Tombstone, Window,
+    AgentId, BatchHash, BatchSeq, Incarnation, LossReason, Parent, ParentEnd, Timestamp, Tombstone,
+    Window,
 };
 
 use super::{Engine, EngineConfig, EngineError};
@@ -83,6 +84,17 @@ pub enum StartError {
         "cells file was written by another version; start that version and stop it in order, then start this one"
     )]
     Version(#[source] CellsError),
+    /// The state directory is that of another agent. A collector takes no batches of one agent
+    /// from another, so that what it holds could never be shipped.
+    #[error(
+        "state directory belongs to agent `{found}`, not to `{expected}`; give `{expected}` a directory of its own, and run `{found}` with this one until its spool is drained"
+    )]
+    OtherAgent {
+        /// Whose it is.
+        found: AgentId,
+        /// Who was to start.
+        expected: AgentId,
+    },
     /// The cells file cannot be made.
     #[error("cells file cannot be made")]
     Replace(#[source] io::Error),
@@ -148,6 +160,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
         let loaded = match home.load().map_err(StartError::Load)? {
             None => Err(NoFacts::Absent),
             Some(region) => match Cells::open(region) {
+                Ok(cells) if cells.identity().agent != config.agent => {
+                    return Err(StartError::OtherAgent {
+                        found: cells.identity().agent.clone(),
+                        expected: config.agent.clone(),
+                    });
+                }
                 Ok(cells) => Ok(cells),
                 Err(error @ CellsError::Version(_)) => return Err(StartError::Version(error)),
                 Err(error) => Err(NoFacts::Damaged(error)),

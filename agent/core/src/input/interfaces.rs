@@ -11,13 +11,14 @@
 //! | a counter went up | the difference |
 //! | a counter went down | the new value: the counter began again at zero and this came since |
 //! | another index under a known name | the new values: the interface was replaced and its counters began at zero |
+//! | an index that the poll before had under another name | the difference: the interface was renamed and kept its counters |
 //! | a known name is missing | nothing; it is remembered and compared when it comes back |
 //!
 //! A 32-bit counter that wraps (old drivers) looks like one that began again: what came
 //! between the last poll and the wrap is not counted, which never bills too much. An agent
 //! that starts takes a new baseline: traffic while no agent ran is not accepted usage.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Most interfaces that are tracked; further ones are reported as skipped.
@@ -150,6 +151,8 @@ pub enum InterfaceEvent {
     Appeared,
     /// Another interface has the name now.
     Replaced,
+    /// Another interface was renamed to the name and keeps its counters.
+    Renamed,
     /// A counter went down.
     Reset,
     /// Missing since this poll.
@@ -163,6 +166,7 @@ impl fmt::Display for InterfaceEvent {
         f.write_str(match self {
             Self::Appeared => "appeared; its counters so far are the baseline",
             Self::Replaced => "was replaced by another of the same name; counting from zero",
+            Self::Renamed => "is the new name of another; counting goes on",
             Self::Reset => "began its counters again; counting from zero",
             Self::Disappeared => "disappeared",
             Self::Skipped => "is not metered: too many interfaces",
@@ -209,31 +213,69 @@ impl InterfaceTracker {
         sink: &mut impl InterfaceSink,
     ) {
         self.polls = self.polls.wrapping_add(1);
+        // A device keeps its index and its counters when it is renamed.
+        let devices: BTreeMap<u32, Counters> = self
+            .known
+            .values()
+            .filter(|known| known.present && known.index != 0)
+            .map(|known| (known.index, known.counters))
+            .collect();
         for (sample, index) in interfaces {
-            self.handle_interface(&sample, index, sink);
+            self.handle_interface(&sample, index, devices.get(&index), sink);
         }
-        for (name, known) in &mut self.known {
-            if known.present && known.poll != self.polls {
-                known.present = false;
-                sink.event(name, InterfaceEvent::Disappeared);
-            }
-        }
+        self.note_missing(sink);
     }
 
+    fn note_missing(&mut self, sink: &mut impl InterfaceSink) {
+        let polls = self.polls;
+        let present = || self.known.values().filter(|known| known.present);
+        if present().all(|known| known.poll == polls) {
+            return;
+        }
+        let seen: BTreeSet<u32> = present()
+            .filter(|known| known.poll == polls)
+            .map(|known| known.index)
+            .collect();
+        self.known.retain(|name, known| {
+            if !known.present || known.poll == polls {
+                return true;
+            }
+            known.present = false;
+            sink.event(name, InterfaceEvent::Disappeared);
+            // What was renamed is remembered under its new name only, or what is counted there
+            // would be counted again when it gets the old name back.
+            known.index == 0 || !seen.contains(&known.index)
+        });
+    }
+
+    /// `device` is what the poll before showed of the device with this index.
     fn handle_interface(
         &mut self,
         sample: &InterfaceSample<'_>,
         index: u32,
+        device: Option<&Counters>,
         sink: &mut impl InterfaceSink,
     ) {
+        let is_known = self.known.contains_key(sample.name);
+        if !is_known && !self.first_sight(sample, index, device.is_some(), sink) {
+            return;
+        }
         let Some(known) = self.known.get_mut(sample.name) else {
-            self.first_sight(sample, index, sink);
             return;
         };
         let replaced = index != 0 && known.index != 0 && known.index != index;
-        if replaced {
-            known.counters = [0; 4];
-            sink.event(sample.name, InterfaceEvent::Replaced);
+        match device {
+            Some(counters) => {
+                known.counters = *counters;
+                if replaced || !is_known {
+                    sink.event(sample.name, InterfaceEvent::Renamed);
+                }
+            }
+            None if replaced => {
+                known.counters = [0; 4];
+                sink.event(sample.name, InterfaceEvent::Replaced);
+            }
+            None => {}
         }
         let mut reset = false;
         for ((before, now), (direction, traffic)) in
@@ -263,15 +305,17 @@ impl InterfaceTracker {
         };
     }
 
+    /// Takes a baseline under a new name; false if there is no room.
     fn first_sight(
         &mut self,
         sample: &InterfaceSample<'_>,
         index: u32,
+        renamed: bool,
         sink: &mut impl InterfaceSink,
-    ) {
+    ) -> bool {
         if self.known.len() >= INTERFACES_MAX && !self.forget_one() {
             sink.event(sample.name, InterfaceEvent::Skipped);
-            return;
+            return false;
         }
         let known = Known {
             index,
@@ -280,7 +324,10 @@ impl InterfaceTracker {
             present: true,
         };
         self.known.insert(sample.name.into(), known);
-        sink.event(sample.name, InterfaceEvent::Appeared);
+        if !renamed {
+            sink.event(sample.name, InterfaceEvent::Appeared);
+        }
+        true
     }
 
     /// Makes room by forgetting the interface that is missing for the longest time.
@@ -403,10 +450,52 @@ Inter-|   Receive                                                |  Transmit
     }
 
     #[test]
+    fn a_renamed_interface_is_not_counted_again() {
+        let sum = |seen: &Seen| seen.amounts.iter().map(|a| a.3).sum::<u64>();
+        let mut tracker = InterfaceTracker::new();
+        poll(
+            &mut tracker,
+            &[("eth0", 2, [9000, 0, 0, 0]), ("wan0", 3, [100, 0, 0, 0])],
+        );
+        // wan0 goes, and eth0 with all it has ever counted gets its name.
+        let seen = poll(&mut tracker, &[("wan0", 2, [9001, 0, 0, 0])]);
+        assert_eq!(sum(&seen), 1);
+        assert!(seen.events.contains(&InterfaceEvent::Renamed));
+        // Back, after a poll that shows nothing: at most less is counted, never twice.
+        assert_eq!(
+            sum(&poll(&mut tracker, &[("wan0", 2, [9101, 0, 0, 0])])),
+            100
+        );
+        poll(&mut tracker, &[]);
+        assert_eq!(sum(&poll(&mut tracker, &[("eth0", 2, [9111, 0, 0, 0])])), 0);
+        // Two that exchange their names, and a name that is new.
+        let mut tracker = InterfaceTracker::new();
+        poll(
+            &mut tracker,
+            &[("a", 1, [10, 0, 0, 0]), ("b", 2, [70, 0, 0, 0])],
+        );
+        let seen = poll(
+            &mut tracker,
+            &[("a", 2, [71, 0, 0, 0]), ("b", 1, [12, 0, 0, 0])],
+        );
+        assert_eq!(seen.amounts.iter().map(|a| a.3).collect::<Vec<_>>(), [1, 2]);
+        let seen = poll(
+            &mut tracker,
+            &[("c", 2, [75, 0, 0, 0]), ("b", 1, [12, 0, 0, 0])],
+        );
+        assert_eq!(sum(&seen), 4);
+    }
+
+    #[test]
     fn interfaces_are_bounded() {
         let mut tracker = InterfaceTracker::new();
         let names: Vec<_> = (0..=INTERFACES_MAX).map(|i| format!("veth{i}")).collect();
-        let all: Vec<_> = names.iter().map(|n| (n.as_str(), 1, [0; 4])).collect();
+        let indexes = 1u32..;
+        let all: Vec<_> = names
+            .iter()
+            .zip(indexes)
+            .map(|(n, i)| (n.as_str(), i, [0; 4]))
+            .collect();
         let seen = poll(&mut tracker, &all);
         assert_eq!(seen.events.last(), Some(&InterfaceEvent::Skipped));
         poll(&mut tracker, &all[1..INTERFACES_MAX]);

@@ -250,6 +250,19 @@ impl Index {
         for run in &mut self.runs {
             run.marks.retain(|mark| mark.position >= start);
         }
+        // Of a run before the one with the first record only inferred tombstones are left,
+        // and they are found by marks alone.
+        if let Some(first) = first {
+            let before = |run: &&mut Run| run.incarnation != first.incarnation;
+            for run in self.runs.iter_mut().take_while(before) {
+                let inferred = run
+                    .marks
+                    .front()
+                    .map_or(run.tail.last, |mark| mark.sequence);
+                run.first = run.first.max(inferred);
+                run.first_parent = BatchHash::ZERO;
+            }
+        }
         if let Some(first) = first
             && let Some(run) = self.runs.front_mut()
             && run.incarnation == first.incarnation

@@ -359,3 +359,39 @@ fn a_spool_that_failed_stays_failed() {
     let error = spool.append(&maker.next(false), Room::Ordinary);
     assert!(matches!(error, Err(SpoolError::Append(_))));
 }
+
+#[test]
+fn what_is_trimmed_is_not_said_to_be_held_where_only_damage_is_left() {
+    let storage = MemoryStorage::new(1);
+    let mut spool = open(&storage);
+    let mut parent = Maker::new(1);
+    for _ in 1..64 {
+        spool
+            .append(&parent.next(false), Room::Ordinary)
+            .expect("room");
+    }
+    // The last batch of the parent is the first record of its segment.
+    spool.log.roll().expect("rolls");
+    let last = parent.next(true);
+    spool.append(&last, Room::Ordinary).expect("room");
+    let mut child = parent.child(2);
+    for _ in 1..=20 {
+        spool
+            .append(&child.next(false), Room::Ordinary)
+            .expect("room");
+    }
+    drop(spool);
+    damage(&storage, &last.record);
+    let mut spool = open(&storage);
+    spool
+        .release(Acknowledged::for_test(incarnation(1), 63))
+        .expect("trims");
+    let held = spool.held();
+    assert_eq!((held[0].first.get(), held[0].last.get()), (64, 64));
+    // Whatever the collector says it has, the tombstone comes, and nothing waits for ever.
+    for known in [0, 40, 63] {
+        let mut cursor = spool.cursor_past(|of| if of == incarnation(1) { known } else { 0 });
+        let next = spool.next(&mut cursor).expect("reads").expect("there");
+        assert_eq!((next.incarnation, next.sequence), (incarnation(1), 64));
+    }
+}

@@ -245,6 +245,7 @@ impl Intake {
         let hash = Digest(*batch.hash().as_bytes());
         let cap = self.stamp.plus_millis(self.tolerance());
         let stamp = self.stamp;
+        let is_new = !self.agents.contains_key(&batch.agent);
         let agent = self.agents.entry(batch.agent.clone()).or_default();
         agent.last_seen = stamp;
         let route = agent.route(batch, hash);
@@ -315,7 +316,7 @@ impl Intake {
             out.notice(NoticeKind::Future, Some(&origin(name)), sequence, detail);
         }
         agent.note(name);
-        Self::report(agent, &batch.agent, name, cap, out);
+        Self::report(agent, &batch.agent, name, cap, is_new, out);
     }
 
     fn take_tombstone(&mut self, tombstone: &Tombstone, out: &mut Outbox) {
@@ -339,6 +340,7 @@ impl Intake {
     ) {
         let stamp = self.stamp;
         let cap = stamp.plus_millis(self.tolerance());
+        let is_new = !self.agents.contains_key(agent_id);
         let agent = self.agents.entry(agent_id.clone()).or_default();
         agent.last_seen = stamp;
         let origin = Origin {
@@ -355,19 +357,25 @@ impl Intake {
         }
         agent.counters.lost = agent.counters.lost.saturating_add(lost);
         agent.note(incarnation);
-        Self::report(agent, agent_id, incarnation, cap, out);
+        Self::report(agent, agent_id, incarnation, cap, is_new, out);
     }
 
     /// Tells the tenants of a new watermark and the projections of the agent.
+    ///
+    /// Tenants hear of an agent as soon as it is heard of, even without a watermark: a period
+    /// is not complete while it has not reported.
     fn report(
         agent: &mut Agent,
         id: &AgentId,
         name: Incarnation,
         cap: Timestamp,
+        is_new: bool,
         out: &mut Outbox,
     ) {
         if let Some(watermark) = agent.raise_watermark(cap) {
             out.watermark(id.clone(), watermark);
+        } else if is_new {
+            out.watermark(id.clone(), Timestamp::EPOCH);
         }
         out.effect(Effect::Agent(agent.state(id, name)));
     }

@@ -37,6 +37,7 @@ impl AgentNode {
             stop_again: context.now,
             connected_before: false,
             resets: 0,
+            image: None,
             random,
         }
     }
@@ -227,26 +228,65 @@ impl AgentNode {
         }
     }
 
-    /// A byte of the spool changes.
+    /// A byte of the spool changes, mostly where it matters: in what was written last.
     pub fn flip_spool_byte(&mut self, context: &mut Context) {
         let names = self.disk.names();
-        if names.is_empty() {
-            return;
-        }
-        let name = self.random.pick(&names).clone();
+        let Some(newest) = names.last() else { return };
+        let newest = newest.clone();
+        let recent = self.random.chance(700);
+        let name = if recent {
+            newest
+        } else {
+            self.random.pick(&names).clone()
+        };
         let length = self
             .disk
             .contents(&name)
             .map_or(0, |bytes| bytes.len() as u64);
-        let offset = self.random.below(length);
+        let from = if recent {
+            length.saturating_sub(1500)
+        } else {
+            0
+        };
+        let offset = from + self.random.below(length - from);
         let mask = 1 << self.random.below(8);
         if self.disk.flip(&name, offset, mask) {
             context.hit(Probe::SpoolFlip);
+            context.oracle.damaged(self.index);
             context.trace(format_args!(
                 "agent {}: byte {offset} of {name} flips",
                 self.index
             ));
         }
+    }
+
+    /// An image of the host is taken, or the host is set back to it.
+    pub fn image(&mut self, context: &mut Context) {
+        let Some(image) = self.image.take() else {
+            let contents = |name: String| {
+                let bytes = self.disk.contents(&name)?;
+                Some((name, bytes))
+            };
+            self.image = Some(Image {
+                files: self.disk.names().into_iter().filter_map(contents).collect(),
+                cells: self.home.image(),
+                boot: self.boot,
+            });
+            context.oracle.image_taken(self.index);
+            return;
+        };
+        context.hit(Probe::SetBack);
+        self.go_down(Crash::Kill, context);
+        context.trace(format_args!("agent {} is set back", self.index));
+        context.oracle.set_back(self.index);
+        for name in self.disk.names() {
+            self.disk.lose_file(&name);
+        }
+        for (name, bytes) in &image.files {
+            self.disk.set_contents(name, bytes);
+        }
+        self.home.set_back(image.cells.as_ref());
+        self.boot = image.boot;
     }
 
     /// The clock jumps.
@@ -297,8 +337,10 @@ impl AgentNode {
         }
     }
 
-    /// Adds what happened on the disk to the coverage.
-    pub fn cover(&self, context: &mut Context) {
+    /// The process exits for good, with nothing left to ship.
+    pub fn exit(&mut self, context: &mut Context) {
+        self.process = None;
+        self.start_at = Timestamp::MAX;
         cover_disk(&self.disk, context);
     }
 }

@@ -19,8 +19,10 @@ impl CollectorNode {
         let Some(process) = &self.process else {
             return false;
         };
-        let idle =
-            process.pending.is_empty() && process.commit_at.is_none() && process.fold_at.is_none();
+        let idle = self.late.is_empty()
+            && process.pending.is_empty()
+            && process.commit_at.is_none()
+            && process.fold_at.is_none();
         idle && process.fold.tenants().iter().all(|tenant| {
             tenant.accruals(None).is_empty() && tenant.poll_closable(Timestamp::MAX).is_empty()
         })

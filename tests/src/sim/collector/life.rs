@@ -36,9 +36,9 @@ impl CollectorNode {
         let journal_disk = MemoryStorage::new(random.next());
         let snapshot_disk = MemoryStorage::new(random.next());
         match context.options.canary {
-            Some(Canary::AckBeforeSync) => journal_disk.set_ignore_sync(true),
+            Some(Canary::SyncLie) => journal_disk.set_ignore_sync(true),
             Some(Canary::SkippedDirSync) => journal_disk.set_ignore_sync_dir(true),
-            Some(Canary::DedupeOff) | None => {}
+            Some(Canary::AckBeforeSync | Canary::DedupeOff) | None => {}
         }
         Self {
             journal_disk,
@@ -56,6 +56,7 @@ impl CollectorNode {
             delete_projection: false,
             acknowledged: BTreeMap::new(),
             remembered: VecDeque::new(),
+            late: Vec::new(),
             reorder_until: context.now,
             settling: false,
             random,
@@ -248,7 +249,10 @@ impl CollectorNode {
     /// Figures, policy and catalog, where the journal does not have them yet.
     fn write_first_entries(&mut self, context: &mut Context) -> Result<(), Broken> {
         let process = self.process.as_ref().expect("just started");
-        let survey = self.survey(process.group.journal())?;
+        let survey = match self.survey(process.group.journal()) {
+            Ok(survey) => survey,
+            Err(error) => return self.failed(&JournalError::Io(error), context),
+        };
         let mut entries = Vec::new();
         if !survey.opened {
             entries.push(Entry::Opened(Opened {
@@ -335,9 +339,47 @@ impl CollectorNode {
                 }
             }
         }
-        let longest = *self.random.pick(&[100, 2000, 20_000]);
+        let longest = *self.random.pick(&[100, 2000, 20_000, 90_000]);
         self.start_at = context.now.plus_millis(self.random.millis(1, longest));
         Ok(())
+    }
+
+    /// The process dies with batches that are not committed. A second receiver got them as
+    /// well and appends them later, when the agent may have lost them and said so.
+    pub fn die_with_batches(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let batches = process
+            .pending
+            .iter()
+            .filter(|pending| pending.token.session != 0);
+        let batches: Vec<_> = batches.map(|pending| pending.entry.clone()).collect();
+        if batches.is_empty() {
+            return Ok(());
+        }
+        for entry in batches {
+            let at = context.now.plus_millis(self.random.millis(5_000, 40_000));
+            self.late.push((at, entry));
+        }
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// The second receiver appends what it got.
+    pub(super) fn append_late(&mut self, context: &mut Context) {
+        let now = context.now;
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let before = process.pending.len();
+        for (_, entry) in self.late.extract_if(.., |(at, _)| *at <= now) {
+            let token = Token::NOBODY;
+            process.pending.push(Pending { token, entry });
+            context.coverage.hit(Probe::ReplayedAppend);
+        }
+        if process.pending.len() != before {
+            self.schedule(context);
+        }
     }
 
     /// Disk errors to come, or a disk without room.
@@ -390,7 +432,10 @@ impl CollectorNode {
             Entry::Catalog(self.checked_catalog()?)
         } else {
             context.hit(Probe::PolicyChange);
-            self.policy = policy(self.changes % 2 == 0);
+            self.policy = match self.random.below(4) {
+                0 => policy_of_one(),
+                n => policy(n == 1),
+            };
             Entry::Policy(self.policy.change())
         };
         self.write(&[entry], context)
@@ -436,7 +481,9 @@ impl CollectorNode {
         if self.process.is_none() {
             self.start_at = context.now;
         }
-        Ok(())
+        // The operator notices, at the latest now, whom the policy forgot.
+        self.policy = policy(context.options.forbidden_tenant);
+        self.write(&[Entry::Policy(self.policy.change())], context)
     }
 
     /// Nothing comes from agents any more: only periods are waited for.
@@ -447,8 +494,10 @@ impl CollectorNode {
     /// Counts what the effects show, and lets the oracle see what is booked.
     pub(super) fn note(&self, effects: &[Effect], context: &mut Context) -> Result<(), Broken> {
         for effect in effects {
-            if let Effect::Ledger(entry) = effect {
-                context.oracle.booked(entry)?;
+            match effect {
+                Effect::Ledger(entry) => context.oracle.booked(entry)?,
+                Effect::Agent(agent) if agent.gaps > 0 => context.hit(Probe::GapSeen),
+                _ => {}
             }
         }
         Ok(())
@@ -465,7 +514,6 @@ impl CollectorNode {
             match kind {
                 NoticeKind::Duplicate => context.hit(Probe::Duplicate),
                 NoticeKind::Fork => context.hit(Probe::Fork),
-                NoticeKind::Gap => context.hit(Probe::GapSeen),
                 NoticeKind::Recovered => context.hit(Probe::LossReversed),
                 NoticeKind::Future => context.hit(Probe::FutureRow),
                 _ => {}
@@ -479,6 +527,18 @@ impl CollectorNode {
             }
         }
     }
+}
+
+/// A mistake of the operator: all agents but the first are unknown.
+fn policy_of_one() -> Policy {
+    let any = || vec![Pattern::new("*").expect("a plain pattern")];
+    let name = Pattern::new("edge-1").expect("a plain pattern");
+    let rule = Rule {
+        name,
+        tenants: any(),
+        meters: any(),
+    };
+    Policy::new(vec![rule]).expect("one rule")
 }
 
 /// What agents may report; with `forbid` the first agent may not report the first tenant.

@@ -1,9 +1,9 @@
 //! Orderly lives: seal, ship, stop, start.
 
-use tollgate_common::{ParentEnd, Window};
+use tollgate_common::{AgentId, ParentEnd, Window};
 
 use super::world::World;
-use crate::engine::{EngineError, Recovery};
+use crate::engine::{EngineError, Recovery, StartError};
 use crate::seal::Mode;
 use crate::spool::Room;
 
@@ -130,6 +130,27 @@ fn a_life_that_sealed_nothing_is_passed_over_and_its_loss_declared() {
     world.ship(&mut life).expect("ships");
     assert_eq!(world.collector.lines.len(), 2);
     assert!(world.collector.declared());
+    world.finish(life);
+}
+
+#[test]
+fn a_renamed_agent_does_not_take_over_what_another_counted() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    world.count(&mut life, 9);
+    drop(life);
+    world.kill();
+    let agent = world.config.agent.clone();
+    world.config.agent = AgentId::new("edge-2").expect("valid");
+    assert!(matches!(
+        world.start(),
+        Err(StartError::OtherAgent { found, .. }) if found == agent
+    ));
+    world.config.agent = agent;
+    let (mut life, report) = world.start().expect("starts");
+    assert_eq!(report.recovery, Recovery::Killed);
+    world.ship(&mut life).expect("ships");
+    assert_eq!(world.collector.billed(), world.accepted);
     world.finish(life);
 }
 

@@ -1,5 +1,7 @@
 //! A spool without room.
 
+use tollgate_common::WindowWidth;
+
 use super::world::World;
 use crate::engine::{Recovery, Stopped};
 
@@ -62,4 +64,31 @@ fn a_full_agent_stops_and_starts_many_times() {
     world.finish(life);
     assert_eq!(world.collector.billed(), world.accepted);
     assert!(!world.collector.declared());
+}
+
+#[test]
+fn cells_that_go_on_keep_their_windows_whatever_the_configuration_says() {
+    let mut world = World::new(1);
+    let mut life = fill(&mut world);
+    let before = life.engine.window();
+    for _ in 0..60 {
+        world.count(&mut life, 2);
+        drop(life);
+        world.kill();
+        world.now = world.now.plus_millis(1_000);
+        let (next, report) = world.start().expect("starts");
+        life = next;
+        if report.recovery == Recovery::Continued {
+            drop(life);
+            world.kill();
+            world.config.window = WindowWidth::from_secs(60).expect("divides 900");
+            world.config.series_max *= 2;
+            let (life, report) = world.start().expect("starts");
+            assert_eq!(report.recovery, Recovery::Continued);
+            assert_eq!(life.engine.window(), before);
+            world.finish(life);
+            return;
+        }
+    }
+    panic!("the reserve is never used up");
 }

@@ -5,6 +5,7 @@ use tollgate_common::{BatchHash, BatchSeq, LossAmount, LossReason, Parent, Paren
 
 use super::books::{Books, Sealer, agent_id, incarnation, row};
 use crate::entry::{Entry, LostEntry};
+use crate::fold::TenantInput;
 use crate::fold::intake::{CLOSED_KEPT, NoticeKind, ProgressQuery};
 use crate::position::Position;
 
@@ -247,4 +248,24 @@ fn children_reveal_what_their_parents_lack() {
     assert_eq!(books.watermark, Some(Timestamp::from_secs(10)));
     books.batch(&gone);
     assert!(books.standing.is_empty());
+}
+
+#[test]
+fn a_period_waits_for_an_agent_that_has_no_watermark_yet() {
+    let mut books = Books::new();
+    let mut old = Sealer::new(1);
+    old.seal(some_row(0), false);
+    // The batch of the life before has not arrived: nothing is reported yet.
+    let mut new = child_of(&old, 2, ParentEnd::Final);
+    let output = books.batch(&new.seal(some_row(1), false));
+    let known = output.inputs.iter().find_map(|(_, input)| match input {
+        TenantInput::Watermarks(watermarks) => watermarks.get(&agent_id()),
+        _ => None,
+    });
+    assert_eq!(known, Some(&Timestamp::EPOCH));
+    assert_eq!(
+        books.tombstone(incarnation(2), 9).inputs.len(),
+        1,
+        "told once: only the loss"
+    );
 }

@@ -1,0 +1,160 @@
+//! The projection made anew beside the stored one, to find what was changed in the file.
+//!
+//! The hash chain covers the ledger's entries. What queries read besides (the columns by which
+//! entries are found, usage, accounts, periods, agents) is covered by nothing but the journal:
+//! it is computed again and compared row by row.
+
+use std::cmp::Ordering;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, Rows};
+use serde::Serialize;
+use tollgate_collector_core::effect::Effect;
+
+use super::frozen::FrozenProjection;
+use super::query::QueryError;
+use super::{exact, schema, write};
+
+/// Effects written in one transaction.
+const EFFECTS_MAX: usize = 50_000;
+
+/// Tables that follow from the journal, with the number of columns of their keys, which come
+/// first in the table.
+const DERIVED: [(&str, usize); 5] = [
+    ("ledger", 2),
+    ("accounts", 3),
+    ("periods", 3),
+    ("agents", 1),
+    ("usage", 8),
+];
+
+/// Where the stored file is not what the journal gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableDifference {
+    /// Which table, or `file` if SQLite itself finds the file damaged.
+    pub table: String,
+    /// The row's key, or what SQLite says.
+    pub row: String,
+    /// `missing`, `surplus`, `changed` or `damaged`.
+    pub difference: &'static str,
+}
+
+/// A projection under construction, in a temporary file that SQLite removes by itself.
+#[derive(Debug)]
+pub struct Rebuilt {
+    connection: Connection,
+    pending: Vec<Effect>,
+}
+
+impl Rebuilt {
+    /// An empty one.
+    pub fn new() -> Result<Self, QueryError> {
+        let mut connection = Connection::open("")?;
+        connection.pragma_update(None, "synchronous", "OFF")?;
+        exact::register(&connection)?;
+        schema::prepare(&mut connection)?;
+        Ok(Self {
+            connection,
+            pending: Vec::new(),
+        })
+    }
+
+    /// Takes up the effects of one journal entry.
+    pub fn take(&mut self, effects: &[Effect]) -> Result<(), QueryError> {
+        self.pending.extend_from_slice(effects);
+        if self.pending.len() >= EFFECTS_MAX {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), QueryError> {
+        let transaction = self.connection.transaction()?;
+        write::effects(&transaction, &self.pending)?;
+        transaction.commit()?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// The first place where `stored` is something else.
+    pub fn compare(
+        mut self,
+        stored: &FrozenProjection,
+    ) -> Result<Option<TableDifference>, QueryError> {
+        self.write()?;
+        let stored = stored.connection();
+        // Also finds an index that does not lead to every row.
+        let verdict: String =
+            stored.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if verdict != "ok" {
+            return Ok(Some(TableDifference {
+                table: "file".to_owned(),
+                row: verdict,
+                difference: "damaged",
+            }));
+        }
+        for (table, keys) in DERIVED {
+            let order: Vec<String> = (1..=keys).map(|column| column.to_string()).collect();
+            let sql = format!("SELECT * FROM {table} ORDER BY {}", order.join(", "));
+            let (mut ours, mut theirs) = (self.connection.prepare(&sql)?, stored.prepare(&sql)?);
+            let found = first_difference(ours.query([])?, theirs.query([])?, keys)?;
+            if let Some((key, difference)) = found {
+                return Ok(Some(TableDifference {
+                    table: table.to_owned(),
+                    row: format!("{key:?}"),
+                    difference,
+                }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Walks through both in the order of their keys.
+fn first_difference(
+    mut ours: Rows<'_>,
+    mut theirs: Rows<'_>,
+    keys: usize,
+) -> rusqlite::Result<Option<(Vec<Value>, &'static str)>> {
+    loop {
+        let our = ours.next()?.map(values).transpose()?;
+        let their = theirs.next()?.map(values).transpose()?;
+        return Ok(match (our, their) {
+            (None, None) => None,
+            (Some(mut row), None) => Some((key_of(&mut row, keys), "missing")),
+            (None, Some(mut row)) => Some((key_of(&mut row, keys), "surplus")),
+            (Some(our), Some(their)) if our == their => continue,
+            (Some(mut our), Some(mut their)) => {
+                let (our, their) = (key_of(&mut our, keys), key_of(&mut their, keys));
+                Some(match compare(&our, &their) {
+                    Ordering::Equal => (our, "changed"),
+                    Ordering::Less => (our, "missing"),
+                    Ordering::Greater => (their, "surplus"),
+                })
+            }
+        });
+    }
+}
+
+fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
+    (0..row.as_ref().column_count())
+        .map(|column| row.get(column))
+        .collect()
+}
+
+fn key_of(row: &mut Vec<Value>, keys: usize) -> Vec<Value> {
+    row.truncate(keys);
+    std::mem::take(row)
+}
+
+/// As SQLite orders them: keys are texts and integers.
+fn compare(a: &[Value], b: &[Value]) -> Ordering {
+    let pairs = a.iter().zip(b);
+    let orders = pairs.map(|pair| match pair {
+        (Value::Integer(a), Value::Integer(b)) => a.cmp(b),
+        (Value::Text(a), Value::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+        (Value::Integer(_), _) => Ordering::Less,
+        _ => Ordering::Greater,
+    });
+    orders.fold(Ordering::Equal, Ordering::then)
+}
