@@ -435,3 +435,51 @@ async fn snapshots_of_another_history_are_not_believed() {
     );
     collector.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projection_older_than_every_snapshot_catches_up() {
+    let site = Site::new("settlement = \"1h\"");
+    let database = site.data().join("projection.sqlite");
+    let older = site.dir().join("older.sqlite");
+    let mut collector = Collector::start(&site).await;
+    let mut batches: Vec<tollgate_common::Batch> = Vec::new();
+    for number in 1..=4 {
+        let parent = batches
+            .last()
+            .map_or(BatchHash::ZERO, tollgate_common::Batch::hash);
+        let next = batch(
+            "edge-1",
+            life(1),
+            number,
+            parent,
+            &[(series("acme", "eu"), 100)],
+        );
+        let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+            .await
+            .expect("connects");
+        peer.hello("edge-1", &batches).await;
+        peer.send(&Message::Batch(next.clone())).await;
+        assert_eq!(peer.ack_of(life(1), number).await, number);
+        batches.push(next);
+        collector.stop().await;
+        if number == 1 {
+            rusqlite::Connection::open(&database)
+                .and_then(|c| c.execute("VACUUM INTO ?1", [older.to_str().expect("text")]))
+                .expect("copies");
+        }
+        collector = Collector::start(&site).await;
+    }
+    let usage = collector.get("/v1/usage?group=meter").await;
+    assert_eq!(usage["items"][0]["units"], "400");
+    let ledger = collector.get("/v1/ledger").await;
+    collector.stop().await;
+    for beside in ["projection.sqlite-wal", "projection.sqlite-shm"] {
+        let _ = std::fs::remove_file(site.data().join(beside));
+    }
+    std::fs::rename(&older, &database).expect("goes back in time");
+    let collector = Collector::start(&site).await;
+    assert_eq!(collector.get("/v1/usage?group=meter").await, usage);
+    assert_eq!(collector.get("/v1/ledger").await, ledger);
+    collector.stop().await;
+    assert_eq!(site.cli(&["ledger", "verify"]).0, 0);
+}

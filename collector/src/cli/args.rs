@@ -296,8 +296,8 @@ pub enum LedgerCommand {
     /// Recompute the ledger from the journal and compare.
     #[command(
         long_about = "Reads the journal from its beginning, folds it anew, and compares every ledger entry of the \
-            projection with what comes out: amounts, order and hash chain, and every row that queries read. Works on the data folder, also while the \
-            collector runs. Exit code 3 if there is any difference.",
+            projection with what comes out: amounts, order and hash chain, and every row that queries read. Works \
+            on the data folder, also while the collector runs. Exit code 3 if there is any difference.",
         after_help = "Example:\n  tollgate-collector ledger verify --json"
     )]
     Verify(OutputArgs),

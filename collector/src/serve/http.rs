@@ -189,7 +189,8 @@ async fn usage(State(state): State<HttpState>, parsed: Parsed) -> Result<Respons
             page(&state, move |reader| reader.usage(&filter)).await
         }
         Some("meter") => {
-            let filter = parameters.filter(&["tenant", "meter", "from", "to", "limit", "group"])?;
+            let filter = parameters
+                .filter(&["tenant", "meter", "from", "to", "cursor", "limit", "group"])?;
             page(&state, move |reader| reader.usage_totals(&filter)).await
         }
         Some(other) => Err(HttpError::BadRequest(format!(

@@ -182,11 +182,21 @@ impl Reader {
     pub fn usage_totals(&self, filter: &Filter) -> Result<Page<UsageRow>, QueryError> {
         let mut where_ = Where::new(filter, "window_start");
         where_.conditions.push("aggregation = 'sum'".to_owned());
+        if let Some(cursor) = &filter.cursor {
+            let key: (String, String, i64, String) = decode_cursor(cursor)?;
+            where_
+                .conditions
+                .push("(tenant, meter, scale, refused) > (?, ?, ?, ?)".to_owned());
+            where_
+                .values
+                .extend([key.0.into(), key.1.into(), key.2.into(), key.3.into()]);
+        }
+        let limit = filter.limit();
         let sql = format!(
             "SELECT tenant, meter, scale, refused, exact_sum(quantity), exact_sum(events)
              FROM usage {} GROUP BY tenant, meter, scale, refused ORDER BY tenant, meter, scale, refused LIMIT {}",
             where_.text(),
-            filter.limit()
+            limit + 1
         );
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_and_then(
@@ -209,10 +219,14 @@ impl Reader {
                 })
             },
         )?;
-        Ok(Page {
-            items: rows.collect::<Result<_, _>>()?,
-            next_cursor: None,
-        })
+        let mut items: Vec<UsageRow> = rows.collect::<Result<_, _>>()?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items.last().filter(|_| more).map(|row| {
+            let refused = row.refused.as_deref().unwrap_or_default();
+            encode_cursor(&(&row.tenant, &row.meter, row.scale, refused))
+        });
+        Ok(Page { items, next_cursor })
     }
 
     /// Ledger entries in the order of partition and number.

@@ -481,3 +481,30 @@ fn filters_choose_and_bad_cursors_are_refused() {
         );
     }
 }
+
+#[test]
+fn totals_are_paged_without_a_gap() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let tenants = ["a", "b", "c", "d", "e"];
+    let effects = tenants.map(|tenant| Effect::Usage(usage(tenant, "eu", 5, 1)));
+    projection
+        .commit(&transaction(None, 1, effects.to_vec()))
+        .expect("commits");
+    let reader = Reader::open(&path).expect("reads");
+    let mut filter = Filter {
+        limit: Some(2),
+        ..Filter::default()
+    };
+    let mut seen = Vec::new();
+    loop {
+        let page = reader.usage_totals(&filter).expect("page");
+        seen.extend(page.items.into_iter().map(|row| row.tenant));
+        filter.cursor = page.next_cursor;
+        if filter.cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen, tenants);
+}

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::json;
-use tollgate_tests::sim::campaign::{Campaign, Report, catch, run_seed};
+use tollgate_tests::sim::campaign::{Campaign, Report, catch, name_seed_on_panic, run_seed};
 use tollgate_tests::sim::options::{Canary, Options};
 
 /// Failing seeds whose trace is printed; the rest is named only.
@@ -61,6 +61,7 @@ fn parse_seeds(text: &str) -> Result<Range<u64>, String> {
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
+    name_seed_on_panic();
     let canaries = match arguments.canary.as_deref() {
         None => Vec::new(),
         Some("all") => Canary::ALL.to_vec(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tollgate_agent_core::aggregate::{CellsHome, Slot, Writer};
-use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
+use tollgate_agent_core::engine::Engine;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Decoder, Encoder, Message};
 use tollgate_common::{AgentId, Aggregation, Timestamp, Window};
@@ -220,7 +220,7 @@ impl AgentNode {
         process.link = None;
         process
             .engine
-            .handle_disconnected(local, self.random.next(), "hung up");
+            .handle_disconnected(local, self.random.bits(), "hung up");
     }
 
     fn count(&mut self, context: &mut Context) -> Result<(), Broken> {
@@ -237,7 +237,7 @@ impl AgentNode {
             return Ok(());
         };
         let most = 3 + self.series.len() as u64 / 20;
-        for _ in 0..1 + self.random.below(most) {
+        for _ in 0..=self.random.below(most) {
             let writer = self.random.index(process.writers.len());
             let number = self.random.index(self.series.len());
             let series = &self.series[number];
@@ -295,7 +295,7 @@ impl AgentNode {
         process.engine.handle_connecting(local);
         process
             .engine
-            .handle_disconnected(local, self.random.next(), "unreachable");
+            .handle_disconnected(local, self.random.bits(), "unreachable");
     }
 
     /// A connection stands.
@@ -327,7 +327,7 @@ impl AgentNode {
         process.link = None;
         process
             .engine
-            .handle_disconnected(local, self.random.next(), "connection lost");
+            .handle_disconnected(local, self.random.bits(), "connection lost");
         Ok(())
     }
 
@@ -366,8 +366,7 @@ impl AgentNode {
         let Some(process) = &mut self.process else {
             return Ok(out);
         };
-        loop {
-            let Some(link) = &mut process.link else { break };
+        while let Some(link) = &mut process.link {
             let message = match link.hello.take() {
                 Some(hello) => Some(hello),
                 None => match process.engine.poll_transmit(local) {

@@ -1,6 +1,9 @@
 //! Campaigns: many seeds on several threads, and what they found.
 
+use std::cell::Cell;
+use std::io::Write as _;
 use std::ops::Range;
+use std::panic;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -51,8 +54,28 @@ pub struct Campaign {
     pub repeat_every: u64,
 }
 
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Makes a panic name the seed that it happened in: it ends the process before any report.
+pub fn name_seed_on_panic() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if let Some(seed) = SEED.get() {
+            // Nothing can be done if this fails.
+            let _ = writeln!(
+                std::io::stderr(),
+                "seed {seed} panics\n  reproduce: cargo run --release -p tollgate-tests --bin simulate -- --seed {seed}"
+            );
+        }
+        before(info);
+    }));
+}
+
 /// Runs one seed.
 pub fn run_seed(seed: u64, canary: Option<Canary>, keep_trace: bool) -> Outcome {
+    SEED.set(Some(seed));
     world::run(Options::from_seed(seed, canary), keep_trace)
 }
 

@@ -12,10 +12,10 @@ use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::entry::Entry;
 use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
 use tollgate_collector_core::fold::whole::Fold;
+use tollgate_collector_core::journal::Epoch;
 use tollgate_collector_core::journal::group::{Durable, GroupCommit, Pending, Token};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
-use tollgate_collector_core::journal::{Epoch, JournalError};
 use tollgate_collector_core::policy::Policy;
 use tollgate_collector_core::projection::{Projection, Transaction};
 use tollgate_collector_core::receive::{Desk, Session, SessionConfig, SessionError};
@@ -399,7 +399,7 @@ impl CollectorNode {
                 .projection
                 .position(PARTITION)
                 .map_err(|error| error.to_string())?;
-            self.note(&effects, context)?;
+            Self::note(&effects, context)?;
             let process = self.process.as_ref().expect("it was there a moment ago");
             let transaction = Transaction {
                 partition: PARTITION,

@@ -26,11 +26,11 @@ impl Random {
     /// An independent stream, so that one part's draws do not shift another's.
     #[must_use]
     pub fn fork(&mut self) -> Self {
-        Self::new(self.next())
+        Self::new(self.bits())
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         let result = self.state[1].wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = self.state[1] << 17;
         self.state[2] ^= self.state[0];
@@ -45,7 +45,7 @@ impl Random {
     /// A number below `bound`, 0 for a bound of 0. (The bias of the modulo is below 2^-40
     /// for every bound in use.)
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.bits() % bound.max(1)
     }
 
     /// A number from `low` to `high`, both included.
@@ -75,7 +75,7 @@ impl Random {
 
     /// Random bytes, for identifiers.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        std::array::from_fn(|_| u8::try_from(self.next() >> 56).expect("eight bits are left"))
+        std::array::from_fn(|_| u8::try_from(self.bits() >> 56).expect("eight bits are left"))
     }
 }
 
@@ -85,8 +85,8 @@ mod tests {
 
     #[test]
     fn streams_are_stable_and_differ() {
-        assert_eq!(Random::new(7).next(), Random::new(7).next());
-        assert_ne!(Random::new(7).next(), Random::new(8).next());
+        assert_eq!(Random::new(7).bits(), Random::new(7).bits());
+        assert_ne!(Random::new(7).bits(), Random::new(8).bits());
         let mut random = Random::new(1);
         assert!((0..1000).all(|_| (3..=9).contains(&random.between(3, 9))));
         assert!((0..100).all(|_| !random.chance(0)));

@@ -45,7 +45,7 @@ pub fn series(options: &Options) -> Vec<Series> {
     let regions: Vec<_> = (0..options.regions)
         .map(|n| match n {
             0 => "eu".to_owned(),
-            _ => format!("{n}-{:016x}{:016x}", random.next(), random.next()),
+            _ => format!("{n}-{:016x}{:016x}", random.bits(), random.bits()),
         })
         .collect();
     let mut push = |tenant: TenantId, name: &str, aggregation, scale, region: Option<&str>| {

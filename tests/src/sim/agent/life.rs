@@ -6,7 +6,18 @@ use tollgate_agent_core::engine::{EngineConfig, Recovery, Start, StartError};
 use tollgate_agent_core::ship::ShipConfig;
 use tollgate_common::log::LogConfig;
 
-use super::*;
+use std::collections::BTreeMap;
+
+use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
+use tollgate_common::Timestamp;
+use tollgate_common::storage::memory::MemoryStorage;
+
+use super::super::context::{Broken, Context};
+use super::super::coverage::Probe;
+use super::super::home::MemoryHome;
+use super::super::options::Canary;
+use super::super::workload::{self, Series};
+use super::{AgentNode, Crash, Image, LastStop, Process, STOP_AGAIN_MILLIS};
 
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
@@ -15,8 +26,8 @@ impl AgentNode {
     /// An agent that starts at once.
     pub fn new(index: usize, series: &[Series], context: &mut Context) -> Self {
         let mut random = context.random.fork();
-        let disk = MemoryStorage::new(random.next());
-        if context.options.canary == Some(super::super::options::Canary::SkippedDirSync) {
+        let disk = MemoryStorage::new(random.bits());
+        if context.options.canary == Some(Canary::SkippedDirSync) {
             disk.set_ignore_sync_dir(true);
         }
         Self {

@@ -3,11 +3,23 @@
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::CloseCause;
 use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, LedgerEntry};
+use tollgate_collector_core::verify::verify;
 use tollgate_common::MeterName;
 
 use super::super::agent::cover_disk;
 use super::super::oracle::LedgerSums;
-use super::*;
+use std::collections::BTreeMap;
+
+use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::journal::reader::Reader;
+use tollgate_collector_core::journal::segment::PARTITION;
+use tollgate_collector_core::projection::{Projection, Transaction};
+use tollgate_common::Timestamp;
+
+use super::super::context::{Broken, Context};
+use super::super::coverage::Probe;
+use super::super::projection::MemoryProjection;
+use super::CollectorNode;
 
 fn is_sum(meter: &MeterName) -> bool {
     meter.as_str() != "seats"
@@ -70,7 +82,7 @@ impl CollectorNode {
             .as_ref()
             .ok_or("the collector is down at the end")?;
         let journal = process.group.journal();
-        let survey = self.survey(journal)?;
+        let survey = Self::survey(journal)?;
         self.check_acknowledged(&survey)?;
         let mut fold = Self::empty_fold(context);
         let mut replayed = MemoryProjection::default();
@@ -113,7 +125,11 @@ impl CollectorNode {
         if replayed.tables() != self.projection.tables() {
             return Err("replaying the journal gives other books than the projection".to_owned());
         }
-        self.cover(&notices, &closings, context);
+        let report = verify(journal, PARTITION, &self.projection).map_err(|e| e.to_string())?;
+        if !report.verified {
+            return Err(format!("the ledger does not verify: {report:?}"));
+        }
+        Self::cover(&notices, &closings, context);
         context
             .coverage
             .add(Probe::Booked, context.oracle.entries());

@@ -13,7 +13,29 @@ use tollgate_collector_core::position::Position;
 use tollgate_common::AgentId;
 use tollgate_common::log::LogConfig;
 
-use super::*;
+use std::collections::{BTreeMap, VecDeque};
+
+use tollgate_collector_core::closer::Closer;
+use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::entry::codec::EntryEncoder;
+use tollgate_collector_core::fold::whole::Fold;
+use tollgate_collector_core::journal::JournalError;
+use tollgate_collector_core::journal::group::{GroupCommit, Pending, Token};
+use tollgate_collector_core::journal::reader::Reader;
+use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
+use tollgate_collector_core::policy::Policy;
+use tollgate_collector_core::projection::Projection;
+use tollgate_collector_core::snapshot::SnapshotStore;
+use tollgate_common::storage::memory::MemoryStorage;
+use tollgate_common::{Incarnation, Lineage, Timestamp};
+
+use super::super::agent::Crash;
+use super::super::context::{Broken, Context};
+use super::super::coverage::Probe;
+use super::super::options::Canary;
+use super::super::projection::MemoryProjection;
+use super::super::workload;
+use super::{CLOCK_MILLIS, CollectorNode, Process};
 
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
@@ -33,8 +55,8 @@ impl CollectorNode {
     /// A collector that starts at once.
     pub fn new(context: &mut Context) -> Self {
         let mut random = context.random.fork();
-        let journal_disk = MemoryStorage::new(random.next());
-        let snapshot_disk = MemoryStorage::new(random.next());
+        let journal_disk = MemoryStorage::new(random.bits());
+        let snapshot_disk = MemoryStorage::new(random.bits());
         match context.options.canary {
             Some(Canary::SyncLie) => journal_disk.set_ignore_sync(true),
             Some(Canary::SkippedDirSync) => journal_disk.set_ignore_sync_dir(true),
@@ -120,7 +142,7 @@ impl CollectorNode {
         let epoch = journal
             .acquire(PARTITION)
             .map_err(|error| error.to_string())?;
-        let survey = match self.survey(&journal) {
+        let survey = match Self::survey(&journal) {
             Ok(survey) => survey,
             Err(error) => return Ok(Err(error)),
         };
@@ -198,7 +220,7 @@ impl CollectorNode {
     }
 
     /// Reads the whole journal for what a start needs to know.
-    pub(super) fn survey(&self, journal: &SegmentJournal<MemoryStorage>) -> Result<Survey, String> {
+    pub(super) fn survey(journal: &SegmentJournal<MemoryStorage>) -> Result<Survey, String> {
         let mut survey = Survey::default();
         let mut reader = Reader::new(PARTITION, None);
         while let Some((_, stamped)) = reader.next(journal).map_err(|error| error.to_string())? {
@@ -249,7 +271,7 @@ impl CollectorNode {
     /// Figures, policy and catalog, where the journal does not have them yet.
     fn write_first_entries(&mut self, context: &mut Context) -> Result<(), Broken> {
         let process = self.process.as_ref().expect("just started");
-        let survey = match self.survey(process.group.journal()) {
+        let survey = match Self::survey(process.group.journal()) {
             Ok(survey) => survey,
             Err(error) => return self.failed(&JournalError::Io(error), context),
         };
@@ -447,7 +469,7 @@ impl CollectorNode {
         let Some(process) = &mut self.process else {
             return Ok(());
         };
-        for _ in 0..1 + self.random.below(3) {
+        for _ in 0..=self.random.below(2) {
             if self.remembered.is_empty() {
                 break;
             }
@@ -492,7 +514,7 @@ impl CollectorNode {
     }
 
     /// Counts what the effects show, and lets the oracle see what is booked.
-    pub(super) fn note(&self, effects: &[Effect], context: &mut Context) -> Result<(), Broken> {
+    pub(super) fn note(effects: &[Effect], context: &mut Context) -> Result<(), Broken> {
         for effect in effects {
             match effect {
                 Effect::Ledger(entry) => context.oracle.booked(entry)?,
@@ -505,7 +527,6 @@ impl CollectorNode {
 
     /// Counts the notices and closings of a whole journal, once, at the end.
     pub(super) fn cover(
-        &self,
         notices: &[(NoticeKind, Option<AgentId>)],
         closings: &[(Position, CloseCause)],
         context: &mut Context,

@@ -110,9 +110,15 @@ impl Agent {
         }
     }
 
+    /// True if another branch can be followed. What is not followed is not known again, so that
+    /// none of it may be booked: it would be booked each time it comes.
+    pub(super) fn can_branch(&self) -> bool {
+        self.branch_count() < BRANCHES_MAX
+    }
+
     /// Begins the branch whose first batch has this hash; `None` if there are too many.
     pub(super) fn begin_branch(&mut self, batch: &Batch, hash: Digest) -> Option<Incarnation> {
-        if self.branch_count() >= BRANCHES_MAX {
+        if !self.can_branch() {
             return None;
         }
         let name = derived(hash);

@@ -101,7 +101,7 @@ fn declare_losses(batch: &Batch, origin: &Origin, at_most: bool, out: &mut Outbo
 /// have counted at least, of which `old` is booked; `max(0, new - old)` is booked now and
 /// `min(old, new)` may be usage counted twice by copied cells, or usage that both counted: it
 /// is declared lost at most. The two add up to `new`, so that conservation holds. Without the
-/// old rows nothing is booked. Rows of levels (`last`) are booked, since booking one twice
+/// old rows, and of a branch too many, nothing is booked. Rows of levels (`last`) are booked, since booking one twice
 /// changes nothing.
 ///
 /// Returns the life under which the branch continues.
@@ -117,6 +117,7 @@ pub(super) fn take_fork(
     let kept = agent
         .lives
         .get(&name)
+        .filter(|_| agent.can_branch())
         .and_then(|life| life.rows_of(sequence));
     let branch = derived(hash);
     let origin = Origin {
@@ -180,7 +181,7 @@ pub(super) fn take_fork(
 }
 
 /// Books a batch of a branch whose beginning has not been seen: its rows count, and what the
-/// branch held before is declared unknown.
+/// branch held before is declared unknown. Of a branch too many nothing is booked.
 pub(super) fn take_orphan(
     agent: &mut Agent,
     name: Incarnation,
@@ -188,6 +189,9 @@ pub(super) fn take_orphan(
     hash: Digest,
     out: &mut Outbox,
 ) -> Incarnation {
+    if !agent.can_branch() {
+        return take_fork(agent, name, received, hash, out);
+    }
     let batch = &received.batch;
     let branch = derived(hash);
     let origin = Origin {

@@ -5,7 +5,7 @@ use tollgate_common::{Batch, LossAmount, LossReason, Quantity};
 
 use super::books::{Books, Sealer, row};
 use crate::entry::Digest;
-use crate::fold::intake::{HASHES_KEPT, NoticeKind, derived};
+use crate::fold::intake::{BRANCHES_MAX, HASHES_KEPT, NoticeKind, derived};
 
 fn account() -> (String, String) {
     ("acme".to_owned(), "http.requests".to_owned())
@@ -185,4 +185,25 @@ proptest! {
         prop_assert_eq!((state.forks, state.gaps), (1, 0));
         prop_assert_eq!(books.noticed(NoticeKind::TotalsBelowRows), 0);
     }
+}
+
+#[test]
+fn a_branch_too_many_is_never_booked_twice() {
+    let mut books = Books::new();
+    books.batch(&Sealer::new(1).seal(vec![requests(0, "eu", 1)], false));
+    for n in 0..BRANCHES_MAX {
+        let value = 2 + i128::try_from(n).expect("small");
+        books.batch(&Sealer::new(1).seal(vec![requests(0, "eu", value)], false));
+    }
+    // Nobody remembers these two, so that what comes again looks new.
+    let fork = Sealer::new(1).seal(vec![requests(0, "eu", 1_000_000)], false);
+    let mut stranger = Sealer::new(1);
+    stranger.seal(vec![requests(0, "us", 5)], false);
+    let orphan = stranger.seal(vec![requests(1, "us", 1_000_000)], false);
+    let booked = Books::of(&books.booked, &account());
+    for batch in [&fork, &fork, &orphan, &orphan] {
+        books.batch(batch);
+        assert_eq!(Books::of(&books.booked, &account()), booked);
+    }
+    assert_eq!(books.notices.last().expect("some").kind, NoticeKind::Fork);
 }
