@@ -41,7 +41,10 @@ pub fn entries() -> Vec<Seed> {
 
 fn all() -> Vec<Entry> {
     let agent = AgentId::new("edge-1").expect("valid");
-    let policy = PolicyChange { digest: Digest([1; 32]), text: "[[agent]]\nname = \"edge-*\"\n".to_owned() };
+    let policy = PolicyChange {
+        digest: Digest([1; 32]),
+        text: "[[agent]]\nname = \"edge-*\"\n".to_owned(),
+    };
     let files = BTreeMap::from([("meters.toml".to_owned(), "[[meter]]\n".to_owned())]);
     let verdicts = Verdicts::PerRow(vec![None, Some(RefusedReason::TenantNotAllowed)]);
     let closing = Closing {
@@ -64,7 +67,11 @@ fn all() -> Vec<Entry> {
             settlement_millis: 86_400_000,
             future_tolerance_millis: 300_000,
         }),
-        Entry::Batch(Box::new(ReceivedBatch { batch: batch(2), policy: policy.digest, verdicts })),
+        Entry::Batch(Box::new(ReceivedBatch {
+            batch: batch(2),
+            policy: policy.digest,
+            verdicts,
+        })),
         Entry::Tombstone(tombstone()),
         Entry::Missing(Missing {
             agent,
@@ -73,7 +80,10 @@ fn all() -> Vec<Entry> {
             to: BatchSeq::new(5).expect("not zero"),
         }),
         Entry::Policy(policy),
-        Entry::Catalog(CatalogChange { digest: Digest([4; 32]), files }),
+        Entry::Catalog(CatalogChange {
+            digest: Digest([4; 32]),
+            files,
+        }),
         Entry::Close(closing),
         Entry::Clock,
         Entry::Lost(LostEntry {

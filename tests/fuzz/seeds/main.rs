@@ -75,19 +75,37 @@ fn batch(sequence: u64) -> Batch {
         incarnation: Incarnation::from_bytes([1; 16]),
         last_sequence: 7,
         last_hash: BatchHash::from_bytes([2; 32]),
-        end: ParentEnd::Unclean { reason: LossReason::UncleanBoot, from: time(-9), to: time(-1) },
+        end: ParentEnd::Unclean {
+            reason: LossReason::UncleanBoot,
+            from: time(-9),
+            to: time(-1),
+        },
     };
     Batch {
         agent: AgentId::new("edge-1").expect("valid"),
         incarnation: Incarnation::from_bytes([3; 16]),
         sequence: BatchSeq::new(sequence).expect("not zero"),
-        parent_hash: if first { BatchHash::ZERO } else { BatchHash::from_bytes([4; 32]) },
-        span: Span { from: time(0), to: time(10) },
+        parent_hash: if first {
+            BatchHash::ZERO
+        } else {
+            BatchHash::from_bytes([4; 32])
+        },
+        span: Span {
+            from: time(0),
+            to: time(10),
+        },
         watermark: time(10),
-        opening: first.then_some(Opening { parent: Some(parent) }),
+        opening: first.then_some(Opening {
+            parent: Some(parent),
+        }),
         is_final: !first,
         rows: vec![row("eu", 5), row("us", 1 << 40)],
-        totals: vec![Total { tenant, meter, scale: Scale::ZERO, quantity: Quantity::new(99) }],
+        totals: vec![Total {
+            tenant,
+            meter,
+            scale: Scale::ZERO,
+            quantity: Quantity::new(99),
+        }],
         losses: vec![Loss {
             reason: LossReason::SpoolFull,
             tenant: None,
@@ -117,8 +135,12 @@ fn messages() -> Vec<Message> {
         last: BatchSeq::new(3).expect("not zero"),
         last_hash: BatchHash::from_bytes([5; 32]),
     };
-    let resume =
-        Resume { incarnation, durable: 2, durable_hash: BatchHash::from_bytes([6; 32]), releasable: 1 };
+    let resume = Resume {
+        incarnation,
+        durable: 2,
+        durable_hash: BatchHash::from_bytes([6; 32]),
+        releasable: 1,
+    };
     vec![
         Message::Hello(Hello {
             version_min: 1,
@@ -138,8 +160,15 @@ fn messages() -> Vec<Message> {
         Message::Batch(batch(1)),
         Message::Batch(batch(2)),
         Message::Tombstone(tombstone()),
-        Message::Ack(Ack { incarnation, durable: 3, releasable: 3 }),
-        Message::Refuse(Refuse { code: RefuseCode::Overloaded, reason: "no room".to_owned() }),
+        Message::Ack(Ack {
+            incarnation,
+            durable: 3,
+            releasable: 3,
+        }),
+        Message::Refuse(Refuse {
+            code: RefuseCode::Overloaded,
+            reason: "no room".to_owned(),
+        }),
     ]
 }
 
@@ -149,14 +178,18 @@ fn frames() -> Vec<Seed> {
     let mut stream = vec![0];
     let mut encoder = Encoder::new(1);
     for message in &messages() {
-        encoder.encode(message, &mut stream).expect("a valid message");
+        encoder
+            .encode(message, &mut stream)
+            .expect("a valid message");
     }
     seeds.push(("stream", stream));
     // Mode 1: kind, flags, length and payload, to which the target adds header and checksum.
     let mut repaired = vec![1];
     for message in &messages() {
         let mut frame = Vec::new();
-        Encoder::new(0).encode(message, &mut frame).expect("a valid message");
+        Encoder::new(0)
+            .encode(message, &mut frame)
+            .expect("a valid message");
         let payload = &frame[16..];
         let length = u16::try_from(payload.len()).expect("small").to_le_bytes();
         repaired.extend_from_slice(&[frame[9], frame[10], length[0], length[1]]);
@@ -172,7 +205,10 @@ fn frames() -> Vec<Seed> {
 /// Segments as a log leaves them, whole and torn.
 fn segments() -> Vec<Seed> {
     let storage = MemoryStorage::new(1);
-    let config = LogConfig { segment_bytes: SEGMENT_BYTES_MIN, bytes_max: 1 << 20 };
+    let config = LogConfig {
+        segment_bytes: SEGMENT_BYTES_MIN,
+        bytes_max: 1 << 20,
+    };
     let (mut log, _) = SegmentLog::open(storage.clone(), config).expect("an empty disk");
     for group in 0..3u8 {
         for length in [1, 40, 300] {

@@ -22,7 +22,13 @@ pub fn dogstatsd() -> Vec<Seed> {
 pub fn agent_config() -> Vec<Seed> {
     vec![
         ("full", AGENT.as_bytes().to_vec()),
-        ("mistakes", AGENT.replace("10s", "7s").replace("1GiB", "1 pound").into_bytes()),
+        (
+            "mistakes",
+            AGENT
+                .replace("10s", "7s")
+                .replace("1GiB", "1 pound")
+                .into_bytes(),
+        ),
     ]
 }
 
@@ -30,7 +36,13 @@ pub fn agent_config() -> Vec<Seed> {
 pub fn collector_config() -> Vec<Seed> {
     vec![
         ("full", COLLECTOR.as_bytes().to_vec()),
-        ("mistakes", COLLECTOR.replace("24h", "soon").replace("= 4", "= 0").into_bytes()),
+        (
+            "mistakes",
+            COLLECTOR
+                .replace("24h", "soon")
+                .replace("= 4", "= 0")
+                .into_bytes(),
+        ),
     ]
 }
 
@@ -38,7 +50,13 @@ pub fn collector_config() -> Vec<Seed> {
 pub fn catalog() -> Vec<Seed> {
     vec![
         ("full", CATALOG.as_bytes().to_vec()),
-        ("mistakes", CATALOG.replace("0.40", "-1").replace("P1M", "P1W").into_bytes()),
+        (
+            "mistakes",
+            CATALOG
+                .replace("0.40", "-1")
+                .replace("P1M", "P1W")
+                .into_bytes(),
+        ),
     ]
 }
 

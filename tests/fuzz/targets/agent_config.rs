@@ -6,7 +6,9 @@ use libfuzzer_sys::fuzz_target;
 use tollgate_agent_core::config;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     match config::parse(text) {
         Ok(config) => {
             let _ = config.attributor();

@@ -12,7 +12,9 @@ use tollgate_collector_core::rate::rate;
 use tollgate_common::{Quantity, Timestamp};
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     let mut files = BTreeMap::<String, String>::new();
     let mut path = "meters.toml".to_owned();
     for line in text.split_inclusive('\n') {
@@ -40,7 +42,9 @@ fuzz_target!(|data: &[u8]| {
 fn check_prices(catalog: &Catalog) {
     for card in catalog.cards() {
         for price in &card.prices {
-            let meter = catalog.meter(&price.meter).expect("prices name declared meters");
+            let meter = catalog
+                .meter(&price.meter)
+                .expect("prices name declared meters");
             let mut before = None;
             for units in [0, 1, 999, 1_000_000_007, i128::from(u64::MAX), i128::MAX] {
                 if let Ok(line) = rate(Quantity::new(units), meter, price, card) {

@@ -21,7 +21,11 @@ fuzz_target!(|data: &[u8]| {
         let mut values = 0;
         for value in metric.values() {
             values += 1;
-            for scale in [Scale::ZERO, Scale::new(3).expect("in range"), Scale::new(12).expect("in range")] {
+            for scale in [
+                Scale::ZERO,
+                Scale::new(3).expect("in range"),
+                Scale::new(12).expect("in range"),
+            ] {
                 let exact = value.quantity(scale, Inexact::Reject);
                 let rounded = value.quantity(scale, Inexact::Round);
                 // What is exact must not depend on how inexact values are treated.

@@ -9,13 +9,19 @@ use libfuzzer_sys::fuzz_target;
 use tollgate_collector_core::entry::codec::{decode, encode};
 
 fuzz_target!(|data: &[u8]| {
-    let Some((mode, data)) = data.split_first() else { return };
+    let Some((mode, data)) = data.split_first() else {
+        return;
+    };
     if mode & 1 == 0 {
         check(data);
         return;
     }
-    let Some((kind, rest)) = data.split_first() else { return };
-    let Some((stamp, body)) = rest.split_first_chunk::<5>() else { return };
+    let Some((kind, rest)) = data.split_first() else {
+        return;
+    };
+    let Some((stamp, body)) = rest.split_first_chunk::<5>() else {
+        return;
+    };
     let mut entry = Vec::with_capacity(16 + body.len());
     entry.extend_from_slice(b"TJ\x01");
     entry.push(kind % 12);

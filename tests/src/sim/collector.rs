@@ -94,6 +94,8 @@ pub struct CollectorNode {
     remembered: VecDeque<EncodedEntry>,
     /// What it received while this one went down, and appends later.
     late: Vec<(Timestamp, EncodedEntry)>,
+    /// What the journal is known to hold.
+    survey: life::Survey,
     /// Entries may be held back for a commit until this instant.
     reorder_until: Timestamp,
     settling: bool,

@@ -85,6 +85,7 @@ impl LedgerSums {
                 continue;
             }
             let quantity = posting.quantity.units();
+            // The quantity of a reversal is negative; an unknown amount has none.
             let sign = if posting.kind == EntryKind::LossReversed {
                 -1
             } else {
@@ -95,11 +96,10 @@ impl LedgerSums {
                 sums.unknown = sums.unknown.wrapping_add_signed(sign);
                 continue;
             }
-            let signed = i128::from(sign) * quantity;
             let (Some(tenant), Some(meter)) = (&posting.tenant, &posting.meter) else {
                 match posting.certainty {
-                    Certainty::AtMost => sums.at_most_nowhere += signed,
-                    _ => sums.exact_nowhere += signed,
+                    Certainty::AtMost => sums.at_most_nowhere += quantity,
+                    _ => sums.exact_nowhere += quantity,
                 }
                 continue;
             };
@@ -113,8 +113,8 @@ impl LedgerSums {
                 }
                 EntryKind::Refused => sum.refused += quantity,
                 EntryKind::Loss | EntryKind::LossReversed => match posting.certainty {
-                    Certainty::AtMost => sum.lost_at_most += signed,
-                    _ => sum.lost_exact += signed,
+                    Certainty::AtMost => sum.lost_at_most += quantity,
+                    _ => sum.lost_exact += quantity,
                 },
             }
         }

@@ -1,15 +1,14 @@
 //! How a simulated agent starts, stops, dies and is disturbed.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
-use tollgate_agent_core::engine::{EngineConfig, Recovery, Start, StartError};
+use tollgate_agent_core::engine::{
+    Engine, EngineConfig, EngineError, Recovery, Start, StartError, Stopped,
+};
 use tollgate_agent_core::ship::ShipConfig;
-use tollgate_common::log::LogConfig;
-
-use std::collections::BTreeMap;
-
-use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
 use tollgate_common::Timestamp;
+use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
 
 use super::super::context::{Broken, Context};

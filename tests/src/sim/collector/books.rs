@@ -1,23 +1,20 @@
 //! The end of a run: the books are checked against the oracle and against the journal.
 
-use tollgate_collector_core::effect::Effect;
-use tollgate_collector_core::entry::CloseCause;
-use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, LedgerEntry};
-use tollgate_collector_core::verify::verify;
-use tollgate_common::MeterName;
-
-use super::super::agent::cover_disk;
-use super::super::oracle::LedgerSums;
 use std::collections::BTreeMap;
 
-use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::effect::Effect;
+use tollgate_collector_core::entry::{CloseCause, Entry};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::PARTITION;
+use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, LedgerEntry};
 use tollgate_collector_core::projection::{Projection, Transaction};
-use tollgate_common::Timestamp;
+use tollgate_collector_core::verify::verify;
+use tollgate_common::{MeterName, Timestamp};
 
+use super::super::agent::cover_disk;
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
+use super::super::oracle::LedgerSums;
 use super::super::projection::MemoryProjection;
 use super::CollectorNode;
 
@@ -82,8 +79,7 @@ impl CollectorNode {
             .as_ref()
             .ok_or("the collector is down at the end")?;
         let journal = process.group.journal();
-        let survey = Self::survey(journal)?;
-        self.check_acknowledged(&survey)?;
+        self.check_journal(journal)?;
         let mut fold = Self::empty_fold(context);
         let mut replayed = MemoryProjection::default();
         let mut notices = Vec::new();

@@ -1,33 +1,28 @@
 //! How the simulated collector starts, dies, recovers and is disturbed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::ErrorKind;
 
 use tollgate_collector_core::catalog::Catalog;
-use tollgate_collector_core::effect::Effect;
-use tollgate_collector_core::entry::{CatalogChange, CloseCause, Digest, Opened};
-use tollgate_collector_core::fold::intake::NoticeKind;
-use tollgate_collector_core::journal::Journal;
-use tollgate_collector_core::policy::{Pattern, Rule};
-use tollgate_collector_core::position::Position;
-use tollgate_common::AgentId;
-use tollgate_common::log::LogConfig;
-
-use std::collections::{BTreeMap, VecDeque};
-
 use tollgate_collector_core::closer::Closer;
-use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryEncoder;
+use tollgate_collector_core::entry::{CatalogChange, CloseCause, Digest, Entry, Opened};
+use tollgate_collector_core::fold::intake::NoticeKind;
 use tollgate_collector_core::fold::whole::Fold;
+use tollgate_collector_core::journal::Journal;
 use tollgate_collector_core::journal::JournalError;
 use tollgate_collector_core::journal::group::{GroupCommit, Pending, Token};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
 use tollgate_collector_core::policy::Policy;
+use tollgate_collector_core::policy::{Pattern, Rule};
+use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::Projection;
 use tollgate_collector_core::snapshot::SnapshotStore;
+use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::{Incarnation, Lineage, Timestamp};
+use tollgate_common::{AgentId, Incarnation, Lineage, MeterName, TenantId, Timestamp};
 
 use super::super::agent::Crash;
 use super::super::context::{Broken, Context};
@@ -40,15 +35,16 @@ use super::{CLOCK_MILLIS, CollectorNode, Process};
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
 
-/// What the whole journal says, read at a start.
+/// What the whole journal says.
 #[derive(Default)]
 pub(super) struct Survey {
-    pub(super) stamp: Timestamp,
-    pub(super) opened: bool,
-    pub(super) policy: Option<Digest>,
-    pub(super) catalog: Option<Digest>,
+    upto: Option<Position>,
+    stamp: Timestamp,
+    opened: bool,
+    policy: Option<Digest>,
+    catalog: Option<Digest>,
     /// Batches, tombstones and declared gaps.
-    pub(super) present: BTreeSet<(Incarnation, u64)>,
+    present: BTreeSet<(Incarnation, u64)>,
 }
 
 impl CollectorNode {
@@ -79,6 +75,7 @@ impl CollectorNode {
             acknowledged: BTreeMap::new(),
             remembered: VecDeque::new(),
             late: Vec::new(),
+            survey: Survey::default(),
             reorder_until: context.now,
             settling: false,
             random,
@@ -142,11 +139,10 @@ impl CollectorNode {
         let epoch = journal
             .acquire(PARTITION)
             .map_err(|error| error.to_string())?;
-        let survey = match Self::survey(&journal) {
-            Ok(survey) => survey,
-            Err(error) => return Ok(Err(error)),
-        };
-        self.check_acknowledged(&survey)?;
+        if let Err(error) = Self::survey(&mut self.survey, &journal) {
+            return Ok(Err(error));
+        }
+        self.check_acknowledged(&self.survey)?;
         let last = match journal.last(PARTITION) {
             Ok(last) => last,
             Err(error) => return Ok(Err(error.to_string())),
@@ -196,7 +192,7 @@ impl CollectorNode {
             ));
         }
         let process = Process {
-            group: GroupCommit::new(journal, PARTITION, survey.stamp),
+            group: GroupCommit::new(journal, PARTITION, self.survey.stamp),
             epoch,
             fold,
             reader,
@@ -219,11 +215,13 @@ impl CollectorNode {
         self.projection.clear().expect("memory can be cleared");
     }
 
-    /// Reads the whole journal for what a start needs to know.
-    pub(super) fn survey(journal: &SegmentJournal<MemoryStorage>) -> Result<Survey, String> {
-        let mut survey = Survey::default();
-        let mut reader = Reader::new(PARTITION, None);
-        while let Some((_, stamped)) = reader.next(journal).map_err(|error| error.to_string())? {
+    /// Reads what the journal has beyond the last survey.
+    fn survey(survey: &mut Survey, journal: &SegmentJournal<MemoryStorage>) -> Result<(), String> {
+        let mut reader = Reader::new(PARTITION, survey.upto);
+        while let Some((position, stamped)) =
+            reader.next(journal).map_err(|error| error.to_string())?
+        {
+            survey.upto = Some(position);
             survey.stamp = stamped.stamp;
             match stamped.entry {
                 Entry::Opened(_) => survey.opened = true,
@@ -249,11 +247,21 @@ impl CollectorNode {
                 Entry::Close(_) | Entry::Clock | Entry::Lost(_) => {}
             }
         }
-        Ok(survey)
+        Ok(())
+    }
+
+    /// Reads the whole journal once more and looks for what was acknowledged.
+    pub(super) fn check_journal(
+        &self,
+        journal: &SegmentJournal<MemoryStorage>,
+    ) -> Result<(), Broken> {
+        let mut survey = Survey::default();
+        Self::survey(&mut survey, journal)?;
+        self.check_acknowledged(&survey)
     }
 
     /// What was acknowledged is in the journal, whatever happened since.
-    pub(super) fn check_acknowledged(&self, survey: &Survey) -> Result<(), Broken> {
+    fn check_acknowledged(&self, survey: &Survey) -> Result<(), Broken> {
         for (&incarnation, &durable) in &self.acknowledged {
             // Every number up to the cursor was acknowledged by some connection, and agents
             // begin at 1.
@@ -270,13 +278,8 @@ impl CollectorNode {
 
     /// Figures, policy and catalog, where the journal does not have them yet.
     fn write_first_entries(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let process = self.process.as_ref().expect("just started");
-        let survey = match Self::survey(process.group.journal()) {
-            Ok(survey) => survey,
-            Err(error) => return self.failed(&JournalError::Io(error), context),
-        };
         let mut entries = Vec::new();
-        if !survey.opened {
+        if !self.survey.opened {
             entries.push(Entry::Opened(Opened {
                 lineage: self.lineage,
                 partitions: context.options.partitions,
@@ -285,11 +288,11 @@ impl CollectorNode {
                 future_tolerance_millis: context.options.future_tolerance_millis,
             }));
         }
-        if survey.policy != Some(self.policy.digest()) {
+        if self.survey.policy != Some(self.policy.digest()) {
             entries.push(Entry::Policy(self.policy.change()));
         }
         let catalog = self.checked_catalog()?;
-        if survey.catalog != Some(catalog.digest) {
+        if self.survey.catalog != Some(catalog.digest) {
             entries.push(Entry::Catalog(catalog));
         }
         self.write(&entries, context)?;
@@ -351,6 +354,8 @@ impl CollectorNode {
             }
             Crash::Reset => {
                 context.hit(Probe::CollectorReset);
+                // Nothing is taken for granted of what the disk holds now.
+                self.survey = Survey::default();
                 self.journal_disk.crash();
                 self.snapshot_disk.crash();
                 if self.random.chance(300) && !self.projection.is_empty() {
@@ -517,7 +522,22 @@ impl CollectorNode {
     pub(super) fn note(effects: &[Effect], context: &mut Context) -> Result<(), Broken> {
         for effect in effects {
             match effect {
-                Effect::Ledger(entry) => context.oracle.booked(entry)?,
+                Effect::Ledger(entry) => {
+                    context.oracle.booked(entry)?;
+                    let posting = &entry.posting;
+                    let name = |name: Option<&str>| name.unwrap_or("?").to_owned();
+                    context.trace(format_args!(
+                        "ledger {}: {} {}/{} {} {:?} ({}), sequences {:?}",
+                        entry.at,
+                        posting.kind,
+                        name(posting.tenant.as_ref().map(TenantId::as_str)),
+                        name(posting.meter.as_ref().map(MeterName::as_str)),
+                        posting.quantity.units(),
+                        posting.certainty,
+                        posting.line,
+                        posting.sequences,
+                    ));
+                }
                 Effect::Agent(agent) if agent.gaps > 0 => context.hit(Probe::GapSeen),
                 _ => {}
             }

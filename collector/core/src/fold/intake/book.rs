@@ -101,8 +101,9 @@ fn declare_losses(batch: &Batch, origin: &Origin, at_most: bool, out: &mut Outbo
 /// have counted at least, of which `old` is booked; `max(0, new - old)` is booked now and
 /// `min(old, new)` may be usage counted twice by copied cells, or usage that both counted: it
 /// is declared lost at most. The two add up to `new`, so that conservation holds. Without the
-/// old rows, and of a branch too many, nothing is booked. Rows of levels (`last`) are booked, since booking one twice
-/// changes nothing.
+/// old rows, and of a branch too many, nothing is booked. Values are compared by series over
+/// all windows of a batch, since two copies may disagree about the time. Rows of levels
+/// (`last`) are booked, since booking one twice changes nothing.
 ///
 /// Returns the life under which the branch continues.
 pub(super) fn take_fork(
@@ -125,17 +126,24 @@ pub(super) fn take_fork(
         incarnation: branch,
     };
     let mut at_most: BTreeMap<Key, (Quantity, Timestamp, Timestamp)> = BTreeMap::new();
+    // What is left of the first batch's value of a series, after rows of earlier windows.
+    let mut left: BTreeMap<u64, (Quantity, u64)> = BTreeMap::new();
     let mut booked = Vec::new();
     for (row, value, events, verdict) in whole_rows(received) {
         if row.aggregation != Aggregation::Sum {
             booked.push((row, value, events, verdict));
             continue;
         }
+        let series = fingerprint(row);
         let (old, old_events) = match kept {
-            Some(kept) => value_in(kept, fingerprint(row)),
+            Some(kept) => *left.entry(series).or_insert_with(|| value_in(kept, series)),
             None => (value, events),
         };
         let twice = old.min(value);
+        if kept.is_some() {
+            let rest = (minus(old, twice), old_events.saturating_sub(events));
+            left.insert(series, rest);
+        }
         if !twice.is_zero() {
             let (from, to) = (row.window.start(), row.window.end());
             let sum = at_most

@@ -7,7 +7,7 @@ use tollgate_common::{Aggregation, Batch, Incarnation, LossReason, Quantity, Rol
 
 use super::NoticeKind;
 use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges};
-use super::outbox::{Origin, Outbox, unknown};
+use super::outbox::{Origin, Outbox, plus, unknown};
 use super::totals::{Context, Figures, Totals};
 use crate::entry::Digest;
 use crate::fold::dedupe::IntervalSet;
@@ -25,7 +25,8 @@ const TAIL_MAX: usize = 4096;
 /// A row of a batch, as far as a fork needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptRow {
-    /// First eight bytes of BLAKE3 over series, aggregation, scale and window.
+    /// First eight bytes of BLAKE3 over series, aggregation and scale. Not the window: the
+    /// clocks of two copies may differ, and then the same cells give rows of other windows.
     pub(super) fingerprint: u64,
     pub(super) value: Quantity,
     pub(super) events: u64,
@@ -420,6 +421,15 @@ impl Life {
                 })
                 .collect();
             rows.sort_unstable_by_key(|row| row.fingerprint);
+            // A series may have rows of several windows; a fork compares their sum.
+            rows.dedup_by(|row, kept| {
+                let same = row.fingerprint == kept.fingerprint;
+                if same {
+                    kept.value = plus(kept.value, row.value);
+                    kept.events = kept.events.saturating_add(row.events);
+                }
+                same
+            });
             rows
         });
         self.recent.insert(sequence, Recent { hash, rows });
@@ -465,8 +475,6 @@ pub(super) fn fingerprint(row: &Rollup) -> u64 {
     let mut bytes = Vec::with_capacity(128);
     row.series.write_canonical(&mut bytes);
     bytes.extend_from_slice(&[row.aggregation.code(), row.scale.get()]);
-    bytes.extend_from_slice(&row.window.start().millis().to_le_bytes());
-    bytes.extend_from_slice(&row.window.width().secs().to_le_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
     u64::from_le_bytes(first)
