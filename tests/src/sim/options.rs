@@ -165,7 +165,7 @@ impl Options {
         let start =
             Timestamp::from_secs(*random.pick(STARTS)).plus_millis(random.millis(0, 20_000));
         let minutes = u64::try_from(load_millis).expect("positive") / 60_000 + 1;
-        Self {
+        let mut options = Self {
             seed,
             canary,
             start,
@@ -191,7 +191,15 @@ impl Options {
             unpriced_meter: random.chance(300),
             unknown_tenant: random.chance(200),
             faults: Faults::draw(&mut random, minutes, canary),
+        };
+        // Copies of hosts whose seals come in several parts: a theme of its own, because chance
+        // seldom brings the two together.
+        if random.chance(100) {
+            options.regions = 150;
+            options.spool_bytes_max = 65_536;
+            options.faults.image = Some((minutes * 60_000 / 12).max(500));
         }
+        options
     }
 }
 

@@ -239,11 +239,12 @@ impl Oracle {
             let missing = accepted - sums.billed - sums.refused - sums.lost_exact;
             let at_risk = self.at_risk.get(key).copied().unwrap_or_default();
             let untold = self.untold.get(key).copied().unwrap_or_default();
-            let declared = missing <= untold
+            // A loss of at most so much is a bound by itself.
+            let bound = at_risk + untold + sums.lost_at_most;
+            let declared = missing <= untold + sums.lost_at_most
                 || ledger.unknown > 0
-                || ledger.at_most_nowhere > 0
-                || missing <= sums.lost_at_most;
-            if missing < 0 || missing > at_risk + untold || (missing > 0 && !declared) {
+                || ledger.at_most_nowhere > 0;
+            if missing < 0 || missing > bound || (missing > 0 && !declared) {
                 return Err(format!(
                     "{}/{}: accepted {accepted} = billed {} + refused {} + lost {} + {missing} \
                      unexplained (at risk by resets: {at_risk}, untold: {untold}; declared: {} unknown, at most {})",
