@@ -4,8 +4,8 @@
 
 use std::thread::available_parallelism;
 
-use tollgate_tests::sim::campaign::{Campaign, catch, run_seed};
-use tollgate_tests::sim::options::Canary;
+use tollgate_tests::sim::campaign::{Campaign, catch, run_world};
+use tollgate_tests::sim::options::{Canary, Options};
 
 /// Seeds of the campaign; the binary runs others too.
 const SEEDS: u64 = 60;
@@ -16,6 +16,7 @@ const CANARY_SEEDS: u64 = 1000;
 fn nothing_is_lost_or_counted_twice() {
     let report = Campaign {
         seeds: 0..SEEDS,
+        clones: false,
         threads: available_parallelism().map_or(1, usize::from),
         repeat_every: 10,
     }
@@ -39,11 +40,14 @@ fn nothing_is_lost_or_counted_twice() {
 
 #[test]
 fn one_seed_is_one_run() {
-    let first = run_seed(7, None, true);
-    let second = run_seed(7, None, true);
+    let first = run_world(Options::from_seed(7, None), true);
+    let second = run_world(Options::from_seed(7, None), true);
     assert_eq!(first.trace, second.trace);
     assert_eq!(first.trace_hash, second.trace_hash);
-    assert_ne!(first.trace_hash, run_seed(8, None, false).trace_hash);
+    assert_ne!(
+        first.trace_hash,
+        run_world(Options::from_seed(8, None), false).trace_hash
+    );
 }
 
 #[test]

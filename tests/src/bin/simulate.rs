@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Parser;
 use serde_json::json;
-use tollgate_tests::sim::campaign::{Campaign, Report, catch, name_seed_on_panic, run_seed};
+use tollgate_tests::sim::campaign::{Campaign, Report, catch, name_seed_on_panic, run_world};
 use tollgate_tests::sim::options::{Canary, Options};
 
 /// Failing seeds whose trace is printed; the rest is named only.
@@ -36,6 +36,10 @@ struct Arguments {
     /// other. Fails if a planted bug is not caught.
     #[arg(long, value_name = "NAME")]
     canary: Option<String>,
+    /// Worlds in which hosts are often set back to an image of themselves while their seals
+    /// come in several parts.
+    #[arg(long)]
+    clones: bool,
     /// Threads [default: all processors].
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -96,7 +100,13 @@ fn threads(arguments: &Arguments) -> usize {
 }
 
 fn one_seed(arguments: &Arguments, seed: u64, canary: Option<Canary>) -> anyhow::Result<ExitCode> {
-    let outcome = run_seed(seed, canary, true);
+    let options = Options::from_seed(seed, canary);
+    let options = if arguments.clones {
+        options.with_clones()
+    } else {
+        options
+    };
+    let outcome = run_world(options.clone(), true);
     let mut out = std::io::stdout().lock();
     if arguments.json {
         let result = json!({
@@ -108,7 +118,7 @@ fn one_seed(arguments: &Arguments, seed: u64, canary: Option<Canary>) -> anyhow:
         });
         writeln!(out, "{result}")?;
     } else {
-        writeln!(out, "{:#?}", Options::from_seed(seed, canary))?;
+        writeln!(out, "{options:#?}")?;
         for line in &outcome.trace {
             writeln!(out, "{line}")?;
         }
@@ -124,6 +134,7 @@ fn one_seed(arguments: &Arguments, seed: u64, canary: Option<Canary>) -> anyhow:
 fn campaign(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let report = Campaign {
         seeds: arguments.seeds.clone(),
+        clones: arguments.clones,
         threads: threads(arguments),
         repeat_every: arguments.repeat,
     }
@@ -132,13 +143,13 @@ fn campaign(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         writeln!(out, "{}", to_json(&report))?;
     } else {
-        print_report(&mut out, &report)?;
+        print_report(&mut out, &report, arguments.clones)?;
     }
     Ok(exit_code(report.failures.is_empty()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn print_report(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
+fn print_report(out: &mut impl Write, report: &Report, clones: bool) -> anyhow::Result<()> {
     let seconds = report.elapsed.as_secs_f64();
     writeln!(
         out,
@@ -163,8 +174,9 @@ fn print_report(out: &mut impl Write, report: &Report) -> anyhow::Result<()> {
         }
         writeln!(
             out,
-            "  reproduce: cargo run --release -p tollgate-tests --bin simulate -- --seed {}",
-            failure.seed
+            "  reproduce: cargo run --release -p tollgate-tests --bin simulate -- --seed {}{}",
+            failure.seed,
+            if clones { " --clones" } else { "" },
         )?;
     }
     writeln!(

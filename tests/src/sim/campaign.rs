@@ -50,6 +50,8 @@ pub struct Campaign {
     pub seeds: Range<u64>,
     /// Number of threads, at least 1.
     pub threads: usize,
+    /// Worlds [with clones](Options::with_clones).
+    pub clones: bool,
     /// Every how many seeds a seed runs twice; 0 for never.
     pub repeat_every: u64,
 }
@@ -73,10 +75,10 @@ pub fn name_seed_on_panic() {
     }));
 }
 
-/// Runs one seed.
-pub fn run_seed(seed: u64, canary: Option<Canary>, keep_trace: bool) -> Outcome {
-    SEED.set(Some(seed));
-    world::run(Options::from_seed(seed, canary), keep_trace)
+/// Runs one world.
+pub fn run_world(options: Options, keep_trace: bool) -> Outcome {
+    SEED.set(Some(options.seed));
+    world::run(options, keep_trace)
 }
 
 /// The first of `seeds` that catches a planted bug, and how many seeds that took. A seed
@@ -85,13 +87,13 @@ pub fn catch(canary: Canary, seeds: Range<u64>) -> (u64, Option<Failure>) {
     let mut tried = 0;
     for seed in seeds {
         tried += 1;
-        let outcome = run_seed(seed, Some(canary), false);
+        let outcome = run_world(Options::from_seed(seed, Some(canary)), false);
         let Some(reason) = outcome.failure else {
             continue;
         };
         let mut healthy = Options::from_seed(seed, Some(canary));
         healthy.canary = None;
-        if world::run(healthy, false).failure.is_none() {
+        if run_world(healthy, false).failure.is_none() {
             let tail = outcome.trace;
             return (tried, Some(Failure { seed, reason, tail }));
         }
@@ -100,6 +102,16 @@ pub fn catch(canary: Canary, seeds: Range<u64>) -> (u64, Option<Failure>) {
 }
 
 impl Campaign {
+    fn outcome(&self, seed: u64) -> Outcome {
+        let options = Options::from_seed(seed, None);
+        let options = if self.clones {
+            options.with_clones()
+        } else {
+            options
+        };
+        run_world(options, false)
+    }
+
     /// Runs every seed.
     pub fn run(&self) -> Report {
         let started = Instant::now();
@@ -136,11 +148,11 @@ impl Campaign {
 
     /// Runs a seed and adds it to the report.
     fn one(&self, seed: u64, report: &Mutex<Report>) {
-        let outcome = run_seed(seed, None, false);
+        let outcome = self.outcome(seed);
         let repeat = self.repeat_every != 0 && seed.is_multiple_of(self.repeat_every);
         let mut reason = outcome.failure;
         if repeat {
-            let again = run_seed(seed, None, false);
+            let again = self.outcome(seed);
             if again.trace_hash != outcome.trace_hash {
                 let differs = format!(
                     "two runs differ: trace {:016x} and {:016x}",

@@ -165,7 +165,7 @@ impl Options {
         let start =
             Timestamp::from_secs(*random.pick(STARTS)).plus_millis(random.millis(0, 20_000));
         let minutes = u64::try_from(load_millis).expect("positive") / 60_000 + 1;
-        let mut options = Self {
+        Self {
             seed,
             canary,
             start,
@@ -191,15 +191,18 @@ impl Options {
             unpriced_meter: random.chance(300),
             unknown_tenant: random.chance(200),
             faults: Faults::draw(&mut random, minutes, canary),
-        };
-        // Copies of hosts whose seals come in several parts: a theme of its own, because chance
-        // seldom brings the two together.
-        if random.chance(100) {
-            options.regions = 150;
-            options.spool_bytes_max = 65_536;
-            options.faults.image = Some((minutes * 60_000 / 12).max(500));
         }
-        options
+    }
+
+    /// The same world with hosts that are often set back to an image of themselves, and with
+    /// seals that come in several parts: chance seldom brings the two together.
+    #[must_use]
+    pub fn with_clones(mut self) -> Self {
+        self.regions = 150;
+        self.spool_bytes_max = 65_536;
+        let millis = u64::try_from(self.load_millis).expect("positive");
+        self.faults.image = Some((millis / 12).max(500));
+        self
     }
 }
 

@@ -24,6 +24,8 @@ struct AgentAccount {
     held: BTreeMap<Key, i128>,
     /// Accepted since the host's image was taken that it may be set back to.
     since_image: BTreeMap<Key, i128>,
+    /// What was unsafe and what was held when the image was taken.
+    image: (BTreeMap<Key, i128>, BTreeMap<Key, i128>),
 }
 
 /// Knows what was accepted.
@@ -169,15 +171,17 @@ impl Oracle {
 
     /// An image of the agent's host is taken.
     pub fn image_taken(&mut self, agent: usize) {
-        self.agents[agent].since_image.clear();
+        let account = &mut self.agents[agent];
+        account.since_image.clear();
+        account.image = (account.unsafe_counts.clone(), account.held.clone());
     }
 
-    /// The agent's host is set back to the image.
+    /// The agent's host is set back to the image: what was made safe since is not any more,
+    /// as far as this host goes.
     pub fn set_back(&mut self, agent: usize) {
-        add_all(
-            &mut self.untold,
-            &std::mem::take(&mut self.agents[agent].since_image),
-        );
+        let account = &mut self.agents[agent];
+        add_all(&mut self.untold, &std::mem::take(&mut account.since_image));
+        (account.unsafe_counts, account.held) = std::mem::take(&mut account.image);
     }
 
     /// The agent's host was reset: what was not safe may be gone.

@@ -44,10 +44,16 @@ pub(super) fn take_fresh(
         .lives
         .entry(name)
         .or_insert_with(|| Life::new(batch.span.from));
-    out.rows(&origin, batch.sequence, whole_rows(received));
+    // What another branch has booked of the same seal may be in this part of it.
+    let rollups = if life.is_part_of_fork(batch) {
+        book_above(received, None, &origin, out)
+    } else {
+        out.rows(&origin, batch.sequence, whole_rows(received));
+        batch.rows.len()
+    };
     let recovered = life.insert(batch, hash, totals::figures_of(batch), &origin, out);
     agent.counters.batches += 1;
-    agent.counters.rollups += batch.rows.len() as u64;
+    agent.counters.rollups += rollups as u64;
     if recovered {
         agent.counters.lost = agent.counters.lost.saturating_sub(1);
         let detail = "the batch was declared lost and arrived after all".to_owned();
@@ -102,7 +108,8 @@ fn declare_losses(batch: &Batch, origin: &Origin, at_most: bool, out: &mut Outbo
 /// `min(old, new)` may be usage counted twice by copied cells, or usage that both counted: it
 /// is declared lost at most. The two add up to `new`, so that conservation holds. Without the
 /// old rows, and of a branch too many, nothing is booked. Values are compared by series over
-/// all windows of a batch, since two copies may disagree about the time. Rows of levels
+/// all windows and all parts of a seal, since two copies may disagree about the time and cut
+/// parts at other places; later parts of a forked seal are declared, not booked. Rows of levels
 /// (`last`) are booked, since booking one twice changes nothing.
 ///
 /// Returns the life under which the branch continues.
@@ -119,14 +126,37 @@ pub(super) fn take_fork(
         .lives
         .get(&name)
         .filter(|_| agent.can_branch())
-        .and_then(|life| life.rows_of(sequence));
+        .and_then(|life| life.rows_of_seal(sequence));
     let branch = derived(hash);
     let origin = Origin {
         agent: batch.agent.clone(),
         incarnation: branch,
     };
+    let rollups = book_above(received, kept.as_deref(), &origin, out);
+    agent.counters.forks += 1;
+    agent.counters.rollups += rollups as u64;
+    declare_losses(batch, &origin, true, out);
+    follow_branch(agent, batch, hash, &origin, out);
+    for life in [name, branch] {
+        if let Some(life) = agent.lives.get_mut(&life) {
+            life.note_fork(sequence);
+        }
+    }
+    branch
+}
+
+/// Books what the rows of a batch have above what is `kept` of the other branch, and declares
+/// the rest lost at most; without `kept` all of it. Returns the number of rows booked.
+fn book_above(
+    received: &ReceivedBatch,
+    kept: Option<&[KeptRow]>,
+    origin: &Origin,
+    out: &mut Outbox,
+) -> usize {
+    let batch = &received.batch;
+    let sequence = batch.sequence.get();
     let mut at_most: BTreeMap<Key, (Quantity, Timestamp, Timestamp)> = BTreeMap::new();
-    // What is left of the first batch's value of a series, after rows of earlier windows.
+    // What is left of the other branch's value of a series, after rows of earlier windows.
     let mut left: BTreeMap<u64, (Quantity, u64)> = BTreeMap::new();
     let mut booked = Vec::new();
     for (row, value, events, verdict) in whole_rows(received) {
@@ -156,21 +186,17 @@ pub(super) fn take_fork(
             booked.push((row, above, events.saturating_sub(old_events), verdict));
         }
     }
-    agent.counters.forks += 1;
-    agent.counters.rollups += booked.len() as u64;
-    out.rows(&origin, batch.sequence, booked.into_iter());
-    for (
-        Key {
+    let rollups = booked.len();
+    out.rows(origin, batch.sequence, booked.into_iter());
+    for (key, (quantity, from, to)) in at_most {
+        let Key {
             tenant,
             meter,
             scale,
-        },
-        (quantity, from, to),
-    ) in at_most
-    {
+        } = key;
         out.loss(DeclaredLoss {
             agent: Some(batch.agent.clone()),
-            incarnation: Some(branch),
+            incarnation: Some(origin.incarnation),
             sequences: Some((sequence, sequence)),
             scale,
             loss: Loss {
@@ -183,9 +209,7 @@ pub(super) fn take_fork(
             },
         });
     }
-    declare_losses(batch, &origin, true, out);
-    follow_branch(agent, batch, hash, &origin, out);
-    branch
+    rollups
 }
 
 /// Books a batch of a branch whose beginning has not been seen: its rows count, and what the

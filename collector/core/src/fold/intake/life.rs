@@ -36,6 +36,8 @@ pub(super) struct KeptRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Recent {
     hash: Digest,
+    /// Start of its span: the parts of one seal share it.
+    from: Timestamp,
     /// Sum rows in ascending order of their fingerprints.
     rows: Option<Vec<KeptRow>>,
 }
@@ -73,6 +75,8 @@ pub(super) struct Life {
     final_at: Option<u64>,
     /// True once the life and all its ancestors have been accounted for.
     pub(super) settled: bool,
+    /// Start of the span of the newest forked seal, so that its other parts are recognised.
+    forked: Option<Timestamp>,
     /// True once only the intervals are left.
     compacted: bool,
     /// End of the last span within the prefix.
@@ -120,6 +124,7 @@ impl Life {
             expected: 0,
             final_at: None,
             settled: false,
+            forked: None,
             compacted: false,
             cut: opened,
             watermark: Timestamp::EPOCH,
@@ -190,9 +195,34 @@ impl Life {
         Some((known, recent.hash))
     }
 
-    /// The kept rows of batch `sequence`.
-    pub(super) fn rows_of(&self, sequence: u64) -> Option<&[KeptRow]> {
-        self.recent.get(&sequence)?.rows.as_deref()
+    /// The rows of batch `sequence` and of the parts of the same seal behind it, merged by
+    /// series; `None` if they are no longer kept.
+    pub(super) fn rows_of_seal(&self, sequence: u64) -> Option<Vec<KeptRow>> {
+        let from = self.recent.get(&sequence)?.from;
+        let mut rows = Vec::new();
+        for (_, part) in self
+            .recent
+            .range(sequence..)
+            .take_while(|(_, part)| part.from == from)
+        {
+            rows.extend_from_slice(part.rows.as_deref()?);
+        }
+        Some(merged(rows))
+    }
+
+    /// Notes that the seal of batch `sequence` has forked.
+    pub(super) fn note_fork(&mut self, sequence: u64) {
+        self.forked = self
+            .recent
+            .get(&sequence)
+            .map(|batch| batch.from)
+            .or(self.forked);
+    }
+
+    /// True if the batch is another part of a seal that has forked. While a host's clock
+    /// stands still behind its last cut, later seals begin there too and are taken for parts.
+    pub(super) fn is_part_of_fork(&self, batch: &Batch) -> bool {
+        self.forked == Some(batch.span.from)
     }
 
     pub(super) fn knows(&self, sequence: u64, hash: Digest) -> Known {
@@ -413,26 +443,17 @@ impl Life {
             .iter()
             .filter(|row| row.aggregation == Aggregation::Sum);
         let rows = (batch.rows.len() <= ROWS_KEPT_MAX).then(|| {
-            let mut rows: Vec<KeptRow> = sums
+            let rows = sums
                 .map(|row| KeptRow {
                     fingerprint: fingerprint(row),
                     value: row.value,
                     events: row.events,
                 })
                 .collect();
-            rows.sort_unstable_by_key(|row| row.fingerprint);
-            // A series may have rows of several windows; a fork compares their sum.
-            rows.dedup_by(|row, kept| {
-                let same = row.fingerprint == kept.fingerprint;
-                if same {
-                    kept.value = plus(kept.value, row.value);
-                    kept.events = kept.events.saturating_add(row.events);
-                }
-                same
-            });
-            rows
+            merged(rows)
         });
-        self.recent.insert(sequence, Recent { hash, rows });
+        let from = batch.span.from;
+        self.recent.insert(sequence, Recent { hash, from, rows });
         while self.recent.len() > HASHES_KEPT {
             self.recent.pop_first();
         }
@@ -468,6 +489,21 @@ impl Life {
         }
         self.compacted = true;
     }
+}
+
+/// Sorted by fingerprint, one row each. A series may have rows of several windows and parts; a
+/// fork compares their sum.
+fn merged(mut rows: Vec<KeptRow>) -> Vec<KeptRow> {
+    rows.sort_unstable_by_key(|row| row.fingerprint);
+    rows.dedup_by(|row, kept| {
+        let same = row.fingerprint == kept.fingerprint;
+        if same {
+            kept.value = plus(kept.value, row.value);
+            kept.events = kept.events.saturating_add(row.events);
+        }
+        same
+    });
+    rows
 }
 
 /// See [`KeptRow::fingerprint`].
