@@ -9,14 +9,15 @@ use tollgate_tests::sim::options::{Canary, Options};
 
 /// Seeds of the campaign; the binary runs others too.
 const SEEDS: u64 = 60;
+/// Seeds of the campaign in which hosts are set back to images of themselves.
+const CLONE_SEEDS: u64 = 15;
 /// A planted bug has to be found within so many seeds.
 const CANARY_SEEDS: u64 = 1000;
 
-#[test]
-fn nothing_is_lost_or_counted_twice() {
+fn check(seeds: u64, clones: bool) {
     let report = Campaign {
-        seeds: 0..SEEDS,
-        clones: false,
+        seeds: 0..seeds,
+        clones,
         threads: available_parallelism().map_or(1, usize::from),
         repeat_every: 10,
     }
@@ -26,16 +27,27 @@ fn nothing_is_lost_or_counted_twice() {
         .iter()
         .map(|failure| {
             format!(
-                "seed {}: {}\n    {}\n  reproduce: cargo run --release -p tollgate-tests --bin simulate -- --seed {}",
+                "seed {}: {}\n    {}\n  reproduce: cargo run --release -p tollgate-tests --bin simulate -- --seed {}{}",
                 failure.seed,
                 failure.reason,
                 failure.tail.join("\n    "),
-                failure.seed
+                failure.seed,
+                if clones { " --clones" } else { "" },
             )
         })
         .collect();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert_eq!(report.seeds, SEEDS);
+    assert_eq!(report.seeds, seeds);
+}
+
+#[test]
+fn nothing_is_lost_or_counted_twice() {
+    check(SEEDS, false);
+}
+
+#[test]
+fn copies_of_hosts_are_not_billed_twice() {
+    check(CLONE_SEEDS, true);
 }
 
 #[test]
