@@ -54,6 +54,8 @@ pub(crate) struct Sealer {
     pub(crate) last_hash: BatchHash,
     pub(crate) totals: BTreeMap<Account, i128>,
     pub(crate) parent: Option<Parent>,
+    /// The batch number whose span the batches share, while they are parts of one seal.
+    pub(crate) part_of: Option<u64>,
 }
 
 impl Sealer {
@@ -64,6 +66,7 @@ impl Sealer {
             last_hash: BatchHash::ZERO,
             totals: BTreeMap::new(),
             parent: None,
+            part_of: None,
         }
     }
 
@@ -102,7 +105,7 @@ impl Sealer {
             sequence,
             parent_hash: self.last_hash,
             span: Span {
-                from: at(self.next - 1),
+                from: at(self.part_of.unwrap_or(self.next) - 1),
                 to: at(self.next),
             },
             watermark: at(self.next),

@@ -56,6 +56,61 @@ fn the_row_wise_maximum_is_booked_and_the_minimum_declared_at_most() {
     assert_eq!(books.standing[1].incarnation, Some(branch));
 }
 
+/// Two copies whose clocks differ give rows of other windows for what both had counted.
+#[test]
+fn copies_that_disagree_about_the_time_are_compared_all_the_same() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    let mut two = one.clone();
+    books.batch(&one.seal(vec![requests(1, "eu", 10)], false));
+    books.batch(&two.seal(vec![requests(7, "eu", 12)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 5 + 12);
+    assert_eq!(Books::of(&books.lost, &account()), 10);
+}
+
+/// What is in the second part of one copy's seal may be in the first part of the other's.
+#[test]
+fn parts_of_a_seal_are_compared_with_all_that_have_arrived() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    let mut two = one.clone();
+    (one.part_of, two.part_of) = (Some(2), Some(2));
+    books.batch(&one.seal(vec![requests(1, "eu", 10)], false));
+    books.batch(&one.seal(vec![requests(1, "us", 6)], false));
+    books.batch(&two.seal(vec![requests(1, "eu", 12), requests(1, "us", 9)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 5 + 12 + 9);
+    assert_eq!(Books::of(&books.lost, &account()), 10 + 6);
+    // A later part of the losing branch may hold what the first branch has booked.
+    books.batch(&two.seal(vec![requests(1, "ap", 4)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 26);
+    assert_eq!(Books::of(&books.lost, &account()), 20);
+    // With the next seal both count again.
+    (one.part_of, two.part_of) = (None, None);
+    books.batch(&one.seal(vec![requests(2, "eu", 100)], false));
+    books.batch(&two.seal(vec![requests(2, "eu", 1000)], false));
+    assert_eq!(Books::of(&books.booked, &account()), 26 + 1100);
+    assert_eq!(Books::of(&books.lost, &account()), 20);
+}
+
+/// The other branch has booked what the first one's later part brings again.
+#[test]
+fn a_late_part_of_the_first_branch_is_declared_and_not_booked() {
+    let mut one = Sealer::new(1);
+    let mut books = Books::new();
+    books.batch(&one.seal(vec![requests(0, "eu", 5)], false));
+    let mut two = one.clone();
+    (one.part_of, two.part_of) = (Some(2), Some(2));
+    books.batch(&one.seal(vec![requests(1, "eu", 10)], false));
+    books.batch(&two.seal(vec![requests(1, "eu", 12), requests(1, "us", 9)], false));
+    let late = one.seal(vec![requests(1, "us", 6)], false);
+    books.batch(&late);
+    books.batch(&late);
+    assert_eq!(Books::of(&books.booked, &account()), 5 + 12 + 9);
+    assert_eq!(Books::of(&books.lost, &account()), 10 + 6);
+}
+
 #[test]
 fn a_branch_whose_beginning_is_not_seen_counts_and_leaves_an_unknown() {
     let mut one = Sealer::new(1);
