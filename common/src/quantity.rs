@@ -1,7 +1,6 @@
 //! Quantities: exact integers in a meter's smallest unit.
 
 use std::fmt;
-use std::iter::Sum;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -307,14 +306,6 @@ impl FromStr for Quantity {
 impl From<u64> for Quantity {
     fn from(units: u64) -> Self {
         Self(i128::from(units))
-    }
-}
-
-/// For figures and tests; panics on overflow, where billing code uses
-/// [`Quantity::checked_sum`].
-impl Sum for Quantity {
-    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
-        Self(iter.map(Self::units).sum())
     }
 }
 
