@@ -50,7 +50,7 @@ pub type RefreshError = OpenError;
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// The log would grow beyond its bound. Nothing changed: trim, or wait.
-    #[error("the log is full: {bytes} of {bytes_max} bytes are used")]
+    #[error("no room in the log for another record: {bytes} of at most {bytes_max} bytes are used")]
     Full {
         /// Bytes of the log now.
         bytes: u64,
