@@ -106,6 +106,7 @@ impl Workload {
                     window: self.window,
                     value: Quantity::from(units),
                     events,
+                    detail: tollgate_common::Detail::None,
                 }
             })
             .collect();
@@ -139,6 +140,7 @@ impl Workload {
             rows,
             totals,
             losses: Vec::new(),
+            steps: Vec::new(),
         };
         self.next += 1;
         self.parent = batch.hash();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::ids::{AgentId, BatchSeq, Incarnation, MeterName, TenantId};
-use crate::limits::{BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_TOTALS_MAX};
+use crate::limits::{BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_STEPS_MAX, BATCH_TOTALS_MAX};
 use crate::loss::{Loss, LossAmount, LossReason};
 use crate::meter::{Aggregation, Scale};
 use crate::quantity::Quantity;
 use crate::series::SeriesKey;
+use crate::sketch::{Histogram, UniqueSketch};
 use crate::time::Timestamp;
 use crate::window::Window;
 
@@ -25,13 +26,67 @@ pub struct Rollup {
     pub scale: Scale,
     /// The window that the usage belongs to.
     pub window: Window,
-    /// Sum: the increment, never negative. Last: the newest value.
+    /// What the aggregation makes of the window's values: their sum, the newest, the largest,
+    /// an estimate of how many differ, the sum of what was recorded, or the integral of a level
+    /// over time. What adds up is never negative.
     pub value: Quantity,
     /// How many accepted events made the value.
     pub events: u64,
+    /// What the value alone does not say.
+    #[serde(skip_serializing_if = "Detail::is_none")]
+    pub detail: Detail,
+}
+
+/// What a rollup carries beside its value; which one follows from the aggregation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// The value says it all.
+    #[default]
+    None,
+    /// Which values were seen: of `unique`.
+    Unique(Arc<UniqueSketch>),
+    /// How the values were distributed: of `distribution`.
+    Distribution(Arc<Histogram>),
+}
+
+impl Detail {
+    /// True if the value says it all.
+    pub const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    /// True if this is the detail that rollups of `aggregation` carry.
+    pub const fn fits(&self, aggregation: Aggregation) -> bool {
+        match aggregation {
+            Aggregation::Unique => matches!(self, Self::Unique(_)),
+            Aggregation::Distribution => matches!(self, Self::Distribution(_)),
+            _ => self.is_none(),
+        }
+    }
 }
 
 impl Rollup {
+    /// A rollup whose value says it all: not of `unique` or `distribution`.
+    pub fn new(
+        series: Arc<SeriesKey>,
+        aggregation: Aggregation,
+        scale: Scale,
+        window: Window,
+        value: Quantity,
+        events: u64,
+    ) -> Self {
+        Self {
+            series,
+            aggregation,
+            scale,
+            window,
+            value,
+            events,
+            detail: Detail::None,
+        }
+    }
+
     /// The order of rows in a batch, and what must be unique in it.
     fn order_key(&self) -> (&SeriesKey, Aggregation, Scale, Window) {
         (&self.series, self.aggregation, self.scale, self.window)
@@ -91,6 +146,15 @@ pub struct Parent {
     pub last_hash: BatchHash,
     /// How it ended.
     pub end: ParentEnd,
+}
+
+/// The wall clock of an agent was set while it counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ClockStep {
+    /// What the clock showed after the step.
+    pub at: Timestamp,
+    /// By how many milliseconds it was set forward, or back if negative.
+    pub by_millis: i64,
 }
 
 /// What only the first batch of an incarnation carries.
@@ -163,6 +227,8 @@ pub struct Batch {
     pub totals: Vec<Total>,
     /// Losses that the agent declares.
     pub losses: Vec<Loss>,
+    /// Steps of the wall clock in the span, in the order in which they were seen.
+    pub steps: Vec<ClockStep>,
 }
 
 /// Stands in for a batch that the agent sealed and lost.
@@ -181,7 +247,7 @@ pub struct Tombstone {
 /// A rule of batches that is broken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BatchError {
-    /// Too many rows, totals or losses.
+    /// Too many rows, totals, losses or clock steps.
     #[error("batch has {count} {what}, more than the {max} allowed")]
     TooMany {
         /// What there is too much of.
@@ -208,9 +274,12 @@ pub enum BatchError {
     /// The span ends before it begins.
     #[error("span of the batch ends before it begins")]
     Span,
-    /// A sum below zero.
-    #[error("row {0} of the batch is a sum below zero")]
+    /// A sum, distribution or integral below zero.
+    #[error("row {0} of the batch adds up and is below zero")]
     NegativeSum(usize),
+    /// A row lacks the detail of its aggregation, or has that of another.
+    #[error("row {0} of the batch does not carry the detail of its aggregation")]
+    Detail(usize),
 }
 
 impl Batch {
@@ -219,6 +288,7 @@ impl Batch {
         bounded("rows", self.rows.len(), BATCH_ROWS_MAX)?;
         bounded("totals", self.totals.len(), BATCH_TOTALS_MAX)?;
         bounded("losses", self.losses.len(), BATCH_LOSSES_MAX)?;
+        bounded("clock steps", self.steps.len(), BATCH_STEPS_MAX)?;
         let first = self.sequence == BatchSeq::FIRST;
         if first != self.opening.is_some() {
             return Err(BatchError::Opening(self.sequence));
@@ -250,10 +320,13 @@ impl Batch {
                 index: index + 1,
             });
         }
-        let negative =
-            |row: &Rollup| row.aggregation == Aggregation::Sum && row.value.is_negative();
+        let negative = |row: &Rollup| row.aggregation.adds_up() && row.value.is_negative();
         if let Some(index) = self.rows.iter().position(negative) {
             return Err(BatchError::NegativeSum(index));
+        }
+        let strange = |row: &Rollup| !row.detail.fits(row.aggregation);
+        if let Some(index) = self.rows.iter().position(strange) {
+            return Err(BatchError::Detail(index));
         }
         Ok(())
     }
@@ -284,6 +357,11 @@ impl Batch {
             out.u64(u64::from(row.window.width().secs()));
             out.quantity(row.value);
             out.u64(row.events);
+            match &row.detail {
+                Detail::None => {}
+                Detail::Unique(sketch) => sketch.write_canonical(&mut out.0),
+                Detail::Distribution(histogram) => histogram.write_canonical(&mut out.0),
+            }
         }
         out.len(self.totals.len());
         for total in &self.totals {
@@ -295,6 +373,14 @@ impl Batch {
         out.len(self.losses.len());
         for loss in &self.losses {
             out.loss(loss);
+        }
+        // Nothing at all where there is no step: batches from before steps keep their hash.
+        if !self.steps.is_empty() {
+            out.len(self.steps.len());
+            for step in &self.steps {
+                out.time(step.at);
+                out.0.extend_from_slice(&step.by_millis.to_le_bytes());
+            }
         }
         BatchHash(*blake3::hash(&out.0).as_bytes())
     }

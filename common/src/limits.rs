@@ -27,6 +27,8 @@ pub const BATCH_ROWS_MAX: usize = 1 << 20;
 pub const BATCH_TOTALS_MAX: usize = 1 << 20;
 /// Most loss declarations in one batch.
 pub const BATCH_LOSSES_MAX: usize = 4096;
+/// Most clock steps in one batch.
+pub const BATCH_STEPS_MAX: usize = 64;
 /// Longest free text (reason, detail) in a loss declaration, in bytes.
 pub const LOSS_DETAIL_BYTES_MAX: usize = 256;
 

@@ -16,9 +16,29 @@ pub enum Aggregation {
     Sum = 1,
     /// The newest value stands, ordered by (window, agent, cell): a gauge.
     Last = 2,
+    /// The largest value stands: a peak.
+    Max = 3,
+    /// The number of distinct values: active users. The value of a rollup is an estimate for
+    /// people; what counts is its sketch.
+    Unique = 4,
+    /// Values add up, and a histogram tells how they were distributed: latencies, sizes.
+    Distribution = 5,
+    /// A level times the time that it stood, in units of the meter times milliseconds: the
+    /// scale of a rollup is that of the meter plus 3.
+    TimeWeighted = 6,
 }
 
 impl Aggregation {
+    /// All of them, by code.
+    pub const ALL: [Self; 6] = [
+        Self::Sum,
+        Self::Last,
+        Self::Max,
+        Self::Unique,
+        Self::Distribution,
+        Self::TimeWeighted,
+    ];
+
     /// The number that stands for this aggregation in formats.
     pub const fn code(self) -> u8 {
         self as u8
@@ -29,6 +49,10 @@ impl Aggregation {
         match code {
             1 => Some(Self::Sum),
             2 => Some(Self::Last),
+            3 => Some(Self::Max),
+            4 => Some(Self::Unique),
+            5 => Some(Self::Distribution),
+            6 => Some(Self::TimeWeighted),
             _ => None,
         }
     }
@@ -38,7 +62,16 @@ impl Aggregation {
         match self {
             Self::Sum => "sum",
             Self::Last => "last",
+            Self::Max => "max",
+            Self::Unique => "unique",
+            Self::Distribution => "distribution",
+            Self::TimeWeighted => "time_weighted",
         }
+    }
+
+    /// True if values of windows and agents add up, so that none of them is below zero.
+    pub const fn adds_up(self) -> bool {
+        matches!(self, Self::Sum | Self::Distribution | Self::TimeWeighted)
     }
 }
 
@@ -48,20 +81,22 @@ impl fmt::Display for Aggregation {
     }
 }
 
+/// The names, for messages.
+const NAMES: &str = "`sum`, `last`, `max`, `unique`, `distribution` or `time_weighted`";
+
 /// Not the name of an aggregation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown aggregation `{0}` (expected `sum` or `last`)")]
+#[error("unknown aggregation `{0}` (expected {NAMES})")]
 pub struct UnknownAggregation(String);
 
 impl FromStr for Aggregation {
     type Err = UnknownAggregation;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "sum" => Ok(Self::Sum),
-            "last" => Ok(Self::Last),
-            other => Err(UnknownAggregation(other.to_owned())),
-        }
+        Self::ALL
+            .into_iter()
+            .find(|aggregation| aggregation.as_str() == text)
+            .ok_or_else(|| UnknownAggregation(text.to_owned()))
     }
 }
 

@@ -224,6 +224,7 @@ impl Sealer {
             totals: self.totals(&part.totals)?,
             losses: losses(cells, first, damaged, span),
             rows: merge(std::mem::take(&mut part.rows)),
+            steps: Vec::new(),
         };
         let hash = batch.hash();
         let mut record = Vec::new();
@@ -329,7 +330,8 @@ fn merge(mut rows: Vec<Rollup>) -> Vec<Rollup> {
                 let sum = kept.value.checked_add(later.value);
                 sum.expect("at most 64 differences below 2^64 fit 2^127")
             }
-            Aggregation::Last => later.value,
+            Aggregation::Max => kept.value.max(later.value),
+            _ => later.value,
         };
         kept.events = kept.events.saturating_add(later.events);
         true

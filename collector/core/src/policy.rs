@@ -375,6 +375,7 @@ mod tests {
             window,
             value: Quantity::new(1),
             events: 1,
+            detail: tollgate_common::Detail::None,
         };
         Batch {
             agent: agent("edge-1"),
@@ -391,6 +392,7 @@ mod tests {
             rows: rows.iter().map(row).collect(),
             totals: Vec::new(),
             losses: Vec::new(),
+            steps: Vec::new(),
         }
     }
 

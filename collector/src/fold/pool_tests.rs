@@ -44,6 +44,7 @@ fn inputs(partitions: u16, batches: u64) -> Vec<Vec<Placed>> {
                 window: Window::containing(stamp, width),
                 value: Quantity::new(i128::from(number)),
                 events: 1,
+                detail: tollgate_common::Detail::None,
             };
             let rows = Rows {
                 agent: AgentId::new("edge-1").expect("valid"),

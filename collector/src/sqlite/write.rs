@@ -83,8 +83,8 @@ const USAGE_REPLACE: &str =
 
 fn usage(connection: &Connection, change: &UsageChange) -> rusqlite::Result<()> {
     let rule = match change.aggregation {
-        Aggregation::Sum => USAGE_ADD,
         Aggregation::Last => USAGE_REPLACE,
+        _ => USAGE_ADD,
     };
     connection
         .prepare_cached(&format!("{USAGE_INSERT}{rule}"))?

@@ -439,6 +439,7 @@ pub(crate) fn batch(
         window,
         value: Quantity::new(*value),
         events: 1,
+        detail: tollgate_common::Detail::None,
     };
     let batch = Batch {
         agent: AgentId::new(agent).expect("valid"),
@@ -455,6 +456,7 @@ pub(crate) fn batch(
         rows: rows.iter().map(rollup).collect(),
         totals,
         losses: Vec::new(),
+        steps: Vec::new(),
     };
     batch.validate().expect("a valid batch");
     batch

@@ -114,6 +114,7 @@ pub(super) fn decode(
         }
         .map_err(|source| DecodeError::Series { index, source })?;
         let aggregation = Aggregation::from_code(reader.byte()?)
+            .filter(|aggregation| matches!(aggregation, Aggregation::Sum | Aggregation::Last))
             .ok_or(DecodeError::Range("aggregation of a definition"))?;
         let scale =
             Scale::new(reader.byte()?).map_err(|_| DecodeError::Range("scale of a definition"))?;

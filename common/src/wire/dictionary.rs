@@ -212,7 +212,7 @@ impl Dictionary {
         self.bytes = bytes;
         let total = match aggregation {
             Aggregation::Sum => self.total_of(&series, scale),
-            Aggregation::Last => NO_TOTAL,
+            _ => NO_TOTAL,
         };
         let next = index32(self.entries.len() + 1);
         self.entries.push(Entry {

@@ -13,6 +13,7 @@ use super::{EncodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, Message, 
 use super::{definitions, head, rows, totals};
 use crate::batch::{Batch, Rollup, Tombstone};
 use crate::limits::DICTIONARY_BYTES_MAX;
+use crate::meter::Aggregation;
 
 /// The compression level of records, which are written once and mostly read never.
 const RECORD_LEVEL: i32 = 1;
@@ -104,6 +105,7 @@ impl Encoder {
 
     fn try_encode_batch(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         batch.validate()?;
+        refuse_newer(batch)?;
         if self.must_reset {
             self.reset();
         }
@@ -281,4 +283,17 @@ pub fn encode_tombstone_record(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     RecordEncoder::new().tombstone(tombstone, out)
+}
+
+/// Version 1 has no place for what came after it.
+fn refuse_newer(batch: &Batch) -> Result<(), EncodeError> {
+    let refused = |what| Err(EncodeError::NotInVersion { version: 1, what });
+    let known = |row: &Rollup| matches!(row.aggregation, Aggregation::Sum | Aggregation::Last);
+    if !batch.steps.is_empty() {
+        return refused("clock steps");
+    }
+    if !batch.rows.iter().all(known) {
+        return refused("aggregations other than sum and last");
+    }
+    Ok(())
 }

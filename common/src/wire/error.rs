@@ -28,6 +28,14 @@ pub enum EncodeError {
         /// Which field.
         what: &'static str,
     },
+    /// Something that the version of the format has no place for.
+    #[error("version {version} of the format cannot carry {what}")]
+    NotInVersion {
+        /// The version.
+        version: u8,
+        /// What it lacks.
+        what: &'static str,
+    },
     /// The archive could not be written.
     #[error("message could not be archived: {0}")]
     Archive(rkyv::rancor::Error),

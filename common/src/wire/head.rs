@@ -126,6 +126,7 @@ pub(super) fn decode(archive: &ArchivedBatchV1) -> Result<Batch, DecodeError> {
         rows: Vec::new(),
         totals: Vec::new(),
         losses: read_losses(archive)?,
+        steps: Vec::new(),
     })
 }
 

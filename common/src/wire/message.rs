@@ -5,6 +5,10 @@ use crate::ids::{AgentId, BatchSeq, Incarnation, Lineage};
 use crate::time::Timestamp;
 
 /// One message; a frame holds exactly one.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one, and messages are moved once or twice"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// Agent to collector, first on every connection.

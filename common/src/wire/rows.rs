@@ -15,7 +15,7 @@ use super::varint::{
     Reader, SparseReader, elide_zeros, put_u64, put_u128, unzigzag64, zigzag64, zigzag128,
 };
 use super::{DecodeError, EncodeError};
-use crate::batch::{Batch, Rollup};
+use crate::batch::{Batch, Detail, Rollup};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::quantity::Quantity;
 use crate::time::Timestamp;
@@ -133,6 +133,7 @@ pub(super) fn decode(
             window: *window,
             value: Quantity::new(value),
             events: row_events,
+            detail: Detail::None,
         });
     }
     series.finish()?;

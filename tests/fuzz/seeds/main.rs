@@ -69,6 +69,7 @@ fn batch(sequence: u64) -> Batch {
         window: Window::containing(time(0), width),
         value: Quantity::new(units),
         events: 3,
+        detail: tollgate_common::Detail::None,
     };
     let first = sequence == 1;
     let parent = Parent {
@@ -114,6 +115,7 @@ fn batch(sequence: u64) -> Batch {
             from: time(0),
             to: time(5),
         }],
+        steps: Vec::new(),
     }
 }
 

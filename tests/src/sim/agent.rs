@@ -272,6 +272,7 @@ impl AgentNode {
                     hand.set(slot, window, value)
                         .map_err(|error| format!("agent {}: {error}", self.index))?;
                 }
+                other => return Err(format!("the workload has no series of {other}")),
             }
         }
         Ok(())

@@ -69,7 +69,9 @@ impl SlotHead {
         let head = Self {
             key_at: u32::try_from(place >> 32).ok()?,
             key_bytes: u32::try_from(place & 0xffff_ffff).ok()?,
-            aggregation: Aggregation::from_code(u8::try_from(kind >> 8 & 0xff).ok()?)?,
+            // This version of the file has cells for these two alone.
+            aggregation: Aggregation::from_code(u8::try_from(kind >> 8 & 0xff).ok()?)
+                .filter(|kind| matches!(kind, Aggregation::Sum | Aggregation::Last))?,
             scale: Scale::new(u8::try_from(kind & 0xff).ok()?).ok()?,
             last: u32::try_from(kind >> 32).ok()?,
         };

@@ -198,8 +198,8 @@ impl<R: Region> Writer<R> {
 
     fn handle(&self, slot: u32, head: SlotHead) -> Slot {
         let index = match head.aggregation {
-            Aggregation::Sum => slot,
             Aggregation::Last => head.last,
+            _ => slot,
         };
         Slot {
             tag: tag(self.index, head.aggregation),
@@ -251,6 +251,10 @@ impl<R: Region> Writer<R> {
         aggregation: Aggregation,
         scale: Scale,
     ) -> Result<Slot, SeriesFull> {
+        // This version of the file has no cells for the others, which the configuration refuses.
+        if !matches!(aggregation, Aggregation::Sum | Aggregation::Last) {
+            return Err(SeriesFull);
+        }
         let kind = (aggregation, scale);
         self.scratch.set(key);
         if let Some(slot) = self.find(kind) {

@@ -374,7 +374,13 @@ impl<'a> Checker<'a> {
             None => Some(Scale::ZERO),
         };
         let aggregation = match &raw.aggregation {
-            Some(text) => self.parsed(text, ""),
+            Some(text) => self.parsed(text, "").filter(|aggregation| {
+                let counted = matches!(aggregation, Aggregation::Sum | Aggregation::Last);
+                if !counted {
+                    self.report(text.span(), "not counted by this agent", "`sum` or `last`");
+                }
+                counted
+            }),
             None => Some(Aggregation::Sum),
         };
         let unit_span = raw.unit.span();

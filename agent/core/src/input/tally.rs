@@ -273,6 +273,8 @@ impl<R: Region> Tally<R> {
                 let window = Window::containing(clock(), self.width);
                 self.writer.set(place.slot, window, units)?;
             }
+            // No slot of these can be resolved.
+            _ => return Err(CountError::WrongSlot),
         }
         if parsed.rounded {
             self.writer.rounded(1);

@@ -114,6 +114,7 @@ impl Bench {
                         let newest = halves.into_iter().flatten().max_by_key(|cut| cut.window);
                         i128::from(newest.expect("set").value)
                     }
+                    other => panic!("no cells of {other}"),
                 };
                 (key.key.to_string(), value)
             })

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use tollgate_common::{Aggregation, Quantity, Rollup, Scale, SeriesKey, Window, WindowWidth};
+use tollgate_common::{
+    Aggregation, Detail, Quantity, Rollup, Scale, SeriesKey, Window, WindowWidth,
+};
 
 use super::Mode;
 use crate::aggregate::{Cells, Region, SumCut};
@@ -79,6 +81,7 @@ impl<R: Region> Place<'_, R> {
                 window,
                 value: Quantity::new(i128::try_from(value).unwrap_or(i128::MAX)),
                 events: now.events.wrapping_sub(base.events),
+                detail: Detail::None,
             });
         }
     }
@@ -107,6 +110,7 @@ impl<R: Region> Place<'_, R> {
                 window: Window::containing(now.window, width),
                 value: Quantity::new(now.value.into()),
                 events: now.events.wrapping_sub(base[half]),
+                detail: Detail::None,
             });
         }
         self.cells

@@ -75,10 +75,10 @@ impl Registry {
 
     fn describe(&mut self, slot: SlotKey) -> Known {
         let kind = match slot.aggregation {
-            Aggregation::Sum => Kind::Sum {
+            Aggregation::Last => Kind::Last { cell: slot.last },
+            _ => Kind::Sum {
                 pair: self.pair_of(&slot.key, slot.scale),
             },
-            Aggregation::Last => Kind::Last { cell: slot.last },
         };
         Known::Series {
             key: Arc::new(slot.key),

@@ -35,6 +35,7 @@ fn spool(count: u64) -> (Spool<MemoryStorage>, Vec<BatchHash>) {
             rows: Vec::new(),
             totals: Vec::new(),
             losses: Vec::new(),
+            steps: Vec::new(),
         };
         let mut record = Vec::new();
         encode_record(&batch, &mut record).expect("valid");

@@ -58,6 +58,7 @@ impl Maker {
             rows: Vec::new(),
             totals: vec![total],
             losses: Vec::new(),
+            steps: Vec::new(),
         };
         let mut record = Vec::new();
         encode_record(&batch, &mut record).expect("valid");

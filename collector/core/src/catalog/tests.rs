@@ -269,7 +269,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "aggregation = \"sum\"",
         "aggregation = \"avg\"",
-        "meters.toml:6:15: meter[0].aggregation: unknown aggregation `avg` (expected `sum` or `last`)",
+        "meters.toml:6:15: meter[0].aggregation: unknown aggregation `avg` (expected `sum`, `last`, \
+         `max`, `unique`, `distribution` or `time_weighted`)",
     ),
     (
         "zone = \"Europe/Berlin\"",

@@ -53,7 +53,7 @@ fn rows() -> impl Strategy<Value = Vec<Rollup>> {
                 |((series, aggregation, scale, start), (units, events, equal))| {
                     let value = match aggregation {
                         Aggregation::Sum => units.saturating_abs(),
-                        Aggregation::Last => units,
+                        _ => units,
                     };
                     Rollup {
                         series,
@@ -65,6 +65,7 @@ fn rows() -> impl Strategy<Value = Vec<Rollup>> {
                             .ok()
                             .filter(|_| equal)
                             .unwrap_or(events),
+                        detail: crate::Detail::None,
                     }
                 },
             )

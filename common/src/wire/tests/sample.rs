@@ -70,6 +70,7 @@ pub(super) fn sum(series: &Arc<SeriesKey>, start_secs: i64, value: i128, events:
         window: window(start_secs),
         value: Quantity::new(value),
         events,
+        detail: crate::Detail::None,
     }
 }
 
@@ -94,6 +95,7 @@ pub(super) fn bare(sequence: u64) -> Batch {
         rows: Vec::new(),
         totals: Vec::new(),
         losses: Vec::new(),
+        steps: Vec::new(),
     }
 }
 

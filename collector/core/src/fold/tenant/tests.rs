@@ -120,6 +120,7 @@ impl Row {
             window: Window::starting(at(self.start), width).expect("aligned"),
             value: Quantity::new(self.value),
             events: 1,
+            detail: tollgate_common::Detail::None,
         }
     }
 }

@@ -101,7 +101,10 @@ impl PeriodBook {
         };
         let usage = self.usage.entry(key).or_default();
         match row.aggregation {
-            Aggregation::Sum => {
+            Aggregation::Max | Aggregation::Unique => {
+                usage.quantity = usage.quantity.max(row.value);
+            }
+            Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => {
                 usage.quantity = usage
                     .quantity
                     .checked_add(row.value)

@@ -43,6 +43,7 @@ pub(crate) fn row(tenant: &str, meter: &str, region: &str, window: i64, value: i
         ),
         value: Quantity::new(value),
         events: u64::try_from(value).expect("not negative"),
+        detail: tollgate_common::Detail::None,
     }
 }
 
@@ -116,6 +117,7 @@ impl Sealer {
             totals: listed.map(total).collect(),
             rows,
             losses: Vec::new(),
+            steps: Vec::new(),
         };
         assert_eq!(batch.validate(), Ok(()));
         self.last_hash = batch.hash();
