@@ -1,6 +1,8 @@
 //! End-to-end tests: the real programs as processes on loopback.
 
 mod certificates;
+mod chosen_kills;
+mod counting;
 mod datadog;
 mod garbage;
 mod kills;

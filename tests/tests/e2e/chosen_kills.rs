@@ -1,0 +1,188 @@
+//! SIGKILL between every two system calls with which an agent changes its disk.
+//!
+//! strace lets the agent run until its Nth call of that kind and kills it instead of making
+//! the call. Starting and recovering is swept from the first call on; sealing and appending
+//! by attaching to an agent that runs. A client counts all the while.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::counting::{TENANTS, assert_billed_exactly, count_until};
+use crate::support::{PATIENCE, World};
+
+/// Calls that change what a restarted agent finds.
+const CALLS: [&str; 10] = [
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "fallocate",
+    "ftruncate",
+    "msync",
+    "rename",
+    "renameat",
+    "unlink",
+    "unlinkat",
+];
+/// How often a start is swept; what it finds differs each time.
+const SWEEPS: usize = 2;
+/// The calls with which a running agent makes a seal durable, and how often it makes them in
+/// two seals: write and sync of the batch, then its witness.
+const SEALING: [(&str, usize); 2] = [("pwrite64", 5), ("fdatasync", 3)];
+/// How often sealing is swept.
+const SEAL_SWEEPS: usize = 7;
+
+struct Strace(Child);
+
+impl Strace {
+    fn start(point: (&str, usize), arguments: &[&str], rest: &[&std::ffi::OsStr]) -> Self {
+        let (call, nth) = point;
+        let child = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
+            .arg(format!("trace={call}"))
+            .arg("-e")
+            .arg(format!("inject={call}:signal=SIGKILL:when={nth}"))
+            .args(arguments)
+            .args(rest)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace was found before");
+        Self(child)
+    }
+
+    /// Waits until the traced process has ended, up to `patience`.
+    fn ended(&mut self, patience: Duration) -> bool {
+        let begin = Instant::now();
+        while begin.elapsed() < patience {
+            if !matches!(self.0.try_wait(), Ok(None)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+}
+
+impl Drop for Strace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn strace_works() -> bool {
+    let found = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null", "-e", "trace=fsync", "true"])
+        .status()
+        .is_ok_and(|status| status.success());
+    if !found {
+        assert!(
+            std::env::var_os("TOLLGATE_REQUIRE_ALL").is_none(),
+            "strace is required (TOLLGATE_REQUIRE_ALL) and cannot trace here"
+        );
+        eprintln!("skipped: strace is missing or may not trace");
+    }
+    found
+}
+
+/// Starts an agent under strace and waits for its end at this call; false if it came through
+/// with fewer, and was killed while it ran.
+fn kill_a_start(world: &World, point: (&str, usize)) -> bool {
+    let node = std::ffi::OsStr::new(env!("CARGO_BIN_EXE_node"));
+    let config = world.path("edge-1.toml");
+    let agent = [
+        node,
+        "tollgate-agent".as_ref(),
+        "run".as_ref(),
+        "--config".as_ref(),
+        config.as_os_str(),
+    ];
+    let mut strace = Strace::start(point, &[], &agent);
+    // A start that has come through answers; what it does then is swept below.
+    let begin = Instant::now();
+    while !strace.ended(Duration::from_millis(20)) {
+        assert!(
+            begin.elapsed() < PATIENCE,
+            "the agent neither starts nor ends"
+        );
+        let started = world
+            .admin("edge-1")
+            .is_some_and(|mut client| client.status().is_ok());
+        if started && let Some(pid) = child_of(strace.0.id()) {
+            kill(pid);
+            assert!(strace.ended(PATIENCE), "strace follows its process");
+            return false;
+        }
+    }
+    true
+}
+
+/// Attaches to an agent that runs and waits for its end at this call from now on.
+fn kill_a_seal(world: &World, point: (&str, usize)) {
+    let agent = world.start_agent("edge-1");
+    let pid = agent.pid().to_string();
+    let mut strace = Strace::start(point, &["-p", &pid], &[]);
+    assert!(
+        strace.ended(PATIENCE),
+        "the agent seals every second, but never came to {point:?}"
+    );
+    drop(agent);
+}
+
+fn child_of(parent: u32) -> Option<i32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let children = std::fs::read_to_string(path).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+fn kill(pid: i32) {
+    #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std")]
+    // SAFETY: kill has no memory effects; the process is a child of our strace.
+    let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+#[test]
+fn sigkill_between_any_two_calls_loses_and_doubles_nothing() {
+    if !strace_works() {
+        return;
+    }
+    let world = Arc::new(World::new(&[("edge-1", &TENANTS)]));
+    let collector = world.start_collector();
+    let stop = Arc::new(AtomicBool::new(false));
+    let counter = {
+        let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+        std::thread::spawn(move || {
+            count_until(&world, &AtomicU64::new(0), || stop.load(Ordering::Relaxed))
+        })
+    };
+    let mut kills = 0;
+    for _ in 0..SWEEPS {
+        for call in CALLS {
+            kills += (1..)
+                .take_while(|&nth| kill_a_start(&world, (call, nth)))
+                .count()
+                + 1;
+        }
+    }
+    for _ in 0..SEAL_SWEEPS {
+        for (call, count) in SEALING {
+            for nth in 1..=count {
+                kill_a_seal(&world, (call, nth));
+                kills += 1;
+            }
+        }
+    }
+    assert!(kills >= 100, "only {kills} kills");
+    eprintln!("{kills} kills");
+    let agent = world.start_agent("edge-1");
+    stop.store(true, Ordering::Relaxed);
+    let known = counter.join().expect("the counting thread ended well");
+    agent.stop();
+    world.wait_settled();
+    assert_billed_exactly(&world, &known);
+    collector.stop();
+    world.assert_verified();
+}
