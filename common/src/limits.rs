@@ -48,6 +48,8 @@ pub const DICTIONARY_BYTES_MAX: usize = 256 << 20;
 pub const CONTROL_RAW_BYTES_MAX: usize = 8 << 20;
 /// Most incarnations that a hello or a welcome names.
 pub const HELD_INCARNATIONS_MAX: usize = 1 << 16;
+/// Longest pause that a collector may ask of an agent, in milliseconds.
+pub const PAUSE_MILLIS_MAX: u32 = 60_000;
 /// Longest reason of a refusal, in bytes.
 pub const REFUSE_REASON_BYTES_MAX: usize = 1024;
 

@@ -65,6 +65,14 @@ pub(super) struct AckV1 {
     pub(super) releasable: u64,
 }
 
+/// [`super::Grant`].
+#[derive(Archive, Serialize)]
+pub(super) struct GrantV2 {
+    pub(super) window_batches: u32,
+    pub(super) window_bytes: u64,
+    pub(super) pause_millis: u32,
+}
+
 /// [`super::Refuse`].
 #[derive(Archive, Serialize)]
 pub(super) struct RefuseV1 {

@@ -3,12 +3,14 @@
 use rkyv::vec::ArchivedVec;
 
 use super::archive::{
-    self, AckV1, ArchivedAckV1, ArchivedHeldV1, ArchivedHelloV1, ArchivedRefuseV1,
-    ArchivedResumeV1, ArchivedTombstoneV1, ArchivedWelcomeV1, HeldV1, HelloV1, RefuseV1, ResumeV1,
-    TombstoneV1, WelcomeV1,
+    self, AckV1, ArchivedAckV1, ArchivedGrantV2, ArchivedHeldV1, ArchivedHelloV1, ArchivedRefuseV1,
+    ArchivedResumeV1, ArchivedTombstoneV1, ArchivedWelcomeV1, GrantV2, HeldV1, HelloV1, RefuseV1,
+    ResumeV1, TombstoneV1, WelcomeV1,
 };
 use super::head::{put_time, read_agent, read_reason, read_sequence, read_time};
-use super::{Ack, DecodeError, EncodeError, Held, Hello, Refuse, RefuseCode, Resume, Welcome};
+use super::{
+    Ack, DecodeError, EncodeError, Grant, Held, Hello, Refuse, RefuseCode, Resume, Welcome,
+};
 use crate::batch::{BatchHash, Tombstone};
 use crate::ids::{Incarnation, Lineage};
 use crate::limits::{HELD_INCARNATIONS_MAX, REFUSE_REASON_BYTES_MAX};
@@ -184,6 +186,32 @@ pub(super) fn decode_ack(raw: &[u8]) -> Result<Ack, DecodeError> {
     })
 }
 
+pub(super) fn encode_grant(grant: &Grant, raw: &mut Vec<u8>) -> Result<(), EncodeError> {
+    if grant.window_batches == 0 {
+        return Err(EncodeError::Range {
+            what: "window of batches",
+        });
+    }
+    let grant = GrantV2 {
+        window_batches: grant.window_batches,
+        window_bytes: grant.window_bytes,
+        pause_millis: grant.pause_millis,
+    };
+    archive::write(&grant, raw)
+}
+
+pub(super) fn decode_grant(raw: &[u8]) -> Result<Grant, DecodeError> {
+    let grant: &ArchivedGrantV2 = archive::access("grant", raw)?;
+    if grant.window_batches.to_native() == 0 {
+        return Err(DecodeError::Range("window of batches of the grant"));
+    }
+    Ok(Grant {
+        window_batches: grant.window_batches.to_native(),
+        window_bytes: grant.window_bytes.to_native(),
+        pause_millis: grant.pause_millis.to_native(),
+    })
+}
+
 pub(super) fn encode_refuse(refuse: &Refuse, raw: &mut Vec<u8>) -> Result<(), EncodeError> {
     let end = refuse.reason.floor_char_boundary(REFUSE_REASON_BYTES_MAX);
     let refuse = RefuseV1 {
@@ -208,4 +236,38 @@ pub(super) fn decode_refuse(raw: &[u8]) -> Result<Refuse, DecodeError> {
             .ok_or(DecodeError::Range("code of the refusal"))?,
         reason: reason.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_comes_back_as_it_was_and_leaves_room_for_a_batch() {
+        let grant = Grant {
+            window_batches: 3,
+            window_bytes: 1 << 20,
+            pause_millis: 250,
+        };
+        let mut raw = Vec::new();
+        encode_grant(&grant, &mut raw).expect("valid");
+        assert_eq!(decode_grant(&raw), Ok(grant));
+        let nothing = Grant {
+            window_batches: 0,
+            ..grant
+        };
+        assert!(encode_grant(&nothing, &mut raw).is_err());
+        raw.clear();
+        archive::write(
+            &GrantV2 {
+                window_batches: 0,
+                window_bytes: 1,
+                pause_millis: 0,
+            },
+            &mut raw,
+        )
+        .expect("written");
+        assert!(decode_grant(&raw).is_err());
+        assert!(decode_grant(&raw[1..]).is_err());
+    }
 }

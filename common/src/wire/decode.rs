@@ -145,6 +145,7 @@ impl Session {
             Kind::Tombstone => Message::Tombstone(control::decode_tombstone(raw)?),
             Kind::Ack => Message::Ack(control::decode_ack(raw)?),
             Kind::Refuse => Message::Refuse(control::decode_refuse(raw)?),
+            Kind::Grant => Message::Grant(control::decode_grant(raw)?),
         })
     }
 

@@ -76,6 +76,10 @@ impl Encoder {
                 control::encode_refuse(refuse, &mut self.raw)?;
                 Kind::Refuse
             }
+            Message::Grant(grant) => {
+                control::encode_grant(grant, &mut self.raw)?;
+                Kind::Grant
+            }
         };
         self.frames.write(kind, &self.raw, out)
     }

@@ -40,6 +40,7 @@ pub(super) enum Kind {
     Tombstone = 4,
     Ack = 5,
     Refuse = 6,
+    Grant = 7,
 }
 
 impl Kind {
@@ -51,6 +52,7 @@ impl Kind {
             4 => Self::Tombstone,
             5 => Self::Ack,
             6 => Self::Refuse,
+            7 => Self::Grant,
             _ => return None,
         })
     }
@@ -63,6 +65,7 @@ impl Kind {
             Self::Tombstone => "tombstone",
             Self::Ack => "ack",
             Self::Refuse => "refuse",
+            Self::Grant => "grant",
         }
     }
 

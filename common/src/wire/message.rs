@@ -23,6 +23,8 @@ pub enum Message {
     Ack(Ack),
     /// Collector to agent, last on the connection.
     Refuse(Refuse),
+    /// Collector to agent: another window than that of the welcome. Since version 2.
+    Grant(Grant),
 }
 
 impl Message {
@@ -35,6 +37,7 @@ impl Message {
             Self::Tombstone(_) => "tombstone",
             Self::Ack(_) => "ack",
             Self::Refuse(_) => "refuse",
+            Self::Grant(_) => "grant",
         }
     }
 }
@@ -109,6 +112,23 @@ pub struct Ack {
     pub durable: u64,
     /// Every batch up to this one may be forgotten by the agent; 0 if none may.
     pub releasable: u64,
+}
+
+/// First version of the format in which a collector may send a [`Grant`].
+pub const GRANT_VERSION: u8 = 2;
+
+/// How much the collector takes from now on, by its load. It replaces the window of the welcome
+/// and of every grant before. What is on its way already is not concerned: the collector goes
+/// on to take what an earlier window allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Most batches that may be on their way without acknowledgement; at least 1.
+    pub window_batches: u32,
+    /// Most frame bytes that may be on their way without acknowledgement.
+    pub window_bytes: u64,
+    /// Nothing new is to be sent for so long, in milliseconds; 0 for no pause. An agent pauses
+    /// for [`PAUSE_MILLIS_MAX`](crate::limits::PAUSE_MILLIS_MAX) at most.
+    pub pause_millis: u32,
 }
 
 /// Why the collector ends the connection.

@@ -30,7 +30,9 @@ mod version;
 pub use decode::{Decoder, RecordDecoder, decode_record};
 pub use encode::{Encoder, RecordEncoder, encode_record, encode_tombstone_record};
 pub use error::{DecodeError, EncodeError};
-pub use message::{Ack, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome};
+pub use message::{
+    Ack, GRANT_VERSION, Grant, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome,
+};
 pub use version::{VERSION, VERSION_MIN, VersionRefusal, negotiate};
 
 /// The protocol name in the TLS handshake (ALPN).

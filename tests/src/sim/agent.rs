@@ -468,6 +468,9 @@ pub fn brief(message: &Message) -> String {
             )
         }
         Message::Refuse(refuse) => format!("refuse {}: {}", refuse.code, refuse.reason),
+        Message::Grant(grant) => {
+            format!("grant {} for {} ms", grant.window_bytes, grant.pause_millis)
+        }
     }
 }
 
