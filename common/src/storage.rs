@@ -34,6 +34,10 @@ pub trait Storage {
 
     /// Makes created, renamed and removed names durable.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// Bytes that may still be written to the medium, quotas aside; `u64::MAX` where there is no
+    /// bound that is known.
+    fn free(&self) -> io::Result<u64>;
 }
 
 /// An open file.

@@ -57,6 +57,11 @@ pub enum AppendError {
         /// Its bound.
         bytes_max: u64,
     },
+    /// The medium has no room. Everything appended since the last
+    /// [`hand_over`](super::SegmentLog::hand_over) or [`sync`](super::SegmentLog::sync) is taken
+    /// back; the log goes on from there.
+    #[error("no room on the medium for another record")]
+    NoSpace(#[source] io::Error),
     /// Nothing changed.
     #[error("a record of {length} bytes cannot be stored: 1 to {RECORD_BYTES_MAX} bytes fit")]
     Length {
@@ -83,6 +88,11 @@ pub enum SyncError {
     /// An earlier write or sync failed: open the log again.
     #[error("an earlier write to the log failed; it must be opened again")]
     Poisoned,
+    /// The medium has no room. Everything appended since the last
+    /// [`hand_over`](super::SegmentLog::hand_over) or [`sync`](super::SegmentLog::sync) is taken
+    /// back; the log goes on from there.
+    #[error("no room on the medium")]
+    NoSpace(#[source] io::Error),
     /// Writing or syncing failed, and the log is poisoned.
     #[error("cannot make the log durable; it must be opened again")]
     Io(#[source] io::Error),

@@ -5,11 +5,14 @@
 //!
 //! - [`append`](SegmentLog::append) stages records, [`sync`](SegmentLog::sync) makes all of
 //!   them durable with one sync. A group is whole or absent after a crash.
-//! - Opening cuts what no sync has covered, and reports how much.
+//! - [`hand_over`](SegmentLog::hand_over) does so without a sync, for an owner that bears to lose
+//!   the end of the log with the machine, and not with the process.
+//! - Opening cuts what is not whole at the end, and reports how much.
 //! - A damaged record before the last commit costs itself only. It is reported by position, on
 //!   open and when it is read; what that means is up to the owner.
 //! - A write or sync that fails poisons the log: every later change fails until the log is
-//!   opened again, because the state of the pages is unknown.
+//!   opened again, because the state of the pages is unknown. A write that only finds no room is
+//!   cut off again, and the log goes on.
 //!
 //! To fuzz the parser, call `fuzz_segment` (feature `testing`) with arbitrary bytes.
 
@@ -88,6 +91,8 @@ pub struct SegmentLog<S: Storage> {
     /// Number of the next record.
     number_next: u64,
     committed: LogPosition,
+    /// What was handed over ends here; never before `committed`.
+    readable: LogPosition,
     poisoned: bool,
 }
 
@@ -99,9 +104,20 @@ impl<S: Storage> SegmentLog<S> {
         })
     }
 
-    /// The end of what is durable: [`read`](Self::read) returns what lies before it.
+    /// The end of what is durable.
     pub fn committed_end(&self) -> LogPosition {
         self.committed
+    }
+
+    /// The end of what [`read`](Self::read) returns: durable, or
+    /// [handed over](Self::hand_over) behind that.
+    pub fn readable_end(&self) -> LogPosition {
+        self.readable
+    }
+
+    /// Bytes behind the last sync that were handed over.
+    pub fn unsynced_bytes(&self) -> u64 {
+        self.active.as_ref().map_or(0, Active::unsynced)
     }
 
     /// Bytes of all segments, staged records included.

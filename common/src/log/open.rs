@@ -8,7 +8,7 @@ use super::item::{Check, Damage, DamageReason, OpenReport};
 use super::recover::{Extent, Found, From, walk};
 use super::scan::{CHUNK_BYTES, records_max};
 use super::segment::{self, Opened, Segment, io_error};
-use super::write::Active;
+use super::write::{Active, is_full};
 use super::{LogConfig, LogPosition, OpenError, RefreshError, SegmentLog};
 use crate::storage::{Storage, StorageFile};
 
@@ -75,11 +75,26 @@ impl<S: Storage> SegmentLog<S> {
         let mut report = OpenReport::default();
         let numbers = reader_numbers(&storage)?;
         let loaded = load(&storage, &numbers, check, Extent::Reader, &mut report)?;
+        Ok((Self::for_reading(storage, loaded), report))
+    }
+
+    /// Opens a log to look at it once, beside its owner or without one, and changes nothing: all
+    /// of it can be read that an owner would find now, also what was only
+    /// [handed over](Self::hand_over). It is not to be [refreshed](Self::refresh).
+    pub fn inspect(storage: S) -> Result<(Self, OpenReport), OpenError> {
+        let mut report = OpenReport::default();
+        let numbers = reader_numbers(&storage)?;
+        let loaded = load(&storage, &numbers, Check::All, Extent::Owner, &mut report)?;
+        Ok((Self::for_reading(storage, loaded), report))
+    }
+
+    fn for_reading(storage: S, loaded: Loaded<S::File>) -> Self {
         let mut log = Self::from_loaded(storage, None, &loaded);
-        if let Some((opened, found)) = loaded.newest {
-            log.active = Some(Active::new(opened.number, opened.file, &found));
-        }
-        Ok((log, report))
+        let number_next = log.number_next;
+        log.active = loaded
+            .newest
+            .map(|(opened, found)| Active::new(opened.number, opened.file, &found, number_next));
+        log
     }
 
     /// Looks for what the owner has committed or trimmed since. Returns the new end.
@@ -113,6 +128,7 @@ impl<S: Storage> SegmentLog<S> {
             active.written = found.end;
             self.number_next = found.number_next.unwrap_or(self.number_next);
             self.committed = LogPosition::new(active.number, found.committed);
+            self.readable = self.committed;
             if let Some(newest) = self.segments.back_mut() {
                 newest.end = found.committed;
                 newest.holds_records |= found.holds_records;
@@ -128,9 +144,10 @@ impl<S: Storage> SegmentLog<S> {
             &mut report,
         )?;
         self.set_loaded(&loaded);
+        let number_next = self.number_next;
         self.active = loaded
             .newest
-            .map(|(opened, found)| Active::new(opened.number, opened.file, &found));
+            .map(|(opened, found)| Active::new(opened.number, opened.file, &found, number_next));
         Ok(self.committed)
     }
 
@@ -143,6 +160,7 @@ impl<S: Storage> SegmentLog<S> {
             active: None,
             number_next: 1,
             committed: LogPosition::new(1, SEGMENT_HEADER_BYTES),
+            readable: LogPosition::new(1, SEGMENT_HEADER_BYTES),
             poisoned: false,
         };
         log.set_loaded(loaded);
@@ -155,6 +173,7 @@ impl<S: Storage> SegmentLog<S> {
         if let Some(newest) = self.segments.back() {
             self.committed = newest.end_position();
         }
+        self.readable = self.committed;
         let closed = self.segments.len().saturating_sub(1);
         let closed = self.segments.iter().take(closed);
         self.closed_bytes = closed.map(|segment| u64::from(segment.end)).sum();
@@ -169,7 +188,7 @@ impl<S: Storage> SegmentLog<S> {
         };
         let (header, length) = (opened.header, u64::from(opened.length));
         let number_next = self.number_next;
-        let mut active = Active::new(opened.number, opened.file, found);
+        let mut active = Active::new(opened.number, opened.file, found, number_next);
         let lacks_witness = found.any_entry && found.end == found.committed;
         let proven = found.proven == found.committed;
         // What proves the end may be about to be cut: its witness comes first.
@@ -210,11 +229,6 @@ fn optional(result: io::Result<()>) -> io::Result<bool> {
         Err(error) if is_full(&error) => Ok(false),
         Err(error) => Err(error),
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 fn sync_dir<S: Storage>(storage: &S) -> Result<(), OpenError> {

@@ -44,8 +44,8 @@ impl<S: Storage> SegmentLog<S> {
     /// that minds what was trimmed compares the two. No other position is useful: inside a record it
     /// reads as damage up to the next one.
     pub fn read(&self, from: LogPosition, max_bytes: usize) -> Result<Vec<LogItem>, ReadError> {
-        if from > self.committed {
-            let end = self.committed;
+        if from > self.readable {
+            let end = self.readable;
             return Err(ReadError::Ahead { from, end });
         }
         let mut batch = Batch {
@@ -91,8 +91,8 @@ impl<S: Storage> SegmentLog<S> {
     /// Reads a segment from `offset`; true if there was more than fitted.
     fn read_segment(&self, segment: &Segment, offset: u32, batch: &mut Batch) -> io::Result<bool> {
         let number = segment.number;
-        let end = if number == self.committed.segment() {
-            self.committed.offset()
+        let end = if number == self.readable.segment() {
+            self.readable.offset()
         } else {
             segment.end
         };

@@ -75,6 +75,7 @@ struct Walk<'a> {
     group_start: u32,
     /// Every byte from the start of the group to here belongs to a valid entry of it.
     whole: bool,
+    /// Records of the group so far, those before its early marks included.
     count: u32,
     check: u32,
     /// Number that the next record should have.
@@ -188,7 +189,8 @@ impl Walk<'_> {
                     self.found.end = next;
                     self.found.number_next = self.number;
                 }
-                self.start_group(next, true);
+                // The group may go on behind an early mark. If it does not, the next entry names
+                // another group, and that proves this one.
             }
         }
     }

@@ -147,6 +147,12 @@ impl Storage for DirStorage {
         rustix::io::retry_on_intr(|| rustix::fs::fsync(&self.directory))?;
         Ok(())
     }
+
+    fn free(&self) -> io::Result<u64> {
+        let stat = rustix::io::retry_on_intr(|| rustix::fs::fstatvfs(&self.directory))?;
+        // What is kept for the superuser is not ours, whoever we are.
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 impl StorageFile for DirFile {
@@ -216,6 +222,8 @@ mod tests {
         storage.rename("x", "y").expect("renames");
         storage.sync_dir().expect("syncs");
         assert_eq!(storage.list().expect("lists"), ["y"]);
+        let free = storage.free().expect("tells");
+        assert!(free > 0 && free < u64::MAX, "{free}");
         assert_eq!(
             storage
                 .open("y")

@@ -211,6 +211,13 @@ impl Storage for MemoryStorage {
         }
         disk.change(outcome, Disk::sync_names)
     }
+
+    fn free(&self) -> io::Result<u64> {
+        // Asks no medium, so it is no operation at which something could go wrong.
+        let disk = self.disk();
+        let capacity = disk.capacity.unwrap_or(u64::MAX);
+        Ok(capacity.saturating_sub(disk.used()))
+    }
 }
 
 impl MemoryFile {

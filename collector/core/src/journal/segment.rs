@@ -2,6 +2,7 @@
 
 use tollgate_common::log::{
     AppendError, Check, LogConfig, LogItem, LogPosition, OpenError, OpenReport, SegmentLog,
+    SyncError,
 };
 use tollgate_common::storage::Storage;
 
@@ -110,6 +111,8 @@ impl<S: Storage> Journal for SegmentJournal<S> {
                 Ok(())
             }
             Err(error @ AppendError::Full { .. }) => Err(JournalError::Full(error.to_string())),
+            // The entries that were staged are gone with it: only a fresh start knows what is there.
+            Err(error @ AppendError::NoSpace(_)) => Err(JournalError::Poisoned(error.to_string())),
             Err(error) => Err(self.failed(&error.to_string())),
         }
     }
@@ -119,9 +122,10 @@ impl<S: Storage> Journal for SegmentJournal<S> {
         if self.staged.is_empty() {
             return Ok(Vec::new());
         }
-        self.log
-            .sync()
-            .map_err(|error| self.failed(&error.to_string()))?;
+        self.log.sync().map_err(|error| match error {
+            SyncError::NoSpace(_) => JournalError::Poisoned(error.to_string()),
+            error => self.failed(&error.to_string()),
+        })?;
         let staged = std::mem::take(&mut self.staged);
         self.last = staged.last().copied();
         Ok(staged)

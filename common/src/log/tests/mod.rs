@@ -4,6 +4,7 @@ mod basic;
 mod crash;
 mod damage;
 mod golden;
+mod lazy;
 mod reader;
 
 use super::{LogConfig, LogItem, OpenReport, SegmentLog};
