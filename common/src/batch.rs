@@ -1,5 +1,7 @@
 //! Batches: the rollups that were sealed together, and the chain that they form.
 
+mod canonical;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,13 +9,16 @@ use serde::{Serialize, Serializer};
 
 use crate::ids::{AgentId, BatchSeq, Incarnation, MeterName, TenantId};
 use crate::limits::{BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_STEPS_MAX, BATCH_TOTALS_MAX};
-use crate::loss::{Loss, LossAmount, LossReason};
+use crate::loss::{Loss, LossReason};
 use crate::meter::{Aggregation, Scale};
 use crate::quantity::Quantity;
 use crate::series::SeriesKey;
+use crate::series_ref::SeriesRef;
 use crate::sketch::{Histogram, UniqueSketch};
 use crate::time::Timestamp;
 use crate::window::Window;
+pub(crate) use canonical::Canonical;
+pub use canonical::RowRef;
 
 /// One series' increment for one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -337,52 +342,28 @@ impl Batch {
     /// in the order of the struct, every list preceded by its length as `u64`. It is described
     /// in `docs/formats/batch-hash.md`.
     pub fn hash(&self) -> BatchHash {
-        let mut out = Canonical(Vec::with_capacity(256 + self.rows.len() * 96));
-        out.0.extend_from_slice(b"tollgate batch v1\0");
-        out.text(self.agent.as_str());
-        out.0.extend_from_slice(self.incarnation.as_bytes());
-        out.u64(self.sequence.get());
-        out.0.extend_from_slice(self.parent_hash.as_bytes());
-        out.time(self.span.from);
-        out.time(self.span.to);
-        out.time(self.watermark);
-        out.opening(self.opening.as_ref());
-        out.0.push(u8::from(self.is_final));
-        out.len(self.rows.len());
+        let mut canonical = Canonical::default();
+        canonical.head(self, self.rows.len());
+        let mut key = Vec::new();
         for row in &self.rows {
-            row.series.write_canonical(&mut out.0);
-            out.0
-                .extend_from_slice(&[row.aggregation.code(), row.scale.get()]);
-            out.time(row.window.start());
-            out.u64(u64::from(row.window.width().secs()));
-            out.quantity(row.value);
-            out.u64(row.events);
-            match &row.detail {
-                Detail::None => {}
-                Detail::Unique(sketch) => sketch.write_canonical(&mut out.0),
-                Detail::Distribution(histogram) => histogram.write_canonical(&mut out.0),
-            }
+            key.clear();
+            row.series.write_canonical(&mut key);
+            canonical.row(&RowRef {
+                series: SeriesRef::new(&key),
+                aggregation: row.aggregation,
+                scale: row.scale,
+                window: row.window,
+                value: row.value,
+                events: row.events,
+                detail: &row.detail,
+            });
         }
-        out.len(self.totals.len());
+        canonical.totals(self.totals.len());
         for total in &self.totals {
-            out.text(total.tenant.as_str());
-            out.text(total.meter.as_str());
-            out.0.push(total.scale.get());
-            out.quantity(total.quantity);
+            let names = [total.tenant.as_str(), total.meter.as_str()];
+            canonical.total(names.map(str::as_bytes), total.scale, total.quantity);
         }
-        out.len(self.losses.len());
-        for loss in &self.losses {
-            out.loss(loss);
-        }
-        // Nothing at all where there is no step: batches from before steps keep their hash.
-        if !self.steps.is_empty() {
-            out.len(self.steps.len());
-            for step in &self.steps {
-                out.time(step.at);
-                out.0.extend_from_slice(&step.by_millis.to_le_bytes());
-            }
-        }
-        BatchHash(*blake3::hash(&out.0).as_bytes())
+        canonical.finish(&self.losses, &self.steps)
     }
 }
 
@@ -391,72 +372,5 @@ fn bounded(what: &'static str, count: usize, max: usize) -> Result<(), BatchErro
         Err(BatchError::TooMany { what, count, max })
     } else {
         Ok(())
-    }
-}
-
-struct Canonical(Vec<u8>);
-
-impl Canonical {
-    fn u64(&mut self, value: u64) {
-        self.0.extend_from_slice(&value.to_le_bytes());
-    }
-
-    fn len(&mut self, length: usize) {
-        self.u64(length as u64);
-    }
-
-    fn text(&mut self, text: &str) {
-        self.len(text.len());
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    fn time(&mut self, time: Timestamp) {
-        self.0.extend_from_slice(&time.millis().to_le_bytes());
-    }
-
-    fn quantity(&mut self, quantity: Quantity) {
-        self.0.extend_from_slice(&quantity.units().to_le_bytes());
-    }
-
-    fn optional_text(&mut self, text: Option<&str>) {
-        self.0.push(u8::from(text.is_some()));
-        self.text(text.unwrap_or(""));
-    }
-
-    fn opening(&mut self, opening: Option<&Opening>) {
-        let parent = opening.map(|opening| opening.parent.as_ref());
-        self.0.push(match parent {
-            None => 0,
-            Some(None) => 1,
-            Some(Some(_)) => 2,
-        });
-        if let Some(Some(parent)) = parent {
-            self.0.extend_from_slice(parent.incarnation.as_bytes());
-            self.u64(parent.last_sequence);
-            self.0.extend_from_slice(parent.last_hash.as_bytes());
-            match parent.end {
-                ParentEnd::Final => self.0.push(0),
-                ParentEnd::Unclean { reason, from, to } => {
-                    self.0.push(reason.code());
-                    self.time(from);
-                    self.time(to);
-                }
-            }
-        }
-    }
-
-    fn loss(&mut self, loss: &Loss) {
-        self.0.push(loss.reason.code());
-        self.optional_text(loss.tenant.as_ref().map(TenantId::as_str));
-        self.optional_text(loss.meter.as_ref().map(MeterName::as_str));
-        let (code, quantity) = match loss.amount {
-            LossAmount::Exact(quantity) => (0, quantity),
-            LossAmount::AtMost(quantity) => (1, quantity),
-            LossAmount::Unknown => (2, Quantity::ZERO),
-        };
-        self.0.push(code);
-        self.quantity(quantity);
-        self.time(loss.from);
-        self.time(loss.to);
     }
 }

@@ -96,7 +96,7 @@ impl Dimensions {
     }
 }
 
-fn check_key(key: &str) -> Result<(), DimensionsError> {
+pub(crate) fn check_key(key: &str) -> Result<(), DimensionsError> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-/:@".contains(&b);
     if key.is_empty() || key.len() > DIMENSION_KEY_BYTES_MAX || !key.bytes().all(allowed) {
         return Err(DimensionsError::Key(
@@ -106,7 +106,7 @@ fn check_key(key: &str) -> Result<(), DimensionsError> {
     Ok(())
 }
 
-fn check_value(key: &str, value: &str) -> Result<(), DimensionsError> {
+pub(crate) fn check_value(key: &str, value: &str) -> Result<(), DimensionsError> {
     if value.len() > DIMENSION_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
         return Err(DimensionsError::Value(key.to_owned()));
     }

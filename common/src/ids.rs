@@ -80,12 +80,18 @@ macro_rules! name_type {
         impl $name {
             /// Checks `name` against the rules of the type.
             pub fn new(name: &str) -> Result<Self, NameError> {
+                Self::check(name)?;
+                Ok(Self(name.into()))
+            }
+
+            /// As [`Self::new`], for who needs no name of his own.
+            pub fn check(name: &str) -> Result<(), NameError> {
                 check_name($what, name, $max)?;
                 let reserved: &[&str] = $reserved;
                 if name.starts_with('_') && !reserved.contains(&name) {
                     return Err(NameError::Reserved { what: $what, name: name.to_owned() });
                 }
-                Ok(Self(name.into()))
+                Ok(())
             }
 
             /// The name as text.

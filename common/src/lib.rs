@@ -17,6 +17,7 @@ pub mod loss;
 pub mod meter;
 pub mod quantity;
 pub mod series;
+pub mod series_ref;
 pub mod sketch;
 #[cfg(feature = "formats")]
 pub mod storage;
@@ -38,5 +39,6 @@ pub use loss::{Loss, LossAmount, LossReason};
 pub use meter::{Aggregation, Scale};
 pub use quantity::Quantity;
 pub use series::SeriesKey;
+pub use series_ref::SeriesRef;
 pub use time::Timestamp;
 pub use window::{Window, WindowWidth};

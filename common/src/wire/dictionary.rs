@@ -89,7 +89,17 @@ impl History {
         }
     }
 
-    fn observe(&mut self, value: i128, events: u64) {
+    /// What a new series begins with whose row comes after one with this history.
+    pub(super) const fn handed_on(self) -> Self {
+        Self {
+            trust: 0,
+            own: false,
+            ..self
+        }
+    }
+
+    /// Remembers a row of the series.
+    pub(super) fn observe(&mut self, value: i128, events: u64) {
         if self.own {
             let gain = bits(value) - bits(value.wrapping_sub(self.value));
             let gain = i8::try_from(gain.clamp(-4, 4)).unwrap_or(0);
@@ -204,7 +214,7 @@ impl Dictionary {
         aggregation: Aggregation,
         scale: Scale,
     ) -> Result<(), Full> {
-        let bytes = ENTRY_BYTES + key_bytes + DIMENSION_BYTES * series.dimensions().len();
+        let bytes = entry_bytes(key_bytes, series.dimensions().len());
         let bytes = self.bytes.saturating_add(bytes);
         if bytes > self.bytes_max || self.entries.len() >= DICTIONARY_SERIES_MAX {
             return Err(Full);
@@ -296,11 +306,7 @@ impl Dictionary {
         self.last = Some(reference);
         let entry = &mut self.entries[reference as usize];
         if new {
-            entry.history = History {
-                trust: 0,
-                own: false,
-                ..inherited
-            };
+            entry.history = inherited.handed_on();
         }
         &entry.history
     }
@@ -383,6 +389,11 @@ impl Dictionary {
             total.touched = false;
         }
     }
+}
+
+/// What an entry counts towards the bound of a dictionary.
+pub(super) const fn entry_bytes(key_bytes: usize, dimensions: usize) -> usize {
+    ENTRY_BYTES + key_bytes + DIMENSION_BYTES * dimensions
 }
 
 /// An index that is known to be below [`DICTIONARY_SERIES_MAX`] + 1.
