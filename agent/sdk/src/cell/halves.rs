@@ -1,0 +1,171 @@
+//! Last values and maxima: one value per window.
+//!
+//! A cell has two halves, chosen by the parity of the window's index, because the window
+//! that has just begun is written before the one that has just ended is sealed. Each half is
+//! a count, and two versions of (window, value): set number `n` writes version `n & 1` and
+//! then stores the count. That store commits: a process killed at any point leaves the
+//! version before untouched, and a reader that finds the count unchanged after reading knows
+//! that what it read was not being written. The count is also the number of sets, from
+//! which the difference to the baseline tells whether there is anything to seal.
+//!
+//! A value not sealed before its half is needed again, two windows later, gives way to
+//! the newer one; its events are counted with that. Only a full spool delays a seal so long.
+
+use super::atomic::Ordering::{Acquire, Relaxed, Release};
+use super::atomic::{AtomicU64, fence};
+use super::{CLOCK_STEP_MAX_MILLIS, READ_ATTEMPTS, half_of, window_start};
+
+/// Words of one half: count, two windows, two values.
+pub const HALF_WORDS: usize = 5;
+/// Words of a cell.
+pub const WORDS: usize = 2 * HALF_WORDS;
+const AT_WINDOWS: usize = 1;
+const AT_VALUES: usize = 3;
+
+/// Which value of a window stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// The newest.
+    Last,
+    /// The largest.
+    Max,
+}
+
+/// What a half held at a cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HalfCut {
+    /// Sets so far.
+    pub events: u64,
+    /// Start of the window of the last set.
+    pub window: i64,
+    /// The value that stands.
+    pub value: i64,
+}
+
+fn version_of(half: &[AtomicU64], count: u64) -> (i64, i64) {
+    let version = usize::from(count & 1 == 1);
+    let word = |at: usize| half[at + version].load(Relaxed).cast_signed();
+    (word(AT_WINDOWS), word(AT_VALUES))
+}
+
+/// The newest window that a cell has a value for.
+fn newest(cell: &[AtomicU64]) -> Option<i64> {
+    cell[..WORDS]
+        .chunks_exact(HALF_WORDS)
+        .filter_map(|half| {
+            let count = half[0].load(Relaxed);
+            (count > 0).then(|| version_of(half, count).0)
+        })
+        .max()
+}
+
+/// Sets a value at the time `now`, by the cell's only writer.
+///
+/// Time does not go back in a cell: a set for a window older than the newest one counts for
+/// the newest, because it arrived after that. Unless the newest is so far ahead that the
+/// clock that named it was wrong: every value would wait for that time otherwise.
+pub fn set(cell: &[AtomicU64], now: i64, width: i64, value: i64, keep: Keep) {
+    let window = window_start(now, width);
+    let window = newest(cell)
+        .filter(|newest| *newest <= window.saturating_add(CLOCK_STEP_MAX_MILLIS))
+        .map_or(window, |newest| newest.max(window));
+    let half = &cell[half_of(window, width) * HALF_WORDS..][..HALF_WORDS];
+    let count = half[0].load(Relaxed);
+    let value = match (keep, version_of(half, count)) {
+        (Keep::Max, (before, largest)) if count > 0 && before == window => largest.max(value),
+        _ => value,
+    };
+    let count = count.wrapping_add(1);
+    let version = usize::from(count & 1 == 1);
+    // A reader that sees one of the stores below must also see the count of the set before,
+    // and with it that the version it reads may be changing.
+    fence(Release);
+    half[AT_WINDOWS + version].store(window.cast_unsigned(), Relaxed);
+    half[AT_VALUES + version].store(value.cast_unsigned(), Relaxed);
+    half[0].store(count, Release);
+}
+
+/// What one half (0 or 1) holds, or `None` while the writer is faster than the reader.
+pub fn read(cell: &[AtomicU64], half: usize) -> Option<HalfCut> {
+    let half = &cell[half * HALF_WORDS..][..HALF_WORDS];
+    for _ in 0..READ_ATTEMPTS {
+        let events = half[0].load(Acquire);
+        let (window, value) = version_of(half, events);
+        fence(Acquire);
+        if half[0].load(Relaxed) == events {
+            return Some(HalfCut {
+                events,
+                window,
+                value,
+            });
+        }
+    }
+    None
+}
+
+/// The number of sets of a whole cell.
+pub fn events(cell: &[AtomicU64]) -> u64 {
+    cell[0]
+        .load(Relaxed)
+        .wrapping_add(cell[HALF_WORDS].load(Relaxed))
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    const WIDTH: i64 = 10_000;
+
+    fn cell() -> Vec<AtomicU64> {
+        (0..WORDS).map(|_| AtomicU64::new(0)).collect()
+    }
+
+    fn found(cell: &[AtomicU64], half: usize) -> (i64, i64, u64) {
+        let cut = read(cell, half).expect("quiet");
+        (cut.window / 1000, cut.value, cut.events)
+    }
+
+    #[test]
+    fn windows_alternate_between_halves_and_time_does_not_go_back() {
+        let cell = cell();
+        assert_eq!(read(&cell, 0).map(|cut| cut.events), Some(0));
+        set(&cell, 101_000, WIDTH, -5, Keep::Last);
+        set(&cell, 112_000, WIDTH, 7, Keep::Last);
+        set(&cell, 109_000, WIDTH, 8, Keep::Last);
+        assert_eq!(found(&cell, 0), (100, -5, 1));
+        assert_eq!(found(&cell, 1), (110, 8, 2));
+        assert_eq!(events(&cell), 3);
+    }
+
+    #[test]
+    fn a_maximum_stands_within_its_window_only() {
+        let cell = cell();
+        for (now, value) in [(100_000, 5), (101_000, 9), (102_000, -3), (110_000, 1)] {
+            set(&cell, now, WIDTH, value, Keep::Max);
+        }
+        assert_eq!(found(&cell, 0), (100, 9, 3));
+        assert_eq!(found(&cell, 1), (110, 1, 1));
+        set(&cell, 120_000, WIDTH, -7, Keep::Max);
+        assert_eq!(found(&cell, 0), (120, -7, 4));
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_does_not_hold_the_cell_in_its_future() {
+        let cell = cell();
+        set(&cell, 50_000_000_000, WIDTH, 1, Keep::Last);
+        set(&cell, 100_000, WIDTH, 2, Keep::Last);
+        set(&cell, 110_000, WIDTH, 3, Keep::Last);
+        assert_eq!(read(&cell, 0).map(|cut| cut.value), Some(2));
+        assert_eq!(found(&cell, 1), (110, 3, 1));
+    }
+
+    #[test]
+    fn a_set_cut_short_leaves_the_value_before() {
+        let cell = cell();
+        set(&cell, 100_000, WIDTH, 1, Keep::Last);
+        // What a killed writer leaves: the other version written, the count not stored.
+        cell[AT_WINDOWS].store(120_000, Relaxed);
+        cell[AT_VALUES].store(99, Relaxed);
+        assert_eq!(found(&cell, 0), (100, 1, 1));
+    }
+}
