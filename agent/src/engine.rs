@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{mpsc, oneshot, watch};
-use tollgate_agent_core::aggregate::Region;
 use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
-use tollgate_common::storage::Storage;
+use tollgate_common::storage::file::DirStorage;
 use tollgate_common::wire::Message;
 use tracing::{error, info, warn};
 
 use crate::clock;
+use crate::health::Beat;
 use crate::output::chain;
+use crate::state_dir::MappedCells;
 
 /// Orders that may wait for the shipper. Each may hold a batch, so this bounds memory.
 const ORDERS_MAX: usize = 16;
@@ -46,6 +47,49 @@ pub(crate) enum Order {
     },
 }
 
+/// The engine of a process.
+pub(crate) type AgentEngine = Engine<MappedCells, DirStorage>;
+
+/// Something to be done in the engine's thread, between two steps: a look, or a writer handed
+/// out. It must not block.
+pub(crate) struct Question(Box<dyn FnOnce(&mut AgentEngine) + Send>);
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Question")
+    }
+}
+
+/// Asks the engine from an ordinary thread. `None` if it does not answer until `timeout`.
+pub(crate) fn ask<T: Send + 'static>(
+    events: &Sender<Event>,
+    timeout: Duration,
+    question: impl FnOnce(&mut AgentEngine) -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = bounded(1);
+    let deadline = Instant::now() + timeout;
+    let question = Question(Box::new(move |engine| {
+        // Who asked may have given up.
+        let _ = sender.try_send(question(engine));
+    }));
+    events.send_deadline(Event::Ask(question), deadline).ok()?;
+    receiver.recv_deadline(deadline).ok()
+}
+
+/// Asks the engine from the runtime. `None` if it is too busy or does not answer in time.
+pub(crate) async fn ask_async<T: Send + 'static>(
+    events: &Sender<Event>,
+    timeout: Duration,
+    question: impl FnOnce(&mut AgentEngine) -> T + Send + 'static,
+) -> Option<T> {
+    let (sender, receiver) = oneshot::channel();
+    let question = Question(Box::new(move |engine| {
+        let _ = sender.send(question(engine));
+    }));
+    events.try_send(Event::Ask(question)).ok()?;
+    tokio::time::timeout(timeout, receiver).await.ok()?.ok()
+}
+
 /// What the engine is told.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -60,8 +104,8 @@ pub(crate) enum Event {
     Disconnected { id: ConnectionId, reason: String },
     /// There is room for orders again.
     Writable,
-    /// Somebody asks for the status.
-    Status(Sender<serde_json::Value>),
+    /// Somebody asks.
+    Ask(Question),
     /// All writers are dropped: seal, and ship until the deadline.
     Stop { deadline: Instant },
 }
@@ -86,12 +130,7 @@ pub(crate) struct Handle {
 }
 
 /// Starts the thread.
-pub(crate) fn spawn<R, S>(engine: Engine<R, S>) -> std::io::Result<Handle>
-where
-    R: Region,
-    S: Storage + 'static,
-    Engine<R, S>: Send,
-{
+pub(crate) fn spawn(engine: AgentEngine, beat: Beat) -> std::io::Result<Handle> {
     let (event_sender, event_receiver) = bounded(EVENTS_MAX);
     let (order_sender, order_receiver) = mpsc::channel(ORDERS_MAX);
     let (close_sender, close) = watch::channel(0);
@@ -102,6 +141,7 @@ where
         .spawn(move || {
             let mut driver = Driver {
                 engine,
+                beat,
                 orders: order_sender,
                 close: close_sender,
                 events: event_receiver,
@@ -131,8 +171,9 @@ where
     })
 }
 
-struct Driver<R: Region, S: Storage> {
-    engine: Engine<R, S>,
+struct Driver {
+    engine: AgentEngine,
+    beat: Beat,
     orders: mpsc::Sender<Order>,
     close: watch::Sender<ConnectionId>,
     events: Receiver<Event>,
@@ -147,9 +188,10 @@ struct Driver<R: Region, S: Storage> {
     full: bool,
 }
 
-impl<R: Region, S: Storage> Driver<R, S> {
+impl Driver {
     fn run(&mut self) -> Result<(), EngineError> {
         loop {
+            self.beat.give();
             self.engine.handle_tick(clock::now())?;
             if self.stop.is_some() {
                 self.seal_final()?;
@@ -280,11 +322,7 @@ impl<R: Region, S: Storage> Driver<R, S> {
             | Event::Message { .. }
             | Event::Disconnected { .. }
             | Event::Writable => {}
-            Event::Status(reply) => {
-                let status = serde_json::to_value(self.engine.status());
-                // Who asked may have given up.
-                let _ = reply.try_send(status.unwrap_or_default());
-            }
+            Event::Ask(Question(question)) => question(&mut self.engine),
             Event::Stop { deadline } => self.stop = Some(deadline),
         }
         Ok(())

@@ -8,10 +8,15 @@
 pub mod admin;
 pub mod cli;
 mod clock;
+mod desk;
 mod engine;
+mod health;
 mod input;
 mod load;
+mod metrics;
+mod notify;
 mod output;
+mod reload;
 mod run;
 mod ship;
 mod state_dir;
@@ -19,7 +24,8 @@ mod state_dir;
 use std::io::{self, Read};
 
 pub use load::{LoadError, Overrides, load};
-pub use run::{Outcome, RunError, run};
+pub use reload::Reloaded;
+pub use run::{Outcome, Reread, RunError, run};
 pub use ship::IdentityError;
 pub use state_dir::StateDirError;
 

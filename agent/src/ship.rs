@@ -5,12 +5,13 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, TrySendError};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tollgate_agent_core::config::{self, Collector};
 use tollgate_common::AgentId;
@@ -117,10 +118,51 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// Carries out orders until the engine drops its end.
+/// The connection that stands, for those who want to look at it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Link(Arc<Mutex<Option<(String, quinn::Connection)>>>);
+
+/// What is known of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct LinkStatus {
+    /// As configured.
+    pub(crate) endpoint: String,
+    /// The address that answered.
+    pub(crate) address: SocketAddr,
+    /// The present estimate of the round trip, in microseconds.
+    pub(crate) rtt_micros: u64,
+    /// Bytes sent in UDP datagrams over this connection.
+    pub(crate) sent_bytes: u64,
+    /// Packets that were lost on the way, and sent again.
+    pub(crate) lost_packets: u64,
+}
+
+impl Link {
+    fn set(&self, link: Option<(String, quinn::Connection)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    /// `None` while there is no connection.
+    pub(crate) fn status(&self) -> Option<LinkStatus> {
+        let link = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (endpoint, connection) = link.as_ref()?;
+        let stats = connection.stats();
+        Some(LinkStatus {
+            endpoint: endpoint.clone(),
+            address: connection.remote_address(),
+            rtt_micros: u64::try_from(connection.rtt().as_micros()).unwrap_or(u64::MAX),
+            sent_bytes: stats.udp_tx.bytes,
+            lost_packets: stats.path.lost_packets,
+        })
+    }
+}
+
+/// Carries out orders until the engine drops its end. A new value in `collector` ends the
+/// connection that stands, so that the next one is made with it.
 pub(crate) async fn ship(
     agent: AgentId,
-    collector: Collector,
+    collector: watch::Receiver<Arc<Collector>>,
+    link: Link,
     mut orders: mpsc::Receiver<Order>,
     mut close: watch::Receiver<ConnectionId>,
     events: Sender<Event>,
@@ -130,6 +172,8 @@ pub(crate) async fn ship(
         let Order::Connect { id, attempt } = order else {
             continue;
         };
+        let mut renewed = collector.clone();
+        let collector = Arc::clone(&renewed.borrow_and_update());
         let index = usize::try_from(attempt).unwrap_or(0) % collector.endpoints.len().max(1);
         let Some(endpoint) = collector.endpoints.get(index) else {
             continue;
@@ -139,9 +183,12 @@ pub(crate) async fn ship(
             agent: &agent,
             collector: &collector,
             endpoint,
+            link: &link,
             events: &events,
         };
-        let reason = match session.run(&mut orders, &mut close).await {
+        let ended = session.run(&mut orders, &mut close, &mut renewed).await;
+        link.set(None);
+        let reason = match ended {
             Ok(()) => "closed by the agent".to_owned(),
             Err(reason) => reason,
         };
@@ -170,6 +217,7 @@ struct Session<'a> {
     agent: &'a AgentId,
     collector: &'a Collector,
     endpoint: &'a config::Endpoint,
+    link: &'a Link,
     events: &'a Sender<Event>,
 }
 
@@ -179,11 +227,16 @@ impl Session<'_> {
         &self,
         orders: &mut mpsc::Receiver<Order>,
         close: &mut watch::Receiver<ConnectionId>,
+        renewed: &mut watch::Receiver<Arc<Collector>>,
     ) -> Result<(), String> {
         let id = self.id;
         let closed = async {
-            // The engine's end being gone is a wish to close as well.
-            let _ = close.wait_for(|closed| *closed >= id).await;
+            tokio::select! {
+                // The engine's end being gone is a wish to close as well.
+                _ = close.wait_for(|closed| *closed >= id) => {}
+                // A sender that is gone renews nothing.
+                Ok(()) = renewed.changed() => {}
+            }
         };
         tokio::pin!(closed);
         // Read for every attempt, so that renewed certificates need no restart.
@@ -196,6 +249,8 @@ impl Session<'_> {
             dialled = dialling => dialled
                 .map_err(|_| format!("no answer within {CONNECT_TIMEOUT:?}"))??,
         };
+        self.link
+            .set(Some((self.endpoint.to_string(), connection.clone())));
         let result = tokio::select! {
             () = &mut closed => Ok(()),
             result = self.talk(&connection, orders) => result,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::protocol::{Answer, Count, Counted, Failure, Request};
+use crate::reload::Reloaded;
 
 /// Longest answer that is read, in bytes: a status with many accounts.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
@@ -66,23 +67,40 @@ impl Client {
         serde_json::from_slice(&line).map_err(|error| ClientError::Protocol(error.to_string()))
     }
 
+    fn ask(&mut self, request: &Request) -> Result<Answer, ClientError> {
+        self.send(request)?;
+        match self.receive()? {
+            Answer::Error(failure) => Err(ClientError::Refused(failure)),
+            answer => Ok(answer),
+        }
+    }
+
     /// Counts and waits until it is counted.
     pub fn count(&mut self, count: Count) -> Result<Counted, ClientError> {
-        self.send(&Request::Count(count))?;
-        match self.receive()? {
+        match self.ask(&Request::Count(count))? {
             Answer::Counted(counted) => Ok(counted),
-            Answer::Error(failure) => Err(ClientError::Refused(failure)),
-            Answer::Status(_) => Err(ClientError::Protocol("a status".to_owned())),
+            other => Err(unexpected(&other)),
         }
     }
 
     /// Asks how the agent is.
     pub fn status(&mut self) -> Result<serde_json::Value, ClientError> {
-        self.send(&Request::Status {})?;
-        match self.receive()? {
+        match self.ask(&Request::Status {})? {
             Answer::Status(status) => Ok(status),
-            Answer::Error(failure) => Err(ClientError::Refused(failure)),
-            Answer::Counted(_) => Err(ClientError::Protocol("a count".to_owned())),
+            other => Err(unexpected(&other)),
         }
     }
+
+    /// Has the configuration read again, and waits for what became of it.
+    pub fn reload(&mut self) -> Result<Reloaded, ClientError> {
+        match self.ask(&Request::Reload {})? {
+            Answer::Reloaded(done) => Ok(done),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// Answers come in order, so another kind is a mistake of the agent.
+fn unexpected(answer: &Answer) -> ClientError {
+    ClientError::Protocol(format!("another question's answer: {answer:?}"))
 }

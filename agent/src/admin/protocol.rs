@@ -5,6 +5,8 @@
 //! ← {"counted":{"tenant":"acme","meter":"http.requests","units":"5","scale":0,"rounded":false}}
 //! → {"status":{}}
 //! ← {"status":{…}}
+//! → {"reload":{}}
+//! ← {"reloaded":{"changed":["rule"],"restart":[]}}
 //! ← {"error":{"code":"malformed","message":"…"}}
 //! ```
 //!
@@ -17,6 +19,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::access::Right;
+use crate::reload::Reloaded;
+
 /// Longest line of a request or an answer to a count, in bytes.
 pub const REQUEST_BYTES_MAX: usize = 64 << 10;
 
@@ -28,6 +33,19 @@ pub enum Request {
     Count(Count),
     /// Say how the agent is.
     Status {},
+    /// Read the configuration again and put into force what can be.
+    Reload {},
+}
+
+impl Request {
+    /// What who asks must be allowed to do.
+    pub(crate) fn right(&self) -> Right {
+        match self {
+            Self::Count(_) => Right::Count,
+            Self::Status {} => Right::Read,
+            Self::Reload {} => Right::Change,
+        }
+    }
 }
 
 /// One count.
@@ -61,7 +79,7 @@ pub struct Counted {
 /// Why a request was not done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// A word for scripts: `malformed`, `inexact`, `out_of_range`, `series_full`, `stopping` …
+    /// A word for scripts: `malformed`, `inexact`, `out_of_range`, `series_full`, `forbidden`, `refused`, `stopping` …
     pub code: String,
     /// A sentence for people.
     pub message: String,
@@ -75,6 +93,8 @@ pub enum Answer {
     Counted(Counted),
     /// The agent's status.
     Status(serde_json::Value),
+    /// The configuration was read again.
+    Reloaded(Reloaded),
     /// Nothing was counted.
     Error(Failure),
 }

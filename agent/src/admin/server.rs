@@ -1,12 +1,12 @@
 //! The server of the admin socket: a thread that accepts, and one for each connection.
 //!
-//! Mode 0600: who may connect may write bills. Connections, line lengths and silences are
+//! Who may do what is decided by [`access`](super::access), anew for every request, so that a
+//! reload also counts for connections that stand. Connections, line lengths and silences are
 //! bounded. All connections share one tally, because a writer has one owner; a count is
 //! answered after it is in its cell.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,30 +18,32 @@ use tollgate_agent_core::aggregate::Region;
 use tollgate_agent_core::input::tally::Tally;
 use tracing::{debug, info, warn};
 
+use super::access::{self, Access};
 use super::protocol::{Answer, Count, Counted, REQUEST_BYTES_MAX, Request};
 use crate::clock;
+use crate::desk::Desk;
 use crate::input::remove_stale_socket;
 use crate::input::stop::{Stop, Waited};
+use tollgate_agent_core::config::Admin;
 
 /// Most connections at a time.
 const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Answers a status request.
-pub(crate) type StatusSource = Arc<dyn Fn() -> Option<serde_json::Value> + Send + Sync>;
-
 /// A bound admin socket.
 pub(crate) struct AdminSocket {
     listener: UnixListener,
     path: PathBuf,
+    access: Access,
 }
 
 /// The tally while the agent runs; `None` once it stops.
 type SharedTally<R> = Arc<Mutex<Option<Tally<R>>>>;
 
 impl AdminSocket {
-    pub(crate) fn bind(path: &Path) -> io::Result<Self> {
+    pub(crate) fn bind(path: &Path, admin: &Admin) -> io::Result<Self> {
+        let access = Access::new(admin)?;
         remove_stale_socket(path, |path| UnixStream::connect(path).is_err());
         // Bound under another name and renamed, so that it is never there with other rights.
         let temporary = path.with_extension("binding");
@@ -54,20 +56,26 @@ impl AdminSocket {
         };
         listener.set_nonblocking(true)?;
         if temporary.exists() {
-            std::fs::set_permissions(&temporary, std::fs::Permissions::from_mode(0o600))?;
+            access.apply(&temporary)?;
             if path.exists() {
                 let _ = std::fs::remove_file(&temporary);
                 return Err(io::ErrorKind::AddrInUse.into());
             }
             std::fs::rename(&temporary, path)?;
         } else {
-            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+            access.apply(path)?;
         }
         info!(path = %path.display(), "admin socket is open");
         Ok(Self {
             listener,
             path: path.to_owned(),
+            access,
         })
+    }
+
+    /// Who may use it.
+    pub(crate) fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Serves until `stop` is raised; then no count is taken any more and the tally is
@@ -75,17 +83,17 @@ impl AdminSocket {
     pub(crate) fn serve<R: Region>(
         self,
         tally: Tally<R>,
-        status: StatusSource,
+        desk: Desk,
         stop: Stop,
     ) -> io::Result<JoinHandle<()>> {
         let tally = Arc::new(Mutex::new(Some(tally)));
         crate::input::spawn("admin", move || {
-            self.accept_until(&tally, &status, &stop);
+            self.accept_until(&tally, &desk, &stop);
             lock(&tally).take();
         })
     }
 
-    fn accept_until<R: Region>(&self, tally: &SharedTally<R>, status: &StatusSource, stop: &Stop) {
+    fn accept_until<R: Region>(&self, tally: &SharedTally<R>, desk: &Desk, stop: &Stop) {
         let open = Arc::new(AtomicUsize::new(0));
         loop {
             match stop.wait(Some(self.listener.as_fd()), None) {
@@ -113,7 +121,7 @@ impl AdminSocket {
             };
             let mut connection = Connection {
                 tally: Arc::clone(tally),
-                status: Arc::clone(status),
+                desk: desk.clone(),
             };
             let spawned = crate::input::spawn("admin-client", move || {
                 if let Err(error) = connection.serve(&stream) {
@@ -171,12 +179,13 @@ fn reply(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
 
 struct Connection<R: Region> {
     tally: SharedTally<R>,
-    status: StatusSource,
+    desk: Desk,
 }
 
 impl<R: Region> Connection<R> {
     fn serve(&mut self, stream: &UnixStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
+        let user = access::peer(stream)?;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
         let mut reader = BufReader::new(stream);
@@ -195,7 +204,7 @@ impl<R: Region> Connection<R> {
                 reply(&mut writer, &Answer::failure("malformed", &message))?;
                 return writer.flush();
             }
-            let answer = self.answer(&line);
+            let answer = self.answer(&line, user);
             reply(&mut writer, &answer)?;
             // Pipelined requests are answered together, once no whole one is waiting.
             if !reader.buffer().contains(&b'\n') {
@@ -204,14 +213,28 @@ impl<R: Region> Connection<R> {
         }
     }
 
-    fn answer(&self, line: &[u8]) -> Answer {
-        match serde_json::from_slice(line) {
-            Ok(Request::Count(count)) => self.count(&count),
-            Ok(Request::Status {}) => match (self.status)() {
-                Some(status) => Answer::Status(status),
-                None => Answer::failure("unavailable", "the agent does not give its status now"),
+    fn answer(&self, line: &[u8], user: u32) -> Answer {
+        let request: Request = match serde_json::from_slice(line) {
+            Ok(request) => request,
+            Err(error) => return Answer::failure("malformed", &error),
+        };
+        if !self.desk.access().allows(user, request.right()) {
+            return Answer::failure(
+                "forbidden",
+                "the agent's own user and root may do this; see the table [admin] of the configuration",
+            );
+        }
+        match request {
+            Request::Count(count) => self.count(&count),
+            Request::Status {} => match self.desk.report().map(serde_json::to_value) {
+                Some(Ok(status)) => Answer::Status(status),
+                _ => Answer::failure("unavailable", "the agent does not give its status now"),
             },
-            Err(error) => Answer::failure("malformed", &error),
+            Request::Reload {} => match self.desk.reload() {
+                Some(Ok(done)) => Answer::Reloaded(done),
+                Some(Err(refusal)) => Answer::failure("refused", &refusal.message),
+                None => Answer::failure("stopping", "the agent is stopping"),
+            },
         }
     }
 

@@ -1,4 +1,4 @@
-//! `count` and `status`: questions to a running agent.
+//! `count`, `status` and `reload`: questions to a running agent.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -111,8 +111,50 @@ pub(super) fn status(args: &StatusArgs) -> u8 {
     }
 }
 
+pub(super) fn reload(args: &StatusArgs) -> u8 {
+    let mut client = match connect(&args.config) {
+        Ok(client) => client,
+        Err(code) => return code,
+    };
+    match client.reload() {
+        Ok(done) => {
+            if args.json {
+                json(&done);
+            } else {
+                let list = |keys: &[String]| match keys {
+                    [] => "nothing".to_owned(),
+                    keys => keys.join(", "),
+                };
+                line(format_args!("changed: {}", list(&done.changed)));
+                if !done.restart.is_empty() {
+                    line(format_args!("needs a restart: {}", list(&done.restart)));
+                }
+            }
+            EXIT_OK
+        }
+        Err(error) => {
+            if args.json {
+                json(&failure(&error));
+            }
+            complain(format_args!("Error: {error}"));
+            match &error {
+                ClientError::Io(_) => EXIT_UNAVAILABLE,
+                ClientError::Refused(failure) if failure.code == "refused" => EXIT_CONFIG,
+                ClientError::Protocol(_) | ClientError::Refused(_) => EXIT_FAILURE,
+            }
+        }
+    }
+}
+
 /// Keys whose numbers are instants, in milliseconds since 1970.
-const INSTANTS: [&str; 5] = ["cut", "full_since", "opened_at", "retry_at", "watermark"];
+const INSTANTS: [&str; 6] = [
+    "cut",
+    "full_since",
+    "loaded_at",
+    "opened_at",
+    "retry_at",
+    "watermark",
+];
 
 /// Writes an object as indented `key: value` lines; false if nobody reads them.
 fn print(value: &Value, depth: usize) -> bool {

@@ -1,4 +1,4 @@
-//! The command line: `tollgate-agent run | check | count | status`.
+//! The command line: `tollgate-agent run | check | count | status | reload`.
 
 mod ask;
 mod check;
@@ -99,6 +99,18 @@ enum Command {
         "  tollgate-agent status --json | jq .spool"
     ))]
     Status(StatusArgs),
+    /// Have a running agent read its configuration again.
+    ///
+    /// The same as SIGHUP, but with an answer: which keys changed, and which need a restart.
+    /// Rules, meters, collectors, certificates, metrics, the rights of the admin socket,
+    /// `stop_deadline` and `memory_max` change without losing a count. A file with a mistake
+    /// is refused, and the configuration before stays in force.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent check && tollgate-agent reload\n",
+        "  tollgate-agent reload --json | jq .restart"
+    ))]
+    Reload(StatusArgs),
 }
 
 #[derive(Debug, Args)]
@@ -243,6 +255,7 @@ where
         Command::Check(args) => check::check(&args),
         Command::Count(args) => ask::count(args),
         Command::Status(args) => ask::status(&args),
+        Command::Reload(args) => ask::reload(&args),
     };
     ExitCode::from(code)
 }

@@ -17,7 +17,8 @@ pub(super) fn run(args: RunArgs) -> u8 {
         stop_deadline: args.stop_deadline,
         ..args.config.overrides()
     };
-    let config = match load::load(&args.config.config, &overrides) {
+    let path = args.config.config;
+    let config = match load::load(&path, &overrides) {
         Ok(config) => config,
         Err(error) => {
             complain(error.report());
@@ -31,7 +32,8 @@ pub(super) fn run(args: RunArgs) -> u8 {
         ));
         return EXIT_USAGE;
     }
-    match crate::run::run(&config, signalled()) {
+    let reread = Box::new(move || load::load(&path, &overrides));
+    match crate::run::run(config, reread, signalled()) {
         Ok(Outcome { drained: true }) => EXIT_OK,
         Ok(Outcome { drained: false }) => {
             warn!("the rest is in the spool and ships after the next start");

@@ -1,5 +1,6 @@
 //! From what is written to what is right: every value is checked, every mistake reported.
 
+mod operate;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,9 @@ impl<'a> Checker<'a> {
             .admin_socket
             .as_ref()
             .map(|path| self.socket_path(path));
+        let memory_max = self.memory_max(root.memory_max.as_ref());
+        let admin = self.admin(&root.admin);
+        let metrics = self.metrics(root.metrics.as_ref());
         let collector = self.collector(root.collector);
         let spool = self.spool(&root.spool);
         let limits = self.limits(&root.limits);
@@ -86,6 +90,9 @@ impl<'a> Checker<'a> {
                     Some(path) => Some(path?),
                     None => None,
                 },
+                memory_max: memory_max?,
+                admin: admin?,
+                metrics: metrics?,
                 collector: collector?,
                 spool: spool?,
                 limits: limits?,

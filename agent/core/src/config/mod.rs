@@ -33,6 +33,9 @@ pub const RULES_MAX: usize = 10_000;
 pub const ENDPOINTS_MAX: usize = 16;
 /// Most series of one input: the inputs together must fit one batch.
 pub const SERIES_MAX: u32 = 1 << 18;
+/// Where metrics are shown unless the configuration says otherwise: the port that OpenTelemetry
+/// registered for Prometheus exporters.
+pub const METRICS_PORT: u16 = 9464;
 /// Longest path of a Unix socket, in bytes, as `sockaddr_un` holds it.
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -49,6 +52,12 @@ pub struct Config {
     pub stop_deadline: Duration,
     /// The admin socket; `None` for `admin.sock` in the state directory.
     pub admin_socket: Option<PathBuf>,
+    /// Most bytes of memory in the worst case; an agent that may need more does not start.
+    pub memory_max: Option<u64>,
+    /// Who may use the admin socket besides owner and root.
+    pub admin: Admin,
+    /// Where metrics and health are shown; `None` for nowhere.
+    pub metrics: Option<Metrics>,
     /// Whom it ships to.
     pub collector: Collector,
     /// Bounds of the spool.
@@ -61,6 +70,22 @@ pub struct Config {
     pub inputs: Inputs,
     /// Whose they are; the first match decides.
     pub rules: Vec<Rule>,
+}
+
+/// Who may use the admin socket besides the agent's own user and root.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Admin {
+    /// Name or number of a group whose members may read: status, top, tap.
+    pub group: Option<String>,
+    /// True if they may also count, which is to write bills.
+    pub group_may_count: bool,
+}
+
+/// Metrics and health over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// A loopback address, unless the configuration allows another in so many words.
+    pub listen: SocketAddr,
 }
 
 /// Whom the agent ships to, and as whom.

@@ -21,6 +21,10 @@ pub(super) struct Root {
     pub(super) window: Option<Text>,
     pub(super) stop_deadline: Option<Text>,
     pub(super) admin_socket: Option<Text>,
+    pub(super) memory_max: Option<Text>,
+    #[serde(default)]
+    pub(super) admin: Admin,
+    pub(super) metrics: Option<Metrics>,
     pub(super) collector: Collector,
     #[serde(default)]
     pub(super) spool: Spool,
@@ -32,6 +36,20 @@ pub(super) struct Root {
     pub(super) input: Inputs,
     #[serde(default)]
     pub(super) rule: Vec<Spanned<Rule>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Admin {
+    pub(super) group: Option<Text>,
+    pub(super) group_may_count: Option<Spanned<bool>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Metrics {
+    pub(super) listen: Option<Text>,
+    pub(super) allow_remote: Option<Spanned<bool>>,
 }
 
 #[derive(Deserialize)]

@@ -75,7 +75,6 @@ impl<R: Region, S: Storage> Engine<R, S> {
         let identity = self.cells.identity();
         // Without a readable cut the next seal fails; the status still answers.
         let standing = Standing::of(&self.cells).ok();
-        let backlog = self.spool.backlog();
         let inputs = (0..).zip(self.cells.accounts());
         Status {
             agent: identity.agent.clone(),
@@ -95,15 +94,26 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 })
                 .collect(),
             retired: self.cells.retired_account(),
-            spool: SpoolStatus {
-                bytes: self.spool.bytes(),
-                bytes_max: self.spool.bytes_max(),
-                batches: backlog.batches,
-                incarnations: backlog.incarnations,
-                full_since: self.full_since,
-                damaged: self.damaged,
-            },
-            ship: self.shipper.status(),
+            spool: self.spool_status(),
+            ship: self.ship_status(),
         }
+    }
+
+    /// The state of the spool alone, which costs little.
+    pub fn spool_status(&self) -> SpoolStatus {
+        let backlog = self.spool.backlog();
+        SpoolStatus {
+            bytes: self.spool.bytes(),
+            bytes_max: self.spool.bytes_max(),
+            batches: backlog.batches,
+            incarnations: backlog.incarnations,
+            full_since: self.full_since,
+            damaged: self.damaged,
+        }
+    }
+
+    /// The state of the connection alone.
+    pub fn ship_status(&self) -> ShipStatus {
+        self.shipper.status()
     }
 }

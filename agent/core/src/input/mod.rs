@@ -5,6 +5,7 @@
 
 pub mod dogstatsd;
 pub mod interfaces;
+pub mod live;
 pub mod tally;
 pub mod udp_drops;
 

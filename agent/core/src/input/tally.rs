@@ -12,6 +12,7 @@ use tollgate_common::{Aggregation, Quantity, Scale, SeriesKey, Timestamp, Window
 
 use super::dogstatsd::{Item, Malformed, Metric, Value, parse_datagram, split_tags};
 use super::interfaces::Increment;
+use super::live::Live;
 use super::{Listener, METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
 use crate::aggregate::{AddError, InputLoss, Region, Rejection, SetError, Slot, Writer};
 use crate::attribute::{AttributeError, Attributor, Cache, RawKey, Target};
@@ -115,28 +116,48 @@ enum Resolved {
 /// Counts the samples of one input thread.
 pub struct Tally<R: Region> {
     writer: Writer<R>,
+    live: Arc<Live>,
+    /// The version of `live` that `attributor` and `cache` are of.
+    version: u64,
     attributor: Arc<Attributor>,
     cache: Cache<Resolved>,
     width: WindowWidth,
 }
 
 impl<R: Region> Tally<R> {
-    /// Counts through `writer` for whom `attributor` says.
+    /// Counts through `writer` for whom the attributor of `live` says.
     ///
     /// `cache_entries` bounds how many different lines are remembered; `seed` is random.
     pub fn new(
         writer: Writer<R>,
-        attributor: Arc<Attributor>,
+        live: Arc<Live>,
         width: WindowWidth,
         cache_entries: usize,
         seed: u64,
     ) -> Self {
+        let (version, attributor) = live.attributor();
         Self {
             writer,
+            live,
+            version,
             attributor,
             cache: Cache::new(cache_entries, seed),
             width,
         }
+    }
+
+    /// Takes a new attributor, if there is one, before the next event.
+    #[inline]
+    fn refresh(&mut self) {
+        if self.live.version() != self.version {
+            self.take_over();
+        }
+    }
+
+    #[cold]
+    fn take_over(&mut self) {
+        (self.version, self.attributor) = self.live.attributor();
+        self.cache.clear();
     }
 
     /// Counts every line of a DogStatsD datagram.
@@ -148,6 +169,7 @@ impl<R: Region> Tally<R> {
         datagram: &[u8],
         mut clock: impl FnMut() -> Timestamp,
     ) {
+        self.refresh();
         let mut received = 0;
         for item in parse_datagram(datagram) {
             match item {
@@ -290,6 +312,7 @@ impl<R: Region> Tally<R> {
         value: &str,
         now: Timestamp,
     ) -> Result<Counted, CountError> {
+        self.refresh();
         self.writer.received(1);
         let result = self.count(metric, tags, value, now);
         if let Err(error) = &result {
@@ -334,6 +357,7 @@ impl<R: Region> Tally<R> {
         increment: &Increment<'_>,
         now: Timestamp,
     ) -> Result<(), CountError> {
+        self.refresh();
         self.writer.received(1);
         let result = self.increment(increment, now);
         if let Err(error) = &result {

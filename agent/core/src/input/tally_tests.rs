@@ -76,9 +76,9 @@ fn bench() -> Bench {
     );
     let cells = Cells::open(words).expect("just filled");
     let writer = cells.writer("w").expect("free");
-    let attributor = Arc::new(config.attributor());
+    let live = Arc::new(Live::new(config.attributor()));
     Bench {
-        tally: Tally::new(writer, attributor, config.window, 8, 7),
+        tally: Tally::new(writer, live, config.window, 8, 7),
         cells,
     }
 }

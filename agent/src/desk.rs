@@ -1,0 +1,207 @@
+//! The desk: where the admin socket, the metrics and the service manager ask about a running
+//! agent, and where a reload is asked for.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crossbeam::channel::Sender;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tollgate_agent_core::config::Admin;
+use tollgate_agent_core::engine::Status;
+use tollgate_common::Timestamp;
+
+use crate::admin::access::Access;
+use crate::clock;
+use crate::engine::{self, AgentEngine, Event};
+use crate::health::Health;
+use crate::reload::{Refusal, Reloaded};
+use crate::ship::{Link, LinkStatus};
+
+/// How long the engine may take to say how it is.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Somebody waits for the outcome of a reload.
+pub(crate) type ReloadRequest = oneshot::Sender<Result<Reloaded, Refusal>>;
+
+/// How the configuration came to be in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct ConfigStatus {
+    /// When the configuration in force was read.
+    pub(crate) loaded_at: Timestamp,
+    /// Reloads that were put into force.
+    pub(crate) reloads: u64,
+    /// Reloads that were refused.
+    pub(crate) refused: u64,
+    /// Why the last reload was refused; `None` if it was not.
+    pub(crate) last_refusal: Option<String>,
+    /// Keys of the file whose new value waits for a restart.
+    pub(crate) restart: Vec<String>,
+}
+
+/// Everything that an agent shows of itself.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    /// What the engine knows.
+    #[serde(flatten)]
+    pub(crate) status: Status,
+    /// The connection that stands.
+    pub(crate) link: Option<LinkStatus>,
+    /// The configuration in force.
+    pub(crate) config: ConfigStatus,
+    /// Threads that give no sign of life.
+    pub(crate) stuck: Vec<String>,
+    /// The version of the program.
+    pub(crate) version: &'static str,
+}
+
+/// Cheap to clone; every clone is the same desk.
+#[derive(Clone)]
+pub(crate) struct Desk(Arc<Inner>);
+
+struct Inner {
+    events: Sender<Event>,
+    reloads: mpsc::Sender<ReloadRequest>,
+    link: Link,
+    health: Health,
+    access: Mutex<Access>,
+    config: Mutex<ConfigStatus>,
+    stopping: AtomicBool,
+}
+
+impl Desk {
+    pub(crate) fn new(
+        events: Sender<Event>,
+        reloads: mpsc::Sender<ReloadRequest>,
+        link: Link,
+        health: Health,
+        access: Access,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            events,
+            reloads,
+            link,
+            health,
+            access: Mutex::new(access),
+            config: Mutex::new(ConfigStatus {
+                loaded_at: clock::now(),
+                reloads: 0,
+                refused: 0,
+                last_refusal: None,
+                restart: Vec::new(),
+            }),
+            stopping: AtomicBool::new(false),
+        }))
+    }
+
+    /// Asks the engine from an ordinary thread.
+    pub(crate) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut AgentEngine) -> T + Send + 'static,
+    ) -> Option<T> {
+        engine::ask(&self.0.events, ANSWER_TIMEOUT, question)
+    }
+
+    /// The whole report, for an ordinary thread.
+    pub(crate) fn report(&self) -> Option<Report> {
+        self.ask(|engine| engine.status()).map(|s| self.complete(s))
+    }
+
+    /// The whole report, for the runtime.
+    pub(crate) async fn report_async(&self) -> Option<Report> {
+        let status = engine::ask_async(&self.0.events, ANSWER_TIMEOUT, |engine| engine.status());
+        status.await.map(|status| self.complete(status))
+    }
+
+    fn complete(&self, status: Status) -> Report {
+        Report {
+            status,
+            link: self.0.link.status(),
+            config: lock(&self.0.config).clone(),
+            stuck: self.0.health.stuck(),
+            version: env!("CARGO_PKG_VERSION"),
+        }
+    }
+
+    /// One line for the service manager.
+    pub(crate) async fn line(&self) -> Option<String> {
+        let question = |engine: &mut AgentEngine| (engine.spool_status(), engine.ship_status());
+        let asked = engine::ask_async(&self.0.events, ANSWER_TIMEOUT, question).await;
+        let (spool, ship) = asked?;
+        let connection = match self.0.link.status() {
+            Some(link) => format!("connected to {}", link.endpoint),
+            None => ship.last_error.map_or_else(
+                || "not connected".to_owned(),
+                |error| format!("not connected ({error})"),
+            ),
+        };
+        let refused = match lock(&self.0.config).last_refusal {
+            Some(_) => "; the last reload was refused",
+            None => "",
+        };
+        Some(format!(
+            "{connection}; {} batches wait in the spool{refused}",
+            spool.batches
+        ))
+    }
+
+    /// Threads that give no sign of life.
+    pub(crate) fn stuck(&self) -> Vec<String> {
+        self.0.health.stuck()
+    }
+
+    /// The inputs are drained; nothing new should be sent here.
+    pub(crate) fn note_stopping(&self) {
+        self.0.stopping.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Relaxed)
+    }
+
+    /// Asks for a reload and waits for its outcome; `None` if the agent is stopping. Not for
+    /// the runtime's own thread.
+    pub(crate) fn reload(&self) -> Option<Result<Reloaded, Refusal>> {
+        let (sender, outcome) = oneshot::channel();
+        self.0.reloads.blocking_send(sender).ok()?;
+        outcome.blocking_recv().ok()
+    }
+
+    /// Remembers what became of a reload.
+    pub(crate) fn note_reload(&self, result: &Result<Reloaded, Refusal>) {
+        let mut config = lock(&self.0.config);
+        match result {
+            Ok(done) => {
+                config.loaded_at = clock::now();
+                config.reloads += 1;
+                config.last_refusal = None;
+                config.restart.clone_from(&done.restart);
+            }
+            Err(refusal) => {
+                config.refused += 1;
+                config.last_refusal = Some(refusal.message.clone());
+            }
+        }
+    }
+
+    /// Who may ask what.
+    pub(crate) fn access(&self) -> Access {
+        lock(&self.0.access).clone()
+    }
+
+    /// Lets others ask from now on.
+    pub(crate) fn set_access(&self, admin: &Admin, socket: &Path) -> std::io::Result<()> {
+        let access = Access::new(admin)?;
+        access.apply(socket)?;
+        *lock(&self.0.access) = access;
+        Ok(())
+    }
+}
+
+/// Nothing that is kept here is left half changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
