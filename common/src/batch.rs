@@ -8,13 +8,15 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use crate::ids::{AgentId, BatchSeq, Incarnation, MeterName, TenantId};
-use crate::limits::{BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_STEPS_MAX, BATCH_TOTALS_MAX};
+use crate::limits::{
+    BATCH_DETAIL_BYTES_MAX, BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_STEPS_MAX, BATCH_TOTALS_MAX,
+};
 use crate::loss::{Loss, LossReason};
 use crate::meter::{Aggregation, Scale};
 use crate::quantity::Quantity;
 use crate::series::SeriesKey;
 use crate::series_ref::SeriesRef;
-use crate::sketch::{Histogram, UniqueSketch};
+use crate::sketch::{Histogram, SketchError, UniqueSketch};
 use crate::time::Timestamp;
 use crate::window::Window;
 pub(crate) use canonical::Canonical;
@@ -61,6 +63,15 @@ impl Detail {
         matches!(self, Self::None)
     }
 
+    /// Bytes of the canonical form: what counts against [`BATCH_DETAIL_BYTES_MAX`].
+    pub fn canonical_len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Unique(sketch) => sketch.canonical_len(),
+            Self::Distribution(histogram) => histogram.canonical_len(),
+        }
+    }
+
     /// True if this is the detail that rollups of `aggregation` carry.
     pub const fn fits(&self, aggregation: Aggregation) -> bool {
         match aggregation {
@@ -72,6 +83,38 @@ impl Detail {
 }
 
 impl Rollup {
+    /// Takes in another rollup of the same series and window, as this aggregation does:
+    /// of `last` the other one stands.
+    ///
+    /// # Errors
+    ///
+    /// [`SketchError::Overflow`] if a sum leaves the range of a quantity or a histogram that
+    /// of its counts; the rollup is unchanged then.
+    pub fn absorb(&mut self, other: &Self) -> Result<(), SketchError> {
+        let mut value = match self.aggregation {
+            Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => {
+                let sum = self.value.checked_add(other.value);
+                sum.ok_or(SketchError::Overflow)?
+            }
+            Aggregation::Last => other.value,
+            Aggregation::Max | Aggregation::Unique => self.value.max(other.value),
+        };
+        match (&mut self.detail, &other.detail) {
+            (Detail::Unique(ours), Detail::Unique(theirs)) => {
+                let ours = Arc::make_mut(ours);
+                ours.merge(theirs);
+                value = Quantity::new(ours.estimate().into());
+            }
+            (Detail::Distribution(ours), Detail::Distribution(theirs)) => {
+                Arc::make_mut(ours).merge(theirs)?;
+            }
+            _ => {}
+        }
+        self.value = value;
+        self.events = self.events.saturating_add(other.events);
+        Ok(())
+    }
+
     /// A rollup whose value says it all: not of `unique` or `distribution`.
     pub fn new(
         series: Arc<SeriesKey>,
@@ -333,6 +376,8 @@ impl Batch {
         if let Some(index) = self.rows.iter().position(strange) {
             return Err(BatchError::Detail(index));
         }
+        let details = self.rows.iter().map(|row| row.detail.canonical_len()).sum();
+        bounded("bytes of details", details, BATCH_DETAIL_BYTES_MAX)?;
         Ok(())
     }
 

@@ -29,6 +29,10 @@ pub const BATCH_TOTALS_MAX: usize = 1 << 20;
 pub const BATCH_LOSSES_MAX: usize = 4096;
 /// Most clock steps in one batch.
 pub const BATCH_STEPS_MAX: usize = 64;
+/// Most bytes that the details of one batch may have in canonical form: some 2,000 sketches of
+/// many distinct values, or 8,000 histograms of 80 buckets. Whatever they hold, a frame has
+/// room for them.
+pub const BATCH_DETAIL_BYTES_MAX: usize = 8 << 20;
 /// Longest free text (reason, detail) in a loss declaration, in bytes.
 pub const LOSS_DETAIL_BYTES_MAX: usize = 256;
 
@@ -64,6 +68,7 @@ const _: () = assert!(DIMENSION_KEY_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(DIMENSION_VALUE_BYTES_MAX <= u16::MAX as usize);
 const _: () = assert!(DIMENSIONS_MAX <= u8::MAX as usize);
 const _: () = assert!(SERIES_KEY_BYTES_MAX >= TENANT_BYTES_MAX + METER_BYTES_MAX + 3);
+const _: () = assert!(BATCH_DETAIL_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(FRAME_BYTES_MAX <= FRAME_RAW_BYTES_MAX);
 const _: () = assert!(BATCH_ROWS_MAX <= DICTIONARY_SERIES_MAX);
 const _: () = assert!(HELD_INCARNATIONS_MAX * 128 <= CONTROL_RAW_BYTES_MAX);

@@ -107,13 +107,19 @@ impl<'a> SeriesRef<'a> {
 impl Ord for SeriesRef<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
         let (mut a, mut b) = (Walk::over(self.0), Walk::over(other.0));
-        let names = a.short().cmp(b.short()).then_with(|| a.short().cmp(b.short()));
+        let names = a
+            .short()
+            .cmp(b.short())
+            .then_with(|| a.short().cmp(b.short()));
         if names != Ordering::Equal {
             return names;
         }
         let (left, right) = (a.byte(), b.byte());
         for _ in 0..left.min(right) {
-            let pair = a.short().cmp(b.short()).then_with(|| a.long().cmp(b.long()));
+            let pair = a
+                .short()
+                .cmp(b.short())
+                .then_with(|| a.long().cmp(b.long()));
             if pair != Ordering::Equal {
                 return pair;
             }

@@ -3,6 +3,11 @@
 use super::{Histogram, REGISTERS, SketchError, UniqueSketch};
 
 impl Histogram {
+    /// Bytes of the canonical form.
+    pub fn canonical_len(&self) -> usize {
+        4 + 12 * self.buckets().len()
+    }
+
     /// Appends the canonical form: the number of buckets as `u32`, then each bucket as `u32`
     /// and its count as `u64`, by bucket; all little-endian.
     #[expect(
@@ -41,6 +46,11 @@ impl Histogram {
 const REGISTERS_FOLLOW: usize = u32::MAX as usize;
 
 impl UniqueSketch {
+    /// Bytes of the canonical form.
+    pub fn canonical_len(&self) -> usize {
+        4 + self.hashes().map_or(REGISTERS, |hashes| 8 * hashes.len())
+    }
+
     /// Appends the canonical form: the number of hashes as `u32` and each hash as `u64`,
     /// sorted, little-endian; or `u32::MAX` and the 4,096 registers, a byte each.
     #[expect(clippy::cast_possible_truncation, reason = "at most EXACT_MAX hashes")]

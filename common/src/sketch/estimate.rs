@@ -9,7 +9,7 @@ use super::unique::{RANK_MAX, REGISTERS};
 const BITS: u32 = 60;
 const ONE: u128 = 1 << BITS;
 /// 1 / (2 ln 2) with 60 fractional bits.
-const ALPHA: u128 = 831_664_166_619_410_263;
+const ALPHA: u128 = 831_657_068_615_270_156;
 
 /// The estimate for these registers, whose values are at most [`RANK_MAX`].
 pub(super) fn estimate(registers: &[u8; REGISTERS]) -> u64 {

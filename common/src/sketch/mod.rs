@@ -8,6 +8,8 @@ mod bytes;
 mod estimate;
 mod hash;
 mod histogram;
+#[cfg(test)]
+mod tests;
 mod unique;
 
 pub use hash::hash;

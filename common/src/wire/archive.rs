@@ -1,4 +1,4 @@
-//! The rkyv archives of version 1.
+//! The rkyv archives of versions 1 and 2.
 //!
 //! Flat on purpose: scalars, fixed arrays, `Vec` of bytes and `Vec` of flat rows. bytecheck
 //! walks such a type without recursion, whatever the bytes are. A type here never changes;
@@ -150,6 +150,33 @@ impl BatchV1 {
             losses: next(),
             ..Self::default()
         };
+    }
+}
+
+/// [`crate::Batch`] with details and clock steps: version 2.
+#[derive(Archive, Serialize, Default)]
+pub(super) struct BatchV2 {
+    pub(super) base: BatchV1,
+    pub(super) step_count: u32,
+    pub(super) steps: Vec<u8>,
+    pub(super) sizes: Vec<u8>,
+    pub(super) buckets: Vec<u8>,
+    pub(super) bucket_counts: Vec<u8>,
+    pub(super) hashes: Vec<u8>,
+    pub(super) registers: Vec<u8>,
+}
+
+impl BatchV2 {
+    /// Everything empty again; the columns keep their memory.
+    pub(super) fn clear(&mut self) {
+        self.base.clear();
+        self.step_count = 0;
+        self.steps.clear();
+        self.sizes.clear();
+        self.buckets.clear();
+        self.bucket_counts.clear();
+        self.hashes.clear();
+        self.registers.clear();
     }
 }
 

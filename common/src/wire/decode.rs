@@ -1,12 +1,14 @@
 //! Frames to messages.
 
-use super::archive::{self, ArchivedBatchV1};
+use super::archive::{self, ArchivedBatchV1, ArchivedBatchV2};
 use super::cache::SeriesCache;
 use super::definitions::Seen;
+use super::details::DetailReader;
 use super::dictionary::Dictionary;
 use super::frame::{FrameReader, HEADER_BYTES, Header, Kind, check_length};
 use super::{
-    DecodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, Message, control, head, rows, totals,
+    DecodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, FrameVersion, Message, control,
+    details, head, rows, totals,
 };
 use crate::batch::Batch;
 use crate::limits::FRAME_BYTES_MAX;
@@ -123,7 +125,7 @@ impl Decoder {
         let session = &mut self.session;
         let message = self
             .frames
-            .open(&header, frame, |raw| session.decode(header.kind, raw))?;
+            .open(&header, frame, |raw| session.decode(&header, raw))?;
         self.start = end;
         if self.start == self.buffer.len() {
             self.start = 0;
@@ -137,11 +139,11 @@ impl Decoder {
 }
 
 impl Session {
-    fn decode(&mut self, kind: Kind, raw: &[u8]) -> Result<Message, DecodeError> {
-        Ok(match kind {
+    fn decode(&mut self, header: &Header, raw: &[u8]) -> Result<Message, DecodeError> {
+        Ok(match header.kind {
             Kind::Hello => Message::Hello(control::decode_hello(raw)?),
             Kind::Welcome => Message::Welcome(control::decode_welcome(raw)?),
-            Kind::Batch => Message::Batch(self.decode_batch(raw, false)?),
+            Kind::Batch => Message::Batch(self.decode_batch(header.version, raw, false)?),
             Kind::Tombstone => Message::Tombstone(control::decode_tombstone(raw)?),
             Kind::Ack => Message::Ack(control::decode_ack(raw)?),
             Kind::Refuse => Message::Refuse(control::decode_refuse(raw)?),
@@ -150,8 +152,35 @@ impl Session {
     }
 
     /// Changes the dictionary while it reads: after an error the session is of no use.
-    fn decode_batch(&mut self, raw: &[u8], self_contained: bool) -> Result<Batch, DecodeError> {
-        let archive: &ArchivedBatchV1 = archive::access("batch", raw)?;
+    fn decode_batch(
+        &mut self,
+        version: FrameVersion,
+        raw: &[u8],
+        self_contained: bool,
+    ) -> Result<Batch, DecodeError> {
+        match version {
+            FrameVersion::V1 => {
+                let archive = archive::access("batch", raw)?;
+                self.read_batch(archive, None, self_contained)
+            }
+            FrameVersion::V2 => {
+                let archive: &ArchivedBatchV2 = archive::access("batch", raw)?;
+                let mut details = DetailReader::new(archive);
+                let mut batch =
+                    self.read_batch(&archive.base, Some(&mut details), self_contained)?;
+                details.finish()?;
+                batch.steps = details::decode_steps(archive)?;
+                Ok(batch)
+            }
+        }
+    }
+
+    fn read_batch(
+        &mut self,
+        archive: &ArchivedBatchV1,
+        details: Option<&mut DetailReader<'_>>,
+        self_contained: bool,
+    ) -> Result<Batch, DecodeError> {
         let flags = archive.flags;
         if flags & !(FLAG_FINAL | FLAG_RESET | FLAG_TOTALS_EXPECTED) != 0 {
             return Err(DecodeError::Flags(flags));
@@ -171,6 +200,7 @@ impl Session {
             &mut self.dictionary,
             &mut self.seen,
             self.cache.as_mut(),
+            details,
         )?;
         let as_expected = flags & FLAG_TOTALS_EXPECTED != 0;
         batch.totals = totals::decode(archive, as_expected, &mut self.dictionary)?;
@@ -224,9 +254,9 @@ impl RecordDecoder {
         match header.kind {
             Kind::Batch => {
                 let session = &mut self.session;
-                let batch = self
-                    .frames
-                    .open(&header, bytes, |raw| session.decode_batch(raw, true));
+                let batch = self.frames.open(&header, bytes, |raw| {
+                    session.decode_batch(header.version, raw, true)
+                });
                 session.dictionary.reset();
                 batch.map(Message::Batch)
             }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::DecodeError;
 use super::archive::{ArchivedBatchV1, BatchV1, count32};
 use super::cache::SeriesCache;
 use super::dictionary::{Dictionary, Entry};
 use super::varint::{Reader, put_u64};
+use super::{DecodeError, FrameVersion};
 use crate::limits::SERIES_KEY_BYTES_MAX;
 use crate::meter::{Aggregation, Scale};
 use crate::series::SeriesKey;
@@ -94,6 +94,7 @@ fn rank(entry: &Entry) -> (&SeriesKey, Aggregation, Scale) {
 /// Adds the definitions of a frame with `rows` rows to the dictionary.
 pub(super) fn decode(
     archive: &ArchivedBatchV1,
+    version: FrameVersion,
     rows: usize,
     dictionary: &mut Dictionary,
     seen: &mut Seen,
@@ -123,7 +124,10 @@ pub(super) fn decode(
         }
         .map_err(|source| DecodeError::Series { index, source })?;
         let aggregation = Aggregation::from_code(reader.byte()?)
-            .filter(|aggregation| matches!(aggregation, Aggregation::Sum | Aggregation::Last))
+            .filter(|&aggregation| {
+                let old = matches!(aggregation, Aggregation::Sum | Aggregation::Last);
+                old || version > FrameVersion::V1
+            })
             .ok_or(DecodeError::Range("aggregation of a definition"))?;
         let scale =
             Scale::new(reader.byte()?).map_err(|_| DecodeError::Range("scale of a definition"))?;

@@ -6,14 +6,15 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use super::archive::{self, BatchV1};
+use super::archive::{self, BatchV2};
 use super::dictionary::{Dictionary, Entry};
 use super::frame::{FrameWriter, Kind};
-use super::{EncodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, Message, control};
-use super::{definitions, head, rows, totals};
+use super::{
+    EncodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, FrameVersion, GRANT_VERSION,
+    Message, VERSION, control, definitions, details, head, rows, totals,
+};
 use crate::batch::{Batch, Rollup, Tombstone};
 use crate::limits::DICTIONARY_BYTES_MAX;
-use crate::meter::Aggregation;
 
 /// The compression level of records, which are written once and mostly read never.
 const RECORD_LEVEL: i32 = 1;
@@ -33,8 +34,10 @@ pub struct Encoder {
     /// The next batch begins a new dictionary: the first one, or one after a failure.
     must_reset: bool,
     references: Vec<u32>,
-    columns: BatchV1,
+    columns: BatchV2,
     raw: Vec<u8>,
+    /// The newest version that the other side understands.
+    version: u8,
 }
 
 impl Encoder {
@@ -47,9 +50,18 @@ impl Encoder {
             index: SeriesIndex::default(),
             must_reset: true,
             references: Vec::new(),
-            columns: BatchV1::default(),
+            columns: BatchV2::default(),
             raw: Vec::new(),
+            version: VERSION,
         }
+    }
+
+    /// Speaks no version above `version`, the one that [`negotiate`] found. A batch that needs
+    /// a newer one is refused with [`EncodeError::NotInVersion`].
+    ///
+    /// [`negotiate`]: super::negotiate
+    pub fn set_version(&mut self, version: u8) {
+        self.version = version.min(VERSION);
     }
 
     /// Appends the frame of `message` to `out`.
@@ -77,11 +89,16 @@ impl Encoder {
                 Kind::Refuse
             }
             Message::Grant(grant) => {
+                if self.version < GRANT_VERSION {
+                    return Err(EncodeError::NotInVersion(self.version));
+                }
                 control::encode_grant(grant, &mut self.raw)?;
-                Kind::Grant
+                return self
+                    .frames
+                    .write(FrameVersion::V2, Kind::Grant, &self.raw, out);
             }
         };
-        self.frames.write(kind, &self.raw, out)
+        self.frames.write(FrameVersion::V1, kind, &self.raw, out)
     }
 
     /// Appends the frame of a tombstone; as [`Encoder::encode`], without a copy.
@@ -91,7 +108,8 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         control::encode_tombstone(tombstone, &mut self.raw)?;
-        self.frames.write(Kind::Tombstone, &self.raw, out)
+        self.frames
+            .write(FrameVersion::V1, Kind::Tombstone, &self.raw, out)
     }
 
     /// Appends the frame of a batch; as [`Encoder::encode`], without a copy.
@@ -101,7 +119,7 @@ impl Encoder {
         self.must_reset = encoded.is_err();
         if self.raw.capacity() > SCRATCH_BYTES_KEPT {
             self.raw = Vec::new();
-            self.columns = BatchV1::default();
+            self.columns = BatchV2::default();
             self.references = Vec::new();
         }
         encoded
@@ -109,7 +127,10 @@ impl Encoder {
 
     fn try_encode_batch(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         batch.validate()?;
-        refuse_newer(batch)?;
+        let version = details::version_of(batch);
+        if version as u8 > self.version {
+            return Err(EncodeError::NotInVersion(self.version));
+        }
         if self.must_reset {
             self.reset();
         }
@@ -127,26 +148,33 @@ impl Encoder {
         }
         self.columns.clear();
         self.dictionary.begin(batch.incarnation);
-        head::encode(batch, &mut self.columns)?;
-        definitions::encode(&self.dictionary, defined, &mut self.columns);
+        let columns = &mut self.columns.base;
+        head::encode(batch, columns)?;
+        definitions::encode(&self.dictionary, defined, columns);
         rows::encode(
             batch,
             &self.references,
             defined,
             &mut self.dictionary,
-            &mut self.columns,
+            columns,
         )?;
-        if totals::encode(&batch.totals, &mut self.dictionary, &mut self.columns)? {
-            self.columns.flags |= FLAG_TOTALS_EXPECTED;
+        if totals::encode(&batch.totals, &mut self.dictionary, columns)? {
+            columns.flags |= FLAG_TOTALS_EXPECTED;
         }
         if batch.is_final {
-            self.columns.flags |= FLAG_FINAL;
+            columns.flags |= FLAG_FINAL;
         }
         if defined == 0 {
-            self.columns.flags |= FLAG_RESET;
+            columns.flags |= FLAG_RESET;
         }
-        archive::write(&self.columns, &mut self.raw)?;
-        self.frames.write(Kind::Batch, &self.raw, out)
+        match version {
+            FrameVersion::V1 => archive::write(&self.columns.base, &mut self.raw)?,
+            FrameVersion::V2 => {
+                details::encode(batch, &mut self.columns);
+                archive::write(&self.columns, &mut self.raw)?;
+            }
+        }
+        self.frames.write(version, Kind::Batch, &self.raw, out)
     }
 
     fn reset(&mut self) {
@@ -287,17 +315,4 @@ pub fn encode_tombstone_record(
     out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     RecordEncoder::new().tombstone(tombstone, out)
-}
-
-/// Version 1 has no place for what came after it.
-fn refuse_newer(batch: &Batch) -> Result<(), EncodeError> {
-    let refused = |what| Err(EncodeError::NotInVersion { version: 1, what });
-    let known = |row: &Rollup| matches!(row.aggregation, Aggregation::Sum | Aggregation::Last);
-    if !batch.steps.is_empty() {
-        return refused("clock steps");
-    }
-    if !batch.rows.iter().all(known) {
-        return refused("aggregations other than sum and last");
-    }
-    Ok(())
 }

@@ -4,6 +4,7 @@ use crate::batch::BatchError;
 use crate::ids::NameError;
 use crate::limits::{DICTIONARY_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::series::SeriesKeyError;
+use crate::sketch::SketchError;
 
 /// Why a message could not become a frame. The encoder stays usable: the next batch defines
 /// its series anew.
@@ -28,14 +29,12 @@ pub enum EncodeError {
         /// Which field.
         what: &'static str,
     },
-    /// Something that the version of the format has no place for.
-    #[error("version {version} of the format cannot carry {what}")]
-    NotInVersion {
-        /// The version.
-        version: u8,
-        /// What it lacks.
-        what: &'static str,
-    },
+    /// Details, clock steps or a grant for a peer that does not know them.
+    #[error(
+        "the other side speaks version {0} of the format, which cannot carry details of rows, \
+         clock steps and grants: upgrade it"
+    )]
+    NotInVersion(u8),
     /// The archive could not be written.
     #[error("message could not be archived: {0}")]
     Archive(rkyv::rancor::Error),
@@ -73,6 +72,9 @@ pub enum DecodeError {
     /// A kind of message that this version does not have.
     #[error("frame has the unknown kind {0}")]
     Kind(u8),
+    /// A histogram or sketch that is none.
+    #[error("detail of a row: {0}")]
+    Sketch(SketchError),
     /// Flags that this version does not have.
     #[error("frame has the unknown flags {0:#010b}")]
     Flags(u8),

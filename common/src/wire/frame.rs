@@ -16,7 +16,7 @@
 use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::CParameter;
 
-use super::{DecodeError, EncodeError, VERSION, VERSION_MIN};
+use super::{DecodeError, EncodeError, FrameVersion};
 use crate::limits::{
     CONTROL_RAW_BYTES_MAX, FRAME_BYTES_MAX, FRAME_RAW_BYTES_MAX, ZSTD_WINDOW_LOG_MAX,
 };
@@ -99,19 +99,26 @@ impl FrameWriter {
     /// Appends the frame of `raw` to `out`; leaves `out` as it was if that fails.
     pub(super) fn write(
         &mut self,
+        version: FrameVersion,
         kind: Kind,
         raw: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
         let start = out.len();
-        let written = self.try_write(kind, raw, out);
+        let written = self.try_write(version, kind, raw, out);
         if written.is_err() {
             out.truncate(start);
         }
         written
     }
 
-    fn try_write(&mut self, kind: Kind, raw: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    fn try_write(
+        &mut self,
+        version: FrameVersion,
+        kind: Kind,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
         let raw_length = bounded(kind.as_str(), raw.len(), kind.raw_bytes_max())?;
         let start = out.len();
         out.extend_from_slice(&[0; HEADER_BYTES]);
@@ -133,7 +140,7 @@ impl FrameWriter {
         let length = bounded("frame", out.len() - payload, FRAME_BYTES_MAX)?;
         let frame = &mut out[start..];
         frame[..4].copy_from_slice(&length.to_le_bytes());
-        frame[8..12].copy_from_slice(&[VERSION, kind as u8, flags, 0]);
+        frame[8..12].copy_from_slice(&[version as u8, kind as u8, flags, 0]);
         frame[12..16].copy_from_slice(&raw_length.to_le_bytes());
         let checksum = crc32c(&frame[CHECKED_FROM..]);
         frame[4..8].copy_from_slice(&checksum.to_le_bytes());
@@ -161,6 +168,7 @@ fn bounded(what: &'static str, length: usize, max: usize) -> Result<u32, EncodeE
 /// A checked header.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Header {
+    pub(super) version: FrameVersion,
     pub(super) kind: Kind,
     /// Bytes of the payload as it travels.
     pub(super) length: usize,
@@ -188,10 +196,16 @@ impl Header {
         let word = |at: usize| [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
         let length = check_length(word(0))?;
         let [version, kind, flags, reserved] = word(8);
-        if !(VERSION_MIN..=VERSION).contains(&version) {
-            return Err(DecodeError::Version(version));
+        let known = FrameVersion::from_code(version);
+        let known = known.ok_or(DecodeError::Version(version))?;
+        let code = kind;
+        let kind = Kind::from_code(code).ok_or(DecodeError::Kind(code))?;
+        // Nothing but batches has changed since version 1, and grants came with version 2.
+        match (known, kind) {
+            (FrameVersion::V1, Kind::Grant) => return Err(DecodeError::Kind(code)),
+            (FrameVersion::V1, _) | (FrameVersion::V2, Kind::Batch | Kind::Grant) => {}
+            (FrameVersion::V2, _) => return Err(DecodeError::Version(version)),
         }
-        let kind = Kind::from_code(kind).ok_or(DecodeError::Kind(kind))?;
         if flags & !FLAG_ZSTD != 0 {
             return Err(DecodeError::Flags(flags));
         }
@@ -211,6 +225,7 @@ impl Header {
             return Err(DecodeError::Range("raw length of an uncompressed frame"));
         }
         Ok(Self {
+            version: known,
             kind,
             length,
             checksum: u32::from_le_bytes(word(4)),

@@ -126,6 +126,7 @@ pub(super) fn decode(archive: &ArchivedBatchV1) -> Result<Batch, DecodeError> {
         rows: Vec::new(),
         totals: Vec::new(),
         losses: read_losses(archive)?,
+        // In version 2 alone; the caller fills them in.
         steps: Vec::new(),
     })
 }

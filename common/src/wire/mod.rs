@@ -14,6 +14,7 @@ mod cache;
 mod control;
 mod decode;
 mod definitions;
+mod details;
 mod dictionary;
 mod encode;
 mod error;
@@ -33,6 +34,7 @@ pub use error::{DecodeError, EncodeError};
 pub use message::{
     Ack, GRANT_VERSION, Grant, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome,
 };
+use version::FrameVersion;
 pub use version::{VERSION, VERSION_MIN, VersionRefusal, negotiate};
 
 /// The protocol name in the TLS handshake (ALPN).

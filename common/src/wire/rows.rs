@@ -10,11 +10,12 @@ use std::sync::Arc;
 use super::archive::{ArchivedBatchV1, BatchV1};
 use super::cache::SeriesCache;
 use super::definitions;
+use super::details::DetailReader;
 use super::dictionary::Dictionary;
 use super::varint::{
     Reader, SparseReader, elide_zeros, put_u64, put_u128, unzigzag64, zigzag64, zigzag128,
 };
-use super::{DecodeError, EncodeError};
+use super::{DecodeError, EncodeError, FrameVersion};
 use crate::batch::{Batch, Detail, Rollup};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::quantity::Quantity;
@@ -84,6 +85,7 @@ pub(super) fn decode(
     dictionary: &mut Dictionary,
     seen: &mut definitions::Seen,
     cache: Option<&mut SeriesCache>,
+    mut details: Option<&mut DetailReader<'_>>,
 ) -> Result<Vec<Rollup>, DecodeError> {
     // Every row has at least one byte in the column of values, which nothing elides: the
     // frame's own length bounds what is allocated for rows and definitions.
@@ -97,7 +99,11 @@ pub(super) fn decode(
         });
     }
     let defined = dictionary.len();
-    definitions::decode(archive, count, dictionary, seen, cache)?;
+    let version = match details {
+        None => FrameVersion::V1,
+        Some(_) => FrameVersion::V2,
+    };
+    definitions::decode(archive, version, count, dictionary, seen, cache)?;
     let windows = read_windows(archive, count, watermark)?;
     let mut next_new = defined;
     let mut series = SparseReader::new("series", &archive.series);
@@ -133,7 +139,10 @@ pub(super) fn decode(
             window: *window,
             value: Quantity::new(value),
             events: row_events,
-            detail: Detail::None,
+            detail: match &mut details {
+                None => Detail::None,
+                Some(details) => details.next(entry.aggregation)?,
+            },
         });
     }
     series.finish()?;

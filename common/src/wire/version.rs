@@ -5,11 +5,33 @@ use std::ops::RangeInclusive;
 use super::Hello;
 
 /// The newest version of the format that this build speaks.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The oldest version of the format that this build speaks.
 pub const VERSION_MIN: u8 = 1;
 
 const _: () = assert!(VERSION_MIN >= 1 && VERSION_MIN <= VERSION);
+
+/// The version of one frame: the oldest that can say what the frame says. Only batches with
+/// details or clock steps, and grants, need version 2, so that everything else can be read by builds that
+/// know version 1 alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(super) enum FrameVersion {
+    V1 = 1,
+    V2 = 2,
+}
+
+impl FrameVersion {
+    pub(super) const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::V1),
+            2 => Some(Self::V2),
+            _ => None,
+        }
+    }
+}
+
+const _: () = assert!(FrameVersion::V1 as u8 == VERSION_MIN && FrameVersion::V2 as u8 == VERSION);
 
 /// Two sides that have no version in common, or a range that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

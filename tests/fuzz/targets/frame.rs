@@ -38,7 +38,9 @@ fn frames(data: &[u8], raw: bool) -> Vec<u8> {
         let bytes = |length: usize| u32::try_from(length).expect("below 2^16").to_le_bytes();
         out.extend_from_slice(&bytes(payload.len()));
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&[1, head[0] % 8, head[1] & 3, 0]);
+        // Bit 3 of the kind chooses the version.
+        let version = 1 + (head[0] >> 3 & 1);
+        out.extend_from_slice(&[version, head[0] % 8, head[1] & 3, 0]);
         let raw_length = if raw {
             usize::from(head[1]) << 8
         } else {

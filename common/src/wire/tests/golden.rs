@@ -1,15 +1,19 @@
-//! Version 1 in bytes, for ever: what an older build wrote must be read by every newer one.
+//! Versions 1 and 2 in bytes, for ever: what an older build wrote must be read by every newer
+//! one.
 
-use super::sample::{full, messages};
+use super::sample::{full, full_v2, messages};
+use crate::Batch;
 use crate::wire::{Decoder, Encoder, Message, decode_record, encode_record};
 
 /// One frame per line in hexadecimal: the sample messages in order, uncompressed; then the
 /// sample batch as a compressed record.
 const FRAMES: &str = include_str!("../../../testdata/wire-v1.hex");
 
-fn frames() -> Vec<Vec<u8>> {
-    FRAMES
-        .lines()
+/// The sample batch of version 2, uncompressed; then as a compressed record.
+const FRAMES_V2: &str = include_str!("../../../testdata/wire-v2.hex");
+
+fn frames(text: &str) -> Vec<Vec<u8>> {
+    text.lines()
         .filter(|line| !line.starts_with('#'))
         .map(|line| {
             let digits = line.as_bytes().chunks_exact(2);
@@ -37,7 +41,7 @@ fn written_now() -> Vec<Vec<u8>> {
 
 #[test]
 fn version_1_is_read() {
-    let frames = frames();
+    let frames = frames(FRAMES);
     let (record, frames) = frames.split_last().expect("the file has frames");
     let mut decoder = Decoder::new();
     for (frame, message) in frames.iter().zip(messages()) {
@@ -50,13 +54,62 @@ fn version_1_is_read() {
 
 #[test]
 fn version_1_is_written() {
-    let mut golden = frames();
+    let mut golden = frames(FRAMES);
     let mut now = written_now();
     // What zstd makes of the record may change with its release.
     golden.pop();
     now.pop();
     for (index, (golden, now)) in golden.iter().zip(&now).enumerate() {
         assert_eq!(golden, now, "frame {index} is now {now:02x?}");
+    }
+}
+
+#[test]
+fn version_2_is_read_and_written() {
+    let [frame, record] = <[Vec<u8>; 2]>::try_from(frames(FRAMES_V2)).expect("two frames");
+    let batch = full_v2();
+    let mut decoder = Decoder::new();
+    decoder.push(&frame);
+    assert_eq!(decoder.next(), Ok(Some(Message::Batch(batch.clone()))));
+    assert_eq!(decode_record(&record), Ok(Message::Batch(batch.clone())));
+    let mut now = Vec::new();
+    let encoded = Encoder::new(0).encode_batch(&batch, &mut now);
+    encoded.expect("encodes");
+    assert_eq!(frame, now);
+}
+
+/// A batch that version 1 can tell is told in version 1: an older build reads the spool.
+#[test]
+fn the_oldest_version_that_suffices_is_written() {
+    let version = |batch: Batch| {
+        let mut record = Vec::new();
+        encode_record(&batch, &mut record).expect("encodes");
+        record[8]
+    };
+    assert_eq!(version(full()), 1);
+    assert_eq!(version(full_v2()), 2);
+    let mut stepped = full();
+    stepped.steps = full_v2().steps;
+    assert_eq!(version(stepped), 2);
+}
+
+#[test]
+fn the_hash_covers_details_and_steps() {
+    let batch = full_v2();
+    assert_eq!(
+        batch.hash().to_string(),
+        "80245a7e5b0db31b8d5d8ce58aad96c80d797a2bcd0cf7a015d50fb1e13564bd"
+    );
+    let mut other = batch.clone();
+    other.steps.pop();
+    assert_ne!(other.hash(), batch.hash());
+    for index in 0..batch.rows.len() {
+        if !batch.rows[index].detail.is_none() {
+            let mut other = batch.clone();
+            let aggregation = other.rows[index].aggregation;
+            other.rows[index].detail = super::sample::detail_of(aggregation, 1 << 40);
+            assert_ne!(other.hash(), batch.hash());
+        }
     }
 }
 

@@ -6,15 +6,15 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::sample::{bare, messages, series, window};
+use super::sample::{bare, detail_of, messages, series, window};
 use crate::limits::REFUSE_REASON_BYTES_MAX;
 use crate::wire::{
     Decoder, Encoder, Message, RecordDecoder, RecordEncoder, Refuse, RefuseCode, decode_record,
     encode_record, encode_tombstone_record,
 };
 use crate::{
-    Aggregation, Batch, Incarnation, Loss, LossAmount, LossReason, MeterName, Opening, Parent,
-    ParentEnd, Quantity, Rollup, Scale, SeriesKey, Span, TenantId, Timestamp, Total,
+    Aggregation, Batch, ClockStep, Incarnation, Loss, LossAmount, LossReason, MeterName, Opening,
+    Parent, ParentEnd, Quantity, Rollup, Scale, SeriesKey, Span, TenantId, Timestamp, Total,
 };
 
 fn keys() -> impl Strategy<Value = Arc<SeriesKey>> {
@@ -41,19 +41,21 @@ fn units() -> impl Strategy<Value = i128> {
 type RowKey = (Arc<SeriesKey>, Aggregation, Scale, i64);
 
 fn row_key() -> impl Strategy<Value = RowKey> {
-    let aggregation = prop_oneof![Just(Aggregation::Sum), Just(Aggregation::Last)];
+    let aggregation = prop::sample::select(Aggregation::ALL.to_vec());
     let scale = (0u8..=2).prop_map(|places| Scale::new(places).expect("in range"));
     (keys(), aggregation, scale, 0i64..4)
 }
 
 fn rows() -> impl Strategy<Value = Vec<Rollup>> {
-    btree_map(row_key(), (units(), any::<u64>(), any::<bool>()), 0..30).prop_map(|rows| {
+    let values = (units(), any::<u64>(), any::<bool>(), any::<u64>());
+    btree_map(row_key(), values, 0..30).prop_map(|rows| {
         rows.into_iter()
             .map(
-                |((series, aggregation, scale, start), (units, events, equal))| {
-                    let value = match aggregation {
-                        Aggregation::Sum => units.saturating_abs(),
-                        _ => units,
+                |((series, aggregation, scale, start), (units, events, equal, seed))| {
+                    let value = if aggregation.adds_up() {
+                        units.saturating_abs()
+                    } else {
+                        units
                     };
                     Rollup {
                         series,
@@ -65,7 +67,7 @@ fn rows() -> impl Strategy<Value = Vec<Rollup>> {
                             .ok()
                             .filter(|_| equal)
                             .unwrap_or(events),
-                        detail: crate::Detail::None,
+                        detail: detail_of(aggregation, seed),
                     }
                 },
             )
@@ -166,15 +168,22 @@ fn totals(rows: Vec<Rollup>) -> impl Strategy<Value = (Vec<Rollup>, Vec<Total>)>
 
 fn batches() -> impl Strategy<Value = Batch> {
     let fields = (1u64..4, 0u8..2, any::<bool>(), openings());
-    let times = (times(), times(), times());
+    let steps = (times(), any::<i64>()).prop_map(|(at, by_millis)| ClockStep { at, by_millis });
     (
         fields,
-        times,
+        (times(), times(), times()),
         rows().prop_flat_map(totals),
         vec(losses(), 0..3),
+        prop_oneof![Just(Vec::new()), vec(steps, 0..4)],
     )
         .prop_map(
-            |((sequence, incarnation, is_final, opening), (from, to, watermark), lists, losses)| {
+            |(
+                (sequence, incarnation, is_final, opening),
+                (from, to, watermark),
+                lists,
+                losses,
+                steps,
+            )| {
                 Batch {
                     incarnation: Incarnation::from_bytes([incarnation; 16]),
                     opening: (sequence == 1).then_some(opening),
@@ -187,6 +196,7 @@ fn batches() -> impl Strategy<Value = Batch> {
                     rows: lists.0,
                     totals: lists.1,
                     losses,
+                    steps,
                     ..bare(sequence)
                 }
             },

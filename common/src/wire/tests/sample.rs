@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::sketch::{Histogram, UniqueSketch};
 use crate::wire::{Ack, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome};
 use crate::{
-    AgentId, Aggregation, Batch, BatchHash, BatchSeq, Dimensions, Incarnation, Lineage, Loss,
-    LossAmount, LossReason, MeterName, Opening, Parent, ParentEnd, Quantity, Rollup, Scale,
-    SeriesKey, Span, TenantId, Timestamp, Tombstone, Total, Window, WindowWidth,
+    AgentId, Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Detail, Dimensions, Incarnation,
+    Lineage, Loss, LossAmount, LossReason, MeterName, Opening, Parent, ParentEnd, Quantity, Rollup,
+    Scale, SeriesKey, Span, TenantId, Timestamp, Tombstone, Total, Window, WindowWidth,
 };
 
 /// A small, fast, seeded generator (splitmix64).
@@ -147,6 +148,56 @@ pub(super) fn full() -> Batch {
             amount: LossAmount::Unknown,
             from: Timestamp::from_secs(1),
             to: Timestamp::from_secs(2),
+        },
+    ];
+    batch
+}
+
+/// A detail that fits, small or large, as `seed` says.
+pub(super) fn detail_of(aggregation: Aggregation, seed: u64) -> Detail {
+    let mut rng = Rng(seed);
+    let count = [0, 3, 40, 256, 257, 900][usize::try_from(seed % 6).expect("small")];
+    match aggregation {
+        Aggregation::Unique => {
+            let mut sketch = UniqueSketch::new();
+            (0..count).for_each(|_| sketch.insert(rng.next()));
+            Detail::Unique(Arc::new(sketch))
+        }
+        Aggregation::Distribution => {
+            let mut histogram = Histogram::new();
+            for _ in 0..count {
+                let value = rng.next() >> (rng.next() % 64);
+                histogram.record(value, 1 + value % 5).expect("few");
+            }
+            Detail::Distribution(Arc::new(histogram))
+        }
+        _ => Detail::None,
+    }
+}
+
+/// A batch with a row of every aggregation, and clock steps: what needs version 2.
+pub(super) fn full_v2() -> Batch {
+    let mut batch = full();
+    let depth = series("umbrella", "queue.wait", &[("queue", "mail")]);
+    for (index, aggregation) in Aggregation::ALL.into_iter().enumerate() {
+        // 3 values, 256 hashes as they are, registers, 40 values, 900 values.
+        for seed in [1, 3, 4] {
+            let start = 1_780_315_200 + 10 * i64::try_from(seed).expect("small");
+            batch.rows.push(Rollup {
+                aggregation,
+                detail: detail_of(aggregation, seed + 6 * index as u64),
+                ..sum(&depth, start, 1000 + i128::from(seed), 17)
+            });
+        }
+    }
+    batch.steps = vec![
+        ClockStep {
+            at: Timestamp::from_millis(1_780_315_203_000),
+            by_millis: -2500,
+        },
+        ClockStep {
+            at: Timestamp::from_millis(1_780_315_204_000),
+            by_millis: 86_400_000,
         },
     ];
     batch

@@ -138,6 +138,26 @@ fn a_failed_batch_leaves_the_connection_usable() {
     pair.send(&batch_of(3, vec![sum(&keys("bmce", 1)[0], START, 5, 5)]));
 }
 
+/// A collector that knows version 1 alone gets everything that version 1 can tell, on the same
+/// connection before and after a batch that it cannot get.
+#[test]
+fn a_peer_of_version_1_is_spoken_to_in_version_1() {
+    let mut pair = Pair::new();
+    pair.encoder.set_version(1);
+    let good = |sequence| batch_of(sequence, vec![sum(&keys("acme", 1)[0], START, 5, 5)]);
+    pair.send(&good(2));
+    let mut out = Vec::new();
+    let refused = pair
+        .encoder
+        .encode_batch(&super::sample::full_v2(), &mut out);
+    assert!(matches!(refused, Err(EncodeError::NotInVersion(1))));
+    assert_eq!(out, b"");
+    pair.send(&good(3));
+    pair.encoder.set_version(9);
+    pair.send(&super::sample::full_v2());
+    pair.send(&good(4));
+}
+
 #[test]
 fn a_full_dictionary_starts_over_on_both_sides() {
     const SERIES: usize = 100;
