@@ -17,7 +17,6 @@ use tollgate_agent_core::config::Config;
 use tollgate_agent_core::engine::{EngineConfig, EngineError, Start, StartError};
 use tollgate_agent_core::input::live::Live;
 use tollgate_agent_core::ship::ShipConfig;
-use tollgate_common::log::LogConfig;
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -132,10 +131,7 @@ fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunErr
         writers: WRITERS.map(str::to_owned).to_vec(),
         series_max,
         key_bytes: u64::from(series_max) * KEY_BYTES_PER_SERIES,
-        spool: LogConfig {
-            segment_bytes: config.spool.segment_bytes,
-            bytes_max: config.spool.bytes_max,
-        },
+        spool: config.spool.into(),
         ship: ShipConfig::default(),
     };
     let start = Start {

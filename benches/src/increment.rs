@@ -125,7 +125,8 @@ fn writer() -> Result<Writer<Words>> {
         spool: LogConfig {
             segment_bytes: 1 << 20,
             bytes_max: 1 << 24,
-        },
+        }
+        .into(),
         ship: ShipConfig::default(),
     };
     let start = Start {

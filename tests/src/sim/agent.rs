@@ -196,7 +196,8 @@ impl AgentNode {
             ));
             process.sequence = status.sequence;
         }
-        if status.inputs.iter().all(|input| input.account.open == 0) {
+        let synced = status.spool.unsynced == 0 || status.spool.batches == 0;
+        if synced && status.inputs.iter().all(|input| input.account.open == 0) {
             context.oracle.made_safe(self.index);
         }
         if status.spool.batches == 0 {

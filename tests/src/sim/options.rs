@@ -3,6 +3,7 @@
 //! Faults are drawn in the manner of swarm testing: each class is switched on or off for the
 //! whole run, because a run with every fault at once hides what two of them do together.
 
+use tollgate_agent_core::spool::SyncPolicy;
 use tollgate_common::{Timestamp, WindowWidth};
 
 use super::random::Random;
@@ -121,6 +122,8 @@ pub struct Options {
     pub spool_segment_bytes: u64,
     /// Bound of each spool in bytes.
     pub spool_bytes_max: u64,
+    /// When the spools are synced.
+    pub spool_sync: SyncPolicy,
     /// Size of the journal's segments in bytes.
     pub journal_segment_bytes: u64,
     /// Mean milliseconds between two counts of one agent.
@@ -191,6 +194,11 @@ impl Options {
             unpriced_meter: random.chance(300),
             unknown_tenant: random.chance(200),
             faults: Faults::draw(&mut random, minutes, canary),
+            spool_sync: *random.pick(&[
+                SyncPolicy::Always,
+                SyncPolicy::Interval { millis: 20_000 },
+                SyncPolicy::OnDisconnect { millis: 20_000 },
+            ]),
         }
     }
 

@@ -22,12 +22,15 @@ use super::{
     SERIES_MAX, SOCKET_PATH_BYTES_MAX, Spool,
 };
 use crate::attribute::{Glob, Meter};
+use crate::spool::SyncPolicy;
 
 const STATE_DIR: &str = "/var/lib/tollgate-agent";
 const WINDOW_SECS: u32 = 10;
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 const SPOOL_BYTES_MAX: u64 = 1 << 30;
 const SEGMENT_BYTES: u64 = 8 << 20;
+const SPOOL_FREE_MIN: u64 = 64 << 20;
+const SYNC_INTERVAL: Duration = Duration::from_secs(30);
 /// Fewer segments than this would leave nothing to trim when the spool is full.
 const SEGMENTS_MIN: u64 = 4;
 const SERIES: u32 = 65_536;
@@ -248,6 +251,8 @@ impl<'a> Checker<'a> {
         let segment_range = SEGMENT_BYTES_MIN..=(1 << 30);
         let segment_bytes = self.size(raw.segment_bytes.as_ref(), SEGMENT_BYTES, segment_range);
         let bytes_max = self.size(raw.bytes_max.as_ref(), SPOOL_BYTES_MAX, 0..=u64::MAX);
+        let free_min = self.size(raw.free_min.as_ref(), SPOOL_FREE_MIN, 0..=(1 << 50));
+        let sync = self.sync(raw);
         let (segment_bytes, bytes_max) = (segment_bytes?, bytes_max?);
         if bytes_max / SEGMENTS_MIN < segment_bytes {
             let given = raw.bytes_max.as_ref().or(raw.segment_bytes.as_ref());
@@ -263,7 +268,32 @@ impl<'a> Checker<'a> {
         Some(Spool {
             bytes_max,
             segment_bytes,
+            free_min: free_min?,
+            sync: sync?,
         })
+    }
+
+    fn sync(&mut self, raw: &raw::Spool) -> Option<SyncPolicy> {
+        let range = Duration::from_millis(10)..=Duration::from_hours(1);
+        let interval = self.duration(raw.sync_interval.as_ref(), SYNC_INTERVAL, range)?;
+        let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        let policy = raw
+            .sync
+            .as_ref()
+            .map_or(raw::Sync::Always, |sync| *sync.get_ref());
+        match (policy, &raw.sync_interval) {
+            (raw::Sync::Always, Some(interval)) => {
+                self.report(
+                    interval.span(),
+                    "an interval, although every batch is synced",
+                    "it together with sync = \"interval\" or \"on_disconnect\"",
+                );
+                None
+            }
+            (raw::Sync::Always, None) => Some(SyncPolicy::Always),
+            (raw::Sync::Interval, _) => Some(SyncPolicy::Interval { millis }),
+            (raw::Sync::OnDisconnect, _) => Some(SyncPolicy::OnDisconnect { millis }),
+        }
     }
 
     fn limits(&mut self, raw: &raw::Limits) -> Option<Limits> {

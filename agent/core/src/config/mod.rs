@@ -22,6 +22,7 @@ use std::time::Duration;
 use tollgate_common::{AgentId, MeterName, WindowWidth};
 
 use crate::attribute::{Attributor, Glob, Meter, Rule};
+use crate::spool::{SpoolConfig, SyncPolicy};
 
 /// Longest configuration that is read, in bytes.
 pub const CONFIG_BYTES_MAX: usize = 4 << 20;
@@ -169,6 +170,21 @@ pub struct Spool {
     pub bytes_max: u64,
     /// Size of one segment file.
     pub segment_bytes: u64,
+    /// A window's seal leaves so many bytes of the file system free.
+    pub free_min: u64,
+    /// What a power cut may take.
+    pub sync: SyncPolicy,
+}
+
+impl From<Spool> for SpoolConfig {
+    fn from(spool: Spool) -> Self {
+        Self {
+            segment_bytes: spool.segment_bytes,
+            bytes_max: spool.bytes_max,
+            free_min: spool.free_min,
+            sync: spool.sync,
+        }
+    }
 }
 
 /// Bounds of the cells.

@@ -67,6 +67,17 @@ pub(super) struct Collector {
 pub(super) struct Spool {
     pub(super) bytes_max: Option<Text>,
     pub(super) segment_bytes: Option<Text>,
+    pub(super) free_min: Option<Text>,
+    pub(super) sync: Option<Spanned<Sync>>,
+    pub(super) sync_interval: Option<Text>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Sync {
+    Always,
+    Interval,
+    OnDisconnect,
 }
 
 #[derive(Default, Deserialize)]

@@ -4,6 +4,7 @@ use tollgate_common::{Aggregation, Scale, TenantId};
 
 use super::*;
 use crate::attribute::TenantSource;
+use crate::spool::SyncPolicy;
 
 const GOOD: &str = r#"
 agent = "edge-1"
@@ -96,6 +97,8 @@ fn a_whole_configuration_is_read() {
     assert_eq!(config.collector.endpoints.len(), 3);
     assert_eq!(config.collector.endpoints[1].to_string(), "[::1]:7430");
     assert_eq!(config.spool.segment_bytes, 8 << 20);
+    assert_eq!(config.spool.free_min, 64 << 20);
+    assert_eq!(config.spool.sync, SyncPolicy::Always);
     let requests = &config.meters[&MeterName::new("http.requests").expect("valid")];
     assert_eq!(requests.scale, Scale::new(3).expect("in range"));
     assert_eq!(requests.inexact, Inexact::Round);
@@ -257,5 +260,36 @@ proptest! {
                 prop_assert!(error.line >= 1 && error.column >= 1);
             }
         }
+    }
+}
+
+#[test]
+fn the_spool_says_when_it_syncs() {
+    let sync = |lines: &str| {
+        let text = GOOD.replace("[spool]", &format!("[spool]\n{lines}"));
+        parse(&text).map(|config| (config.spool.sync, config.spool.free_min))
+    };
+    let millis = 30_000;
+    let free = 64 << 20;
+    assert_eq!(
+        sync("sync = \"always\"").expect("valid").0,
+        SyncPolicy::Always
+    );
+    assert_eq!(
+        sync("sync = \"interval\"").expect("valid"),
+        (SyncPolicy::Interval { millis }, free)
+    );
+    assert_eq!(
+        sync("sync = \"on_disconnect\"\nsync_interval = \"250ms\"\nfree_min = \"0B\"")
+            .expect("valid"),
+        (SyncPolicy::OnDisconnect { millis: 250 }, 0)
+    );
+    for wrong in [
+        "sync = \"never\"",
+        "sync_interval = \"5s\"",
+        "sync = \"interval\"\nsync_interval = \"1ms\"",
+        "free_min = \"much\"",
+    ] {
+        assert!(sync(wrong).is_err(), "{wrong}");
     }
 }

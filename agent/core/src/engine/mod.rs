@@ -12,7 +12,6 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-use tollgate_common::log::LogConfig;
 use tollgate_common::storage::Storage;
 use tollgate_common::wire::{Hello, Message};
 use tollgate_common::{AgentId, Timestamp, Window, WindowWidth};
@@ -20,7 +19,7 @@ use tollgate_common::{AgentId, Timestamp, Window, WindowWidth};
 use crate::aggregate::{Cells, Region, Writer, WriterError};
 use crate::seal::{self, Mode, SealError, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
-use crate::spool::{Room, Spool, SpoolError};
+use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
 pub use start::{Recovery, Start, StartError, StartReport};
 pub use status::{InputStatus, SpoolStatus, Status};
 
@@ -39,8 +38,8 @@ pub struct EngineConfig {
     pub series_max: u32,
     /// Bytes for the keys of one writer.
     pub key_bytes: u64,
-    /// The spool's bounds.
-    pub spool: LogConfig,
+    /// The spool's bounds and promise.
+    pub spool: SpoolConfig,
     /// How to ship.
     pub ship: ShipConfig,
 }
@@ -108,6 +107,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), EngineError> {
         self.cells.set_last_alive(now);
         self.shipper.handle_tick(now);
+        self.spool.set_connected(self.shipper.is_shipping());
+        self.spool.handle_tick(now)?;
         if self.closed {
             return Ok(());
         }
@@ -193,18 +194,22 @@ impl<R: Region, S: Storage> Engine<R, S> {
     /// The collector has sent a message.
     pub fn handle_message(&mut self, now: Timestamp, message: Message) -> Result<(), EngineError> {
         for acknowledged in self.shipper.handle_message(now, message, &self.spool)? {
-            self.spool.release(acknowledged)?;
+            // Noted first: a start that misses the end of the spool then knows that no collector
+            // asks for it.
             if acknowledged.incarnation() == self.cells.identity().incarnation {
                 let released = acknowledged.releasable().max(self.cells.released());
-                self.cells.set_released(released);
+                self.cells.set_released(released.min(self.cells.applied()));
             }
+            self.spool.release(acknowledged)?;
         }
+        self.spool.set_connected(self.shipper.is_shipping());
         Ok(())
     }
 
     /// The connection has ended, or the attempt has failed. `random` spreads the next attempt.
     pub fn handle_disconnected(&mut self, now: Timestamp, random: u64, reason: &str) {
         self.shipper.handle_disconnected(now, random, reason);
+        self.spool.set_connected(false);
     }
 
     /// The next message to send; to be called until it gives none.
@@ -220,7 +225,11 @@ impl<R: Region, S: Storage> Engine<R, S> {
     /// When [`Engine::handle_tick`] or an attempt to connect is due.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let seal = (!self.closed).then_some(self.due);
-        seal.into_iter().chain(self.shipper.poll_timeout()).min()
+        let sync = self.spool.poll_timeout();
+        seal.into_iter()
+            .chain(sync)
+            .chain(self.shipper.poll_timeout())
+            .min()
     }
 
     /// True if collectors have let go of everything that is sealed.

@@ -59,6 +59,10 @@ pub struct SpoolStatus {
     pub bytes: u64,
     /// Bytes allowed.
     pub bytes_max: u64,
+    /// Bytes free on its file system, as far as that is known.
+    pub free: u64,
+    /// Bytes that a power cut would take because they are not synced yet.
+    pub unsynced: u64,
     /// Batches and tombstones that no collector has let go.
     pub batches: u64,
     /// Incarnations that they belong to.
@@ -105,6 +109,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
         SpoolStatus {
             bytes: self.spool.bytes(),
             bytes_max: self.spool.bytes_max(),
+            free: self.spool.free(),
+            unsynced: self.spool.unsynced(),
             batches: backlog.batches,
             incarnations: backlog.incarnations,
             full_since: self.full_since,

@@ -353,6 +353,11 @@ impl Shipper {
         }
     }
 
+    /// True while the collector takes batches, as far as this side knows.
+    pub(crate) fn is_shipping(&self) -> bool {
+        self.disconnect.is_none() && matches!(self.state, State::Shipping(_))
+    }
+
     pub(crate) fn status(&self) -> ShipStatus {
         let (connection, in_flight) = match &self.state {
             State::Waiting { .. } => (Connection::Waiting, 0),

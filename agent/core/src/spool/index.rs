@@ -12,6 +12,7 @@ use tollgate_common::wire::Held;
 use tollgate_common::{Batch, BatchHash, BatchSeq, Incarnation, Timestamp, Tombstone};
 
 use super::Backlog;
+use super::anchor::Anchor;
 use super::chain::Gap;
 
 /// A mark is kept for every batch whose sequence number is a multiple of this.
@@ -32,6 +33,8 @@ pub(super) struct Entry {
     /// Sealed before this instant, if the entry is a batch.
     sealed_until: Option<Timestamp>,
     is_final: bool,
+    /// It stands for batches that are released and gone.
+    is_anchor: bool,
 }
 
 impl Entry {
@@ -45,6 +48,7 @@ impl Entry {
             hash,
             sealed_until: Some(batch.watermark.min(batch.span.to)),
             is_final: batch.is_final,
+            is_anchor: false,
         }
     }
 
@@ -62,6 +66,21 @@ impl Entry {
             hash,
             sealed_until: None,
             is_final: false,
+            is_anchor: false,
+        }
+    }
+
+    pub(super) fn of_anchor(position: LogPosition, anchor: &Anchor) -> Self {
+        Self {
+            position,
+            incarnation: anchor.tail.incarnation,
+            sequence: anchor.tail.last,
+            from: anchor.tail.last,
+            parent_hash: None,
+            hash: anchor.tail.last_hash,
+            sealed_until: Some(anchor.tail.sealed_until),
+            is_final: anchor.tail.is_final,
+            is_anchor: true,
         }
     }
 
@@ -75,6 +94,7 @@ impl Entry {
             hash: BatchHash::ZERO,
             sealed_until: None,
             is_final: false,
+            is_anchor: false,
         }
     }
 }
@@ -135,7 +155,13 @@ impl Run {
     }
 
     fn push(&mut self, entry: &Entry) {
-        if entry.sequence <= self.tail.last {
+        if entry.is_anchor && entry.sequence >= self.tail.last {
+            // What was before it is let go, whether it can still be read or not.
+            self.first = entry.sequence;
+            self.first_parent = BatchHash::ZERO;
+            self.marks.clear();
+            self.released = entry.sequence;
+        } else if entry.sequence <= self.tail.last {
             return;
         }
         if self.marks.is_empty() || entry.sequence.is_multiple_of(MARK_EVERY) {

@@ -9,19 +9,27 @@
 //! A record that cannot be read any more costs itself. Its sequence number follows from its
 //! neighbours (see `chain`), and a tombstone goes out in its place.
 //!
+//! When a record is synced is up to the [`SyncPolicy`]. Every record is with the operating system
+//! before anything else happens, so that a killed process loses none. A lazy spool drops what is
+//! released before it was synced, and leaves an anchor (see `anchor`) in its place. The first
+//! and the last batch of an incarnation, tombstones, and everything that a start writes are always
+//! synced: what survives a power cut knows the incarnation, and its cells are not read again.
+//!
 //! A part of the space is kept in reserve: a seal at a window's end may not use it, the final
 //! seal of an incarnation, openings and tombstones may. So an agent whose spool is full can
 //! still stop and start in order.
 
+mod anchor;
 mod chain;
+mod config;
 mod index;
+mod lazy;
 mod reader;
 #[cfg(test)]
 mod tests;
 
 use tollgate_common::log::{
-    AppendError, LogConfig, LogPosition, OpenError, OpenReport, ReadError, SegmentLog, SyncError,
-    TrimError,
+    AppendError, LogPosition, OpenError, OpenReport, ReadError, SegmentLog, SyncError, TrimError,
 };
 use tollgate_common::storage::Storage;
 use tollgate_common::wire::{EncodeError, Held, encode_tombstone_record};
@@ -29,8 +37,10 @@ use tollgate_common::{BatchHash, BatchSeq, Incarnation, Tombstone};
 
 use crate::seal::Sealed;
 use crate::ship::Acknowledged;
+pub use config::{SpoolConfig, SyncPolicy};
 pub(crate) use index::Tail;
 use index::{Entry, Index};
+use lazy::{Generation, Waiting};
 pub(crate) use reader::{Cursor, Shipment};
 
 /// Smallest spool: room for a few segments and records.
@@ -42,7 +52,9 @@ const RECORD_OVERHEAD: u64 = 256;
 /// Most tombstones that are written for batches that the spool lost at its end.
 pub(crate) const MISSING_MAX: u64 = 4096;
 
-/// Proof that a batch is in the spool and synced.
+/// Proof that a batch is in the spool as the sync policy promises: a killed process never loses
+/// it. A host that loses its power may lose one that is not synced; then it also loses its
+/// cells, the incarnation does not go on, and its child declares the rest lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Durable {
     incarnation: Incarnation,
@@ -78,12 +90,14 @@ pub(crate) enum Room {
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
     /// There is no room; nothing has changed.
-    #[error("spool is full ({bytes} of {bytes_max} bytes)")]
+    #[error("spool is full ({bytes} of {bytes_max} bytes used, {free} bytes free on the disk)")]
     Full {
         /// Bytes in use.
         bytes: u64,
         /// Bytes allowed.
         bytes_max: u64,
+        /// Bytes free on the file system.
+        free: u64,
     },
     /// The configured size is too small.
     #[error("spool of {0} bytes is too small (spool.bytes_max: at least {SPOOL_BYTES_MIN})")]
@@ -119,29 +133,29 @@ pub(crate) struct Backlog {
 pub(crate) struct Spool<S: Storage> {
     log: SegmentLog<S>,
     index: Index,
-    bytes_max: u64,
-}
-
-/// The configuration of the log below: segments small enough that a spool whose batches are
-/// all released can always be trimmed to make room.
-fn log_config(config: LogConfig) -> LogConfig {
-    let quarter = (config.bytes_max / 4).max(tollgate_common::limits::SEGMENT_BYTES_MIN);
-    LogConfig {
-        segment_bytes: config.segment_bytes.min(quarter),
-        bytes_max: config.bytes_max,
-    }
+    config: SpoolConfig,
+    /// What waits for a sync.
+    waiting: Waiting,
+    /// Positions behind the last sync have another meaning since.
+    generation: Generation,
 }
 
 impl<S: Storage> Spool<S> {
     /// Opens the log, cuts its torn tail, and reads through it to know what it holds.
-    pub(crate) fn open(storage: S, config: LogConfig) -> Result<(Self, OpenReport), SpoolError> {
+    pub(crate) fn open(
+        storage: S,
+        config: impl Into<SpoolConfig>,
+    ) -> Result<(Self, OpenReport), SpoolError> {
+        let config = config.into();
         if config.bytes_max < SPOOL_BYTES_MIN {
             return Err(SpoolError::TooSmall(config.bytes_max));
         }
-        let (log, report) = SegmentLog::open(storage, log_config(config))?;
+        let (log, report) = SegmentLog::open(storage, config.log())?;
         let mut spool = Self {
             index: Index::default(),
-            bytes_max: config.bytes_max,
+            config,
+            waiting: Waiting::default(),
+            generation: Generation::default(),
             log,
         };
         let mut cursor = Cursor::at(spool.log.start());
@@ -157,39 +171,74 @@ impl<S: Storage> Spool<S> {
     }
 
     fn check_room(&self, length: usize, room: Room) -> Result<(), SpoolError> {
-        let reserve = match room {
-            Room::Ordinary => (self.bytes_max / 8).min(RESERVE_BYTES_MAX),
-            Room::Reserve => 0,
+        let (reserve, free_min) = match room {
+            Room::Ordinary => (
+                (self.config.bytes_max / 8).min(RESERVE_BYTES_MAX),
+                self.config.free_min,
+            ),
+            Room::Reserve => (0, 0),
         };
-        let bytes = self.log.bytes();
-        let after = bytes.saturating_add(length as u64 + RECORD_OVERHEAD);
-        if after > self.bytes_max - reserve {
-            return Err(SpoolError::Full {
-                bytes,
-                bytes_max: self.bytes_max,
-            });
+        let length = (length as u64).saturating_add(RECORD_OVERHEAD);
+        let after = self.log.bytes().saturating_add(length);
+        let short = free_min > 0 && self.free() < free_min.saturating_add(length);
+        if after > self.config.bytes_max - reserve || short {
+            return Err(self.full());
         }
         Ok(())
     }
 
-    fn append_record(&mut self, record: &[u8]) -> Result<LogPosition, SpoolError> {
-        let position = self.log.append(record).map_err(|error| match error {
-            AppendError::Full { bytes, bytes_max } => SpoolError::Full { bytes, bytes_max },
-            error => SpoolError::Append(error),
-        })?;
-        self.log.sync()?;
-        Ok(position)
+    fn full(&self) -> SpoolError {
+        SpoolError::Full {
+            bytes: self.log.bytes(),
+            bytes_max: self.config.bytes_max,
+            free: self.free(),
+        }
     }
 
-    /// Appends a batch completely and syncs it.
+    /// Bytes free on the file system; without an answer the writes themselves will tell.
+    pub(crate) fn free(&self) -> u64 {
+        self.log.storage().free().unwrap_or(u64::MAX)
+    }
+
+    fn append_record(&mut self, record: &[u8], sync: bool) -> Result<LogPosition, SpoolError> {
+        let position = match self.log.append(record) {
+            Ok(position) => position,
+            Err(AppendError::Full { .. } | AppendError::NoSpace(_)) => return Err(self.full()),
+            Err(error) => return Err(SpoolError::Append(error)),
+        };
+        let done = if sync {
+            self.log.sync()
+        } else {
+            self.log.hand_over()
+        };
+        match done {
+            Ok(_) => {
+                if sync {
+                    self.waiting.synced();
+                }
+                Ok(position)
+            }
+            // It was taken back whole; nothing has changed.
+            Err(SyncError::NoSpace(_)) => Err(self.full()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends a batch completely, and syncs it unless the policy lets it wait.
     pub(crate) fn append(&mut self, sealed: &Sealed, room: Room) -> Result<Durable, SpoolError> {
         self.check_room(sealed.record.len(), room)?;
-        let position = self.append_record(&sealed.record)?;
+        let batch = &sealed.batch;
+        let wait =
+            room == Room::Ordinary && batch.opening.is_none() && !batch.is_final && self.may_wait();
+        let position = self.append_record(&sealed.record, !wait)?;
+        if wait {
+            self.waiting.add(&batch.agent, batch.span.to);
+        }
         self.index
-            .push(Entry::of_batch(position, &sealed.batch, sealed.hash));
+            .push(Entry::of_batch(position, batch, sealed.hash));
         Ok(Durable {
-            incarnation: sealed.batch.incarnation,
-            sequence: sealed.batch.sequence,
+            incarnation: batch.incarnation,
+            sequence: batch.sequence,
             hash: sealed.hash,
         })
     }
@@ -203,7 +252,7 @@ impl<S: Storage> Spool<S> {
         let mut record = Vec::new();
         encode_tombstone_record(tombstone, &mut record)?;
         self.check_room(record.len(), Room::Reserve)?;
-        let position = self.append_record(&record)?;
+        let position = self.append_record(&record, true)?;
         self.index
             .push(Entry::of_tombstone(position, tombstone, hash));
         Ok(())
@@ -267,13 +316,15 @@ impl<S: Storage> Spool<S> {
 
     /// A cursor at the oldest item that is held.
     pub(crate) fn cursor(&self) -> Cursor {
-        Cursor::at(self.log.start())
+        Cursor::at(self.log.start()).of(self.generation)
     }
 
     /// A cursor at or before a batch.
     fn cursor_at(&self, incarnation: Incarnation, sequence: u64) -> Cursor {
         match self.index.mark(incarnation, sequence) {
-            Some(mark) => Cursor::after(mark.position, incarnation, mark.sequence),
+            Some(mark) => {
+                Cursor::after(mark.position, incarnation, mark.sequence).of(self.generation)
+            }
             None => self.cursor(),
         }
     }
@@ -290,12 +341,15 @@ impl<S: Storage> Spool<S> {
                 let wanted = skip(run.incarnation).saturating_add(1).max(run.first);
                 self.cursor_at(run.incarnation, wanted)
             }
-            None => Cursor::at(self.log.committed_end()),
+            None => Cursor::at(self.log.readable_end()).of(self.generation),
         }
     }
 
     /// The next batch or tombstone at a cursor; `None` at the end.
     pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Option<Shipment>, SpoolError> {
+        if let Some(moved) = self.generation.moved(cursor) {
+            *cursor = Cursor::at(moved).of(self.generation);
+        }
         cursor.next_shipment(&self.log)
     }
 
@@ -307,7 +361,13 @@ impl<S: Storage> Spool<S> {
         if !changed {
             return Ok(());
         }
-        let before = self.index.needed_from().unwrap_or(self.log.committed_end());
+        self.recycle()?;
+        self.trim()
+    }
+
+    /// Removes the segments that nobody needs any more.
+    fn trim(&mut self) -> Result<(), SpoolError> {
+        let before = self.index.needed_from().unwrap_or(self.log.readable_end());
         if before.segment() <= self.log.start().segment() {
             return Ok(());
         }
@@ -330,6 +390,11 @@ impl<S: Storage> Spool<S> {
     }
 
     pub(crate) fn bytes_max(&self) -> u64 {
-        self.bytes_max
+        self.config.bytes_max
+    }
+
+    /// Bytes that are not synced yet.
+    pub(crate) fn unsynced(&self) -> u64 {
+        self.log.unsynced_bytes()
     }
 }

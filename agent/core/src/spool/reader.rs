@@ -10,8 +10,10 @@ use tollgate_common::{
 };
 
 use super::SpoolError;
+use super::anchor::Anchor;
 use super::chain::{Chain, Gap};
 use super::index::Entry;
+use super::lazy::Generation;
 
 /// How much is read from the log at once.
 const READ_BYTES: usize = 1 << 20;
@@ -34,12 +36,16 @@ pub(crate) struct Shipment {
 enum Record {
     Batch(Box<Batch>),
     Tombstone(Tombstone),
+    Anchor(Anchor),
 }
 
 impl Record {
     /// `None` for bytes that are no record: damage that the log's checksum did not see, or a
     /// format of another version.
     fn decode(bytes: &[u8]) -> Option<Self> {
+        if let Some(anchor) = Anchor::decode(bytes) {
+            return Some(Self::Anchor(anchor));
+        }
         match decode_record(bytes).ok()? {
             Message::Batch(batch) => Some(Self::Batch(Box::new(batch))),
             Message::Tombstone(tombstone) => Some(Self::Tombstone(tombstone)),
@@ -51,6 +57,7 @@ impl Record {
         match self {
             Self::Batch(batch) => &batch.agent,
             Self::Tombstone(tombstone) => &tombstone.agent,
+            Self::Anchor(anchor) => &anchor.agent,
         }
     }
 
@@ -58,6 +65,7 @@ impl Record {
         match self {
             Self::Batch(batch) => batch.incarnation,
             Self::Tombstone(tombstone) => tombstone.incarnation,
+            Self::Anchor(anchor) => anchor.tail.incarnation,
         }
     }
 
@@ -65,13 +73,14 @@ impl Record {
         match self {
             Self::Batch(batch) => batch.sequence.get(),
             Self::Tombstone(tombstone) => tombstone.sequence.get(),
+            Self::Anchor(anchor) => anchor.sequence.get(),
         }
     }
 
     fn opening(&self) -> Option<&Opening> {
         match self {
             Self::Batch(batch) => batch.opening.as_ref(),
-            Self::Tombstone(_) => None,
+            Self::Tombstone(_) | Self::Anchor(_) => None,
         }
     }
 }
@@ -100,6 +109,8 @@ pub(crate) struct Cursor {
     gaps: VecDeque<Gap>,
     /// A record that waits for the gaps before it.
     found: Option<Found>,
+    /// What its positions mean.
+    generation: Generation,
 }
 
 impl Cursor {
@@ -111,7 +122,17 @@ impl Cursor {
             items: VecDeque::new(),
             gaps: VecDeque::new(),
             found: None,
+            generation: Generation::default(),
         }
+    }
+
+    /// The same, with positions of a generation.
+    pub(super) fn of(self, generation: Generation) -> Self {
+        Self { generation, ..self }
+    }
+
+    pub(super) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// A cursor at the record of batch `sequence`, with what is before it accounted for.
@@ -148,8 +169,13 @@ impl Cursor {
                 && let Some(record) = Record::decode(&bytes)
             {
                 let (incarnation, sequence) = (record.incarnation(), record.sequence());
-                let gaps = self.chain.follow(incarnation, sequence, record.opening());
-                self.gaps.extend(gaps.into_iter().flatten());
+                if let Record::Anchor(_) = record {
+                    // What is missing before it is released.
+                    self.chain = Chain::after(incarnation, sequence);
+                } else {
+                    let gaps = self.chain.follow(incarnation, sequence, record.opening());
+                    self.gaps.extend(gaps.into_iter().flatten());
+                }
                 self.found = Some(Found {
                     position,
                     bytes: bytes.len() as u64,
@@ -179,6 +205,7 @@ impl Cursor {
                 message: match found.record {
                     Record::Batch(batch) => Message::Batch(*batch),
                     Record::Tombstone(tombstone) => Message::Tombstone(tombstone),
+                    Record::Anchor(anchor) => Message::Tombstone(anchor.tombstone()),
                 },
             },
             Step::Gap(gap, agent, _) => Shipment {
@@ -218,6 +245,7 @@ impl Cursor {
                 Record::Tombstone(tombstone) => {
                     Entry::of_tombstone(found.position, &tombstone, BatchHash::ZERO)
                 }
+                Record::Anchor(anchor) => Entry::of_anchor(found.position, &anchor),
             },
         }))
     }

@@ -1,9 +1,13 @@
 use tollgate_common::limits::SEGMENT_BYTES_MIN;
+use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Message, encode_record};
 use tollgate_common::{
     AgentId, Batch, LossReason, Opening, Parent, ParentEnd, Span, Timestamp, Total,
 };
+
+mod lazy;
+mod room;
 
 use super::*;
 use crate::ship::Acknowledged;
@@ -308,45 +312,6 @@ fn tombstones_of_batches_lost_at_the_end_are_records() {
     assert!(matches!(
         next.message,
         Message::Tombstone(_) | Message::Batch(_)
-    ));
-}
-
-#[test]
-fn the_reserve_is_kept_for_ends_and_openings() {
-    let storage = MemoryStorage::new(1);
-    let config = LogConfig {
-        segment_bytes: 1 << 20,
-        bytes_max: SPOOL_BYTES_MIN,
-    };
-    let (mut spool, _) = Spool::open(storage.clone(), config).expect("opens");
-    let mut maker = Maker::new(1);
-    let fill = |spool: &mut Spool<MemoryStorage>, maker: &mut Maker, room| loop {
-        match spool.append(&maker.next(false), room) {
-            Ok(_) => {}
-            Err(SpoolError::Full { .. }) => break spool.bytes(),
-            Err(error) => panic!("{error}"),
-        }
-    };
-    let ordinary = fill(&mut spool, &mut maker, Room::Ordinary);
-    assert!(ordinary <= SPOOL_BYTES_MIN * 7 / 8);
-    maker.sequence -= 1;
-    let reserve = fill(&mut spool, &mut maker, Room::Reserve);
-    assert!(reserve > ordinary && reserve <= SPOOL_BYTES_MIN);
-    assert!(storage.used() <= SPOOL_BYTES_MIN);
-    // However full it was, once all is released there is room.
-    let acknowledged = Acknowledged::for_test(incarnation(1), u64::MAX);
-    spool.release(acknowledged).expect("trims");
-    maker.sequence -= 1;
-    spool
-        .append(&maker.next(false), Room::Ordinary)
-        .expect("room");
-    let tiny = LogConfig {
-        bytes_max: SPOOL_BYTES_MIN - 1,
-        ..config
-    };
-    assert!(matches!(
-        Spool::open(storage, tiny),
-        Err(SpoolError::TooSmall(_))
     ));
 }
 

@@ -7,8 +7,8 @@ use tollgate_agent_core::engine::{
     Engine, EngineConfig, EngineError, Recovery, Start, StartError, Stopped,
 };
 use tollgate_agent_core::ship::ShipConfig;
+use tollgate_agent_core::spool::SpoolConfig;
 use tollgate_common::Timestamp;
-use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
 
 use super::super::context::{Broken, Context};
@@ -68,9 +68,11 @@ impl AgentNode {
             writers: writers.clone(),
             series_max: options.series_max,
             key_bytes: 4096,
-            spool: LogConfig {
+            spool: SpoolConfig {
                 segment_bytes: options.spool_segment_bytes,
                 bytes_max: options.spool_bytes_max,
+                free_min: 0,
+                sync: options.spool_sync,
             },
             ship: ShipConfig::default(),
         };

@@ -2,6 +2,7 @@
 
 use super::world::{Fault, Life, ReplaceFault, World};
 use crate::engine::{EngineError, StartError};
+use crate::spool::SyncPolicy;
 
 /// How a life ends that is hit by a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +61,13 @@ fn step(world: &mut World, life: &mut Option<Life>, number: u64) -> Result<bool,
         _ => {}
     }
     world.tick(&mut running, 10_000)?;
-    let sealed = running.engine.status().spool.full_since.is_none();
     if number % 3 == 2 {
         world.ship(&mut running)?;
     }
+    let spool = running.engine.status().spool;
+    // Safe from a power cut: synced, or let go by the collector.
+    let safe = spool.unsynced == 0 || spool.batches == 0;
+    let sealed = spool.full_since.is_none() && safe;
     *life = Some(running);
     Ok(sealed)
 }
@@ -131,6 +135,76 @@ fn operations() -> u64 {
     assert_eq!(outcome.died, 0);
     assert_eq!(outcome.world.collector.billed(), outcome.world.accepted);
     outcome.world.storage.operations()
+}
+
+const LAZY: [SyncPolicy; 2] = [
+    SyncPolicy::Interval { millis: 25_000 },
+    SyncPolicy::OnDisconnect { millis: 25_000 },
+];
+
+/// A spool that does not sync every batch, and a connection that stays.
+fn lazily(policy: SyncPolicy) -> impl Fn(&mut World) {
+    move |world| {
+        world.config.spool.sync = policy;
+        world.stay = true;
+    }
+}
+
+#[test]
+fn a_lazy_spool_loses_nothing_to_a_kill_at_any_operation() {
+    for policy in LAZY {
+        let lazy = lazily(policy);
+        let outcome = run(End::Kill, 1, &lazy);
+        assert_eq!(outcome.world.collector.billed(), outcome.world.accepted);
+        let operations = outcome.world.storage.operations();
+        let syncs = outcome.world.storage.stats().syncs;
+        assert!(syncs < run(End::Kill, 1, |_| {}).world.storage.stats().syncs);
+        for number in 1..=operations {
+            for fault in [Fault::Stop, Fault::Error] {
+                let outcome = run(End::Kill, number, |world| {
+                    lazy(world);
+                    world.fault_at(number, fault);
+                });
+                assert_eq!(
+                    outcome.world.collector.billed(),
+                    outcome.world.accepted,
+                    "{policy:?}: {fault:?} at operation {number}"
+                );
+                assert!(!outcome.world.collector.declared(), "at {number}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lazy_spool_declares_what_a_crash_at_any_operation_takes() {
+    let mut beyond = 0;
+    for policy in LAZY {
+        let lazy = lazily(policy);
+        let operations = run(End::Kill, 1, &lazy).world.storage.operations();
+        for number in 1..=operations {
+            for seed in [number, number + 7_919, number + 15_013] {
+                let outcome = run(End::Crash(seed), seed, |world| {
+                    lazy(world);
+                    world.fault_at(number, Fault::Stop);
+                });
+                let world = &outcome.world;
+                let lost = world.accepted_total() - world.billed_total();
+                assert!(lost >= 0, "{policy:?}: doubled at operation {number}");
+                assert!(lost == 0 || world.collector.declared(), "at {number}");
+                assert!(
+                    lost <= outcome.open,
+                    "{policy:?}: {lost} of {} open at operation {number}, seed {seed}",
+                    outcome.open
+                );
+                for (series, billed) in world.collector.billed() {
+                    assert!(billed <= world.accepted[&series]);
+                }
+                beyond += u32::from(lost > 0);
+            }
+        }
+    }
+    assert!(beyond > 50, "{beyond}");
 }
 
 #[test]

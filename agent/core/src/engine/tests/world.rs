@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
-use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Ack, Message, Resume, Welcome};
 use tollgate_common::{
@@ -16,7 +15,8 @@ use tollgate_common::{
 
 use crate::aggregate::{CellsHome, Slot, Writer};
 use crate::engine::{Engine, EngineConfig, EngineError, Start, StartError, StartReport};
-use crate::ship::ShipConfig;
+use crate::ship::{Connection, ShipConfig};
+use crate::spool::{SpoolConfig, SyncPolicy};
 
 pub(super) type Words = Arc<Vec<AtomicU64>>;
 
@@ -252,6 +252,8 @@ pub(super) struct World {
     lives: u8,
     pub(super) accepted: BTreeMap<String, i128>,
     fault: Option<(u64, Fault)>,
+    /// Connections are kept after shipping.
+    pub(super) stay: bool,
 }
 
 /// What goes wrong at an operation of the disk.
@@ -272,9 +274,11 @@ pub(super) fn config() -> EngineConfig {
         writers: vec!["a".to_owned(), "b".to_owned()],
         series_max: 16,
         key_bytes: 4096,
-        spool: LogConfig {
+        spool: SpoolConfig {
             segment_bytes: 4096,
             bytes_max: 1 << 20,
+            free_min: 0,
+            sync: SyncPolicy::Always,
         },
         ship: ShipConfig::default(),
     }
@@ -301,6 +305,7 @@ impl World {
             lives: 0,
             accepted: BTreeMap::new(),
             fault: None,
+            stay: false,
         }
     }
 
@@ -379,6 +384,32 @@ impl World {
     /// One connection: everything that the spool has goes out and is acknowledged.
     pub(super) fn ship(&mut self, life: &mut Life) -> Result<u64, EngineError> {
         let engine = &mut life.engine;
+        if engine.status().ship.connection != Connection::Shipping {
+            self.connect(engine)?;
+        }
+        let mut sent = 0;
+        loop {
+            // Fill the window, then acknowledge all of it.
+            let mut acks = Vec::new();
+            while let Some(message) = engine.poll_transmit(self.now)? {
+                sent += 1;
+                acks.push(self.collector.take(message));
+            }
+            assert!(acks.len() <= 3, "the window holds");
+            if acks.is_empty() {
+                break;
+            }
+            for ack in acks {
+                engine.handle_message(self.now, Message::Ack(ack))?;
+            }
+        }
+        if !self.stay {
+            engine.handle_disconnected(self.now, 0, "done");
+        }
+        Ok(sent)
+    }
+
+    fn connect(&self, engine: &mut TestEngine) -> Result<(), EngineError> {
         engine.handle_connecting(self.now);
         let hello = engine.handle_connected(self.now);
         let resume = hello.held.iter().filter_map(|held| {
@@ -400,25 +431,7 @@ impl World {
             window_batches: 3,
             window_bytes: 1 << 20,
         };
-        engine.handle_message(self.now, Message::Welcome(welcome))?;
-        let mut sent = 0;
-        loop {
-            // Fill the window, then acknowledge all of it.
-            let mut acks = Vec::new();
-            while let Some(message) = engine.poll_transmit(self.now)? {
-                sent += 1;
-                acks.push(self.collector.take(message));
-            }
-            assert!(acks.len() <= 3, "the window holds");
-            if acks.is_empty() {
-                break;
-            }
-            for ack in acks {
-                engine.handle_message(self.now, Message::Ack(ack))?;
-            }
-        }
-        engine.handle_disconnected(self.now, 0, "done");
-        Ok(sent)
+        engine.handle_message(self.now, Message::Welcome(welcome))
     }
 
     pub(super) fn stop(&mut self, mut life: Life) -> Result<TestEngine, EngineError> {
