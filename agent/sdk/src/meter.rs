@@ -1,0 +1,369 @@
+//! Meters and the handles that count.
+//!
+//! A handle is resolved once and then counts: [`Counter`], [`Max`], [`Histogram`], [`Unique`]
+//! and [`Level`] may be cloned and used by any thread, each of which has a cell of its own; a
+//! [`LocalCounter`] stays in its thread and is the fastest of all. Counting never fails, waits
+//! or panics: what finds no room is dropped and noted ([`dropped`](crate::dropped)).
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use tollgate_common::{Aggregation, MeterName, Scale, sketch};
+
+use crate::cell::sum::WORDS as SUM_WORDS;
+use crate::cell::{halves, histogram, level, sum, unique};
+use crate::page::ADD_MAX;
+use crate::process::{self, NOWHERE, PageRoom};
+use crate::series::{Invalid, Series, key};
+use crate::{kinds, local, sys};
+
+/// Notes events that are not counted.
+#[cold]
+pub(crate) fn drop_events(events: u64) {
+    process::dropped(events);
+}
+
+/// What is measured: a name and a decimal scale, as the agent's configuration declares them.
+#[derive(Clone)]
+pub struct Meter {
+    name: MeterName,
+    scale: Scale,
+    /// Tells meters apart where their call sites are remembered.
+    identity: u32,
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Meter({}, scale {})", self.name, self.scale)
+    }
+}
+
+static METERS: AtomicU32 = AtomicU32::new(1);
+
+impl Meter {
+    /// A meter that counts whole units.
+    pub fn new(name: &str) -> Result<Self, Invalid> {
+        Self::with_scale(name, 0)
+    }
+
+    /// A meter that counts units of 10^-`scale`; the scale is at most 12.
+    pub fn with_scale(name: &str, scale: u8) -> Result<Self, Invalid> {
+        Ok(Self {
+            name: MeterName::new(name).map_err(Invalid::because)?,
+            scale: Scale::new(scale).map_err(Invalid::because)?,
+            identity: METERS.fetch_add(1, Relaxed),
+        })
+    }
+
+    pub(crate) fn name(&self) -> &MeterName {
+        &self.name
+    }
+
+    pub(crate) fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    pub(crate) fn identity(&self) -> usize {
+        self.identity as usize
+    }
+
+    fn series(
+        &self,
+        tenant: &str,
+        dimensions: &[(&str, &str)],
+        aggregation: Aggregation,
+    ) -> Result<Arc<Series>, Invalid> {
+        let key = key(tenant, &self.name, dimensions.iter().copied())?;
+        Ok(Series::numbered(key, aggregation, self.scale))
+    }
+
+    /// A counter of a tenant; for meters with the aggregation `sum`.
+    pub fn counter(&self, tenant: &str, dimensions: &[(&str, &str)]) -> Result<Counter, Invalid> {
+        let series = self.series(tenant, dimensions, Aggregation::Sum)?;
+        let id = series.id;
+        Ok(Counter { id, series })
+    }
+
+    /// The largest value of each window; for meters with the aggregation `max`.
+    pub fn max(&self, tenant: &str, dimensions: &[(&str, &str)]) -> Result<Max, Invalid> {
+        let series = self.series(tenant, dimensions, Aggregation::Max)?;
+        Ok(Max { series })
+    }
+
+    /// Values by their size; for meters with the aggregation `distribution`.
+    pub fn histogram(
+        &self,
+        tenant: &str,
+        dimensions: &[(&str, &str)],
+    ) -> Result<Histogram, Invalid> {
+        let series = self.series(tenant, dimensions, Aggregation::Distribution)?;
+        Ok(Histogram { series })
+    }
+
+    /// How many different values each window had; for meters with the aggregation `unique`.
+    pub fn unique(&self, tenant: &str, dimensions: &[(&str, &str)]) -> Result<Unique, Invalid> {
+        let series = self.series(tenant, dimensions, Aggregation::Unique)?;
+        Ok(Unique { series })
+    }
+
+    /// A level that is billed by the time that it holds; for meters with the aggregation
+    /// `time_weighted`. All handles of a series in a process share one level, which starts
+    /// at 0.
+    pub fn level(&self, tenant: &str, dimensions: &[(&str, &str)]) -> Result<Level, Invalid> {
+        let series = self.series(tenant, dimensions, Aggregation::TimeWeighted)?;
+        Ok(Level { series })
+    }
+}
+
+macro_rules! prints_its_series {
+    ($($handle:ident)*) => {$(
+        impl fmt::Debug for $handle {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($handle), "({})"), self.series.key)
+            }
+        }
+    )*};
+}
+
+prints_its_series!(Counter LocalCounter Max Histogram Unique Level);
+
+/// A counter that any thread may use.
+#[derive(Clone)]
+pub struct Counter {
+    id: u32,
+    series: Arc<Series>,
+}
+
+impl Counter {
+    /// Counts one.
+    #[inline]
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n` in one event; at most 2^56 - 1, more is dropped.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        match local::cell::<SUM_WORDS>(self.id) {
+            Some(cell) if n <= ADD_MAX => kinds::add(cell, n),
+            _ => self.add_slowly(n),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_slowly(&self, n: u64) {
+        let count = &mut |cell: &[AtomicU64]| kinds::add_to(cell, n);
+        if n > ADD_MAX || !local::count_slowly(&self.series, count) {
+            drop_events(1);
+        }
+    }
+
+    /// The same counter, bound to the calling thread.
+    pub fn local(&self) -> LocalCounter {
+        let local = LocalCounter {
+            cell: Cell::new(&NO_CELL),
+            word: Cell::new(&NO_CELL[0]),
+            number: Cell::new(u64::MAX),
+            series: Arc::clone(&self.series),
+            bound: PhantomData,
+        };
+        local.bind();
+        local
+    }
+}
+
+static NO_CELL: [AtomicU64; SUM_WORDS] = [const { AtomicU64::new(0) }; SUM_WORDS];
+
+/// A counter that stays in its thread: a load, an add and a store.
+pub struct LocalCounter {
+    cell: Cell<&'static [AtomicU64; SUM_WORDS]>,
+    /// The lease under which the cell is this thread's.
+    word: Cell<&'static AtomicU64>,
+    number: Cell<u64>,
+    series: Arc<Series>,
+    /// Neither `Send` nor `Sync`.
+    bound: PhantomData<*const ()>,
+}
+
+impl LocalCounter {
+    /// Counts one.
+    #[inline]
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Adds `n` in one event; at most 2^56 - 1, more is dropped.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        if self.word.get().load(Relaxed) == self.number.get() && n <= ADD_MAX {
+            kinds::add(self.cell.get(), n);
+        } else {
+            self.add_slowly(n);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_slowly(&self, n: u64) {
+        let count = &mut |cell: &[AtomicU64]| kinds::add_to(cell, n);
+        if n > ADD_MAX || !local::count_slowly(&self.series, count) {
+            drop_events(1);
+        }
+        if n <= ADD_MAX {
+            self.bind();
+        }
+    }
+
+    /// Finds the cell of this thread; without one every count goes the slow way.
+    fn bind(&self) {
+        let at = local::place(&self.series).unwrap_or(NOWHERE);
+        if let Some(cell) = local::cell_at(at) {
+            let lease = local::lease();
+            self.cell.set(cell);
+            self.word.set(lease.word);
+            self.number.set(lease.number);
+        }
+    }
+}
+
+/// Counts in a cell whose memory may grow; false without room.
+fn count_wide(
+    series: &Series,
+    mut count: impl FnMut(&[AtomicU64], &[AtomicU64], &mut PageRoom<'static>) -> bool,
+) {
+    let mut counted = false;
+    let there = local::count_slowly(series, &mut |cell| {
+        if let Some(page) = process::present() {
+            counted = count(cell, page.words(), &mut page.room());
+        }
+    });
+    if !there || !counted {
+        drop_events(1);
+    }
+}
+
+/// The largest value of each window.
+#[derive(Clone)]
+pub struct Max {
+    series: Arc<Series>,
+}
+
+impl Max {
+    /// Takes a value into account.
+    pub fn record(&self, value: i64) {
+        let width = process::window_millis();
+        let mut set = |cell: &[AtomicU64]| {
+            halves::set(cell, sys::coarse_millis(), width, value, halves::Keep::Max);
+        };
+        if let Some(cell) = local::cell::<{ halves::WORDS }>(self.series.id) {
+            set(cell);
+        } else if !local::count_slowly(&self.series, &mut set) {
+            drop_events(1);
+        }
+    }
+}
+
+/// Values by their size, with two significant digits, and their exact sum.
+#[derive(Clone)]
+pub struct Histogram {
+    series: Arc<Series>,
+}
+
+impl Histogram {
+    /// Records a value, below 2^56.
+    pub fn record(&self, value: u64) {
+        self.record_many(value, 1);
+    }
+
+    /// Records the same value several times; `value` × `count` is at most 2^56 - 1.
+    pub fn record_many(&self, value: u64, count: u64) {
+        let whole = value.checked_mul(count).is_some_and(|n| n <= ADD_MAX);
+        if !whole || value > ADD_MAX || count > ADD_MAX {
+            return drop_events(count);
+        }
+        count_wide(&self.series, |cell, heap, room| {
+            let (sum, head) = cell.split_at(sum::WORDS);
+            let cell = histogram::Cell { head, sum, heap };
+            let base = || sum[0].load(Relaxed);
+            let words = histogram::CHUNK_BUCKETS;
+            cell.record(room, words, (value, count), 0, base).is_ok()
+        });
+    }
+}
+
+/// How many different values each window had: exact up to 256, then estimated.
+#[derive(Clone)]
+pub struct Unique {
+    series: Arc<Series>,
+}
+
+impl Unique {
+    /// Takes a value into account.
+    pub fn insert(&self, value: impl AsRef<[u8]>) {
+        self.insert_hash(sketch::hash(value.as_ref()));
+    }
+
+    /// Takes a value into account by its XXH64 with seed 0.
+    pub fn insert_hash(&self, hash: u64) {
+        let width = process::window_millis();
+        count_wide(&self.series, |halves, heap, room| {
+            let cell = unique::Cell { halves, heap };
+            cell.insert(room, sys::coarse_millis(), width, hash).is_ok()
+        });
+    }
+}
+
+/// A level that is billed by the time that it holds.
+#[derive(Clone)]
+pub struct Level {
+    series: Arc<Series>,
+}
+
+impl Level {
+    /// The level is `value` from now on.
+    pub fn set(&self, value: u64) {
+        let value = value.min(i64::MAX.unsigned_abs());
+        self.change(|_| value);
+    }
+
+    /// The level is higher by `n` from now on.
+    pub fn add(&self, n: u64) {
+        let most = i64::MAX.unsigned_abs();
+        self.change(|level| level.saturating_add(n).min(most));
+    }
+
+    /// The level is lower by `n` from now on; not below 0.
+    pub fn sub(&self, n: u64) {
+        self.change(|level| level.saturating_sub(n));
+    }
+
+    fn change(&self, change: impl Fn(u64) -> u64) {
+        let level = &self.series.level;
+        let changed = level.fetch_update(AcqRel, Acquire, |level| Some(change(level)));
+        let mut now = changed.map_or(0, change);
+        // One thread at a time stores; the others leave their change to it, and it looks
+        // again when it has stored.
+        loop {
+            let Some(page) = process::current() else {
+                return drop_events(1);
+            };
+            let width = page.window_millis();
+            let stored = page.try_count_level(&self.series, |cell| {
+                now = level.load(Acquire);
+                level::set(cell, sys::precise_millis(), width, now);
+            });
+            match stored {
+                None => return,
+                Some(false) => return drop_events(1),
+                Some(true) if level.load(Acquire) == now => return,
+                Some(true) => {}
+            }
+        }
+    }
+}

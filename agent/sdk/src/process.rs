@@ -1,0 +1,490 @@
+//! The page of this process, and the blocks that its threads lease.
+//!
+//! Every thread that counts leases a *block*: cells that only it stores to. When the thread
+//! ends, the block goes back and the next thread goes on with it, where its cells stand: a
+//! page holds as many cells of a series as threads ever counted it at the same time.
+//!
+//! A lease is a number in a word that every count compares. The words are wiped in a child
+//! after `fork`, and when the page is given up: then the next count of every thread comes here
+//! and gets a new page. Nothing on that way waits for anything but the short lock of the
+//! arena, and nothing of it is on the way of an ordinary count.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::cell::Room;
+use crate::kinds;
+use crate::page::{self, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
+use crate::series::{NAME_HEAD, NO_ID, Series, name};
+use crate::sys::{self, Published};
+use crate::{Options, adhoc, handover};
+
+/// Most blocks of a page. Threads beyond that share one, under a lock.
+const BLOCKS_MAX: usize = 4096;
+/// A place in a table that leads nowhere.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+/// Words of a thread's first and largest piece of the arena, in which its counters lie.
+const CHUNK_WORDS: (usize, usize) = (32, 512);
+/// One part in so many of the page is kept for series without dimensions.
+const RESERVE: usize = 16;
+/// Width of an agent's windows unless it says otherwise.
+const WINDOW_SECS: i64 = 10;
+/// How long to wait before trying again to make a page.
+const RETRY_MILLIS: i64 = 1000;
+
+static CURRENT: Published<Page> = Published::none();
+/// The process that is making a page right now, or 0.
+static MAKING: AtomicU32 = AtomicU32::new(0);
+/// When it makes sense to try again, after a failure.
+static RETRY_AT: AtomicI64 = AtomicI64::new(0);
+/// Events dropped while there was no page.
+static DROPPED: AtomicU64 = AtomicU64::new(0);
+
+/// The cells of one thread, or of those that share one.
+pub(crate) struct Block {
+    /// The word of its lease.
+    lease: usize,
+    /// Where the cell of each numbered series is.
+    table: &'static [AtomicU32],
+    cells: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
+    chunk: std::ops::Range<usize>,
+    chunk_words: usize,
+    /// What call sites counted last.
+    pub(crate) recent: adhoc::Recent,
+}
+
+impl Block {
+    fn new(lease: usize) -> Self {
+        Self {
+            lease,
+            table: &[],
+            cells: HashMap::default(),
+            chunk: 0..0,
+            chunk_words: CHUNK_WORDS.0,
+            recent: adhoc::Recent::default(),
+        }
+    }
+
+    /// Notes where a numbered series is. The old table stays for who still looks at it: a
+    /// table doubles, so all of them together are less than twice the last one.
+    fn note(&mut self, id: u32, at: u32) {
+        if id == NO_ID {
+            return;
+        }
+        let index = id as usize;
+        if index >= self.table.len() {
+            let length = (index + 1).next_power_of_two().max(16);
+            let table: Box<[AtomicU32]> = (0..length)
+                .map(|index| {
+                    let old = self.table.get(index);
+                    AtomicU32::new(old.map_or(NOWHERE, |old| old.load(Relaxed)))
+                })
+                .collect();
+            self.table = Box::leak(table);
+        }
+        self.table[index].store(at, Relaxed);
+    }
+}
+
+/// What a thread needs to count.
+#[derive(Clone, Copy)]
+pub(crate) struct Lease {
+    pub(crate) table: &'static [AtomicU32],
+    pub(crate) words: &'static [AtomicU64],
+    pub(crate) word: &'static AtomicU64,
+    pub(crate) number: u64,
+}
+
+struct Arena {
+    next: usize,
+    slots: u32,
+    keys: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
+    free: Vec<Block>,
+    /// Chunks that cells gave back: place and words.
+    chunks: Vec<(u32, u32)>,
+    blocks: usize,
+    leases: u64,
+}
+
+/// One page.
+pub(crate) struct Page {
+    words: &'static [AtomicU64],
+    layout: PageLayout,
+    id: [u8; 16],
+    fd: OwnedFd,
+    /// Word 0 tells that the page is in use, the others belong to blocks.
+    leases: &'static [AtomicU64],
+    arena: Mutex<Arena>,
+    /// For threads without a block of their own.
+    shared: Mutex<Block>,
+    /// Levels have one cell for all threads.
+    levels: Mutex<Block>,
+}
+
+/// The page of this process, made if there is none. `None` if none can be had at present.
+pub(crate) fn current() -> Option<&'static Page> {
+    let pid = std::process::id();
+    loop {
+        if let Some(page) = CURRENT.get().filter(|page| page.is_in_use()) {
+            return Some(page);
+        }
+        if sys::coarse_millis() < RETRY_AT.load(Relaxed) {
+            return None;
+        }
+        let making = MAKING.load(Relaxed);
+        // What a parent was making when it forked, nobody is making in the child.
+        if making != pid
+            && MAKING
+                .compare_exchange(making, pid, Relaxed, Relaxed)
+                .is_ok()
+        {
+            let made = if CURRENT.get().is_some_and(Page::is_in_use) {
+                Ok(())
+            } else {
+                Page::new(Options::installed().page_bytes).map(|page| {
+                    let page = CURRENT.set(Box::new(page));
+                    handover::start(page);
+                })
+            };
+            if made.is_err() {
+                let at = sys::coarse_millis().saturating_add(RETRY_MILLIS);
+                RETRY_AT.store(at, Relaxed);
+            }
+            MAKING.store(0, Release);
+        } else {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The page of this process, if there is one.
+pub(crate) fn present() -> Option<&'static Page> {
+    CURRENT.get().filter(|page| page.is_in_use())
+}
+
+/// Width of windows in milliseconds, as the agent said or as it is by default.
+pub(crate) fn window_millis() -> i64 {
+    present().map_or(WINDOW_SECS * 1000, Page::window_millis)
+}
+
+/// Notes events that found no room.
+pub(crate) fn dropped(events: u64) {
+    match present() {
+        Some(page) => page.dropped(events),
+        None => {
+            DROPPED.fetch_add(events, Relaxed);
+        }
+    }
+}
+
+/// Events that found no room, of this process.
+pub(crate) fn dropped_total() -> u64 {
+    let of_page = present().map_or(0, |page| page.words[at::DROPPED].load(Relaxed));
+    DROPPED.load(Relaxed).saturating_add(of_page)
+}
+
+impl Page {
+    fn new(bytes: u64) -> io::Result<Self> {
+        let layout = PageLayout::for_bytes(bytes);
+        let (fd, words) = sys::sealed_memory(layout.words())?;
+        let leases = sys::wiped_on_fork(BLOCKS_MAX + 1)?;
+        let id = sys::random()?;
+        let word = |at: usize, value: u64| words[at].store(value, Relaxed);
+        word(at::MAGIC, page::MAGIC);
+        word(at::VERSION, page::VERSION);
+        word(at::WORDS, layout.words() as u64);
+        word(at::SLOTS_MAX, layout.slots_max().into());
+        put_bytes(&words[at::ID..], &id);
+        word(at::CREATED, sys::precise_millis().cast_unsigned());
+        word(at::CHECKSUM, page::header_checksum(words));
+        leases[0].store(1, Release);
+        Ok(Self {
+            words,
+            layout,
+            id,
+            fd,
+            leases,
+            arena: Mutex::new(Arena {
+                next: layout.arena(),
+                slots: 0,
+                keys: HashMap::default(),
+                free: Vec::new(),
+                chunks: Vec::new(),
+                blocks: 0,
+                leases: 1,
+            }),
+            shared: Mutex::new(Block::new(0)),
+            levels: Mutex::new(Block::new(0)),
+        })
+    }
+
+    /// False in a child after `fork`, and once the page has been given up.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.leases[0].load(Relaxed) == 1
+    }
+
+    /// Ends all leases: the next count of every thread starts a new page.
+    pub(crate) fn give_up(&self) {
+        self.leases.iter().for_each(|word| word.store(0, Relaxed));
+    }
+
+    pub(crate) fn words(&self) -> &'static [AtomicU64] {
+        self.words
+    }
+
+    pub(crate) fn id(&self) -> [u8; 16] {
+        self.id
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.layout.bytes()
+    }
+
+    pub(crate) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    pub(crate) fn dropped(&self, events: u64) {
+        self.words[at::DROPPED].fetch_add(events, Relaxed);
+    }
+
+    fn arena(&self) -> MutexGuard<'_, Arena> {
+        self.arena.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block for the calling thread: one that another thread has left, or a new one.
+    pub(crate) fn lease(&self) -> Option<Block> {
+        let mut arena = self.arena();
+        let block = match arena.free.pop() {
+            Some(block) => block,
+            None if arena.blocks < BLOCKS_MAX => {
+                arena.blocks += 1;
+                Block::new(arena.blocks)
+            }
+            None => return None,
+        };
+        arena.leases += 1;
+        let number = arena.leases;
+        self.leases[block.lease].store(number, Release);
+        // Given up in this moment: the word must not come to life again.
+        if !self.is_in_use() {
+            self.leases[block.lease].store(0, Relaxed);
+            return None;
+        }
+        Some(block)
+    }
+
+    /// Where the part of the arena ends that is not kept for series without dimensions.
+    fn ordinary_end(&self) -> usize {
+        let end = self.layout.words();
+        end - (end - self.layout.arena()) / RESERVE
+    }
+
+    pub(crate) fn room(&self) -> PageRoom<'_> {
+        PageRoom(self)
+    }
+
+    /// Takes back the block of a thread that ends.
+    pub(crate) fn give_back(&self, block: Block) {
+        if self.is_in_use() {
+            self.leases[block.lease].store(0, Relaxed);
+            self.arena().free.push(block);
+        }
+    }
+
+    pub(crate) fn access(&self, block: &Block) -> Lease {
+        let word = &self.leases[block.lease];
+        Lease {
+            table: block.table,
+            words: self.words,
+            word,
+            number: word.load(Relaxed),
+        }
+    }
+
+    /// Where the cell of a series is in a block, made if need be; [`NOWHERE`] without room.
+    pub(crate) fn resolve(&self, block: &mut Block, series: &Series) -> u32 {
+        let found = match block.cells.get(&series.name) {
+            Some(&at) => Some(at),
+            None => self.allocate(&mut self.arena(), block, series),
+        };
+        let Some(found) = found else {
+            return NOWHERE;
+        };
+        block.note(series.id, found);
+        found
+    }
+
+    /// Counts for a thread that has no block: it is ending, or there are too many.
+    pub(crate) fn count_shared(&self, series: &Series, count: impl FnOnce(&[AtomicU64])) -> bool {
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = self.resolve(&mut shared, series);
+        let cell = self.cell(at, series);
+        cell.map(count).is_some()
+    }
+
+    /// Counts in the one cell of a level, unless another thread is at it.
+    pub(crate) fn try_count_level(
+        &self,
+        series: &Series,
+        count: impl FnOnce(&[AtomicU64]),
+    ) -> Option<bool> {
+        let mut levels = self.levels.try_lock().ok()?;
+        let at = self.resolve(&mut levels, series);
+        let cell = self.cell(at, series);
+        Some(cell.map(count).is_some())
+    }
+
+    pub(crate) fn cell(&self, at: u32, series: &Series) -> Option<&'static [AtomicU64]> {
+        let at = at as usize;
+        self.words.get(at..at + kinds::words(series.aggregation))
+    }
+
+    /// Width of windows in milliseconds, as the agent said or as it is by default.
+    pub(crate) fn window_millis(&self) -> i64 {
+        let secs = self.words[at::WINDOW].load(Relaxed);
+        i64::try_from(secs)
+            .ok()
+            .filter(|secs| (1..=900).contains(secs))
+            .unwrap_or(WINDOW_SECS)
+            * 1000
+    }
+
+    /// Notes that the page is in the hands of a mirror, which may count from it now.
+    pub(crate) fn hand_over(&self, mirror: u64, window_secs: u32) {
+        self.words[at::WINDOW].store(window_secs.into(), Relaxed);
+        self.words[at::HOME].store(mirror, Release);
+    }
+
+    /// True once an agent has it.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.words[at::HOME].load(Relaxed) != 0
+    }
+
+    /// Makes a cell, or one without dimensions where there is no room for it.
+    fn allocate(&self, arena: &mut Arena, block: &mut Block, series: &Series) -> Option<u32> {
+        if let Some(at) = self.publish(arena, block, series, &series.name, true) {
+            block.cells.insert(series.name.clone(), at);
+            return Some(at);
+        }
+        let key = series.key.to_overflow();
+        let name = name(&key, series.aggregation, series.scale);
+        let at = if let Some(&at) = block.cells.get(name.as_slice()) {
+            at
+        } else {
+            let at = self.publish(arena, block, series, &name, false)?;
+            block.cells.insert(name.into(), at);
+            at
+        };
+        self.words[at::OVERFLOWED].fetch_add(1, Relaxed);
+        // Bounded by what else this block may hold, so that names do not pile up.
+        if block.cells.len() < 2 * self.layout.slots_max() as usize {
+            block.cells.insert(series.name.clone(), at);
+        }
+        Some(at)
+    }
+
+    fn publish(
+        &self,
+        arena: &mut Arena,
+        block: &mut Block,
+        series: &Series,
+        name: &[u8],
+        ordinary: bool,
+    ) -> Option<u32> {
+        let key = name.get(NAME_HEAD..)?;
+        let words = kinds::words(series.aggregation);
+        let known = arena.keys.get(key).copied();
+        let key_words = if known.is_some() {
+            0
+        } else {
+            words_for(key.len())
+        };
+        let (mut end, mut slots_end) = (self.layout.words(), self.layout.slots_max());
+        if ordinary {
+            end = self.ordinary_end();
+            slots_end -= slots_end.div_ceil(16);
+        }
+        let in_chunk = words < CHUNK_WORDS.0;
+        let fits_chunk = in_chunk && block.chunk.len() >= words;
+        let chunk_words = if fits_chunk {
+            0
+        } else if in_chunk {
+            block.chunk_words
+        } else {
+            words.next_multiple_of(8)
+        };
+        if arena.slots >= slots_end || arena.next + key_words + 7 + chunk_words > end {
+            return None;
+        }
+        let key_at = if let Some(key_at) = known {
+            key_at
+        } else {
+            let key_at = u32::try_from(arena.next).ok()?;
+            put_bytes(&self.words[arena.next..], key);
+            arena.next += key_words;
+            arena.keys.insert(key.into(), key_at);
+            key_at
+        };
+        if !fits_chunk {
+            // Cells of different threads share no cache line.
+            let start = arena.next.next_multiple_of(8);
+            arena.next = start + chunk_words;
+            if in_chunk {
+                block.chunk = start..arena.next;
+                block.chunk_words = (2 * block.chunk_words).min(CHUNK_WORDS.1);
+            }
+        }
+        let cell_at = if in_chunk {
+            let at = block.chunk.start;
+            block.chunk.start += words;
+            at
+        } else {
+            arena.next - chunk_words
+        };
+        let slot = SlotWords {
+            key_at,
+            key_bytes: u32::try_from(key.len()).ok()?,
+            cell_at: u32::try_from(cell_at).ok()?,
+            cell_words: u32::try_from(words).ok()?,
+            aggregation: series.aggregation.code(),
+            scale: series.scale.get(),
+        };
+        let at = self.layout.slot(arena.slots);
+        let place = &self.words[at..at + SLOT_WORDS];
+        for (word, value) in place.iter().zip(slot.to_words()) {
+            word.store(value, Relaxed);
+        }
+        place[SLOT_WORDS - 1].store(slot.checksum(key), Relaxed);
+        arena.slots += 1;
+        self.words[at::COUNT].store(arena.slots.into(), Release);
+        Some(slot.cell_at)
+    }
+}
+
+/// Chunks for cells that grow, from the arena of a page.
+pub(crate) struct PageRoom<'a>(&'a Page);
+
+impl Room for PageRoom<'_> {
+    fn take(&mut self, words: u32) -> Option<u32> {
+        let mut arena = self.0.arena();
+        if let Some(at) = arena.chunks.iter().position(|chunk| chunk.1 == words) {
+            return Some(arena.chunks.swap_remove(at).0);
+        }
+        let at = arena.next.next_multiple_of(8);
+        let end = at.checked_add(words as usize)?;
+        if end > self.0.ordinary_end() {
+            return None;
+        }
+        arena.next = end;
+        u32::try_from(at).ok()
+    }
+
+    fn give(&mut self, at: u32, words: u32) {
+        self.0.arena().chunks.push((at, words));
+    }
+}
