@@ -18,7 +18,7 @@ use tollgate_common::{AgentId, Timestamp, Window, WindowWidth};
 
 use crate::aggregate::{Cells, Region, Writer, WriterError};
 use crate::seal::{self, Mode, SealError, Sealer, Standing};
-use crate::ship::{Disconnect, ShipConfig, Shipper};
+use crate::ship::{Disconnect, ShipConfig, ShipStatus, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
 pub use start::{Recovery, Start, StartError, StartReport};
 pub use status::{InputStatus, SpoolStatus, Status};
@@ -176,14 +176,37 @@ impl<R: Region, S: Storage> Engine<R, S> {
         self.shipper.connect_at()
     }
 
-    /// Counts the attempts, so that several collectors are tried in turn.
-    pub fn attempt(&self) -> u32 {
-        self.shipper.attempt()
+    /// An attempt to connect begins; gives the index of the endpoint to dial.
+    pub fn handle_connecting(&mut self, now: Timestamp) -> usize {
+        self.shipper.handle_connecting(now)
     }
 
-    /// An attempt to connect has begun.
-    pub fn handle_connecting(&mut self, now: Timestamp) {
-        self.shipper.handle_connecting(now);
+    /// What is on its way to the collector moves: bytes were written, or taken. Puts off the
+    /// moment at which an answer counts as overdue.
+    pub fn handle_progress(&mut self, now: Timestamp) {
+        self.shipper.handle_progress(now);
+    }
+
+    /// The connection is to be made anew, for instance with another certificate: it is given
+    /// up once nothing is on its way, and the next attempt follows at once.
+    pub fn handle_renew(&mut self, why: &'static str) {
+        self.shipper.handle_renew(why);
+    }
+
+    /// The index of a better endpoint that is to be looked at beside the connection; said
+    /// once, and answered with [`Engine::handle_probed`].
+    pub fn poll_probe(&mut self, now: Timestamp) -> Option<usize> {
+        self.shipper.poll_probe(now)
+    }
+
+    /// Whether the better endpoint answered.
+    pub fn handle_probed(&mut self, now: Timestamp, result: Result<(), &str>) {
+        self.shipper.handle_probed(now, result);
+    }
+
+    /// The state of shipping alone; [`Engine::status`] includes it.
+    pub fn ship_status(&self) -> ShipStatus {
+        self.shipper.status()
     }
 
     /// The connection is made: the hello is to be sent first.

@@ -219,7 +219,19 @@ impl<R: Region, S: Storage> Engine<R, S> {
             due: Window::containing(standing.cut.max(now), width).end(),
             closed: standing.is_final,
             sealer: Sealer::with_part_bytes(Spool::<S>::part_bytes_max(config.spool.bytes_max)),
-            shipper: Shipper::new(config.ship, now),
+            // An incarnation is random, and this is no secret.
+            shipper: Shipper::new(
+                config.ship.clone(),
+                now,
+                u64::from_le_bytes(
+                    *cells
+                        .identity()
+                        .incarnation
+                        .as_bytes()
+                        .first_chunk()
+                        .expect("16 bytes"),
+                ),
+            ),
             full_since: None,
             damaged: 0,
             cells,

@@ -10,36 +10,44 @@
 //! Only what the spool gives out is sent, and it gives out only what is durable. What may be
 //! forgotten is `Acknowledged`, which is made here and nowhere else.
 
+mod endpoints;
+pub mod pace;
 mod session;
+mod status;
 #[cfg(test)]
 mod tests;
 
-use serde::Serialize;
 use tollgate_common::storage::Storage;
 use tollgate_common::wire::{Hello, Message, Refuse, VERSION, VERSION_MIN};
-use tollgate_common::{AgentId, Incarnation, Lineage, Timestamp};
+use tollgate_common::{AgentId, Incarnation, Timestamp};
 
-use crate::backoff::{Backoff, BackoffConfig};
 use crate::spool::{Spool, SpoolError};
+use endpoints::{End, Endpoints};
+pub use endpoints::{EndpointOrder, EndpointStatus, EndpointsConfig};
 use session::Session;
+pub use status::{Clock, Connection, ShipStatus};
 
 /// How a shipper behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShipConfig {
-    /// Delays between attempts to connect.
-    pub backoff: BackoffConfig,
+    /// Whom to connect to, and when.
+    pub endpoints: EndpointsConfig,
     /// How long a connection may take to be made, in milliseconds.
     pub connect_timeout_millis: u64,
     /// How long a welcome or an acknowledgement that is due may take, in milliseconds.
     pub answer_timeout_millis: u64,
+    /// A clock that is certainly further than this from the collector's is worth a warning,
+    /// in milliseconds.
+    pub clock_warn_millis: u64,
 }
 
 impl Default for ShipConfig {
     fn default() -> Self {
         Self {
-            backoff: BackoffConfig::default(),
+            endpoints: EndpointsConfig::default(),
             connect_timeout_millis: 10_000,
             answer_timeout_millis: 30_000,
+            clock_warn_millis: 2_000,
         }
     }
 }
@@ -86,49 +94,13 @@ pub enum Disconnect {
     /// No answer in time.
     #[error("collector did not answer: {0} is overdue")]
     Timeout(&'static str),
-}
-
-/// The state of the connection, for people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Connection {
-    /// Waiting for the time of the next attempt.
-    Waiting,
-    /// An attempt is under way.
-    Connecting,
-    /// The hello is sent.
-    Greeting,
-    /// Batches may go out.
-    Shipping,
-}
-
-/// What the shipper shows of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ShipStatus {
-    /// Where the connection stands.
-    pub connection: Connection,
-    /// Failed attempts since the last welcome.
-    pub failures: u32,
-    /// When the next attempt is due.
-    pub retry_at: Option<Timestamp>,
-    /// Why the last connection ended.
-    pub last_error: Option<String>,
-    /// The journal that answered last.
-    pub lineage: Option<Lineage>,
-    /// The collector's clock minus this host's, at the last welcome, in milliseconds.
-    pub clock_offset_millis: Option<i64>,
-    /// Batches on their way.
-    pub in_flight: u64,
-    /// Batches and tombstones sent since the start, repetitions included.
-    pub sent: u64,
-    /// Batches that the collector held already when a connection was made.
-    pub skipped: u64,
-    /// Acknowledgements received.
-    pub acks: u64,
+    /// The agent leaves on its own accord, when nothing is on its way any more.
+    #[error("leaving the connection: {0}")]
+    Leaving(&'static str),
 }
 
 enum State {
-    Waiting { until: Timestamp },
+    Waiting,
     Connecting { deadline: Timestamp },
     Greeting { deadline: Timestamp },
     Shipping(Box<Session>),
@@ -138,38 +110,34 @@ enum State {
 pub(crate) struct Shipper {
     config: ShipConfig,
     state: State,
-    backoff: Backoff,
-    attempts: u32,
+    endpoints: Endpoints,
+    /// Random numbers between those that come from outside.
+    entropy: u64,
+    /// When the hello went out, by this host's clock.
+    greeted_at: Timestamp,
     disconnect: Option<Disconnect>,
     /// The shell has been told to disconnect.
     announced: bool,
     /// The connection that ends was refused for a reason that stays.
     refused: bool,
-    status: ShipStatus,
+    /// The connection is given up as soon as nothing is on its way, and why.
+    leaving: Option<&'static str>,
+    counts: status::Counts,
 }
 
 impl Shipper {
-    pub(crate) fn new(config: ShipConfig, now: Timestamp) -> Self {
+    pub(crate) fn new(config: ShipConfig, now: Timestamp, random: u64) -> Self {
         Self {
+            endpoints: Endpoints::new(config.endpoints.clone(), now, random),
             config,
-            state: State::Waiting { until: now },
-            backoff: Backoff::new(config.backoff),
-            attempts: 0,
+            state: State::Waiting,
+            entropy: random,
+            greeted_at: now,
             disconnect: None,
             announced: false,
             refused: false,
-            status: ShipStatus {
-                connection: Connection::Waiting,
-                failures: 0,
-                retry_at: Some(now),
-                last_error: None,
-                lineage: None,
-                clock_offset_millis: None,
-                in_flight: 0,
-                sent: 0,
-                skipped: 0,
-                acks: 0,
-            },
+            leaving: None,
+            counts: status::Counts::default(),
         }
     }
 
@@ -177,20 +145,27 @@ impl Shipper {
         now.plus_millis(i64::try_from(millis).unwrap_or(i64::MAX))
     }
 
+    /// The next of a sequence of random numbers (SplitMix64, Steele et al. 2014).
+    fn random(&mut self) -> u64 {
+        self.entropy = self.entropy.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.entropy;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
     pub(crate) fn connect_at(&self) -> Option<Timestamp> {
         match self.state {
-            State::Waiting { until } => Some(until),
+            State::Waiting => self.endpoints.ready_at(),
             _ => None,
         }
     }
 
-    pub(crate) fn attempt(&self) -> u32 {
-        self.attempts
-    }
-
-    pub(crate) fn handle_connecting(&mut self, now: Timestamp) {
+    /// An attempt begins; gives the endpoint that is to be dialled.
+    pub(crate) fn handle_connecting(&mut self, now: Timestamp) -> usize {
         let deadline = Self::after(now, self.config.connect_timeout_millis);
         self.state = State::Connecting { deadline };
+        self.endpoints.take(now)
     }
 
     pub(crate) fn handle_connected<S: Storage>(
@@ -202,6 +177,8 @@ impl Shipper {
         self.disconnect = None;
         self.announced = false;
         self.refused = false;
+        self.leaving = None;
+        self.greeted_at = now;
         let deadline = Self::after(now, self.config.answer_timeout_millis);
         self.state = State::Greeting { deadline };
         Hello {
@@ -214,22 +191,20 @@ impl Shipper {
     }
 
     pub(crate) fn handle_disconnected(&mut self, now: Timestamp, random: u64, reason: &str) {
+        self.entropy ^= random;
         self.announced = false;
-        let reason = match self.disconnect.take() {
-            Some(disconnect) => disconnect.to_string(),
-            None => reason.to_owned(),
+        self.leaving = None;
+        let disconnect = self.disconnect.take();
+        let end = match &disconnect {
+            Some(Disconnect::Leaving(_)) => End::Left,
+            _ if self.refused => End::Refused,
+            _ => End::Failed,
         };
-        self.status.last_error = Some(reason);
-        let delay = if self.refused {
-            self.backoff.refuse(random)
-        } else {
-            self.backoff.fail(random)
-        };
+        let reason = disconnect.map_or_else(|| reason.to_owned(), |why| why.to_string());
+        self.endpoints.handle_end(now, random, end, &reason);
+        self.counts.last_error = Some(reason);
         self.refused = false;
-        self.attempts = self.attempts.wrapping_add(1);
-        self.state = State::Waiting {
-            until: Self::after(now, delay),
-        };
+        self.state = State::Waiting;
     }
 
     fn end(&mut self, why: Disconnect) {
@@ -253,19 +228,26 @@ impl Shipper {
                     self.end(Disconnect::Protocol("welcome in a version not offered"));
                     return Ok(Vec::new());
                 }
-                self.status.lineage = Some(welcome.lineage);
-                self.status.clock_offset_millis = Some(welcome.now.millis_since(now));
-                self.backoff.succeed();
+                let warn = self.config.clock_warn_millis;
+                let clock = Clock::estimate(self.greeted_at, welcome.now, now, warn);
+                self.counts.welcomed(welcome.lineage, clock);
+                let random = self.random();
+                self.endpoints.handle_welcome(now, random);
                 let (session, released) = Session::resume(&welcome, spool)?;
-                self.status.skipped = self.status.skipped.saturating_add(session.skipped());
+                self.counts.skipped = self.counts.skipped.saturating_add(session.skipped());
                 self.state = State::Shipping(Box::new(session));
                 Ok(released)
             }
             (State::Shipping(session), Message::Ack(ack)) => {
-                self.status.acks = self.status.acks.saturating_add(1);
+                self.counts.acks = self.counts.acks.saturating_add(1);
                 let timeout = self.config.answer_timeout_millis;
                 let released = session.handle_ack(ack, Self::after(now, timeout));
                 Ok(released.into_iter().collect())
+            }
+            (State::Shipping(session), Message::Grant(grant)) => {
+                self.counts.grants = self.counts.grants.saturating_add(1);
+                session.handle_grant(now, grant, self.config.answer_timeout_millis);
+                Ok(Vec::new())
             }
             (_, Message::Refuse(refuse)) => {
                 self.refuse(refuse);
@@ -286,6 +268,41 @@ impl Shipper {
         });
     }
 
+    /// What was sent is on the move, or the collector has taken some of it: an answer may take
+    /// as long as ever from now on. So a slow path is not taken for a dead collector.
+    pub(crate) fn handle_progress(&mut self, now: Timestamp) {
+        let deadline = Self::after(now, self.config.answer_timeout_millis);
+        if let State::Shipping(session) = &mut self.state {
+            session.put_off_deadline(deadline);
+        }
+    }
+
+    /// Gives up the connection as soon as nothing is on its way, and connects again at once.
+    /// Without one there is nothing to do.
+    pub(crate) fn handle_renew(&mut self, why: &'static str) {
+        if matches!(self.state, State::Shipping(_)) {
+            self.leaving.get_or_insert(why);
+        }
+    }
+
+    /// A better endpoint that the shell is to look at; said once, and answered with
+    /// [`Shipper::handle_probed`].
+    pub(crate) fn poll_probe(&mut self, now: Timestamp) -> Option<usize> {
+        if self.disconnect.is_some() || !matches!(self.state, State::Shipping(_)) {
+            return None;
+        }
+        let random = self.random();
+        self.endpoints.poll_probe(now, random)
+    }
+
+    /// What the look at a better endpoint gave.
+    pub(crate) fn handle_probed(&mut self, now: Timestamp, result: Result<(), &str>) {
+        let random = self.random();
+        if self.endpoints.handle_probed(now, random, result) {
+            self.handle_renew("a preferred collector answers again");
+        }
+    }
+
     /// The next message to send, as long as the collector's window has room.
     pub(crate) fn poll_transmit<S: Storage>(
         &mut self,
@@ -298,10 +315,16 @@ impl Shipper {
         let State::Shipping(session) = &mut self.state else {
             return Ok(None);
         };
+        if let Some(why) = self.leaving {
+            if session.in_flight() == 0 {
+                self.end(Disconnect::Leaving(why));
+            }
+            return Ok(None);
+        }
         let deadline = Self::after(now, self.config.answer_timeout_millis);
-        let message = session.next(spool, deadline)?;
+        let message = session.next(spool, now, deadline)?;
         if message.is_some() {
-            self.status.sent = self.status.sent.saturating_add(1);
+            self.counts.sent = self.counts.sent.saturating_add(1);
         }
         Ok(message)
     }
@@ -316,20 +339,28 @@ impl Shipper {
 
     fn deadline(&self) -> Option<(Timestamp, &'static str)> {
         match &self.state {
-            State::Waiting { .. } => None,
+            State::Waiting => None,
             State::Connecting { deadline } => Some((*deadline, "the connection")),
             State::Greeting { deadline } => Some((*deadline, "the welcome")),
             State::Shipping(session) => session.deadline().map(|at| (at, "an acknowledgement")),
         }
     }
 
-    /// When something is due: an attempt or a timeout.
+    /// When something is due: an attempt, the end of a pause, a look at a better endpoint or a
+    /// timeout.
     pub(crate) fn poll_timeout(&self) -> Option<Timestamp> {
         if self.disconnect.is_some() {
             return None;
         }
-        self.connect_at()
-            .or_else(|| self.deadline().map(|(at, _)| at))
+        let (pause, probe) = match &self.state {
+            State::Shipping(session) => (session.paused_until(), self.endpoints.probe_at()),
+            _ => (None, None),
+        };
+        let deadline = self.deadline().map(|(at, _)| at);
+        [self.connect_at(), deadline, pause, probe]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Ends a connection whose answer is overdue, and brings times that a clock gone back has
@@ -340,11 +371,12 @@ impl Shipper {
             self.config.connect_timeout_millis,
             self.config.answer_timeout_millis,
         );
+        self.endpoints.limit(now);
         match &mut self.state {
-            State::Waiting { until } => *until = soonest(*until, self.backoff.delay_max()),
+            State::Waiting => {}
             State::Connecting { deadline } => *deadline = soonest(*deadline, connect),
             State::Greeting { deadline } => *deadline = soonest(*deadline, answer),
-            State::Shipping(session) => session.limit_deadline(Self::after(now, answer)),
+            State::Shipping(session) => session.limit_times(now, answer),
         }
         if let Some((at, what)) = self.deadline()
             && at <= now
@@ -356,21 +388,5 @@ impl Shipper {
     /// True while the collector takes batches, as far as this side knows.
     pub(crate) fn is_shipping(&self) -> bool {
         self.disconnect.is_none() && matches!(self.state, State::Shipping(_))
-    }
-
-    pub(crate) fn status(&self) -> ShipStatus {
-        let (connection, in_flight) = match &self.state {
-            State::Waiting { .. } => (Connection::Waiting, 0),
-            State::Connecting { .. } => (Connection::Connecting, 0),
-            State::Greeting { .. } => (Connection::Greeting, 0),
-            State::Shipping(session) => (Connection::Shipping, session.in_flight()),
-        };
-        ShipStatus {
-            connection,
-            in_flight,
-            failures: self.backoff.failures(),
-            retry_at: self.connect_at(),
-            ..self.status.clone()
-        }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tollgate_common::limits::PAUSE_MILLIS_MAX;
 use tollgate_common::storage::Storage;
-use tollgate_common::wire::{Ack, Message, Resume, Welcome};
+use tollgate_common::wire::{Ack, Grant, Message, Resume, Welcome};
 use tollgate_common::{BatchHash, Incarnation, Timestamp};
 
 use super::Acknowledged;
@@ -11,6 +12,13 @@ use crate::spool::{Cursor, Spool, SpoolError};
 
 /// Most batches in flight, whatever the collector allows; bounds this side's memory.
 const WINDOW_BATCHES_MAX: u32 = 65_536;
+/// The window right after a welcome, in batches. It doubles with every window that is
+/// acknowledged, so that a fleet that comes back with its backlog does not fill the
+/// collector's queue in the first moment; a single agent is at full speed after a few round
+/// trips.
+const START_BATCHES: usize = 4;
+/// The same in bytes.
+const START_BYTES: u64 = 256 << 10;
 
 /// A batch that is sent and not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,11 +28,39 @@ struct InFlight {
     bytes: u64,
 }
 
+/// How much may be on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    batches: usize,
+    bytes: u64,
+}
+
+impl Window {
+    fn new(batches: u32, bytes: u64) -> Self {
+        let batches = batches.clamp(1, WINDOW_BATCHES_MAX);
+        Self {
+            batches: usize::try_from(batches).unwrap_or(usize::MAX),
+            bytes,
+        }
+    }
+
+    fn within(self, other: Self) -> Self {
+        Self {
+            batches: self.batches.min(other.batches),
+            bytes: self.bytes.min(other.bytes),
+        }
+    }
+}
+
 /// What is sent and acknowledged on one connection.
 #[derive(Debug)]
 pub(super) struct Session {
-    window_batches: usize,
-    window_bytes: u64,
+    /// What the collector allows.
+    granted: Window,
+    /// What is used of it by now; never more than `granted`.
+    reached: Window,
+    /// The collector wants nothing new before.
+    paused_until: Option<Timestamp>,
     cursor: Cursor,
     /// The last batch of each incarnation that the collector proved to have, then the last
     /// that was sent to it. Acknowledgements count up to there.
@@ -67,10 +103,15 @@ impl Session {
             });
         }
         let cursor = spool.cursor_past(|incarnation| known.get(&incarnation).copied().unwrap_or(0));
-        let batches = welcome.window_batches.clamp(1, WINDOW_BATCHES_MAX);
+        let granted = Window::new(welcome.window_batches, welcome.window_bytes);
+        let start = Window {
+            batches: START_BATCHES,
+            bytes: START_BYTES,
+        };
         let session = Self {
-            window_batches: usize::try_from(batches).unwrap_or(usize::MAX),
-            window_bytes: welcome.window_bytes,
+            granted,
+            reached: start.within(granted),
+            paused_until: None,
             cursor,
             known,
             in_flight: VecDeque::new(),
@@ -86,10 +127,15 @@ impl Session {
     pub(super) fn next<S: Storage>(
         &mut self,
         spool: &Spool<S>,
+        now: Timestamp,
         deadline: Timestamp,
     ) -> Result<Option<Message>, SpoolError> {
-        let full = self.in_flight.len() >= self.window_batches
-            || self.in_flight_bytes >= self.window_bytes;
+        if self.paused_until.is_some_and(|until| now < until) {
+            return Ok(None);
+        }
+        self.paused_until = None;
+        let full = self.in_flight.len() >= self.reached.batches
+            || self.in_flight_bytes >= self.reached.bytes;
         if full && !self.in_flight.is_empty() {
             return Ok(None);
         }
@@ -125,6 +171,11 @@ impl Session {
             !done
         });
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(acknowledged);
+        let grown = Window {
+            batches: self.reached.batches + (before - self.in_flight.len()),
+            bytes: self.reached.bytes.saturating_add(acknowledged),
+        };
+        self.reached = grown.within(self.granted);
         if self.in_flight.is_empty() {
             self.deadline = None;
         } else if self.in_flight.len() < before {
@@ -136,12 +187,49 @@ impl Session {
         })
     }
 
+    /// Takes another window, and a pause if there is one. What the pause delays is not overdue
+    /// before it is over.
+    pub(super) fn handle_grant(&mut self, now: Timestamp, grant: Grant, answer_millis: u64) {
+        self.granted = Window::new(grant.window_batches, grant.window_bytes);
+        self.reached = self.reached.within(self.granted);
+        let pause = grant.pause_millis.min(PAUSE_MILLIS_MAX);
+        self.paused_until = (pause > 0).then(|| now.plus_millis(i64::from(pause)));
+        let answer = answer_millis.saturating_add(u64::from(pause));
+        let answer = i64::try_from(answer).unwrap_or(i64::MAX);
+        self.put_off_deadline(now.plus_millis(answer));
+    }
+
+    pub(super) fn put_off_deadline(&mut self, deadline: Timestamp) {
+        self.deadline = self.deadline.map(|at| at.max(deadline));
+    }
+
+    pub(super) fn paused_until(&self) -> Option<Timestamp> {
+        self.paused_until
+    }
+
+    /// Batches and bytes that may be on their way.
+    pub(super) fn window(&self) -> (u64, u64) {
+        (self.reached.batches as u64, self.reached.bytes)
+    }
+
     pub(super) fn deadline(&self) -> Option<Timestamp> {
         self.deadline
     }
 
-    pub(super) fn limit_deadline(&mut self, latest: Timestamp) {
+    /// Brings near again what a clock gone back has moved far away.
+    pub(super) fn limit_times(&mut self, now: Timestamp, answer_millis: u64) {
+        let pause = now.plus_millis(i64::from(PAUSE_MILLIS_MAX));
+        self.paused_until = self
+            .paused_until
+            .filter(|until| now < *until)
+            .map(|until| until.min(pause));
+        let answer = answer_millis.saturating_add(u64::from(PAUSE_MILLIS_MAX));
+        let latest = now.plus_millis(i64::try_from(answer).unwrap_or(i64::MAX));
         self.deadline = self.deadline.map(|deadline| deadline.min(latest));
+    }
+
+    pub(super) fn in_flight_bytes(&self) -> u64 {
+        self.in_flight_bytes
     }
 
     pub(super) fn in_flight(&self) -> u64 {

@@ -1,7 +1,7 @@
 use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::wire::{Ack, RefuseCode, Resume, Welcome, encode_record};
-use tollgate_common::{Batch, BatchHash, BatchSeq, Opening, Span};
+use tollgate_common::wire::{Ack, Grant, RefuseCode, Resume, Welcome, encode_record};
+use tollgate_common::{Batch, BatchHash, BatchSeq, Lineage, Opening, Span};
 
 use super::*;
 use crate::seal::Sealed;
@@ -78,7 +78,7 @@ fn ack(durable: u64) -> Message {
 
 /// A shipper that was welcomed, and what the welcome released.
 fn welcomed(spool: &Spool<MemoryStorage>, welcome: Welcome) -> (Shipper, Vec<Acknowledged>) {
-    let mut shipper = Shipper::new(ShipConfig::default(), NOW);
+    let mut shipper = Shipper::new(ShipConfig::default(), NOW, 9);
     shipper.handle_connecting(NOW);
     shipper.handle_connected(NOW, &agent(), spool);
     let released = shipper.handle_message(NOW, Message::Welcome(welcome), spool);
@@ -112,7 +112,11 @@ fn resumes_where_the_collector_stands() {
     shipper.handle_message(NOW, ack(10), &spool).expect("ok");
     let status = shipper.status();
     assert_eq!((status.in_flight, status.sent, status.skipped), (0, 6, 4));
-    assert_eq!(status.clock_offset_millis, Some(250));
+    let clock = status.clock.expect("known");
+    assert_eq!(
+        (clock.offset_millis, clock.bound_millis, clock.warning),
+        (250, 1, false)
+    );
     assert_eq!(shipper.poll_timeout(), None, "nothing is awaited");
 }
 
@@ -178,7 +182,7 @@ fn silence_ends_the_connection() {
     let (spool, _) = spool(2);
     let config = ShipConfig::default();
     let later = |millis| Shipper::after(NOW, millis);
-    let mut shipper = Shipper::new(config, NOW);
+    let mut shipper = Shipper::new(config.clone(), NOW, 9);
     assert_eq!(shipper.connect_at(), Some(NOW));
     shipper.handle_connecting(NOW);
     assert_eq!(shipper.connect_at(), None);
@@ -194,7 +198,7 @@ fn silence_ends_the_connection() {
     assert_eq!(shipper.poll_disconnect(), None, "said once");
     shipper.handle_disconnected(NOW, 3, "closed");
     assert_eq!(shipper.connect_at(), Some(NOW.plus_millis(3)));
-    assert_eq!(shipper.attempt(), 1);
+    assert_eq!(shipper.status().failures, 1);
 
     let (mut shipper, _) = welcomed(&spool, welcome(0, BatchHash::ZERO));
     shipper.handle_tick(later(3_600_000));
@@ -218,12 +222,12 @@ fn silence_ends_the_connection() {
 #[test]
 fn refusals_that_stay_are_tried_again_rarely() {
     let (spool, _) = spool(1);
-    let cap = ShipConfig::default().backoff.cap_millis;
+    let cap = ShipConfig::default().endpoints.backoff.cap_millis;
     for (code, rarely) in [
         (RefuseCode::UnknownAgent, true),
         (RefuseCode::Overloaded, false),
     ] {
-        let mut shipper = Shipper::new(ShipConfig::default(), NOW);
+        let mut shipper = Shipper::new(ShipConfig::default(), NOW, 9);
         shipper.handle_connecting(NOW);
         shipper.handle_connected(NOW, &agent(), &spool);
         let refuse = Message::Refuse(Refuse {
@@ -246,7 +250,7 @@ fn refusals_that_stay_are_tried_again_rarely() {
 #[test]
 fn messages_out_of_turn_end_the_connection() {
     let (spool, _) = spool(1);
-    let mut shipper = Shipper::new(ShipConfig::default(), NOW);
+    let mut shipper = Shipper::new(ShipConfig::default(), NOW, 9);
     shipper.handle_connecting(NOW);
     shipper.handle_connected(NOW, &agent(), &spool);
     shipper.handle_message(NOW, ack(1), &spool).expect("ok");
@@ -269,9 +273,152 @@ fn messages_out_of_turn_end_the_connection() {
 
 #[test]
 fn a_clock_that_goes_back_does_not_put_off_the_next_attempt() {
-    let mut shipper = Shipper::new(ShipConfig::default(), NOW);
+    let mut shipper = Shipper::new(ShipConfig::default(), NOW, 9);
     let before = NOW.plus_millis(-86_400_000);
     shipper.handle_tick(before);
     let wait = shipper.connect_at().expect("waits").millis_since(before);
     assert!(wait <= 2 * 30_000, "{wait}");
+}
+
+fn wide(durable: u64) -> Welcome {
+    Welcome {
+        window_batches: 256,
+        window_bytes: 32 << 20,
+        ..welcome(durable, BatchHash::ZERO)
+    }
+}
+
+fn grant(window_batches: u32, pause_millis: u32) -> Message {
+    Message::Grant(Grant {
+        window_batches,
+        window_bytes: 1 << 20,
+        pause_millis,
+    })
+}
+
+#[test]
+fn the_window_opens_with_what_the_collector_acknowledges() {
+    let (spool, _) = spool(60);
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    let mut last = 0;
+    for expected in [4, 8, 16, 32] {
+        let sent = sent(&mut shipper, &spool);
+        assert_eq!(sent.len(), expected);
+        last = *sent.last().expect("some");
+        shipper.handle_message(NOW, ack(last), &spool).expect("ok");
+    }
+    assert_eq!(last, 60);
+    assert!(shipper.status().window_batches <= 256);
+}
+
+#[test]
+fn a_narrower_window_holds_from_the_next_batch_on() {
+    let (spool, _) = spool(20);
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    assert_eq!(sent(&mut shipper, &spool).len(), 4);
+    shipper
+        .handle_message(NOW, grant(2, 0), &spool)
+        .expect("ok");
+    shipper.handle_message(NOW, ack(2), &spool).expect("ok");
+    assert!(
+        sent(&mut shipper, &spool).is_empty(),
+        "two are on their way"
+    );
+    shipper.handle_message(NOW, ack(3), &spool).expect("ok");
+    assert_eq!(sent(&mut shipper, &spool), [5]);
+    shipper
+        .handle_message(NOW, grant(256, 0), &spool)
+        .expect("ok");
+    shipper.handle_message(NOW, ack(5), &spool).expect("ok");
+    assert_eq!(sent(&mut shipper, &spool), [6, 7, 8, 9], "and opens again");
+}
+
+#[test]
+fn a_pause_is_kept_ends_by_itself_and_is_no_overdue_answer() {
+    let (spool, _) = spool(20);
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    sent(&mut shipper, &spool);
+    shipper
+        .handle_message(NOW, grant(256, u32::MAX), &spool)
+        .expect("ok");
+    shipper.handle_message(NOW, ack(1), &spool).expect("ok");
+    assert!(sent(&mut shipper, &spool).is_empty());
+    // No collector can silence an agent for longer than a minute.
+    let end = NOW.plus_millis(60_000);
+    assert_eq!(shipper.status().paused_until, Some(end));
+    shipper.handle_message(NOW, ack(4), &spool).expect("ok");
+    assert_eq!(
+        shipper.poll_timeout(),
+        Some(end),
+        "the agent wakes for its end"
+    );
+    let just_before = shipper.poll_transmit(end.plus_millis(-1), &spool);
+    assert_eq!(just_before.expect("reads"), None);
+    let message = shipper.poll_transmit(end, &spool).expect("reads");
+    assert!(matches!(message, Some(Message::Batch(_))));
+
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    sent(&mut shipper, &spool);
+    shipper
+        .handle_message(NOW, grant(256, 50_000), &spool)
+        .expect("ok");
+    shipper.handle_tick(NOW.plus_millis(79_999));
+    assert_eq!(shipper.poll_disconnect(), None);
+    shipper.handle_tick(NOW.plus_millis(80_000));
+    assert!(shipper.poll_disconnect().is_some());
+}
+
+#[test]
+fn a_slow_path_is_no_dead_collector() {
+    let (spool, _) = spool(2);
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    sent(&mut shipper, &spool);
+    for minute in 1..=10 {
+        let now = NOW.plus_millis(minute * 25_000);
+        shipper.handle_tick(now);
+        assert_eq!(shipper.poll_disconnect(), None);
+        shipper.handle_progress(now);
+    }
+    shipper.handle_tick(NOW.plus_millis(280_000));
+    assert!(shipper.poll_disconnect().is_some(), "but standstill is");
+}
+
+#[test]
+fn a_renewed_connection_waits_for_what_is_on_its_way_and_comes_back_at_once() {
+    let (spool, _) = spool(6);
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    assert_eq!(sent(&mut shipper, &spool).len(), 4);
+    shipper.handle_renew("the certificate has changed");
+    assert_eq!(shipper.status().connection, Connection::Leaving);
+    assert!(sent(&mut shipper, &spool).is_empty());
+    assert_eq!(shipper.poll_disconnect(), None, "four are on their way");
+    let released = shipper.handle_message(NOW, ack(4), &spool);
+    assert_eq!(released.expect("ok"), [Acknowledged::for_test(LIFE, 4)]);
+    assert!(sent(&mut shipper, &spool).is_empty());
+    assert!(matches!(
+        shipper.poll_disconnect(),
+        Some(Disconnect::Leaving(_))
+    ));
+    shipper.handle_disconnected(NOW, u64::MAX, "closed by the agent");
+    assert_eq!(shipper.connect_at(), Some(NOW), "no failure, no wait");
+    assert_eq!(shipper.status().failures, 0);
+}
+
+#[test]
+fn another_journal_that_answers_is_seen() {
+    let (spool, hashes) = spool(1);
+    let (mut shipper, _) = welcomed(&spool, welcome(1, hashes[1]));
+    assert_eq!(shipper.status().lineage_changes, 0);
+    shipper.handle_disconnected(NOW, 0, "lost");
+    shipper.handle_connecting(NOW);
+    shipper.handle_connected(NOW, &agent(), &spool);
+    let other = Welcome {
+        lineage: Lineage::from_bytes([8; 16]),
+        ..welcome(0, BatchHash::ZERO)
+    };
+    shipper
+        .handle_message(NOW, Message::Welcome(other), &spool)
+        .expect("ok");
+    let status = shipper.status();
+    assert_eq!((status.lineage_changes, status.welcomes), (1, 2));
 }
