@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use tokio::sync::{mpsc, oneshot, watch};
 use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
+use tollgate_agent_core::ship::{Disconnect, ShipConfig};
 use tollgate_common::storage::file::DirStorage;
 use tollgate_common::wire::Message;
 use tracing::{error, info, warn};
@@ -38,8 +39,10 @@ pub(crate) type ConnectionId = u64;
 /// What the engine tells the shipper.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Connect to the n-th endpoint (modulo their number).
-    Connect { id: ConnectionId, attempt: u32 },
+    /// Connect to the endpoint with this index.
+    Connect { id: ConnectionId, endpoint: usize },
+    /// Look whether the endpoint with this index answers, beside the connection.
+    Probe { id: ConnectionId, endpoint: usize },
     /// Send a message.
     Send {
         id: ConnectionId,
@@ -102,6 +105,17 @@ pub(crate) enum Event {
     },
     /// The connection, or the attempt, is over.
     Disconnected { id: ConnectionId, reason: String },
+    /// Bytes were written, or taken by the collector.
+    Progress { id: ConnectionId },
+    /// The connection is to be made anew.
+    Renew { id: ConnectionId, why: &'static str },
+    /// Whether the endpoint that was to be looked at answered.
+    Probed {
+        id: ConnectionId,
+        result: Result<(), String>,
+    },
+    /// Another configuration of the collectors.
+    Reconfigured(Box<ShipConfig>),
     /// There is room for orders again.
     Writable,
     /// Somebody asks.
@@ -264,9 +278,8 @@ impl Driver {
         };
         self.connections += 1;
         let id = self.connections;
-        let attempt = self.engine.attempt();
-        permit.send(Order::Connect { id, attempt });
-        self.engine.handle_connecting(now);
+        let endpoint = self.engine.handle_connecting(now);
+        permit.send(Order::Connect { id, endpoint });
         self.connection = Some(id);
     }
 
@@ -281,9 +294,22 @@ impl Driver {
             let message = Box::new(message);
             permit.send(Order::Send { id, message });
         }
-        if let Some(disconnect) = self.engine.poll_disconnect() {
-            warn!(%disconnect, "closing the connection");
-            self.close();
+        // Without room the shipper is busy shipping, and a better endpoint can wait.
+        if let Ok(permit) = self.orders.try_reserve()
+            && let Some(endpoint) = self.engine.poll_probe(clock::now())
+        {
+            permit.send(Order::Probe { id, endpoint });
+        }
+        match self.engine.poll_disconnect() {
+            Some(disconnect @ Disconnect::Leaving(_)) => {
+                info!(%disconnect, "closing the connection");
+                self.close();
+            }
+            Some(disconnect) => {
+                warn!(%disconnect, "closing the connection");
+                self.close();
+            }
+            None => {}
         }
         Ok(())
     }
@@ -292,6 +318,21 @@ impl Driver {
     fn close(&mut self) {
         if let Some(id) = self.connection {
             self.close.send_replace(id);
+        }
+    }
+
+    fn warn_of_clock(&self) {
+        if let Some(clock) = self
+            .engine
+            .ship_status()
+            .clock
+            .filter(|clock| clock.warning)
+        {
+            warn!(
+                offset_millis = clock.offset_millis,
+                bound_millis = clock.bound_millis,
+                "this host's clock is far from the collector's; windows are placed by it"
+            );
         }
     }
 
@@ -311,7 +352,17 @@ impl Driver {
                 }
             }
             Event::Message { id, message } if self.is_current(id) => {
+                let welcome = matches!(*message, Message::Welcome(_));
                 self.engine.handle_message(now, *message)?;
+                if welcome {
+                    self.warn_of_clock();
+                }
+            }
+            Event::Progress { id } if self.is_current(id) => self.engine.handle_progress(now),
+            Event::Renew { id, why } if self.is_current(id) => self.engine.handle_renew(why),
+            Event::Probed { id, result } if self.is_current(id) => {
+                let result = result.as_ref().map(|&()| ()).map_err(String::as_str);
+                self.engine.handle_probed(now, result);
             }
             Event::Disconnected { id, reason } if self.is_current(id) => {
                 self.connection = None;
@@ -321,7 +372,11 @@ impl Driver {
             Event::Connected { .. }
             | Event::Message { .. }
             | Event::Disconnected { .. }
+            | Event::Progress { .. }
+            | Event::Renew { .. }
+            | Event::Probed { .. }
             | Event::Writable => {}
+            Event::Reconfigured(config) => self.engine.handle_ship_config(now, *config),
             Event::Ask(Question(question)) => question(&mut self.engine),
             Event::Stop { deadline } => self.stop = Some(deadline),
         }

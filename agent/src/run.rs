@@ -16,7 +16,6 @@ use std::sync::Arc;
 use tollgate_agent_core::config::Config;
 use tollgate_agent_core::engine::{EngineConfig, EngineError, Start, StartError};
 use tollgate_agent_core::input::live::Live;
-use tollgate_agent_core::ship::ShipConfig;
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -132,7 +131,7 @@ fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunErr
         series_max,
         key_bytes: u64::from(series_max) * KEY_BYTES_PER_SERIES,
         spool: config.spool.into(),
-        ship: ShipConfig::default(),
+        ship: config.collector.ship_config(),
     };
     let start = Start {
         now: clock::now(),

@@ -1,34 +1,41 @@
 //! The connection to the collector: one QUIC stream each way, frames in, frames out.
 //!
 //! Nothing is decided here. The engine says when to connect, what to send and when to close;
-//! this shell dials, encodes and decodes.
+//! this shell dials, encodes and decodes, keeps the bandwidth below its cap, and carries the
+//! connection from one socket to the next where the path changes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+mod dial;
+mod watcher;
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{ClientConfig, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tollgate_agent_core::config::{self, Collector};
+use tollgate_agent_core::ship::pace::TokenBucket;
 use tollgate_common::AgentId;
 use tollgate_common::tls::{self, Credentials};
 use tollgate_common::wire::{Decoder, Encoder};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
+use crate::clock;
 use crate::engine::{ConnectionId, Event, Order};
 use crate::output::chain;
 
-/// How long one address may take to answer; a name may have several, and not all may work.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection attempt may take, name resolution included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(9);
 /// A connection without a sign of life for this long is over. A collector that was killed is
-/// noticed by this alone; connecting again is cheap.
-const IDLE_TIMEOUT_MS: u32 = 6_000;
+/// noticed by this alone; connecting again is cheap. Before, the agent has tried two other
+/// sockets.
+const IDLE_TIMEOUT_MS: u32 = 8_000;
 /// A sign of life in quiet times.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// First guess of the round trip: the first packet is repeated after three times that, so a
@@ -46,6 +53,14 @@ const COMPRESSION_LEVEL: i32 = 3;
 const BACK_PRESSURE: Duration = Duration::from_millis(5);
 /// How long a closed connection may take to say so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// A certificate that ends within this is worth a warning at every connection.
+const EXPIRY_WARNING_SECS: i64 = 7 * 86_400;
+
+/// Who connects, and to whom.
+pub(crate) struct Target {
+    agent: AgentId,
+    collector: Arc<Collector>,
+}
 
 /// Why the certificates cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +173,7 @@ impl Link {
 }
 
 /// Carries out orders until the engine drops its end. A new value in `collector` ends the
-/// connection that stands, so that the next one is made with it.
+/// connection that stands once nothing is on its way, so that the next one is made with it.
 pub(crate) async fn ship(
     agent: AgentId,
     collector: watch::Receiver<Arc<Collector>>,
@@ -167,26 +182,33 @@ pub(crate) async fn ship(
     mut close: watch::Receiver<ConnectionId>,
     events: Sender<Event>,
 ) {
+    let _changes = Aborted(tokio::spawn(tell_changes(
+        collector.clone(),
+        events.clone(),
+    )));
     while let Some(order) = orders.recv().await {
         // Messages for connections that are over are stale.
-        let Order::Connect { id, attempt } = order else {
+        let Order::Connect { id, endpoint } = order else {
             continue;
         };
-        let mut renewed = collector.clone();
-        let collector = Arc::clone(&renewed.borrow_and_update());
-        let index = usize::try_from(attempt).unwrap_or(0) % collector.endpoints.len().max(1);
-        let Some(endpoint) = collector.endpoints.get(index) else {
+        let target = Arc::new(Target {
+            agent: agent.clone(),
+            collector: Arc::clone(&collector.borrow()),
+        });
+        let Some(endpoint) = target.collector.endpoints.get(endpoint) else {
+            // The configuration has changed since; the engine is told of that, too.
+            let reason = "no such endpoint any more".to_owned();
+            report(&events, Event::Disconnected { id, reason }).await;
             continue;
         };
         let session = Session {
             id,
-            agent: &agent,
-            collector: &collector,
+            target: &target,
             endpoint,
             link: &link,
             events: &events,
         };
-        let ended = session.run(&mut orders, &mut close, &mut renewed).await;
+        let ended = session.run(&mut orders, &mut close).await;
         link.set(None);
         let reason = match ended {
             Ok(()) => "closed by the agent".to_owned(),
@@ -194,6 +216,24 @@ pub(crate) async fn ship(
         };
         info!(%endpoint, reason, "not connected");
         report(&events, Event::Disconnected { id, reason }).await;
+    }
+}
+
+/// A task that ends when this is dropped.
+struct Aborted(tokio::task::JoinHandle<()>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Tells the engine of every other configuration.
+async fn tell_changes(mut collector: watch::Receiver<Arc<Collector>>, events: Sender<Event>) {
+    collector.mark_unchanged();
+    while collector.changed().await.is_ok() {
+        let config = Box::new(collector.borrow_and_update().ship_config());
+        report(&events, Event::Reconfigured(config)).await;
     }
 }
 
@@ -214,8 +254,7 @@ async fn report(events: &Sender<Event>, event: Event) {
 /// One connection from its attempt to its end.
 struct Session<'a> {
     id: ConnectionId,
-    agent: &'a AgentId,
-    collector: &'a Collector,
+    target: &'a Arc<Target>,
     endpoint: &'a config::Endpoint,
     link: &'a Link,
     events: &'a Sender<Event>,
@@ -227,23 +266,20 @@ impl Session<'_> {
         &self,
         orders: &mut mpsc::Receiver<Order>,
         close: &mut watch::Receiver<ConnectionId>,
-        renewed: &mut watch::Receiver<Arc<Collector>>,
     ) -> Result<(), String> {
         let id = self.id;
         let closed = async {
-            tokio::select! {
-                // The engine's end being gone is a wish to close as well.
-                _ = close.wait_for(|closed| *closed >= id) => {}
-                // A sender that is gone renews nothing.
-                Ok(()) = renewed.changed() => {}
-            }
+            // The engine's end being gone is a wish to close as well.
+            let _ = close.wait_for(|closed| *closed >= id).await;
         };
         tokio::pin!(closed);
         // Read for every attempt, so that renewed certificates need no restart.
-        let client = client_config(self.agent, self.collector).map_err(|e| chain(&e))?;
-        let name = self.collector.server_name.as_deref();
-        let name = name.unwrap_or(self.endpoint.host());
-        let dialling = tokio::time::timeout(CONNECT_TIMEOUT, dial(client, self.endpoint, name));
+        let Target { agent, collector } = &**self.target;
+        let client = client_config(agent, collector).map_err(|e| chain(&e))?;
+        warn_of_expiry(collector);
+        let name = collector.server_name_of(self.endpoint);
+        let dialling = dial::dial(client, self.endpoint, name);
+        let dialling = tokio::time::timeout(CONNECT_TIMEOUT, dialling);
         let (local, connection) = tokio::select! {
             () = &mut closed => return Ok(()),
             dialled = dialling => dialled
@@ -253,7 +289,7 @@ impl Session<'_> {
             .set(Some((self.endpoint.to_string(), connection.clone())));
         let result = tokio::select! {
             () = &mut closed => Ok(()),
-            result = self.talk(&connection, orders) => result,
+            result = self.talk(&local, &connection, orders) => result,
         };
         // What the peer said when it closed tells more than the broken stream.
         let result = match (result, connection.close_reason()) {
@@ -267,83 +303,175 @@ impl Session<'_> {
 
     async fn talk(
         &self,
+        local: &quinn::Endpoint,
         connection: &quinn::Connection,
         orders: &mut mpsc::Receiver<Order>,
     ) -> Result<(), String> {
         let (send, receive) = connection.open_bi().await.map_err(|e| e.to_string())?;
         debug!(endpoint = %self.endpoint, "connected, waiting for the collector's welcome");
         report(self.events, Event::Connected { id: self.id }).await;
+        let written = Arc::new(AtomicU64::new(0));
+        let watch = watcher::Watch {
+            id: self.id,
+            target: self.target,
+            local,
+            connection,
+            written: &written,
+            events: self.events,
+        };
+        let writer = Writer {
+            id: self.id,
+            target: self.target,
+            stream: send,
+            pace: Pace::new(self.target.collector.bandwidth_max),
+            written: &written,
+            events: self.events,
+        };
         tokio::select! {
-            result = write(self.id, send, orders, self.events) => result,
+            result = writer.run(orders) => result,
             result = read(self.id, receive, self.events) => result,
+            () = watch.run() => Err("the watch over the connection ended".to_owned()),
         }
     }
 }
 
-async fn dial(
-    client: ClientConfig,
-    endpoint: &config::Endpoint,
-    name: &str,
-) -> Result<(Endpoint, quinn::Connection), String> {
-    let addresses = tokio::net::lookup_host((endpoint.host(), endpoint.port()))
-        .await
-        .map_err(|error| format!("cannot resolve {}: {error}", endpoint.host()))?;
-    let mut reason = format!("{} has no address", endpoint.host());
-    for address in addresses {
-        let any: SocketAddr = match address {
-            SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        // A socket of its own for every attempt: routes and addresses may have changed.
-        let local = Endpoint::client(any).map_err(|error| error.to_string())?;
-        let connecting = local
-            .connect_with(client.clone(), address, name)
-            .map_err(|error| format!("cannot dial {address} as {name}: {error}"))?;
-        reason = match tokio::time::timeout(ADDRESS_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => return Ok((local, connection)),
-            Ok(Err(error)) => format!("{address}: {error}"),
-            Err(_) => format!("{address} does not answer"),
-        };
-        debug!(reason, "cannot connect");
+/// Warns of a certificate that ends soon; what is wrong with it is said elsewhere.
+fn warn_of_expiry(collector: &Collector) {
+    let info = tls::Pem::read(&collector.certificate).and_then(|pem| pem.certificate_info());
+    let Ok(info) = info else { return };
+    let left = info.expires_in_secs(clock::now());
+    if left < EXPIRY_WARNING_SECS {
+        warn!(
+            file = %collector.certificate.display(),
+            not_after = %info.not_after,
+            "the agent's certificate {}",
+            if left < 0 { "has expired" } else { "expires soon" }
+        );
     }
-    Err(reason)
 }
 
-async fn write(
+/// Waits before writes, so that they stay below the cap.
+struct Pace {
+    bucket: Option<TokenBucket>,
+    began: Instant,
+}
+
+impl Pace {
+    fn new(bandwidth_max: Option<NonZeroU64>) -> Self {
+        Self {
+            bucket: bandwidth_max.map(|rate| TokenBucket::new(rate, 0)),
+            began: Instant::now(),
+        }
+    }
+
+    /// Bytes that are written at a time.
+    fn slice(&self) -> usize {
+        self.bucket.as_ref().map_or(usize::MAX, |bucket| {
+            usize::try_from(bucket.burst()).unwrap_or(usize::MAX)
+        })
+    }
+
+    async fn wait(&mut self, bytes: usize) {
+        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(bucket) = &mut self.bucket {
+            let wait = bucket.take(now, bytes as u64);
+            if wait > 0 {
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+            }
+        }
+    }
+}
+
+/// The sending half of a connection.
+struct Writer<'a> {
     id: ConnectionId,
-    mut stream: SendStream,
-    orders: &mut mpsc::Receiver<Order>,
-    events: &Sender<Event>,
-) -> Result<(), String> {
-    let mut encoder = Encoder::new(COMPRESSION_LEVEL);
-    let mut buffer = Vec::new();
-    loop {
-        let Some(mut order) = orders.recv().await else {
-            return Ok(());
-        };
+    target: &'a Arc<Target>,
+    stream: SendStream,
+    pace: Pace,
+    written: &'a Arc<AtomicU64>,
+    events: &'a Sender<Event>,
+}
+
+impl Writer<'_> {
+    async fn run(mut self, orders: &mut mpsc::Receiver<Order>) -> Result<(), String> {
+        let mut encoder = Encoder::new(COMPRESSION_LEVEL);
+        let mut buffer = Vec::new();
         loop {
-            match order {
-                Order::Send { id: of, message } if of == id => encoder
-                    .encode(&message, &mut buffer)
-                    .map_err(|error| format!("cannot encode: {error}"))?,
-                Order::Send { .. } | Order::Connect { .. } => {}
+            let Some(mut order) = orders.recv().await else {
+                return Ok(());
+            };
+            loop {
+                self.take(order, &mut encoder, &mut buffer)?;
+                if buffer.len() >= WRITE_BYTES {
+                    break;
+                }
+                match orders.try_recv() {
+                    Ok(next) => order = next,
+                    Err(_) => break,
+                }
             }
-            if buffer.len() >= WRITE_BYTES {
-                break;
+            if orders.is_empty() {
+                // A full event queue means that the engine is awake and will look anyway.
+                let _ = self.events.try_send(Event::Writable);
             }
-            match orders.try_recv() {
-                Ok(next) => order = next,
-                Err(_) => break,
-            }
+            self.write(&buffer).await?;
+            buffer.clear();
+            buffer.shrink_to(2 * WRITE_BYTES);
         }
-        if orders.is_empty() {
-            // A full event queue means that the engine is awake and will look anyway.
-            let _ = events.try_send(Event::Writable);
-        }
-        stream.write_all(&buffer).await.map_err(|e| e.to_string())?;
-        buffer.clear();
-        buffer.shrink_to(2 * WRITE_BYTES);
     }
+
+    fn take(
+        &self,
+        order: Order,
+        encoder: &mut Encoder,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        match order {
+            Order::Send { id, message } if id == self.id => encoder
+                .encode(&message, buffer)
+                .map_err(|error| format!("cannot encode: {error}"))?,
+            Order::Probe { id, endpoint } if id == self.id => {
+                let (target, events) = (Arc::clone(self.target), self.events.clone());
+                tokio::spawn(async move { probe(&target, id, endpoint, &events).await });
+            }
+            Order::Send { .. } | Order::Probe { .. } | Order::Connect { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, buffer: &[u8]) -> Result<(), String> {
+        let slice = self.pace.slice().min(WRITE_BYTES);
+        for bytes in buffer.chunks(slice) {
+            self.pace.wait(bytes.len()).await;
+            self.stream
+                .write_all(bytes)
+                .await
+                .map_err(|e| e.to_string())?;
+            self.written
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Looks whether another endpoint answers: makes a connection and closes it again.
+async fn probe(target: &Target, id: ConnectionId, endpoint: usize, events: &Sender<Event>) {
+    let result = try_probe(target, endpoint).await;
+    report(events, Event::Probed { id, result }).await;
+}
+
+async fn try_probe(target: &Target, endpoint: usize) -> Result<(), String> {
+    let endpoint = target.collector.endpoints.get(endpoint);
+    let endpoint = endpoint.ok_or("no such endpoint")?;
+    let client = client_config(&target.agent, &target.collector).map_err(|e| chain(&e))?;
+    let name = target.collector.server_name_of(endpoint);
+    let dialling = dial::dial(client, endpoint, name);
+    let (local, connection) = tokio::time::timeout(CONNECT_TIMEOUT, dialling)
+        .await
+        .map_err(|_| format!("no answer within {CONNECT_TIMEOUT:?}"))??;
+    connection.close(VarInt::from_u32(0), b"only looking");
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, local.wait_idle()).await;
+    Ok(())
 }
 
 async fn read(

@@ -147,11 +147,12 @@ pub(super) fn reload(args: &StatusArgs) -> u8 {
 }
 
 /// Keys whose numbers are instants, in milliseconds since 1970.
-const INSTANTS: [&str; 6] = [
+const INSTANTS: [&str; 7] = [
     "cut",
     "full_since",
     "loaded_at",
     "opened_at",
+    "paused_until",
     "retry_at",
     "watermark",
 ];

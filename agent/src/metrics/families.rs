@@ -262,7 +262,7 @@ fn connection(report: &Report) -> Vec<Family> {
             gauge(
                 "tollgate_agent_clock_offset",
                 "The collector's clock minus this host's, at the last welcome",
-                known(ship.clock_offset_millis.map(seconds)),
+                known(ship.clock.map(|clock| seconds(clock.offset_millis))),
             ),
             Unit::Seconds,
         ),

@@ -1,8 +1,10 @@
 //! As much of a collector as an agent needs: it welcomes, keeps batches in memory and
 //! acknowledges them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,11 +14,21 @@ use tollgate_common::tls::{self, Credentials};
 use tollgate_common::wire::{Ack, Decoder, Encoder, Message, Resume, VERSION, Welcome};
 use tollgate_common::{Batch, BatchHash, Incarnation, Lineage, Timestamp};
 
+/// What the collector saw of its peers.
+#[derive(Default)]
+struct Seen {
+    connections: AtomicU64,
+    bytes: AtomicU64,
+    sources: Mutex<BTreeSet<SocketAddr>>,
+    certificates: Mutex<Vec<Vec<u8>>>,
+}
+
 type Batches = Arc<Mutex<BTreeMap<(Incarnation, u64), Batch>>>;
 
 pub(crate) struct Collector {
     pub(crate) port: u16,
     batches: Batches,
+    seen: Arc<Seen>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -24,10 +36,15 @@ pub(crate) struct Collector {
 impl Collector {
     /// Listens on a free port with the certificates below `pki`.
     pub(crate) fn start(pki: &Path) -> Self {
-        Self::start_on(pki, 0, Batches::default())
+        Self::start_on(pki, 0, Batches::default(), Arc::default())
     }
 
-    fn start_on(pki: &Path, port: u16, batches: Batches) -> Self {
+    /// Another one that keeps what it receives in the same place.
+    pub(crate) fn sibling(&self, pki: &Path) -> Self {
+        Self::start_on(pki, 0, Arc::clone(&self.batches), Arc::default())
+    }
+
+    fn start_on(pki: &Path, port: u16, batches: Batches, seen: Arc<Seen>) -> Self {
         let credentials = Credentials::read(
             &pki.join("ca.pem"),
             &pki.join("collector.pem"),
@@ -39,7 +56,7 @@ impl Collector {
         let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (tell, told) = std::sync::mpsc::channel();
-        let shared = Arc::clone(&batches);
+        let (shared, sees) = (Arc::clone(&batches), Arc::clone(&seen));
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -51,7 +68,7 @@ impl Collector {
                 let port = endpoint.local_addr().expect("bound").port();
                 tell.send(port).expect("the test waits");
                 tokio::select! {
-                    () = serve(&endpoint, &shared) => {}
+                    () = serve(&endpoint, &shared, &sees) => {}
                     _ = stopped => {}
                 }
                 endpoint.close(0u8.into(), b"");
@@ -62,6 +79,7 @@ impl Collector {
         Self {
             port,
             batches,
+            seen,
             stop: Some(stop),
             thread: Some(thread),
         }
@@ -79,7 +97,12 @@ impl Collector {
 
     /// Listens again on the same port.
     pub(crate) fn resume(&mut self, pki: &Path) {
-        *self = Self::start_on(pki, self.port, Arc::clone(&self.batches));
+        *self = Self::start_on(
+            pki,
+            self.port,
+            Arc::clone(&self.batches),
+            Arc::clone(&self.seen),
+        );
     }
 
     /// The sum of each series over all batches.
@@ -91,6 +114,35 @@ impl Collector {
             }
         }
         sums
+    }
+
+    /// Connections that were accepted.
+    pub(crate) fn connections(&self) -> u64 {
+        self.seen.connections.load(Ordering::Relaxed)
+    }
+
+    /// Addresses from which connections came, or to which they moved.
+    pub(crate) fn sources(&self) -> usize {
+        self.seen.sources.lock().expect("no panic").len()
+    }
+
+    /// Bytes of streams.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.seen.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Certificates of agents, each time that another one was shown.
+    pub(crate) fn certificates(&self) -> Vec<Vec<u8>> {
+        self.seen.certificates.lock().expect("no panic").clone()
+    }
+
+    /// Waits until all series together have this sum.
+    pub(crate) fn wait_for_total(&self, sum: i128, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.sums().values().sum::<i128>() != sum {
+            assert!(Instant::now() < deadline, "not {sum}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Waits until a series has this sum.
@@ -133,23 +185,46 @@ impl Drop for Collector {
     }
 }
 
-async fn serve(endpoint: &quinn::Endpoint, batches: &Batches) {
+async fn serve(endpoint: &quinn::Endpoint, batches: &Batches, seen: &Arc<Seen>) {
     while let Some(incoming) = endpoint.accept().await {
-        let batches = Arc::clone(batches);
+        let (batches, seen) = (Arc::clone(batches), Arc::clone(seen));
         tokio::spawn(async move {
             // An agent that is killed breaks its connection.
             if let Ok(connection) = incoming.await {
-                let _ = converse(&connection, &batches).await;
+                seen.handle(&connection);
+                let _ = converse(&connection, &batches, &seen).await;
             }
         });
     }
 }
 
-async fn converse(connection: &quinn::Connection, batches: &Batches) -> Option<()> {
+impl Seen {
+    fn note_source(&self, source: SocketAddr) {
+        self.sources.lock().expect("no panic").insert(source);
+    }
+
+    fn handle(&self, connection: &quinn::Connection) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let identity = connection.peer_identity().expect("mutual TLS");
+        let chain = identity
+            .downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
+            .expect("rustls");
+        let leaf = chain[0].to_vec();
+        let mut certificates = self.certificates.lock().expect("no panic");
+        if certificates.last() != Some(&leaf) {
+            certificates.push(leaf);
+        }
+    }
+}
+
+async fn converse(connection: &quinn::Connection, batches: &Batches, seen: &Seen) -> Option<()> {
     let (mut send, mut receive) = connection.accept_bi().await.ok()?;
     let (mut encoder, mut decoder) = (Encoder::new(1), Decoder::new());
     while let Some(chunk) = receive.read_chunk(1 << 16, true).await.ok()? {
         decoder.push(&chunk.bytes);
+        seen.bytes
+            .fetch_add(chunk.bytes.len() as u64, Ordering::Relaxed);
+        seen.note_source(connection.remote_address());
         while let Some(message) = decoder.next().expect("an agent sends frames") {
             let mut out = Vec::new();
             encoder

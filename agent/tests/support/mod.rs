@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub(crate) mod collector;
+pub(crate) mod proxy;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use rcgen::{
 };
 use tempfile::TempDir;
 use tollgate_agent::admin::client::Client;
+use tollgate_agent::admin::protocol::Count;
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -32,6 +35,15 @@ impl Drop for Running {
     }
 }
 
+/// A value for the customer acme.
+pub(crate) fn count(value: u64) -> Count {
+    Count {
+        metric: "requests".to_owned(),
+        value: value.to_string(),
+        tags: BTreeMap::from([("customer".to_owned(), "acme".to_owned())]),
+    }
+}
+
 fn write(path: &Path, text: &str) {
     std::fs::create_dir_all(path.parent().expect("has a parent")).expect("writable");
     std::fs::write(path, text).expect("writable");
@@ -46,16 +58,30 @@ fn write_pki(dir: &Path) {
         &dir.join("ca.pem"),
         &ca.self_signed(&ca_key).expect("signed").pem(),
     );
-    let issuer = Issuer::new(ca, ca_key);
+    write(&dir.join("ca.key"), &ca_key.serialize_pem());
+    write_leaves(dir, &Issuer::new(ca, ca_key), &["collector", "edge-1"]);
+}
+
+/// Gives the agent another certificate of the same authority.
+pub(crate) fn pki_again(dir: &Path) {
+    let read = |name| std::fs::read_to_string(dir.join(name)).expect("written before");
+    let key = KeyPair::from_pem(&read("ca.key")).expect("a key");
+    let issuer = Issuer::from_ca_cert_pem(&read("ca.pem"), key).expect("an authority");
+    write_leaves(dir, &issuer, &["edge-1"]);
+}
+
+fn write_leaves(dir: &Path, issuer: &Issuer<'_, KeyPair>, names: &[&str]) {
     let leaf = |name: &str, mut params: CertificateParams, usage| {
         params.extended_key_usages = vec![usage];
         let key = KeyPair::generate().expect("key");
-        let certificate = params.signed_by(&key, &issuer).expect("signed");
+        let certificate = params.signed_by(&key, issuer).expect("signed");
         write(&dir.join(format!("{name}.pem")), &certificate.pem());
         write(&dir.join(format!("{name}.key")), &key.serialize_pem());
     };
-    let collector = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    leaf("collector", collector, ExtendedKeyUsagePurpose::ServerAuth);
+    if names.contains(&"collector") {
+        let collector = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+        leaf("collector", collector, ExtendedKeyUsagePurpose::ServerAuth);
+    }
     let mut agent = CertificateParams::new(Vec::new()).expect("no names");
     let uri = "tollgate://agent/edge-1".try_into().expect("ASCII");
     agent.subject_alt_names = vec![SanType::URI(uri)];
@@ -96,6 +122,13 @@ tenant = {{ tag = "customer" }}
         );
         write(&config, &text);
         Self { dir, config }
+    }
+
+    /// Changes the configuration's text.
+    pub(crate) fn replace(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(&self.config).expect("written");
+        assert!(text.contains(from), "{from} in {text}");
+        std::fs::write(&self.config, text.replace(from, to)).expect("writable");
     }
 
     pub(crate) fn admin_socket(&self) -> PathBuf {

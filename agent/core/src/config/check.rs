@@ -6,6 +6,7 @@ mod rule;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,10 +17,10 @@ use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, error_at};
 use super::raw::{self, Text};
-use super::units::{DURATION_FORM, SIZE_FORM, parse_duration, parse_size};
+use super::units::{DURATION_FORM, RATE_FORM, SIZE_FORM, parse_duration, parse_rate, parse_size};
 use super::{
-    Collector, Config, Dogstatsd, ENDPOINTS_MAX, Inputs, Interfaces, Limits, METERS_MAX, RULES_MAX,
-    SERIES_MAX, SOCKET_PATH_BYTES_MAX, Spool,
+    Collector, Config, Dogstatsd, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, Limits, METERS_MAX,
+    RULES_MAX, SERIES_MAX, SOCKET_PATH_BYTES_MAX, Spool,
 };
 use crate::attribute::{Glob, Meter};
 use crate::spool::SyncPolicy;
@@ -27,6 +28,9 @@ use crate::spool::SyncPolicy;
 const STATE_DIR: &str = "/var/lib/tollgate-agent";
 const WINDOW_SECS: u32 = 10;
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+const PREFER_AFTER: Duration = Duration::from_mins(5);
+const CLOCK_WARN: Duration = Duration::from_secs(2);
+const BANDWIDTH_MIN: u64 = 1 << 10;
 const SPOOL_BYTES_MAX: u64 = 1 << 30;
 const SEGMENT_BYTES: u64 = 8 << 20;
 const SPOOL_FREE_MIN: u64 = 64 << 20;
@@ -214,22 +218,60 @@ impl<'a> Checker<'a> {
             return None;
         }
         let endpoints: Vec<_> = given
-            .iter()
-            .filter_map(|e| {
-                self.parsed(
-                    e,
-                    "a name or address with a port, such as \"127.0.0.1:7430\"",
-                )
-            })
+            .into_iter()
+            .filter_map(|endpoint| self.endpoint(endpoint))
             .collect();
+        let prefer_after = self.duration(
+            raw.prefer_after.as_ref(),
+            PREFER_AFTER,
+            Duration::ZERO..=Duration::from_hours(24),
+        );
+        let clock_warn = self.duration(
+            raw.clock_warn.as_ref(),
+            CLOCK_WARN,
+            Duration::from_millis(1)..=Duration::from_hours(24),
+        );
+        let bandwidth_max = match &raw.bandwidth_max {
+            Some(text) => Some(self.bandwidth(text)?),
+            None => None,
+        };
         let server_name = raw.server_name.and_then(|name| self.server_name(name));
         Some(Collector {
             endpoints,
+            order: raw.order.map(Spanned::into_inner).unwrap_or_default(),
+            prefer_after: prefer_after?,
             server_name,
+            bandwidth_max,
+            clock_warn: clock_warn?,
             ca: self.path(&raw.ca)?,
             certificate: self.path(&raw.certificate)?,
             key: self.path(&raw.key)?,
         })
+    }
+
+    fn endpoint(&mut self, raw: Spanned<raw::Endpoint>) -> Option<Endpoint> {
+        let span = raw.span();
+        let raw = raw.into_inner();
+        let parsed = raw.address.parse::<Endpoint>();
+        let endpoint = self.ok(span.clone(), parsed, raw::ENDPOINT_FORM)?;
+        Some(Endpoint {
+            server_name: match raw.server_name {
+                Some(name) => Some(self.server_name(Spanned::new(span, name))?),
+                None => None,
+            },
+            ..endpoint
+        })
+    }
+
+    fn bandwidth(&mut self, text: &Text) -> Option<NonZeroU64> {
+        let rate = self.ok(text.span(), parse_rate(text.get_ref()), RATE_FORM)?;
+        // Less than this would not even carry acknowledgements and signs of life for long.
+        let allowed = NonZeroU64::new(rate).filter(|rate| rate.get() >= BANDWIDTH_MIN);
+        if allowed.is_none() {
+            let message = format!("{} is too little", text.get_ref());
+            self.report(text.span(), message, "at least \"1 KiB/s\"");
+        }
+        allowed
     }
 
     fn server_name(&mut self, name: Text) -> Option<String> {

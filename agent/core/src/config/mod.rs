@@ -10,11 +10,15 @@ mod raw;
 mod units;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use units::{DURATION_FORM, DurationError, SIZE_FORM, SizeError, parse_duration, parse_size};
+pub use units::{
+    DURATION_FORM, DurationError, RATE_FORM, SIZE_FORM, SizeError, parse_duration, parse_rate,
+    parse_size,
+};
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
@@ -22,6 +26,7 @@ use std::time::Duration;
 use tollgate_common::{AgentId, MeterName, WindowWidth};
 
 use crate::attribute::{Attributor, Glob, Meter, Rule};
+use crate::ship::{EndpointOrder, EndpointsConfig, ShipConfig};
 use crate::spool::{SpoolConfig, SyncPolicy};
 
 /// Longest configuration that is read, in bytes.
@@ -92,10 +97,20 @@ pub struct Metrics {
 /// Whom the agent ships to, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Collector {
-    /// Addresses, tried in turn; at least one.
+    /// Addresses; at least one.
     pub endpoints: Vec<Endpoint>,
-    /// The name that the collector's certificate must have; `None` for the endpoint's host.
+    /// How they relate.
+    pub order: EndpointOrder,
+    /// After how long an endpoint that is not the first is left again, if a better one
+    /// answers; zero for never.
+    pub prefer_after: Duration,
+    /// The name that a collector's certificate must have, where the endpoint names none;
+    /// `None` for the endpoint's host.
     pub server_name: Option<String>,
+    /// Most bytes per second that are written to a collector.
+    pub bandwidth_max: Option<NonZeroU64>,
+    /// How far this host's clock may be from the collector's before status and log warn.
+    pub clock_warn: Duration,
     /// PEM file of the authority that signed the collector's certificate.
     pub ca: PathBuf,
     /// PEM file of the agent's certificate.
@@ -109,6 +124,7 @@ pub struct Collector {
 pub struct Endpoint {
     host: String,
     port: u16,
+    server_name: Option<String>,
 }
 
 impl Endpoint {
@@ -120,6 +136,11 @@ impl Endpoint {
     /// The UDP port.
     pub const fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The name that its certificate must have, if it is given for this endpoint.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 }
 
@@ -149,7 +170,11 @@ impl Endpoint {
         if port == 0 {
             return Err(EndpointError);
         }
-        Ok(Self { host, port })
+        Ok(Self {
+            host,
+            port,
+            server_name: None,
+        })
     }
 }
 
@@ -221,6 +246,31 @@ pub struct Interfaces {
     pub interval: Duration,
     /// Interfaces that are not metered at all.
     pub exclude: Vec<Glob>,
+}
+
+impl Collector {
+    /// The name that the certificate of an endpoint must have.
+    pub fn server_name_of<'a>(&'a self, endpoint: &'a Endpoint) -> &'a str {
+        endpoint
+            .server_name()
+            .or(self.server_name.as_deref())
+            .unwrap_or(endpoint.host())
+    }
+
+    /// How the agent ships to it.
+    pub fn ship_config(&self) -> ShipConfig {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        ShipConfig {
+            endpoints: EndpointsConfig {
+                names: self.endpoints.iter().map(Endpoint::to_string).collect(),
+                order: self.order,
+                prefer_after_millis: millis(self.prefer_after),
+                ..EndpointsConfig::default()
+            },
+            clock_warn_millis: millis(self.clock_warn),
+            ..ShipConfig::default()
+        }
+    }
 }
 
 impl Config {

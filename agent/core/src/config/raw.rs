@@ -10,6 +10,7 @@ use tollgate_common::quantity::Inexact;
 use toml::Spanned;
 
 use crate::input::{Input, Listener};
+use crate::ship::EndpointOrder;
 
 pub(super) type Text = Spanned<String>;
 
@@ -55,12 +56,62 @@ pub(super) struct Metrics {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Collector {
-    pub(super) endpoints: Spanned<Vec<Text>>,
+    pub(super) endpoints: Spanned<Vec<Spanned<Endpoint>>>,
+    pub(super) order: Option<Spanned<EndpointOrder>>,
+    pub(super) prefer_after: Option<Text>,
     pub(super) server_name: Option<Text>,
+    pub(super) bandwidth_max: Option<Text>,
+    pub(super) clock_warn: Option<Text>,
     pub(super) ca: Text,
     pub(super) certificate: Text,
     pub(super) key: Text,
 }
+
+/// `"host:7430"` or `{ address = "host:7430", server_name = "name" }`.
+pub(super) struct Endpoint {
+    pub(super) address: String,
+    pub(super) server_name: Option<String>,
+}
+
+// As for `Tenant`.
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EndpointVisitor;
+
+        impl<'de> Visitor<'de> for EndpointVisitor {
+            type Value = Endpoint;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(ENDPOINT_FORM)
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Endpoint, E> {
+                Ok(Endpoint {
+                    address: text.to_owned(),
+                    server_name: None,
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Endpoint, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Named {
+                    address: String,
+                    server_name: Option<String>,
+                }
+                let named = Named::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
+                Ok(Endpoint {
+                    address: named.address,
+                    server_name: named.server_name,
+                })
+            }
+        }
+
+        deserializer.deserialize_any(EndpointVisitor)
+    }
+}
+
+pub(super) const ENDPOINT_FORM: &str = "a name or address with a port, such as \"127.0.0.1:7430\", or { address = \"10.0.0.7:7430\", server_name = \"collector.example\" }";
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]

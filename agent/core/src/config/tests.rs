@@ -293,3 +293,44 @@ fn the_spool_says_when_it_syncs() {
         assert!(sync(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn shipping_is_configured() {
+    let text = GOOD.replace(
+        "endpoints = [\"127.0.0.1:7430\", \"[::1]:7430\", \"collector.example:7430\"]\n",
+        "endpoints = [\"a:1\", { address = \"10.0.0.7:2\", server_name = \"b.example\" }]\n\
+         order = \"equal\"\nprefer_after = \"0s\"\nbandwidth_max = \"10 MiB/s\"\nclock_warn = \"500ms\"\n",
+    );
+    let collector = parse(&text).expect("right").collector;
+    let names: Vec<_> = collector
+        .endpoints
+        .iter()
+        .map(|endpoint| collector.server_name_of(endpoint))
+        .collect();
+    assert_eq!(names, ["localhost", "b.example"]);
+    assert_eq!(collector.bandwidth_max.map(NonZeroU64::get), Some(10 << 20));
+    let ship = collector.ship_config();
+    assert_eq!(ship.endpoints.names, ["a:1", "10.0.0.7:2"]);
+    assert_eq!(ship.endpoints.order, EndpointOrder::Equal);
+    assert_eq!(
+        (ship.endpoints.prefer_after_millis, ship.clock_warn_millis),
+        (0, 500)
+    );
+    let default = parse(GOOD).expect("right").collector.ship_config();
+    assert_eq!(default.endpoints.prefer_after_millis, 300_000);
+    assert_eq!(default.endpoints.order, EndpointOrder::Ordered);
+
+    for (from, to, key) in [
+        ("10 MiB/s", "10 Mbit/s", "collector.bandwidth_max"),
+        ("10 MiB/s", "1 B/s", "collector.bandwidth_max"),
+        ("equal", "random", "collector.order"),
+        ("10.0.0.7:2", "10.0.0.7", "collector.endpoints[1]"),
+        ("b.example", "b example", "collector.endpoints[1]"),
+        ("server_name = \"b", "name = \"b", "collector.endpoints[1]"),
+        ("500ms", "0ms", "collector.clock_warn"),
+    ] {
+        let errors = parse(&text.replace(from, to)).expect_err(to);
+        let error = errors.iter().next().expect("one");
+        assert!(error.key.starts_with(key), "{error:?}");
+    }
+}

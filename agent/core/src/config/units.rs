@@ -38,6 +38,16 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
         .ok_or(SizeError::Range)
 }
 
+/// What a rate looks like, for messages.
+pub const RATE_FORM: &str =
+    "a size for each second, such as \"10 MiB/s\" (units as for sizes: KB, MB or KiB, MiB …)";
+
+/// Reads a rate such as `10 MiB/s`, in bytes per second.
+pub fn parse_rate(text: &str) -> Result<u64, SizeError> {
+    let size = text.trim().strip_suffix("/s").ok_or(SizeError::Syntax)?;
+    parse_size(size)
+}
+
 /// Not a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
@@ -95,6 +105,15 @@ mod tests {
             parse_size("99999999999999999999999B"),
             Err(SizeError::Range)
         );
+    }
+
+    #[test]
+    fn rates_are_read() {
+        assert_eq!(parse_rate("10 MiB/s"), Ok(10 << 20));
+        assert_eq!(parse_rate("500KB/s"), Ok(500_000));
+        for bad in ["10MiB", "10 Mbit/s", "/s", "10/s", "1.5MiB/s", "10MiB/m"] {
+            assert_eq!(parse_rate(bad), Err(SizeError::Syntax), "{bad}");
+        }
     }
 
     #[test]

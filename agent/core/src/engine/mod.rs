@@ -18,7 +18,7 @@ use tollgate_common::{AgentId, Timestamp, Window, WindowWidth};
 
 use crate::aggregate::{Cells, Region, Writer, WriterError};
 use crate::seal::{self, Mode, SealError, Sealer, Standing};
-use crate::ship::{Disconnect, ShipConfig, ShipStatus, Shipper};
+use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
 pub use start::{Recovery, Start, StartError, StartReport};
 pub use status::{InputStatus, SpoolStatus, Status};
@@ -193,6 +193,11 @@ impl<R: Region, S: Storage> Engine<R, S> {
         self.shipper.handle_renew(why);
     }
 
+    /// Other collectors, or other ways to reach them. The connection is made anew.
+    pub fn handle_ship_config(&mut self, now: Timestamp, config: ShipConfig) {
+        self.shipper.handle_config(now, config);
+    }
+
     /// The index of a better endpoint that is to be looked at beside the connection; said
     /// once, and answered with [`Engine::handle_probed`].
     pub fn poll_probe(&mut self, now: Timestamp) -> Option<usize> {
@@ -203,12 +208,6 @@ impl<R: Region, S: Storage> Engine<R, S> {
     pub fn handle_probed(&mut self, now: Timestamp, result: Result<(), &str>) {
         self.shipper.handle_probed(now, result);
     }
-
-    /// The state of shipping alone; [`Engine::status`] includes it.
-    pub fn ship_status(&self) -> ShipStatus {
-        self.shipper.status()
-    }
-
     /// The connection is made: the hello is to be sent first.
     pub fn handle_connected(&mut self, now: Timestamp) -> Hello {
         self.shipper.handle_connected(now, &self.agent, &self.spool)

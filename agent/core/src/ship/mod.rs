@@ -177,7 +177,6 @@ impl Shipper {
         self.disconnect = None;
         self.announced = false;
         self.refused = false;
-        self.leaving = None;
         self.greeted_at = now;
         let deadline = Self::after(now, self.config.answer_timeout_millis);
         self.state = State::Greeting { deadline };
@@ -280,9 +279,17 @@ impl Shipper {
     /// Gives up the connection as soon as nothing is on its way, and connects again at once.
     /// Without one there is nothing to do.
     pub(crate) fn handle_renew(&mut self, why: &'static str) {
-        if matches!(self.state, State::Shipping(_)) {
+        if !matches!(self.state, State::Waiting) {
             self.leaving.get_or_insert(why);
         }
+    }
+
+    /// Takes another configuration; what was known of the endpoints is forgotten.
+    pub(crate) fn handle_config(&mut self, now: Timestamp, config: ShipConfig) {
+        let random = self.random();
+        self.endpoints = Endpoints::new(config.endpoints.clone(), now, random);
+        self.config = config;
+        self.handle_renew("the configuration has changed");
     }
 
     /// A better endpoint that the shell is to look at; said once, and answered with

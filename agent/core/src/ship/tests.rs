@@ -422,3 +422,32 @@ fn another_journal_that_answers_is_seen() {
     let status = shipper.status();
     assert_eq!((status.lineage_changes, status.welcomes), (1, 2));
 }
+
+#[test]
+fn other_endpoints_are_taken_at_once_when_idle_and_after_the_last_answer_when_not() {
+    let (spool, _) = spool(2);
+    let other = || {
+        let mut config = ShipConfig::default();
+        config.endpoints.names = vec!["x:1".to_owned(), "y:2".to_owned()];
+        config
+    };
+    let (mut shipper, _) = welcomed(&spool, wide(0));
+    sent(&mut shipper, &spool);
+    shipper.handle_config(NOW, other());
+    assert_eq!(shipper.poll_disconnect(), None);
+    shipper.handle_message(NOW, ack(2), &spool).expect("ok");
+    sent(&mut shipper, &spool);
+    assert!(matches!(
+        shipper.poll_disconnect(),
+        Some(Disconnect::Leaving(_))
+    ));
+    shipper.handle_disconnected(NOW, 7, "closed");
+    assert_eq!(shipper.connect_at(), Some(NOW));
+    assert_eq!(shipper.status().endpoints[1].name, "y:2");
+    shipper.handle_connecting(NOW);
+    assert_eq!(shipper.status().endpoint.as_deref(), Some("x:1"));
+    // While waiting for a retry that is far away.
+    shipper.handle_disconnected(NOW, 9, "down");
+    shipper.handle_config(NOW, ShipConfig::default());
+    assert_eq!(shipper.connect_at(), Some(NOW));
+}
