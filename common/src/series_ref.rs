@@ -89,14 +89,6 @@ impl<'a> SeriesRef<'a> {
         usize::from(walk.byte())
     }
 
-    fn dimensions(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
-        let mut walk = Walk::over(self.0);
-        walk.short();
-        walk.short();
-        let count = walk.byte();
-        (0..count).map(move |_| (walk.short(), walk.long()))
-    }
-
     /// The key itself.
     pub fn to_key(self) -> Result<SeriesKey, SeriesKeyError> {
         SeriesKey::from_canonical(self.0)

@@ -32,21 +32,23 @@
 //! do not fit, of those that the parts before it had not.
 
 mod cut;
-mod known;
+mod order;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use tollgate_common::limits::BATCH_ROWS_MAX;
-use tollgate_common::wire::{EncodeError, encode_record};
+use tollgate_common::wire::{EncodeError, RecordStream};
 use tollgate_common::{
-    Aggregation, Batch, BatchHash, BatchSeq, Loss, LossAmount, LossReason, Opening, Quantity,
-    Rollup, Scale, SeriesKey, Span, Timestamp, Total, Window,
+    Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Detail, Loss, LossAmount, LossReason,
+    Opening, Quantity, RowRef, SeriesRef, Span, Timestamp, Window,
 };
 
 use crate::aggregate::{Cells, CutRecord, Region};
 use crate::spool::Durable;
-use cut::{Part, Place};
-use known::{Kind, Known, Registry};
+use cut::{Cutter, Part};
+use order::{Order, Place};
+use totals::Totals;
 
 /// How far back a clock may go before what it showed earlier is taken for wrong: an hour.
 /// Time services slew or step by less; a larger step is a clock that was set.
@@ -55,19 +57,41 @@ pub const CLOCK_STEP_MAX_MILLIS: i64 = 3_600_000;
 /// Bytes of keys and columns after which a batch is full. Incompressible keys of that size
 /// stay well below the largest frame.
 const PART_BYTES_MAX: usize = 8 << 20;
-/// A series gives at most two rows (a last value has two halves), and the last one is added
-/// before the bound is looked at.
+/// A series gives a few rows, and the last one is added before the bound is looked at.
 const PART_ROWS_MAX: usize = BATCH_ROWS_MAX / 2;
+/// Memory for rows and records above this size is given back when a seal is complete.
+const MEMORY_KEPT: usize = 1 << 20;
+/// Rows whose keys are fetched together.
+const AHEAD: usize = 64;
+/// The compression level of records: they are written once and mostly read never.
+const RECORD_LEVEL: i32 = 1;
 
 /// A batch that is complete but not yet durable.
 #[derive(Debug)]
 pub(crate) struct Sealed {
+    /// The batch without its rows and totals.
     pub(crate) batch: Batch,
     pub(crate) hash: BatchHash,
     /// The record for the spool.
     pub(crate) record: Vec<u8>,
+    pub(crate) rows: u64,
     /// False if what did not fit is left for another part.
     pub(crate) complete: bool,
+}
+
+/// Where a seal cuts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CutAt {
+    /// The window time of the cut.
+    pub(crate) to: Timestamp,
+    /// The clock is set at this cut, and the next span begins at another time.
+    pub(crate) step: Option<(ClockStep, Timestamp)>,
+}
+
+impl From<Timestamp> for CutAt {
+    fn from(to: Timestamp) -> Self {
+        Self { to, step: None }
+    }
 }
 
 /// Why a batch cannot be sealed. Both mean a broken agent, not a broken input.
@@ -87,6 +111,11 @@ pub enum SealError {
     /// The header of the cells has no record of the last cut.
     #[error("cells have no record of the cut of batch {0}")]
     NoCut(u64),
+    /// The description of a slot changed under the sealer's hands.
+    #[error(
+        "description of slot {0} changed after it was checked; is another process writing to the cells file?"
+    )]
+    Slot(u32),
     /// The incarnation's final batch is sealed already.
     #[error("incarnation is final, nothing can follow")]
     Final,
@@ -146,14 +175,23 @@ pub(crate) enum Mode {
     Final,
 }
 
-/// Reads cells and makes batches of them; remembers what it knows about the series.
+/// Reads cells and makes batches of them.
+///
+/// It remembers four bytes for every slot, and what of the last batch it needs.
 pub(crate) struct Sealer {
-    registry: Registry,
-    /// The writer and slot at which the next part begins.
-    next: (u32, u32),
+    order: Order,
+    totals: Totals,
+    /// The place at which the next part begins; those that have a place are done after that.
+    next: usize,
     /// What the parts so far belong to.
     mode: Mode,
     part_bytes_max: usize,
+    /// The places whose two baselines differ, after the batch with this number was made: it
+    /// is only them that the next cut has to make equal. `None` if nothing is known.
+    changed: Option<(u64, Vec<Place>)>,
+    part: Part,
+    stream: RecordStream,
+    record: Vec<u8>,
     /// The last batch that declared damage. It does so again if it is sealed again.
     damage_declared: u64,
 }
@@ -163,26 +201,43 @@ impl Sealer {
     /// a frame allows.
     pub(crate) fn with_part_bytes(part_bytes_max: usize) -> Self {
         Self {
-            registry: Registry::default(),
-            next: (0, 0),
+            order: Order::default(),
+            totals: Totals::default(),
+            next: 0,
             mode: Mode::Window,
             part_bytes_max: part_bytes_max.min(PART_BYTES_MAX),
+            changed: None,
+            part: Part::default(),
+            stream: RecordStream::new(RECORD_LEVEL),
+            record: Vec::new(),
             damage_declared: 0,
         }
     }
 
     /// Begins again with the first slot, after a part that did not become durable.
     pub(crate) fn rewind(&mut self) {
-        self.next = (0, 0);
+        self.next = 0;
+        self.totals.forget_told();
     }
 
-    /// Cuts at `to` and makes the next batch; with [`Sealed::complete`] unset there is more.
+    /// Takes back the memory of a batch that is in the spool, or is given up.
+    pub(crate) fn recycle(&mut self, sealed: Sealed) {
+        self.record = sealed.record;
+        if sealed.complete && self.record.capacity() > MEMORY_KEPT {
+            self.record = Vec::new();
+            self.part = Part::default();
+            self.stream.shrink();
+        }
+    }
+
+    /// Cuts and makes the next batch; with [`Sealed::complete`] unset there is more.
     pub(crate) fn seal<R: Region>(
         &mut self,
         cells: &Cells<R>,
-        to: Timestamp,
+        at: impl Into<CutAt>,
         mode: Mode,
     ) -> Result<Sealed, SealError> {
+        let at = at.into();
         let before = Standing::of(cells)?;
         if before.is_final {
             return Err(SealError::Final);
@@ -193,23 +248,22 @@ impl Sealer {
             self.rewind();
             self.mode = mode;
         }
-        let span = before.span(to);
-        let mut part = self.cut(cells, before.sequence, span, mode);
-        let complete = part.stop.is_none();
-        let start = part.stop.unwrap_or((0, 0));
-        let identity = cells.identity();
+        let span = before.span(at.to);
+        let complete = self.cut(cells, before.sequence, span, mode);
         let sequence = BatchSeq::new(before.sequence.saturating_add(1)).unwrap_or(BatchSeq::FIRST);
-        let first = before.sequence == 0;
-        let damaged = part.damaged || self.damage_declared == sequence.get();
-        if damaged {
+        if self.part.damaged || self.damage_declared == sequence.get() {
+            self.part.damaged = true;
             self.damage_declared = sequence.get();
         }
         let (cut, watermark) = if complete {
-            let window = Window::containing(span.to, identity.window).start();
-            (span.to, window.max(before.watermark))
+            let next = at.step.map_or(span.to, |(_, next)| next);
+            let window = Window::containing(next, cells.identity().window).start();
+            (next, window.max(before.watermark))
         } else {
             (before.cut, before.watermark)
         };
+        let first = before.sequence == 0;
+        let identity = cells.identity();
         let batch = Batch {
             agent: identity.agent.clone(),
             incarnation: identity.incarnation,
@@ -221,14 +275,17 @@ impl Sealer {
                 parent: identity.parent,
             }),
             is_final: complete && mode == Mode::Final,
-            totals: self.totals(&part.totals)?,
-            losses: losses(cells, first, damaged, span),
-            rows: merge(std::mem::take(&mut part.rows)),
-            steps: Vec::new(),
+            totals: Vec::new(),
+            losses: losses(cells, first, self.part.damaged, span),
+            rows: Vec::new(),
+            steps: at
+                .step
+                .filter(|_| complete)
+                .map(|(step, _)| step)
+                .into_iter()
+                .collect(),
         };
-        let hash = batch.hash();
-        let mut record = Vec::new();
-        encode_record(&batch, &mut record)?;
+        let hash = self.encode(cells, &batch)?;
         cells.put_cut(&CutRecord {
             sequence: sequence.get(),
             hash,
@@ -236,107 +293,113 @@ impl Sealer {
             watermark,
             is_final: batch.is_final,
         });
-        self.next = start;
+        self.next = if complete { 0 } else { self.part.next };
+        if complete {
+            self.totals.forget_told();
+        }
         Ok(Sealed {
             batch,
             hash,
-            record,
+            record: std::mem::take(&mut self.record),
+            rows: self.part.rows.len() as u64,
             complete,
         })
     }
 
-    /// Writes the cut of every slot into the baselines of the next batch, and collects rows.
-    fn cut<R: Region>(&mut self, cells: &Cells<R>, applied: u64, span: Span, mode: Mode) -> Part {
-        let width = cells.identity().window;
-        let mut part = Part::default();
-        Cells::<R>::begin_cut();
-        for writer in 0..cells.layout().writers() {
-            for slot in 0..cells.published(writer) {
-                let met = self.registry.meet(cells, writer, slot);
-                let at = (writer, slot);
-                let place = Place {
-                    cells,
-                    writer,
-                    slot,
-                    applied,
-                    include: at >= self.next && part.stop.is_none(),
-                };
-                match met.known {
-                    Known::Damaged => {
-                        let (is_new, counts) = (met.is_new, place.damaged_counts());
-                        part.damaged |= is_new || counts;
-                    }
-                    Known::Series { key, scale, kind } => match *kind {
-                        Kind::Sum { pair } => {
-                            let window = Window::containing(span.from, width);
-                            place.sum(&mut part, key, *scale, window, (pair, mode));
-                        }
-                        Kind::Last { cell } => place.last(&mut part, key, *scale, cell, width),
-                    },
-                }
-                let full = part.bytes >= self.part_bytes_max || part.rows.len() >= PART_ROWS_MAX;
-                if part.stop.is_none() && full {
-                    part.stop = next_slot(cells, at);
-                }
-            }
-        }
-        part
-    }
-
-    fn totals(&self, totals: &[(u128, bool)]) -> Result<Vec<Total>, SealError> {
-        let mut told = Vec::new();
-        for (pair, &(sum, _)) in (0..).zip(totals).filter(|(_, (_, told))| *told) {
-            let (tenant, meter, scale) = self.registry.pair(pair);
-            let quantity = i128::try_from(sum).map_err(|_| SealError::Total {
-                tenant: tenant.to_string(),
-                meter: meter.to_string(),
-            })?;
-            told.push(Total {
-                tenant: tenant.clone(),
-                meter: meter.clone(),
-                scale: *scale,
-                quantity: Quantity::new(quantity),
-            });
-        }
-        told.sort();
-        Ok(told)
-    }
-}
-
-/// The slot after `at`, or `None` if that was the last one.
-fn next_slot<R: Region>(cells: &Cells<R>, at: (u32, u32)) -> Option<(u32, u32)> {
-    let (writer, slot) = at;
-    if slot + 1 < cells.published(writer) {
-        return Some((writer, slot + 1));
-    }
-    (writer + 1..cells.layout().writers())
-        .find(|&writer| cells.published(writer) > 0)
-        .map(|writer| (writer, 0))
-}
-
-/// Sorts rows and makes one of those of several writers for the same series and window: sums
-/// add up; of last values the one of the later writer stands.
-fn merge(mut rows: Vec<Rollup>) -> Vec<Rollup> {
-    fn order(row: &Rollup) -> (&SeriesKey, Aggregation, Scale, Window) {
-        (&row.series, row.aggregation, row.scale, row.window)
-    }
-    rows.sort_by(|a, b| order(a).cmp(&order(b)));
-    rows.dedup_by(|later, kept| {
-        if order(later) != order(kept) {
-            return false;
-        }
-        kept.value = match kept.aggregation {
-            Aggregation::Sum => {
-                let sum = kept.value.checked_add(later.value);
-                sum.expect("at most 64 differences below 2^64 fit 2^127")
-            }
-            Aggregation::Max => kept.value.max(later.value),
-            _ => later.value,
+    /// Writes a part's cut into the baselines of the next batch. True if the seal is complete
+    /// with it.
+    fn cut<R: Region>(&mut self, cells: &Cells<R>, applied: u64, span: Span, mode: Mode) -> bool {
+        let identity = cells.identity();
+        let cutter = Cutter {
+            cells,
+            applied,
+            window: Window::containing(span.from, identity.window),
+            part_bytes_max: self.part_bytes_max,
+            part_rows_max: PART_ROWS_MAX,
         };
-        kept.events = kept.events.saturating_add(later.events);
-        true
-    });
-    rows
+        let is_new = self.next == 0 && self.order.absorb(cells, &mut self.totals);
+        Cells::<R>::begin_cut();
+        let mut changed = match self.changed.take() {
+            Some((made, changed)) if made == applied || made == applied.wrapping_add(1) => {
+                self.totals.settle(made == applied);
+                for place in &changed {
+                    cutter.catch_up((place.writer(), place.slot()));
+                }
+                changed
+            }
+            _ => {
+                self.totals.settle(false);
+                for writer in 0..cells.layout().writers() {
+                    (0..cells.published(writer)).for_each(|slot| cutter.catch_up((writer, slot)));
+                }
+                Vec::new()
+            }
+        };
+        changed.clear();
+        self.part.clear(self.next);
+        self.part.damaged = is_new;
+        for &slot in &self.order.damaged {
+            cutter.catch_up(slot);
+            self.part.damaged |= self.next == 0 && cutter.damaged(slot);
+        }
+        cutter.cut(&self.order, &mut self.part, &mut changed);
+        self.changed = Some((applied.wrapping_add(1), changed));
+        let told = mode == Mode::Window || {
+            let totals = &self.totals;
+            totals.rest_fits(self.part.bytes, self.part_bytes_max)
+        };
+        self.part.next >= self.order.len() && told
+    }
+
+    /// Makes the record of the part, whose head is `batch`.
+    fn encode<R: Region>(
+        &mut self,
+        cells: &Cells<R>,
+        batch: &Batch,
+    ) -> Result<BatchHash, SealError> {
+        let span = Window::containing(batch.span.from, cells.identity().window);
+        let stream = &mut self.stream;
+        stream.begin(batch, self.part.rows.len())?;
+        let mut key = Vec::new();
+        let mut heads = Vec::with_capacity(AHEAD);
+        for rows in self.part.rows.chunks(AHEAD) {
+            heads.clear();
+            heads.extend(rows.iter().map(|row| {
+                let head = cells.slot_head(row.place.writer(), row.place.slot());
+                (
+                    head,
+                    head.map_or(0, |head| cells.touch_key(row.place.writer(), head)),
+                )
+            }));
+            std::hint::black_box(&heads);
+            for (row, (head, _)) in rows.iter().zip(&heads) {
+                // It was good when it was met; if it is not any more, memory is broken.
+                let head = head.ok_or(SealError::Slot(row.place.slot()))?;
+                cells.read_key(row.place.writer(), head, &mut key);
+                let series = SeriesRef::new(&key);
+                let side = self.part.side(row, span);
+                if head.aggregation == Aggregation::Sum {
+                    let counted = side.value.unsigned_abs();
+                    self.totals.count(series, head.scale, counted);
+                }
+                stream.row(&RowRef {
+                    series,
+                    aggregation: head.aggregation,
+                    scale: head.scale,
+                    window: side.window,
+                    value: Quantity::new(side.value),
+                    events: row.events,
+                    detail: &Detail::None,
+                })?;
+            }
+        }
+        if self.mode == Mode::Final && self.part.next >= self.order.len() {
+            self.totals.add_rest(self.part.bytes, self.part_bytes_max);
+        }
+        self.totals.tell(stream)?;
+        self.record.clear();
+        Ok(stream.finish(batch, &mut self.record)?)
+    }
 }
 
 fn losses<R: Region>(cells: &Cells<R>, first: bool, damaged: bool, span: Span) -> Vec<Loss> {

@@ -31,17 +31,27 @@ pub(super) fn version_of(batch: &Batch) -> FrameVersion {
 /// Writes the details and the steps of a batch that was validated.
 pub(super) fn encode(batch: &Batch, columns: &mut BatchV2) {
     for row in &batch.rows {
-        match &row.detail {
-            Detail::None => {}
-            Detail::Unique(sketch) => put_unique(sketch, columns),
-            Detail::Distribution(histogram) => put_histogram(histogram, columns),
-        }
+        put(&row.detail, columns);
     }
-    for step in &batch.steps {
+    put_steps(&batch.steps, columns);
+}
+
+/// Writes the detail of a row.
+pub(super) fn put(detail: &Detail, columns: &mut BatchV2) {
+    match detail {
+        Detail::None => {}
+        Detail::Unique(sketch) => put_unique(sketch, columns),
+        Detail::Distribution(histogram) => put_histogram(histogram, columns),
+    }
+}
+
+/// Writes the clock steps of a batch.
+pub(super) fn put_steps(steps: &[ClockStep], columns: &mut BatchV2) {
+    for step in steps {
         put_u64(&mut columns.steps, put_time(step.at));
         put_u64(&mut columns.steps, zigzag64(step.by_millis));
     }
-    columns.step_count = count32(batch.steps.len());
+    columns.step_count = count32(steps.len());
 }
 
 fn put_histogram(histogram: &Histogram, columns: &mut BatchV2) {

@@ -22,6 +22,7 @@ mod frame;
 mod head;
 mod message;
 mod rows;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -34,6 +35,7 @@ pub use error::{DecodeError, EncodeError};
 pub use message::{
     Ack, GRANT_VERSION, Grant, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome,
 };
+pub use stream::{RecordStream, TotalRef};
 use version::FrameVersion;
 pub use version::{VERSION, VERSION_MIN, VersionRefusal, negotiate};
 

@@ -11,12 +11,12 @@ use super::archive::{ArchivedBatchV1, BatchV1};
 use super::cache::SeriesCache;
 use super::definitions;
 use super::details::DetailReader;
-use super::dictionary::Dictionary;
+use super::dictionary::{Dictionary, History};
 use super::varint::{
     Reader, SparseReader, elide_zeros, put_u64, put_u128, unzigzag64, zigzag64, zigzag128,
 };
 use super::{DecodeError, EncodeError, FrameVersion};
-use crate::batch::{Batch, Detail, Rollup};
+use crate::batch::{Batch, Detail, Rollup, RowRef};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::quantity::Quantity;
 use crate::time::Timestamp;
@@ -53,21 +53,47 @@ pub(super) fn encode(
         };
         put_u64(&mut columns.series, code);
         put_u64(&mut columns.windows, windows.index_of(row.window));
-        let value = row.value.units();
-        if value == i128::MIN {
-            return Err(EncodeError::Range { what: "value" });
-        }
         let history = dictionary.turn_to(reference, new);
-        put_value(&mut columns.values, value.wrapping_sub(history.value()));
-        let difference = row.events.wrapping_sub(history.events(value));
-        put_u64(&mut columns.events, zigzag64(difference.cast_signed()));
-        dictionary.observe(value, row.events);
+        put_numbers(row.value, row.events, history, columns)?;
+        dictionary.observe(row.value.units(), row.events);
     }
     elide_zeros(&mut columns.series);
     elide_zeros(&mut columns.windows);
     elide_zeros(&mut columns.events);
     columns.window_count = windows.write(&mut columns.window_table);
     columns.row_count = super::archive::count32(batch.rows.len());
+    Ok(())
+}
+
+/// Writes a row of a record, in which every series is new: `repeated` says that it is that of
+/// the row before.
+pub(super) fn put_record_row(
+    row: &RowRef<'_>,
+    repeated: bool,
+    history: &mut History,
+    windows: &mut WindowTable,
+    columns: &mut BatchV1,
+) -> Result<(), EncodeError> {
+    put_u64(&mut columns.series, if repeated { REPEATED } else { NEW });
+    put_u64(&mut columns.windows, windows.index_of(row.window));
+    put_numbers(row.value, row.events, history, columns)?;
+    history.observe(row.value.units(), row.events);
+    Ok(())
+}
+
+fn put_numbers(
+    value: Quantity,
+    events: u64,
+    history: &History,
+    columns: &mut BatchV1,
+) -> Result<(), EncodeError> {
+    let value = value.units();
+    if value == i128::MIN {
+        return Err(EncodeError::Range { what: "value" });
+    }
+    put_value(&mut columns.values, value.wrapping_sub(history.value()));
+    let difference = events.wrapping_sub(history.events(value));
+    put_u64(&mut columns.events, zigzag64(difference.cast_signed()));
     Ok(())
 }
 
@@ -186,7 +212,7 @@ fn dangling(row: usize, reference: i64) -> DecodeError {
 }
 
 /// The distinct windows of a batch in the order of their first row; mostly there is one.
-struct WindowTable {
+pub(super) struct WindowTable {
     table: Vec<Window>,
     index: BTreeMap<Window, u64>,
     last: Option<(Window, u64)>,
@@ -194,7 +220,7 @@ struct WindowTable {
 }
 
 impl WindowTable {
-    const fn new(base: Timestamp) -> Self {
+    pub(super) const fn new(base: Timestamp) -> Self {
         Self {
             table: Vec::new(),
             index: BTreeMap::new(),
@@ -220,7 +246,7 @@ impl WindowTable {
 
     /// Writes width and start of each window, in seconds, the start as difference to the one
     /// before and for the first to the watermark.
-    fn write(&self, column: &mut Vec<u8>) -> u32 {
+    pub(super) fn write(&self, column: &mut Vec<u8>) -> u32 {
         let mut base = self.base.secs();
         for window in &self.table {
             put_u64(column, u64::from(window.width().secs()));

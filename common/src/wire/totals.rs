@@ -35,7 +35,7 @@ pub(super) fn encode(
     let values = &mut columns.total_values;
     if as_expected {
         for ((_, guess), total) in dictionary.expected_totals().zip(totals) {
-            put_difference(values, total, guess)?;
+            put_difference(values, total.quantity, guess)?;
         }
     } else {
         let (mut key, mut before) = (Vec::new(), Vec::new());
@@ -49,7 +49,7 @@ pub(super) fn encode(
             put_front_coded(&mut columns.total_keys, &before, &key);
             columns.total_keys.push(total.scale.get());
             std::mem::swap(&mut key, &mut before);
-            put_difference(values, total, dictionary.expected_total(total))?;
+            put_difference(values, total.quantity, dictionary.expected_total(total))?;
         }
     }
     elide_zeros(values);
@@ -58,8 +58,13 @@ pub(super) fn encode(
     Ok(as_expected)
 }
 
-fn put_difference(column: &mut Vec<u8>, total: &Total, guess: i128) -> Result<(), EncodeError> {
-    let quantity = total.quantity.units();
+/// Writes a total as the difference to what was guessed.
+pub(super) fn put_difference(
+    column: &mut Vec<u8>,
+    quantity: Quantity,
+    guess: i128,
+) -> Result<(), EncodeError> {
+    let quantity = quantity.units();
     if quantity == i128::MIN {
         return Err(EncodeError::Range { what: "total" });
     }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 
-use tollgate_common::{Aggregation, SeriesKey, Timestamp};
+use tollgate_common::{Aggregation, Timestamp};
 
 use super::Region;
 use super::account::{ACCOUNT_WORDS, Account, AccountWords};
 use super::header::{self, AT_RETIRED, CellsError, CutRecord, Identity};
 use super::last::{self, LastCut};
 use super::layout::{BASE_WORDS, CellsLayout, LAST_WORDS, SUM_WORDS};
-use super::slot::{SlotHead, SlotKey};
+use super::slot::SlotHead;
+use super::words::read_bytes;
 use super::writer::Writer;
 
 /// Index of the published number of slots in a block's head.
@@ -228,14 +229,61 @@ impl<R: Region> Cells<R> {
     }
 
     /// The key of a slot, or `None` if it is damaged.
-    pub(crate) fn key(&self, writer: u32, slot: u32) -> Option<SlotKey> {
+    #[cfg(test)]
+    pub(crate) fn key(&self, writer: u32, slot: u32) -> Option<super::slot::SlotKey> {
         let (head, key) = self.shared.slot(writer, slot)?;
-        Some(SlotKey {
-            key: SeriesKey::from_canonical(&key).ok()?,
+        Some(super::slot::SlotKey {
+            key: tollgate_common::SeriesKey::from_canonical(&key).ok()?,
             aggregation: head.aggregation,
             scale: head.scale,
             last: head.last,
         })
+    }
+
+    /// What describes a slot, if it can be; its checksum is not looked at.
+    pub(crate) fn slot_head(&self, writer: u32, slot: u32) -> Option<SlotHead> {
+        let words = &self.words()[self.layout().slot(writer, slot)];
+        SlotHead::parse(self.layout(), words)
+    }
+
+    /// Bytes of a slot's key as its description says, unchecked.
+    pub(crate) fn key_bytes(&self, writer: u32, slot: u32) -> usize {
+        let word = self.words()[self.layout().slot(writer, slot).start].load(Relaxed);
+        usize::try_from(word & 0xffff_ffff).unwrap_or(usize::MAX)
+    }
+
+    /// Reads the key of a slot into `key`.
+    pub(crate) fn read_key(&self, writer: u32, head: SlotHead, key: &mut Vec<u8>) {
+        let at = self.layout().keys(writer).start + head.key_at as usize;
+        read_bytes(&self.words()[at..], head.key_bytes as usize, key);
+    }
+
+    /// The first word of a slot's key: to have it at hand soon.
+    pub(crate) fn touch_key(&self, writer: u32, head: SlotHead) -> u64 {
+        let at = self.layout().keys(writer).start + head.key_at as usize;
+        self.words()[at].load(Relaxed)
+    }
+
+    /// Reads the key of a slot into `key`; `None` if the slot is damaged.
+    pub(crate) fn checked_key(
+        &self,
+        writer: u32,
+        slot: u32,
+        key: &mut Vec<u8>,
+    ) -> Option<SlotHead> {
+        let head = self.slot_head(writer, slot)?;
+        self.read_key(writer, head, key);
+        let words = &self.words()[self.layout().slot(writer, slot)];
+        head.is_good(words, key).then_some(head)
+    }
+
+    /// Makes the baseline of a slot that is not in force after batch `applied` the one that is.
+    pub(crate) fn copy_base(&self, writer: u32, slot: u32, applied: u64) {
+        let from = self.shared.base(writer, slot, applied);
+        let to = self.shared.base(writer, slot, applied.wrapping_add(1));
+        for (to, from) in to[..BASE_WORDS].iter().zip(from) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
     }
 
     /// Orders the stores of a cut after the flip before it: a writer that sees any of them

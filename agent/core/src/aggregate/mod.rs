@@ -29,12 +29,13 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
+pub(crate) use cells::Cells;
+#[cfg(test)]
+pub(crate) use cells::SumCut;
 pub use cells::WriterError;
-pub(crate) use cells::{Cells, SumCut};
 pub(crate) use header::CutRecord;
 pub use header::{CellsError, Identity, InheritedLoss, WRITER_NAME_BYTES_MAX};
 pub use layout::{CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WRITERS_MAX};
-pub(crate) use slot::SlotKey;
 pub use writer::{ADD_MAX, AddError, SeriesFull, SetError, Slot, Writer};
 
 /// Memory that holds cells: the words of a mapped file, or of a vector in tests.

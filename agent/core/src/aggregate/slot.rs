@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tollgate_common::limits::SERIES_KEY_BYTES_MAX;
-use tollgate_common::{Aggregation, Scale, SeriesKey};
+use tollgate_common::{Aggregation, Scale};
 
 use super::layout::CellsLayout;
 use super::words::{crc32c, get_bytes, words_for};
@@ -28,9 +28,11 @@ pub(crate) struct SlotHead {
 }
 
 /// A slot whose checksum and key were good.
+#[cfg(test)]
 #[derive(Clone, Debug)]
+#[expect(dead_code, reason = "tests look at what they need")]
 pub(crate) struct SlotKey {
-    pub(crate) key: SeriesKey,
+    pub(crate) key: tollgate_common::SeriesKey,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
     pub(crate) last: u32,
@@ -81,6 +83,11 @@ impl SlotHead {
             && end <= layout.arena() as usize
             && (head.aggregation == Aggregation::Sum || head.last < layout.last());
         inside.then_some(head)
+    }
+
+    /// True if the checksum in the words of the slot is that of this description and `key`.
+    pub(crate) fn is_good(self, slot: &[AtomicU64], key: &[u8]) -> bool {
+        slot[2].load(Relaxed) == self.checksum(key)
     }
 
     /// Reads a slot and its key, or `None` where anything about them is wrong.

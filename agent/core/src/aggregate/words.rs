@@ -40,6 +40,15 @@ pub(crate) fn get_bytes(words: &[AtomicU64], length: usize) -> Vec<u8> {
     bytes
 }
 
+/// Reads `length` bytes from the start of `words`, which must be long enough, into `bytes`.
+pub(crate) fn read_bytes(words: &[AtomicU64], length: usize, bytes: &mut Vec<u8>) {
+    bytes.clear();
+    for word in &words[..words_for(length)] {
+        bytes.extend_from_slice(&word.load(Relaxed).to_le_bytes());
+    }
+    bytes.truncate(length);
+}
+
 /// Reads `N` bytes from the start of `words`; `N` is a multiple of eight.
 pub(crate) fn get_array<const N: usize>(words: &[AtomicU64]) -> [u8; N] {
     let mut out = [0; N];

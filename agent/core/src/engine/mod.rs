@@ -165,7 +165,9 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if sealed.complete {
+            let complete = sealed.complete;
+            self.sealer.recycle(sealed);
+            if complete {
                 return Ok(true);
             }
         }

@@ -385,10 +385,11 @@ fn finish_cells<R: Region, S: Storage>(
         if !seal::apply(cells, &durable) {
             return Err(EngineError::Contradiction.into());
         }
-        rows = rows.saturating_add(part.batch.rows.len() as u64);
+        rows = rows.saturating_add(part.rows);
         if part.complete {
             return Ok(Some(rows));
         }
+        sealer.recycle(part);
     }
 }
 

@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use proptest::prelude::*;
 use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::{AgentId, Dimensions, Incarnation, MeterName, TenantId, WindowWidth};
+use tollgate_common::wire::{Message, decode_record};
+use tollgate_common::{
+    AgentId, Dimensions, Incarnation, MeterName, Scale, SeriesKey, TenantId, WindowWidth,
+};
 
 use super::*;
 use crate::aggregate::{ADD_MAX, AccountWords, CellsLayout, Identity, Slot, Writer};
@@ -83,12 +86,18 @@ impl Bench {
     fn part(&mut self, secs: i64, mode: Mode) -> bool {
         let to = OPENED.plus_millis(secs * 1000);
         let sealed = self.sealer.seal(&self.cells, to, mode).expect("seals");
-        sealed.batch.validate().expect("valid");
+        let Ok(Message::Batch(batch)) = decode_record(&sealed.record) else {
+            panic!("a record of a batch");
+        };
+        assert_eq!(batch.hash(), sealed.hash);
+        assert_eq!(batch.rows.len() as u64, sealed.rows);
         let durable = self.spool.append(&sealed, Room::Ordinary).expect("room");
         assert!(apply(&self.cells, &durable));
         assert!(!apply(&self.cells, &durable), "only once");
-        self.batches.push(sealed.batch);
-        sealed.complete
+        self.batches.push(batch);
+        let complete = sealed.complete;
+        self.sealer.recycle(sealed);
+        complete
     }
 
     fn seal(&mut self, secs: i64, mode: Mode) {

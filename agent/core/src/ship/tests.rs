@@ -46,6 +46,7 @@ fn spool(count: u64) -> (Spool<MemoryStorage>, Vec<BatchHash>) {
             hash,
             record,
             complete: true,
+            rows: 0,
         };
         spool.append(&sealed, Room::Ordinary).expect("room");
     }

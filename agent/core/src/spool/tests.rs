@@ -71,6 +71,7 @@ impl Maker {
             hash: self.hash,
             record,
             complete: true,
+            rows: 0,
             batch,
         }
     }

@@ -6,3 +6,4 @@ mod measure;
 mod round_trip;
 pub(super) mod sample;
 mod session;
+mod stream;

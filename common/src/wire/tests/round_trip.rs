@@ -166,7 +166,7 @@ fn totals(rows: Vec<Rollup>) -> impl Strategy<Value = (Vec<Rollup>, Vec<Total>)>
     })
 }
 
-fn batches() -> impl Strategy<Value = Batch> {
+pub(super) fn batches() -> impl Strategy<Value = Batch> {
     let fields = (1u64..4, 0u8..2, any::<bool>(), openings());
     let steps = (times(), any::<i64>()).prop_map(|(at, by_millis)| ClockStep { at, by_millis });
     (

@@ -1,0 +1,194 @@
+//! Running totals: what the incarnation has counted for each tenant, meter and scale.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use tollgate_common::wire::{EncodeError, RecordStream, TotalRef};
+use tollgate_common::{Quantity, Scale, SeriesRef};
+
+use super::SealError;
+
+/// Bytes that a total takes in a batch beside its names, generously.
+const TOTAL_BYTES: usize = 48;
+
+/// A tenant's meter at a scale.
+struct Pair {
+    /// Tenant and meter as a canonical key begins, and a zero: a key without dimensions.
+    names: Box<[u8]>,
+    scale: Scale,
+    /// Everything counted in batches that are durable.
+    total: u128,
+    /// What the batch at hand adds.
+    counted: Option<u128>,
+    /// A part of the seal at hand has told the total.
+    told: bool,
+}
+
+/// All pairs.
+///
+/// The table is for finding a pair only; nothing that can be observed follows its order, so
+/// its fixed seed is harmless. Who could choose keys to collide would slow the meeting of
+/// new series, which are bounded.
+#[derive(Default)]
+pub(super) struct Totals {
+    pairs: Vec<Pair>,
+    table: HashTable<u32>,
+    hasher: FixedState,
+    /// Pairs that the batch at hand counts for.
+    touched: Vec<u32>,
+    /// The pair that was asked for last.
+    last: u32,
+}
+
+impl Totals {
+    /// A slot of this series has counted `sum` in durable batches.
+    pub(super) fn meet(&mut self, series: SeriesRef<'_>, scale: Scale, sum: u128) {
+        let index = match self.find(series, scale) {
+            Some(index) => index,
+            None => self.insert(series, scale),
+        };
+        let pair = &mut self.pairs[index as usize];
+        // Saturation is reported as out of range when the total is told.
+        pair.total = pair.total.saturating_add(sum);
+    }
+
+    /// The batch at hand counts `sum` for this series, which was met.
+    pub(super) fn count(&mut self, series: SeriesRef<'_>, scale: Scale, sum: u128) {
+        let index = match self.find(series, scale) {
+            Some(index) => index,
+            None => self.insert(series, scale),
+        };
+        let pair = &mut self.pairs[index as usize];
+        if pair.counted.is_none() {
+            self.touched.push(index);
+        }
+        pair.counted = Some(pair.counted.unwrap_or(0).saturating_add(sum));
+    }
+
+    fn find(&mut self, series: SeriesRef<'_>, scale: Scale) -> Option<u32> {
+        let names = series.names();
+        let is = |pair: &Pair| pair.scale == scale && pair.is_named(names);
+        // Series come in order, so that the pair is mostly the one before.
+        if self.pairs.get(self.last as usize).is_some_and(is) {
+            return Some(self.last);
+        }
+        let hash = self.hasher.hash_one((names, scale));
+        let found = self
+            .table
+            .find(hash, |&index| is(&self.pairs[index as usize]));
+        self.last = *found?;
+        Some(self.last)
+    }
+
+    fn insert(&mut self, series: SeriesRef<'_>, scale: Scale) -> u32 {
+        let index = u32::try_from(self.pairs.len()).expect("pairs are no more than slots");
+        let names = series.names();
+        self.pairs.push(Pair {
+            names: [names, &[0]].concat().into(),
+            scale,
+            total: 0,
+            counted: None,
+            told: false,
+        });
+        let hash = |pair: &Pair| self.hasher.hash_one((pair.names(), pair.scale));
+        let pairs = &self.pairs;
+        self.table
+            .insert_unique(hash(&pairs[index as usize]), index, |&other| {
+                hash(&pairs[other as usize])
+            });
+        self.last = index;
+        index
+    }
+
+    /// True if all totals that no part of the seal has told yet fit into a batch of `bytes` so
+    /// far.
+    pub(super) fn rest_fits(&self, bytes: usize, bytes_max: usize) -> bool {
+        let rest = self.pairs.iter().filter(|pair| pair.is_left());
+        bytes.saturating_add(rest.map(Pair::bytes).sum()) <= bytes_max
+    }
+
+    /// Adds totals that no part of the seal has told yet to those of the batch at hand, whose
+    /// rows are counted, as long as there is room.
+    pub(super) fn add_rest(&mut self, mut bytes: usize, bytes_max: usize) {
+        for (index, pair) in (0..).zip(&self.pairs) {
+            if pair.is_left() && pair.counted.is_none() {
+                if bytes >= bytes_max {
+                    return;
+                }
+                bytes += pair.bytes();
+                self.touched.push(index);
+            }
+        }
+    }
+
+    /// Tells the totals of the batch at hand, in order.
+    pub(super) fn tell(&mut self, record: &mut RecordStream) -> Result<(), SealError> {
+        let pairs = &mut self.pairs;
+        self.touched.sort_unstable_by(|&a, &b| {
+            let rank = |index: u32| {
+                let pair = &pairs[index as usize];
+                (SeriesRef::new(&pair.names), pair.scale)
+            };
+            rank(a).cmp(&rank(b))
+        });
+        record.begin_totals(self.touched.len());
+        for &index in &self.touched {
+            let pair = &mut pairs[index as usize];
+            pair.told = true;
+            let names = SeriesRef::new(&pair.names);
+            let total = pair.total.checked_add(pair.counted.unwrap_or(0));
+            let out_of_range = || SealError::Total {
+                tenant: String::from_utf8_lossy(names.tenant()).into_owned(),
+                meter: String::from_utf8_lossy(names.meter()).into_owned(),
+            };
+            let quantity = |units: u128| {
+                let units = i128::try_from(units).map_err(|_| out_of_range())?;
+                Ok::<_, SealError>(Quantity::new(units))
+            };
+            let told: Result<(), EncodeError> = record.total(&TotalRef {
+                names,
+                scale: pair.scale,
+                quantity: quantity(total.ok_or_else(out_of_range)?)?,
+                counted: pair.counted.map(quantity).transpose()?,
+            });
+            told?;
+        }
+        Ok(())
+    }
+
+    /// The batch at hand is durable, or it is given up.
+    pub(super) fn settle(&mut self, durable: bool) {
+        for index in self.touched.drain(..) {
+            let pair = &mut self.pairs[index as usize];
+            let counted = pair.counted.take().filter(|_| durable);
+            pair.total = pair.total.saturating_add(counted.unwrap_or(0));
+        }
+    }
+
+    /// A seal begins anew: nothing is told.
+    pub(super) fn forget_told(&mut self) {
+        for pair in &mut self.pairs {
+            pair.told = false;
+        }
+    }
+}
+
+impl Pair {
+    fn names(&self) -> &[u8] {
+        &self.names[..self.names.len() - 1]
+    }
+
+    fn bytes(&self) -> usize {
+        self.names.len() + TOTAL_BYTES
+    }
+
+    /// True if there is something to tell that is not told.
+    fn is_left(&self) -> bool {
+        !self.told && self.total > 0
+    }
+
+    fn is_named(&self, names: &[u8]) -> bool {
+        self.names() == names
+    }
+}
