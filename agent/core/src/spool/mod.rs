@@ -23,6 +23,7 @@ mod anchor;
 mod chain;
 mod config;
 mod index;
+pub mod inspect;
 mod lazy;
 mod reader;
 #[cfg(test)]

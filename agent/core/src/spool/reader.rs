@@ -33,7 +33,7 @@ pub(crate) struct Shipment {
 
 /// A record, decoded.
 #[derive(Debug)]
-enum Record {
+pub(super) enum Record {
     Batch(Box<Batch>),
     Tombstone(Tombstone),
     Anchor(Anchor),
@@ -42,7 +42,7 @@ enum Record {
 impl Record {
     /// `None` for bytes that are no record: damage that the log's checksum did not see, or a
     /// format of another version.
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         if let Some(anchor) = Anchor::decode(bytes) {
             return Some(Self::Anchor(anchor));
         }
@@ -53,7 +53,7 @@ impl Record {
         }
     }
 
-    fn agent(&self) -> &AgentId {
+    pub(super) fn agent(&self) -> &AgentId {
         match self {
             Self::Batch(batch) => &batch.agent,
             Self::Tombstone(tombstone) => &tombstone.agent,
@@ -61,7 +61,7 @@ impl Record {
         }
     }
 
-    fn incarnation(&self) -> Incarnation {
+    pub(super) fn incarnation(&self) -> Incarnation {
         match self {
             Self::Batch(batch) => batch.incarnation,
             Self::Tombstone(tombstone) => tombstone.incarnation,
@@ -69,7 +69,7 @@ impl Record {
         }
     }
 
-    fn sequence(&self) -> u64 {
+    pub(super) fn sequence(&self) -> u64 {
         match self {
             Self::Batch(batch) => batch.sequence.get(),
             Self::Tombstone(tombstone) => tombstone.sequence.get(),
@@ -77,7 +77,7 @@ impl Record {
         }
     }
 
-    fn opening(&self) -> Option<&Opening> {
+    pub(super) fn opening(&self) -> Option<&Opening> {
         match self {
             Self::Batch(batch) => batch.opening.as_ref(),
             Self::Tombstone(_) | Self::Anchor(_) => None,

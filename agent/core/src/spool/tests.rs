@@ -6,6 +6,7 @@ use tollgate_common::{
     AgentId, Batch, LossReason, Opening, Parent, ParentEnd, Span, Timestamp, Total,
 };
 
+mod inspect;
 mod lazy;
 mod room;
 
