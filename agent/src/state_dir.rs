@@ -25,7 +25,7 @@ use tollgate_common::storage::file::DirStorage;
 const LOCK: &str = "lock";
 const CELLS: &str = "cells";
 const CELLS_NEW: &str = "cells.new";
-const SPOOL: &str = "spool";
+pub(crate) const SPOOL: &str = "spool";
 const WORD_BYTES: usize = size_of::<AtomicU64>();
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 

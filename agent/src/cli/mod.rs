@@ -1,8 +1,9 @@
-//! The command line: `tollgate-agent run | check | count | status | reload`.
+//! The command line: `tollgate-agent run | check | count | status | reload | spool`.
 
 mod ask;
 mod check;
 mod run;
+mod spool;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -111,6 +112,11 @@ enum Command {
         "  tollgate-agent reload --json | jq .restart"
     ))]
     Reload(StatusArgs),
+    /// Look at the spool on disk, repair it, or take batches out of it.
+    ///
+    /// Works on the state directory; the agent need not run, and for `repair` must not.
+    #[command(subcommand)]
+    Spool(spool::SpoolCommand),
 }
 
 #[derive(Debug, Args)]
@@ -256,6 +262,7 @@ where
         Command::Count(args) => ask::count(args),
         Command::Status(args) => ask::status(&args),
         Command::Reload(args) => ask::reload(&args),
+        Command::Spool(command) => spool::spool(command),
     };
     ExitCode::from(code)
 }
