@@ -24,7 +24,7 @@ use crate::health::Health;
 use crate::load::LoadError;
 use crate::ship::{self, IdentityError};
 use crate::state_dir::{StateDir, StateDirError, boot_id};
-use inputs::{Sockets, Tallies, WRITERS};
+use inputs::{Sockets, Tallies};
 
 /// Bytes of keys for each series that a writer may have: most keys are shorter.
 const KEY_BYTES_PER_SERIES: u64 = 128;
@@ -100,7 +100,7 @@ pub fn run(
     let sockets = Sockets::bind(&config)?;
     let engine = start_engine(&config, &state)?;
     let live = Arc::new(Live::new(config.attributor()));
-    let tallies = Tallies::new(&config, &engine, &live)?;
+    let tallies = Tallies::new(&config, &engine, &live, &sockets)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -127,7 +127,7 @@ fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunErr
     let engine_config = EngineConfig {
         agent: config.agent.clone(),
         window: config.window,
-        writers: WRITERS.map(str::to_owned).to_vec(),
+        writers: inputs::writer_names(config),
         series_max,
         key_bytes: u64::from(series_max) * KEY_BYTES_PER_SERIES,
         spool: config.spool.into(),

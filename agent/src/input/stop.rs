@@ -62,6 +62,11 @@ impl Stop {
         self.inner.raised.load(Ordering::Acquire)
     }
 
+    /// A descriptor that becomes readable when the signal is raised, and stays so.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.event.as_fd()
+    }
+
     /// Waits until `socket` can be read or accepted from, the signal is raised, or `timeout`
     /// is over.
     pub(crate) fn wait(

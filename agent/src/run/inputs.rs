@@ -4,8 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use tollgate_agent_core::config::{Config, Dogstatsd};
-use tollgate_agent_core::input::Listener;
+use tollgate_agent_core::config::Config;
 use tollgate_agent_core::input::live::Live;
 use tollgate_agent_core::input::tally::Tally;
 use tracing::warn;
@@ -23,14 +22,17 @@ use crate::state_dir::MappedCells;
 
 /// Writers of the cells. Their accounts are carried from one incarnation to the next by name.
 const ADMIN: &str = "admin";
-const DOGSTATSD_UDP: &str = "dogstatsd.udp";
-const DOGSTATSD_UNIX: &str = "dogstatsd.unix";
 const INTERFACES: &str = "interfaces";
-/// All of them.
-pub(super) const WRITERS: [&str; 4] = [ADMIN, DOGSTATSD_UDP, DOGSTATSD_UNIX, INTERFACES];
 
-/// Different raw lines that are remembered for each series.
-const CACHE_PER_SERIES: usize = 2;
+/// One writer for each input thread that this configuration starts.
+pub(super) fn writer_names(config: &Config) -> Vec<String> {
+    let sockets = config.inputs.dogstatsd.iter();
+    let interfaces = config.inputs.interfaces.iter();
+    std::iter::once(ADMIN.to_owned())
+        .chain(sockets.flat_map(dogstatsd::writer_names))
+        .chain(interfaces.map(|_| INTERFACES.to_owned()))
+        .collect()
+}
 
 /// Everything that listens, bound before anything runs.
 pub(super) struct Sockets {
@@ -41,22 +43,11 @@ pub(super) struct Sockets {
 impl Sockets {
     pub(super) fn bind(config: &Config) -> Result<Self, RunError> {
         let failed = |what: String| move |source| RunError::Listen { what, source };
-        let mut dogstatsd = Vec::new();
-        if let Some(Dogstatsd {
-            udp,
-            unix,
-            receive_buffer,
-        }) = &config.inputs.dogstatsd
-        {
-            if let Some(address) = udp {
-                let bound = dogstatsd::bind_udp(*address, *receive_buffer);
-                dogstatsd.push(bound.map_err(failed(format!("UDP {address}")))?);
-            }
-            if let Some(path) = unix {
-                let bound = dogstatsd::bind_unix(path, *receive_buffer);
-                dogstatsd.push(bound.map_err(failed(path.display().to_string()))?);
-            }
-        }
+        let dogstatsd = match &config.inputs.dogstatsd {
+            Some(sockets) => dogstatsd::bind(sockets)
+                .map_err(|(what, source)| RunError::Listen { what, source })?,
+            None => Vec::new(),
+        };
         let path = config.admin_socket_path();
         let admin = AdminSocket::bind(&path, &config.admin);
         let admin = admin.map_err(failed(path.display().to_string()))?;
@@ -72,9 +63,9 @@ impl Sockets {
 /// One tally for each input thread.
 pub(super) struct Tallies {
     admin: Tally<MappedCells>,
-    udp: Tally<MappedCells>,
-    unix: Tally<MappedCells>,
-    interfaces: Tally<MappedCells>,
+    /// In the order of the sockets.
+    dogstatsd: Vec<Tally<MappedCells>>,
+    interfaces: Option<Tally<MappedCells>>,
 }
 
 impl Tallies {
@@ -82,35 +73,32 @@ impl Tallies {
         config: &Config,
         engine: &AgentEngine,
         live: &Arc<Live>,
+        sockets: &Sockets,
     ) -> Result<Self, RunError> {
-        let tally = |name| tally(config, engine, live, name);
+        let tally = |name: &str, cache_bytes| {
+            let writer = engine.writer(name).map_err(|error| {
+                warn!(%error, name, "no writer");
+                RunError::Ended("a writer of the cells")
+            })?;
+            let (live, window) = (Arc::clone(live), engine.window());
+            let tally = Tally::new(writer, live, window, cache_bytes, rand::random());
+            Ok::<_, RunError>(tally)
+        };
+        let inputs = &config.inputs;
+        let cache_bytes = inputs.dogstatsd.as_ref().map_or(0, |d| d.cache_bytes);
+        let dogstatsd = sockets.dogstatsd.iter();
         Ok(Self {
-            admin: tally(ADMIN)?,
-            udp: tally(DOGSTATSD_UDP)?,
-            unix: tally(DOGSTATSD_UNIX)?,
-            interfaces: tally(INTERFACES)?,
+            // Neither of these sends lines.
+            admin: tally(ADMIN, 0)?,
+            interfaces: match inputs.interfaces {
+                Some(_) => Some(tally(INTERFACES, 0)?),
+                None => None,
+            },
+            dogstatsd: dogstatsd
+                .map(|bound| tally(&bound.writer_name(), cache_bytes))
+                .collect::<Result<_, _>>()?,
         })
     }
-}
-
-fn tally(
-    config: &Config,
-    engine: &AgentEngine,
-    live: &Arc<Live>,
-    name: &'static str,
-) -> Result<Tally<MappedCells>, RunError> {
-    let writer = engine.writer(name).map_err(|error| {
-        warn!(%error, name, "no writer");
-        RunError::Ended("a writer of the cells")
-    })?;
-    let series = usize::try_from(config.limits.series_max).unwrap_or(usize::MAX);
-    Ok(Tally::new(
-        writer,
-        Arc::clone(live),
-        engine.window(),
-        series.saturating_mul(CACHE_PER_SERIES),
-        rand::random(),
-    ))
 }
 
 /// A running input.
@@ -142,19 +130,13 @@ impl Inputs {
         tallies: Tallies,
         desk: &Desk,
     ) -> Result<(), RunError> {
-        let (mut udp, mut unix) = (Some(tallies.udp), Some(tallies.unix));
-        for bound in sockets.dogstatsd {
-            let (name, tally) = match bound.listener {
-                Listener::Udp => (DOGSTATSD_UDP, udp.take()),
-                Listener::Unix => (DOGSTATSD_UNIX, unix.take()),
-            };
-            if let Some(tally) = tally {
-                self.spawn(name, |stop| bound.serve(tally, stop))?;
-            }
+        for (bound, tally) in sockets.dogstatsd.into_iter().zip(tallies.dogstatsd) {
+            let name = bound.writer_name();
+            self.spawn(&name, |stop| bound.start(tally, stop))?;
         }
-        if let Some(interfaces) = &config.inputs.interfaces {
+        if let (Some(interfaces), Some(tally)) = (&config.inputs.interfaces, tallies.interfaces) {
             self.spawn(INTERFACES, |stop| {
-                interfaces::spawn(interfaces.clone(), tallies.interfaces, stop)
+                interfaces::spawn(interfaces.clone(), tally, stop)
             })?;
         }
         self.spawn(ADMIN, |stop| {
@@ -164,11 +146,11 @@ impl Inputs {
 
     fn spawn(
         &mut self,
-        name: &'static str,
+        name: &str,
         start: impl FnOnce(Stop) -> io::Result<JoinHandle<()>>,
     ) -> Result<(), RunError> {
         let stop = Stop::new(self.health.beat(name)).map_err(cannot_spawn("the stop signal"))?;
-        let thread = start(stop.clone()).map_err(cannot_spawn(name))?;
+        let thread = start(stop.clone()).map_err(cannot_spawn("an input thread"))?;
         self.running.push(Input { stop, thread });
         Ok(())
     }

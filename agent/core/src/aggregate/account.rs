@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use crate::input::dogstatsd::Ignored;
+
 /// Words of one account.
 pub(crate) const ACCOUNT_WORDS: usize = 32;
 const AT_RECEIVED: usize = 0;
@@ -19,6 +21,10 @@ const AT_LOST: usize = 15; // plus the cause's code, which starts at 1
 const AT_ACCEPTED: usize = 24;
 const AT_SEALED: usize = 25;
 const AT_ROUNDED: usize = 26;
+const AT_ESTIMATED: usize = 27;
+const AT_RETIMED: usize = 28;
+const AT_IGNORED_EVENTS: usize = 29;
+const AT_IGNORED_CHECKS: usize = 30;
 const _: () = assert!(AT_REJECTED + Rejection::ALL.len() <= AT_LOST);
 const _: () = assert!(AT_LOST + InputLoss::ALL.len() < AT_ACCEPTED);
 
@@ -127,6 +133,15 @@ pub struct Account {
     pub rejected: BTreeMap<&'static str, u64>,
     /// Accepted events whose value was rounded to the meter's scale, as the meter declares.
     pub rounded: u64,
+    /// Accepted events whose sampling rate gives no whole number of units: the total of each
+    /// line is rounded, within half a unit.
+    pub estimated: u64,
+    /// Accepted events that name a time in another window than the one they are counted in.
+    pub retimed: u64,
+    /// Events of the protocol that are no usage; they are not among those received.
+    pub ignored_events: u64,
+    /// Service checks, likewise.
+    pub ignored_service_checks: u64,
     /// Events known to be lost before the input received them, by cause.
     pub lost: BTreeMap<&'static str, u64>,
     /// Accepted events that are in a durable batch.
@@ -195,6 +210,10 @@ impl AccountWords {
         Account {
             received: self.0[AT_RECEIVED],
             rounded: self.0[AT_ROUNDED],
+            estimated: self.0[AT_ESTIMATED],
+            retimed: self.0[AT_RETIMED],
+            ignored_events: self.0[AT_IGNORED_EVENTS],
+            ignored_service_checks: self.0[AT_IGNORED_CHECKS],
             accepted: carried.saturating_add(accepted),
             rejected: pick(
                 &mut Rejection::ALL
@@ -224,6 +243,21 @@ pub(crate) fn received_word() -> usize {
 
 pub(crate) fn rounded_word() -> usize {
     AT_ROUNDED
+}
+
+pub(crate) fn estimated_word() -> usize {
+    AT_ESTIMATED
+}
+
+pub(crate) fn retimed_word() -> usize {
+    AT_RETIMED
+}
+
+pub(crate) fn ignored_word(ignored: Ignored) -> usize {
+    match ignored {
+        Ignored::Event => AT_IGNORED_EVENTS,
+        Ignored::ServiceCheck => AT_IGNORED_CHECKS,
+    }
 }
 
 pub(crate) fn rejected_word(reason: Rejection) -> usize {

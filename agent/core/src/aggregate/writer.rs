@@ -10,13 +10,15 @@ use tollgate_common::{Aggregation, Scale, SeriesKey, Window};
 
 use super::Region;
 use super::account::{
-    InputLoss, Rejection, bump, lost_word, received_word, rejected_word, rounded_word,
+    InputLoss, Rejection, bump, estimated_word, ignored_word, lost_word, received_word,
+    rejected_word, retimed_word, rounded_word,
 };
 use super::cells::Shared;
 use super::last;
 use super::layout::{CellsLayout, SUM_WORDS};
 use super::slot::SlotHead;
 use super::words::{pack, put_bytes, words_for};
+use crate::input::dogstatsd::Ignored;
 
 /// Most that one call may add: below 2^62.
 ///
@@ -38,6 +40,23 @@ pub struct Slot {
     tag: u32,
     /// Index of the slot for sums, of the cell for last values.
     index: u32,
+}
+
+impl Slot {
+    /// The slot as a word, for tables that keep words.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.tag) << 32 | u64::from(self.index)
+    }
+
+    /// The slot that became this word. Any word is one; what is no slot of a writer is refused
+    /// by it.
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+    pub fn from_bits(bits: u64) -> Self {
+        Self {
+            tag: (bits >> 32) as u32,
+            index: bits as u32,
+        }
+    }
 }
 
 /// No room for another series, not even for one without dimensions.
@@ -325,6 +344,23 @@ impl<R: Region> Writer<R> {
     /// Accounts for `n` accepted events whose value was rounded.
     pub fn rounded(&mut self, n: u64) {
         bump(&self.shared.account(self.index)[rounded_word()], n);
+    }
+
+    /// Accounts for `n` accepted events that were scaled by a sampling rate to no whole
+    /// number of units.
+    pub fn estimated(&mut self, n: u64) {
+        bump(&self.shared.account(self.index)[estimated_word()], n);
+    }
+
+    /// Accounts for `n` accepted events that name a time in another window than they are
+    /// counted in.
+    pub fn retimed(&mut self, n: u64) {
+        bump(&self.shared.account(self.index)[retimed_word()], n);
+    }
+
+    /// Accounts for a line that is of its protocol and no usage.
+    pub fn ignored(&mut self, what: Ignored) {
+        bump(&self.shared.account(self.index)[ignored_word(what)], 1);
     }
 
     /// Accounts for `n` received events that are not counted.

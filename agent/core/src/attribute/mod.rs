@@ -18,7 +18,10 @@
 mod cache;
 mod glob;
 
-pub use cache::{CACHE_BYTES_MAX, Cache, RawKey};
+pub use cache::{
+    CACHE_BYTES_MAX, CACHE_BYTES_MIN, HEADER_BYTES, Hit, LineCache, LineKey, NAME_BYTES_MAX,
+    NO_ENTRY, SLACK_BYTES, SUFFIX_BYTES_MAX,
+};
 pub use glob::Glob;
 
 use std::collections::BTreeMap;
@@ -26,7 +29,7 @@ use std::collections::BTreeMap;
 use tollgate_common::quantity::Inexact;
 use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId};
 
-use crate::input::{Input, Listener, Sample};
+use crate::input::{Input, Kind, Listener, Sample};
 
 /// What a meter declares.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +106,22 @@ pub struct Target {
     pub scale: Scale,
     /// What happens to values that need more places.
     pub inexact: Inexact,
+    /// What a number of milliseconds is divided by to be in the meter's unit; `None` for 1.
+    pub millis_divisor: Option<&'static str>,
+}
+
+/// What a number of milliseconds is divided by to be in this unit (UCUM); `None` for units
+/// that are not of time, whose timers are taken as they are.
+pub fn millis_divisor(unit: &str) -> Option<&'static str> {
+    match unit {
+        "ns" => Some("0.000001"),
+        "us" => Some("0.001"),
+        "s" => Some("1000"),
+        "min" => Some("60000"),
+        "h" => Some("3600000"),
+        "d" => Some("86400000"),
+        _ => None,
+    }
 }
 
 /// Why a sample cannot be counted for anybody.
@@ -111,7 +130,7 @@ pub enum AttributeError {
     /// No rule names a meter, and no meter can have the metric's name.
     #[error("metric name is not a valid meter name")]
     MeterName,
-    /// A counter for a `last` meter, or a gauge for a `sum` meter.
+    /// A type that the meter does not take: see [`Kind::fits`].
     #[error("type of the sample does not fit the aggregation of the meter")]
     Aggregation,
 }
@@ -129,7 +148,7 @@ impl Attributor {
         Self { meters, rules }
     }
 
-    /// For whom `sample` counts. Slow: callers on a hot path keep the answer in a [`Cache`].
+    /// For whom `sample` counts. Slow: callers on a hot path keep the answer in a [`LineCache`].
     pub fn attribute(&self, sample: &Sample<'_>) -> Result<Target, AttributeError> {
         let rule = self.rules.iter().find(|rule| rule.matches(sample));
         let name = match rule.and_then(|rule| rule.meter.clone()) {
@@ -139,7 +158,7 @@ impl Attributor {
         let Some(meter) = self.meters.get(&name) else {
             return Ok(undeclared(name, sample));
         };
-        if sample.aggregation.is_some_and(|a| a != meter.aggregation) {
+        if sample.kind.is_some_and(|k| !k.fits(meter.aggregation)) {
             return Err(AttributeError::Aggregation);
         }
         let (tenant, dimensions) = match rule {
@@ -154,6 +173,9 @@ impl Attributor {
             aggregation: meter.aggregation,
             scale: meter.scale,
             inexact: meter.inexact,
+            millis_divisor: (sample.kind == Some(Kind::Timer))
+                .then(|| millis_divisor(&meter.unit))
+                .flatten(),
         })
     }
 
@@ -172,9 +194,10 @@ impl Attributor {
 fn undeclared(name: MeterName, sample: &Sample<'_>) -> Target {
     Target {
         series: without_dimensions(TenantId::unattributed(), name),
-        aggregation: sample.aggregation.unwrap_or(Aggregation::Sum),
+        aggregation: sample.kind.map_or(Aggregation::Sum, Kind::usual),
         scale: Scale::ZERO,
         inexact: Inexact::Round,
+        millis_divisor: None,
     }
 }
 
@@ -256,19 +279,19 @@ mod tests {
     }
 
     fn attribute(metric: &str, tags: &[(&str, &str)]) -> Result<Target, AttributeError> {
-        from(Listener::Udp, metric, Aggregation::Sum, tags)
+        from(Listener::Udp, metric, Kind::Count, tags)
     }
 
     fn from(
         listener: Listener,
         metric: &str,
-        aggregation: Aggregation,
+        kind: Kind,
         tags: &[(&str, &str)],
     ) -> Result<Target, AttributeError> {
         attributor().attribute(&Sample {
             source: Source::Dogstatsd(listener),
             metric,
-            aggregation: Some(aggregation),
+            kind: Some(kind),
             tags,
         })
     }
@@ -306,7 +329,7 @@ mod tests {
         let undeclared = from(
             Listener::Unix,
             "other",
-            Aggregation::Sum,
+            Kind::Count,
             &[("customer", "acme")],
         );
         assert_eq!(series(undeclared), "_unattributed/other{}");
@@ -339,7 +362,7 @@ mod tests {
     fn types_must_fit_their_meter() {
         let tags = [("customer", "acme")];
         assert_eq!(
-            from(Listener::Udp, "http.x", Aggregation::Last, &tags),
+            from(Listener::Udp, "http.x", Kind::Gauge, &tags),
             Err(AttributeError::Aggregation)
         );
         assert_eq!(attribute("level", &[]), Err(AttributeError::Aggregation));

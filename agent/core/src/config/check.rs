@@ -1,11 +1,11 @@
 //! From what is written to what is right: every value is checked, every mistake reported.
 
+mod dogstatsd;
 mod operate;
 mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use super::error::{ConfigError, ConfigErrors, error_at};
 use super::raw::{self, Text};
 use super::units::{DURATION_FORM, RATE_FORM, SIZE_FORM, parse_duration, parse_rate, parse_size};
 use super::{
-    Collector, Config, Dogstatsd, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, Limits, METERS_MAX,
-    RULES_MAX, SERIES_MAX, SOCKET_PATH_BYTES_MAX, Spool,
+    Collector, Config, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, Limits, METERS_MAX, RULES_MAX,
+    SERIES_MAX, SOCKET_PATH_BYTES_MAX, Spool,
 };
 use crate::attribute::{Glob, Meter};
 use crate::spool::SyncPolicy;
@@ -39,7 +39,6 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(30);
 const SEGMENTS_MIN: u64 = 4;
 const SERIES: u32 = 65_536;
 const INTERVAL: Duration = Duration::from_secs(1);
-const RECEIVE_BUFFER: u64 = 4 << 20;
 const UNIT_BYTES_MAX: usize = 64;
 
 const NAME_FORM: &str = "ASCII letters, digits and . _ - / : @";
@@ -367,47 +366,6 @@ impl<'a> Checker<'a> {
                 None => None,
             },
         })
-    }
-
-    fn dogstatsd(&mut self, raw: Spanned<raw::Dogstatsd>) -> Option<Dogstatsd> {
-        let span = raw.span();
-        let raw = raw.into_inner();
-        if raw.udp.is_none() && raw.unix.is_none() {
-            self.report(span, "no listener", "`udp` or `unix` or both");
-        }
-        let udp = raw.udp.as_ref().map(|udp| self.loopback(udp));
-        let unix = raw.unix.as_ref().map(|unix| self.socket_path(unix));
-        let buffer = self.size(
-            raw.receive_buffer.as_ref(),
-            RECEIVE_BUFFER,
-            (64 << 10)..=(1 << 30),
-        )?;
-        Some(Dogstatsd {
-            udp: match udp {
-                Some(udp) => Some(udp?),
-                None => None,
-            },
-            unix: match unix {
-                Some(unix) => Some(unix?),
-                None => None,
-            },
-            receive_buffer: u32::try_from(buffer).unwrap_or(u32::MAX),
-        })
-    }
-
-    /// DogStatsD has neither encryption nor authentication: whoever reaches the socket
-    /// writes bills. So it stays on the host.
-    fn loopback(&mut self, text: &Text) -> Option<SocketAddr> {
-        let address: SocketAddr = self.parsed(text, "an address such as \"127.0.0.1:8125\"")?;
-        if !address.ip().is_loopback() {
-            self.report(
-                text.span(),
-                format!("{} is not a loopback address", address.ip()),
-                "127.0.0.1 or [::1], because DogStatsD is not authenticated",
-            );
-            return None;
-        }
-        Some(address)
     }
 
     fn interfaces(&mut self, raw: &raw::Interfaces) -> Option<Interfaces> {

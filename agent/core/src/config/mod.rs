@@ -35,6 +35,8 @@ pub const CONFIG_BYTES_MAX: usize = 4 << 20;
 pub const METERS_MAX: usize = 10_000;
 /// Most rules.
 pub const RULES_MAX: usize = 10_000;
+/// Most UDP sockets of the DogStatsD input.
+pub const UDP_SOCKETS_MAX: u16 = 32;
 /// Most collectors.
 pub const ENDPOINTS_MAX: usize = 16;
 /// Most series of one input: the inputs together must fit one batch.
@@ -228,15 +230,24 @@ pub struct Inputs {
     pub interfaces: Option<Interfaces>,
 }
 
-/// DogStatsD sockets, at least one of the two.
+/// DogStatsD sockets, at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dogstatsd {
-    /// A loopback address.
+    /// A loopback address, or any other if the configuration allows remote senders.
     pub udp: Option<SocketAddr>,
+    /// UDP sockets that share the address, 1 to [`UDP_SOCKETS_MAX`]; each has a thread and a
+    /// writer of its own.
+    pub udp_sockets: u16,
     /// A Unix datagram socket.
     pub unix: Option<PathBuf>,
+    /// A Unix stream socket.
+    pub unix_stream: Option<PathBuf>,
+    /// Permissions of both socket files.
+    pub unix_mode: u32,
     /// Bytes that the kernel is asked to queue for each socket.
     pub receive_buffer: u32,
+    /// Bytes in which each thread remembers the lines that it has seen.
+    pub cache_bytes: usize,
 }
 
 /// The kernel's interface counters.
@@ -282,7 +293,7 @@ impl Config {
             .inputs
             .dogstatsd
             .iter_mut()
-            .filter_map(|d| d.unix.as_mut());
+            .flat_map(|d| d.unix.iter_mut().chain(&mut d.unix_stream));
         let paths = [
             &mut self.state_dir,
             &mut collector.ca,

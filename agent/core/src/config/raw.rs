@@ -158,8 +158,14 @@ pub(super) struct Inputs {
 #[serde(deny_unknown_fields)]
 pub(super) struct Dogstatsd {
     pub(super) udp: Option<Text>,
+    pub(super) udp_sockets: Option<Spanned<u16>>,
+    #[serde(default)]
+    pub(super) allow_remote: bool,
     pub(super) unix: Option<Text>,
+    pub(super) unix_stream: Option<Text>,
+    pub(super) unix_mode: Option<Text>,
     pub(super) receive_buffer: Option<Text>,
+    pub(super) cache: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -4,63 +4,63 @@
 //! name:value[:value…]|type[|@rate][|#tag:value,tag…][|c:container][|T1700000000][|e:…][|card:…]
 //! ```
 //!
-//! Counters (`c`) and gauges (`g`) are read; histograms, distributions, timers, sets, events
-//! and service checks are recognised and reported as unsupported. Every line stands for
-//! itself: a malformed one is reported and the next is read. Nothing is copied or allocated;
-//! an [`Item`] borrows from the datagram, and names and tags stay bytes until somebody needs
-//! them as text ([`Metric::name`], [`split_tags`]).
+//! Every line stands for itself: a malformed one is reported and the next is read. Nothing is
+//! copied or allocated; an [`Item`] borrows from the datagram, and names and tags stay bytes
+//! until somebody needs them as text ([`Metric::name`], [`split_tags`]).
 //!
 //! Fields after the type may come in any order. Fields of protocol versions that this one
 //! does not know are skipped, as the protocol asks; a repeated field counts with its last
-//! value. The timestamp `T` is checked and otherwise not used: a counter cell belongs to the
-//! time between two cuts.
+//! value. Events (`_e{…`) and service checks (`_sc|…`) are recognised and not counted.
+//!
+//! This is the grammar, read a byte at a time. Lines at rate go through [`scan`] and
+//! the cache of [`count`], and come here when they are new; tests compare the two.
+
+mod count;
+mod plan;
+mod ratio;
+mod scan;
+mod value;
+
+pub(super) use count::Lines;
+pub use ratio::SampleRate;
+pub use scan::DATAGRAM_SLACK_BYTES;
 
 use std::fmt;
-use std::num::NonZeroU64;
 
 use tollgate_common::quantity::{Inexact, ParseQuantityError, ParsedQuantity};
-use tollgate_common::{Aggregation, Quantity, Scale};
+use tollgate_common::{Quantity, Scale};
 
-use super::{LINE_BYTES_MAX, METRIC_BYTES_MAX, TAGS_MAX};
+use super::{Kind, LINE_BYTES_MAX, METRIC_BYTES_MAX, TAGS_MAX};
 
 /// One line of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// Values of a counter or gauge.
+    /// Values of a metric.
     Metric(Metric<'a>),
-    /// A well-known line that this version does not count.
-    Unsupported(Unsupported),
+    /// A line of the protocol that is not usage.
+    Ignored(Ignored),
     /// A line that is not of the protocol.
     Malformed(Malformed),
 }
 
-/// Lines that are part of the protocol and not counted.
+/// Lines that are part of the protocol and hold no usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unsupported {
-    /// Type `h`.
-    Histogram,
-    /// Type `d`.
-    Distribution,
-    /// Type `ms`.
-    Timer,
-    /// Type `s`.
-    Set,
+pub enum Ignored {
     /// `_e{…`.
     Event,
     /// `_sc|…`.
     ServiceCheck,
 }
 
-impl Unsupported {
-    /// The name used in output.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Histogram => "histogram",
-            Self::Distribution => "distribution",
-            Self::Timer => "timer",
-            Self::Set => "set",
-            Self::Event => "event",
-            Self::ServiceCheck => "service_check",
+impl Ignored {
+    /// What this line is, if it is one of these.
+    fn of(line: &[u8]) -> Option<Self> {
+        if line.starts_with(b"_e{") {
+            Some(Self::Event)
+        } else if line.starts_with(b"_sc|") {
+            Some(Self::ServiceCheck)
+        } else {
+            None
         }
     }
 }
@@ -99,10 +99,17 @@ pub enum Malformed {
 pub struct Metric<'a> {
     name: &'a [u8],
     values: &'a [u8],
-    rate: Option<&'a str>,
-    tags: &'a [u8],
-    timestamp: Option<NonZeroU64>,
-    aggregation: Aggregation,
+    suffix: Suffix<'a>,
+}
+
+/// What follows the values of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Suffix<'a> {
+    pub(super) kind: Kind,
+    pub(super) rate: Option<SampleRate>,
+    pub(super) tags: &'a [u8],
+    /// Seconds since the epoch.
+    pub(super) timestamp: Option<u64>,
 }
 
 impl fmt::Debug for Metric<'_> {
@@ -110,10 +117,10 @@ impl fmt::Debug for Metric<'_> {
         f.debug_struct("Metric")
             .field("name", &String::from_utf8_lossy(self.name))
             .field("values", &String::from_utf8_lossy(self.values))
-            .field("rate", &self.rate)
-            .field("tags", &String::from_utf8_lossy(self.tags))
-            .field("timestamp", &self.timestamp)
-            .field("aggregation", &self.aggregation)
+            .field("kind", &self.suffix.kind)
+            .field("rate", &self.suffix.rate)
+            .field("tags", &String::from_utf8_lossy(self.suffix.tags))
+            .field("timestamp", &self.suffix.timestamp)
             .finish()
     }
 }
@@ -131,63 +138,59 @@ impl<'a> Metric<'a> {
 
     /// The bytes of the tags as sent, without the `#`; see [`split_tags`].
     pub const fn tag_bytes(&self) -> &'a [u8] {
-        self.tags
+        self.suffix.tags
     }
 
-    /// How the values combine: a counter is a sum, a gauge the last value.
-    pub const fn aggregation(&self) -> Aggregation {
-        self.aggregation
+    /// The type.
+    pub const fn kind(&self) -> Kind {
+        self.suffix.kind
     }
 
-    /// The sampling rate as written, if it is not 1: above 0 and below 1. Gauges have none.
-    pub const fn rate(&self) -> Option<&'a str> {
-        self.rate
+    /// The sampling rate, if it is not 1. Gauges and sets have none: neither a level nor a
+    /// set of values depends on how often it is sampled.
+    pub const fn rate(&self) -> Option<SampleRate> {
+        self.suffix.rate
     }
 
     /// The time that the sender gives, in seconds since the epoch.
-    pub const fn timestamp(&self) -> Option<NonZeroU64> {
-        self.timestamp
+    pub const fn timestamp(&self) -> Option<u64> {
+        self.suffix.timestamp
     }
 
-    /// The values, at least one.
-    pub fn values(&self) -> impl Iterator<Item = Value<'a>> + use<'a> {
-        let rate = self.rate;
-        self.values
-            .split(|byte| *byte == b':')
-            .map(move |bytes| Value { bytes, rate })
+    /// The values as written, at least one.
+    pub fn values(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        split_values(self.suffix.kind, self.values)
     }
 }
 
-/// One value as written, with the sampling rate that applies to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Value<'a> {
-    bytes: &'a [u8],
-    rate: Option<&'a str>,
+/// The values of a line, packed with colons. A set has one value, which may hold colons.
+pub(super) fn split_values(kind: Kind, values: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let packed = kind != Kind::Set;
+    values.split(move |byte| packed && *byte == b':')
 }
 
-impl Value<'_> {
-    /// The exact quantity: the value divided by the sampling rate, in units of `scale`.
-    pub fn quantity(
-        &self,
-        scale: Scale,
-        inexact: Inexact,
-    ) -> Result<ParsedQuantity, ParseQuantityError> {
-        if self.rate.is_none()
-            && let Some(units) = small_integer(self.bytes)
-            && let Some(quantity) = i128::from(units)
-                .checked_mul(POWERS[usize::from(scale.get())])
-                .map(Quantity::new)
-        {
-            return Ok(ParsedQuantity {
-                quantity,
-                rounded: false,
-            });
-        }
-        let text = std::str::from_utf8(self.bytes).map_err(|_| ParseQuantityError::Syntax)?;
-        match self.rate {
-            None => Quantity::parse_decimal(text, scale, inexact),
-            Some(rate) => Quantity::parse_scaled(text, rate, scale, inexact),
-        }
+/// The exact quantity of a value as written: divided by `divisor`, in units of `scale`.
+pub(super) fn parse_value(
+    value: &[u8],
+    divisor: Option<&str>,
+    scale: Scale,
+    inexact: Inexact,
+) -> Result<ParsedQuantity, ParseQuantityError> {
+    if divisor.is_none()
+        && let Some(units) = small_integer(value)
+        && let Some(quantity) = i128::from(units)
+            .checked_mul(POWERS[usize::from(scale.get())])
+            .map(Quantity::new)
+    {
+        return Ok(ParsedQuantity {
+            quantity,
+            rounded: false,
+        });
+    }
+    let text = std::str::from_utf8(value).map_err(|_| ParseQuantityError::Syntax)?;
+    match divisor {
+        None => Quantity::parse_decimal(text, scale, inexact),
+        Some(divisor) => Quantity::parse_scaled(text, divisor, scale, inexact),
     }
 }
 
@@ -258,94 +261,74 @@ pub fn parse_line(line: &[u8]) -> Item<'_> {
     if line.len() > LINE_BYTES_MAX {
         return Item::Malformed(Malformed::TooLong);
     }
-    if line.starts_with(b"_e{") {
-        return Item::Unsupported(Unsupported::Event);
-    }
-    if line.starts_with(b"_sc|") {
-        return Item::Unsupported(Unsupported::ServiceCheck);
+    if let Some(ignored) = Ignored::of(line) {
+        return Item::Ignored(ignored);
     }
     match parse_metric(line) {
-        Ok(item) => item,
+        Ok(metric) => Item::Metric(metric),
         Err(malformed) => Item::Malformed(malformed),
     }
 }
 
-fn parse_metric(line: &[u8]) -> Result<Item<'_>, Malformed> {
+fn parse_metric(line: &[u8]) -> Result<Metric<'_>, Malformed> {
     let (name, rest) = cut(line, b':');
     let rest = rest.ok_or(Malformed::Name)?;
-    if name.is_empty() || name.len() > METRIC_BYTES_MAX || name.contains(&b'|') {
-        return Err(Malformed::Name);
-    }
+    check_name(name)?;
     let (values, rest) = cut(rest, b'|');
     if values.is_empty() {
         return Err(Malformed::Value);
     }
-    let (kind, mut rest) = cut(rest.ok_or(Malformed::Type)?, b'|');
-    let aggregation = match kind {
-        b"c" => Aggregation::Sum,
-        b"g" => Aggregation::Last,
-        b"h" => return Ok(Item::Unsupported(Unsupported::Histogram)),
-        b"d" => return Ok(Item::Unsupported(Unsupported::Distribution)),
-        b"ms" => return Ok(Item::Unsupported(Unsupported::Timer)),
-        b"s" => return Ok(Item::Unsupported(Unsupported::Set)),
-        _ => return Err(Malformed::Type),
-    };
-    let mut metric = Metric {
+    Ok(Metric {
         name,
         values,
+        suffix: parse_suffix(rest.ok_or(Malformed::Type)?)?,
+    })
+}
+
+fn check_name(name: &[u8]) -> Result<(), Malformed> {
+    if name.is_empty() || name.len() > METRIC_BYTES_MAX || name.contains(&b'|') {
+        return Err(Malformed::Name);
+    }
+    Ok(())
+}
+
+/// Reads what follows the bar after the values: the type and the fields.
+fn parse_suffix(suffix: &[u8]) -> Result<Suffix<'_>, Malformed> {
+    let (kind, mut rest) = cut(suffix, b'|');
+    let kind = match kind {
+        b"c" => Kind::Count,
+        b"g" => Kind::Gauge,
+        b"h" => Kind::Histogram,
+        b"d" => Kind::Distribution,
+        b"ms" => Kind::Timer,
+        b"s" => Kind::Set,
+        _ => return Err(Malformed::Type),
+    };
+    let mut parsed = Suffix {
+        kind,
         rate: None,
         tags: b"",
         timestamp: None,
-        aggregation,
     };
     while let Some(fields) = rest {
         let (field, after) = cut(fields, b'|');
         rest = after;
         match field {
-            [b'#', tags @ ..] => metric.tags = tags,
-            // The level of a gauge does not depend on how often it is sampled.
+            [b'#', tags @ ..] => parsed.tags = tags,
             [b'@', rate @ ..] => {
-                let rate = parse_rate(rate)?;
-                metric.rate = rate.filter(|_| aggregation == Aggregation::Sum);
+                let rate = SampleRate::parse(rate).ok_or(Malformed::Rate)?;
+                let applies = !matches!(kind, Kind::Gauge | Kind::Set) && !rate.is_one();
+                parsed.rate = applies.then_some(rate);
             }
             [b'T', seconds @ ..] => {
                 let seconds = small_integer(seconds).ok_or(Malformed::Timestamp)?;
-                metric.timestamp = NonZeroU64::new(seconds);
+                parsed.timestamp = Some(seconds);
             }
             _ => {}
         }
     }
-    Ok(Item::Metric(metric))
+    Ok(parsed)
 }
-
-/// A rate as written, `None` for exactly 1.
-fn parse_rate(bytes: &[u8]) -> Result<Option<&str>, Malformed> {
-    if bytes == b"1" {
-        return Ok(None);
-    }
-    let rate = std::str::from_utf8(bytes).map_err(|_| Malformed::Rate)?;
-    // At most 1 means that one sample stands for at least one event. A rate so small that
-    // its reciprocal is out of range is no sampling rate of this world.
-    match Quantity::parse_scaled("1", rate, PROBE_SCALE, Inexact::Round) {
-        Ok(ParsedQuantity { quantity, rounded }) => {
-            match quantity
-                .units()
-                .cmp(&POWERS[usize::from(PROBE_SCALE.get())])
-            {
-                std::cmp::Ordering::Greater => Ok(Some(rate)),
-                std::cmp::Ordering::Equal => Ok(rounded.then_some(rate)),
-                std::cmp::Ordering::Less => Err(Malformed::Rate),
-            }
-        }
-        Err(_) => Err(Malformed::Rate),
-    }
-}
-
-/// Twelve places tell any usual rate from 1.
-const PROBE_SCALE: Scale = match Scale::new(tollgate_common::limits::SCALE_MAX) {
-    Ok(scale) => scale,
-    Err(_) => Scale::ZERO,
-};
 
 /// Splits the tags of a line: `key:value` or a bare `key`, separated by commas.
 ///

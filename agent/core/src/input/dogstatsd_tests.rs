@@ -20,7 +20,7 @@ fn units(line: &str, scale: u8, inexact: Inexact) -> Vec<Result<i128, ParseQuant
     let scale = Scale::new(scale).expect("in range");
     metric(line)
         .values()
-        .map(|value| value.quantity(scale, inexact).map(|p| p.quantity.units()))
+        .map(|value| parse_value(value, None, scale, inexact).map(|p| p.quantity.units()))
         .collect()
 }
 
@@ -30,30 +30,20 @@ fn a_full_line_is_read() {
         "http.requests:3|c|@0.5|#customer:acme,region:eu,bare|c:ci-1f|T1700000000|e:it-0|card:low",
     );
     assert_eq!(metric.name(), Ok("http.requests"));
-    assert_eq!(metric.aggregation(), Aggregation::Sum);
-    assert_eq!(metric.rate(), Some("0.5"));
-    assert_eq!(metric.timestamp().map(NonZeroU64::get), Some(1_700_000_000));
+    assert_eq!(metric.kind(), Kind::Count);
+    assert_eq!(metric.rate(), SampleRate::parse(b"0.5"));
+    assert_eq!(metric.timestamp(), Some(1_700_000_000));
     let mut tags = Vec::new();
     split_tags(metric.tag_bytes(), &mut tags).expect("valid");
     assert_eq!(tags, [("customer", "acme"), ("region", "eu"), ("bare", "")]);
 }
 
 #[test]
-fn values_are_packed_and_sampled_exactly() {
+fn values_are_packed() {
     let reject = Inexact::Reject;
     assert_eq!(units("m:1:2:3|c", 0, reject), [Ok(1), Ok(2), Ok(3)]);
-    assert_eq!(units("m:3|c|@0.1", 0, reject), [Ok(30)]);
-    assert_eq!(units("m:1|c|@1", 0, reject), [Ok(1)]);
-    assert_eq!(units("m:1|c|@1.0", 0, reject), [Ok(1)]);
-    assert_eq!(
-        units("m:1|c|@0.3", 0, reject),
-        [Err(ParseQuantityError::Inexact(Scale::ZERO))]
-    );
-    assert_eq!(units("m:1|c|@0.3", 3, Inexact::Round), [Ok(3333)]);
     assert_eq!(units("m:1.25|c", 2, reject), [Ok(125)]);
     assert_eq!(units("m:-5|g", 0, reject), [Ok(-5)]);
-    // A gauge is a level: sampling does not change it.
-    assert_eq!(units("m:5|g|@0.1", 0, reject), [Ok(5)]);
     assert_eq!(
         units("m:1:x:2|c", 0, reject),
         [Ok(1), Err(ParseQuantityError::Syntax), Ok(2)]
@@ -62,20 +52,35 @@ fn values_are_packed_and_sampled_exactly() {
         units("m:999999999999999999|c", 12, reject),
         [Ok(999_999_999_999_999_999 * 10i128.pow(12))]
     );
+    // The one value of a set may hold colons.
+    let set: Vec<_> = metric("m:a:b|s").values().collect();
+    assert_eq!(set, [b"a:b"]);
 }
 
 #[test]
-fn other_types_are_recognised() {
+fn rates_apply_where_they_mean_something() {
+    assert_eq!(metric("m:1|c|@1.0").rate(), None);
+    assert_eq!(metric("m:1|c|@0.1").rate(), SampleRate::parse(b"0.1"));
+    assert_eq!(metric("m:1|h|@0.1").rate(), SampleRate::parse(b"0.1"));
+    // Neither a level nor a member depends on how often it is sampled.
+    assert_eq!(metric("m:5|g|@0.1").rate(), None);
+    assert_eq!(metric("m:5|s|@0.1").rate(), None);
+}
+
+#[test]
+fn every_type_is_known() {
     for (line, kind) in [
-        ("m:1|h", Unsupported::Histogram),
-        ("m:1|d|#a:b", Unsupported::Distribution),
-        ("m:320|ms", Unsupported::Timer),
-        ("m:user|s", Unsupported::Set),
-        ("_e{5,4}:title|text", Unsupported::Event),
-        ("_sc|Redis|0", Unsupported::ServiceCheck),
+        ("m:1|c", Kind::Count),
+        ("m:1|g", Kind::Gauge),
+        ("m:1|h", Kind::Histogram),
+        ("m:1|d|#a:b", Kind::Distribution),
+        ("m:320|ms", Kind::Timer),
+        ("m:user|s", Kind::Set),
     ] {
-        assert_eq!(one(line), Item::Unsupported(kind), "{line}");
+        assert_eq!(metric(line).kind(), kind, "{line}");
     }
+    assert_eq!(one("_e{5,4}:title|text|#a:b"), Item::Ignored(Ignored::Event));
+    assert_eq!(one("_sc|Redis|0|#a:b"), Item::Ignored(Ignored::ServiceCheck));
 }
 
 #[test]
@@ -144,8 +149,8 @@ fn exhaust(bytes: &[u8]) {
         if let Item::Metric(metric) = item {
             let _ = (metric.name(), split_tags(metric.tag_bytes(), &mut tags));
             for value in metric.values() {
-                let _ = value.quantity(Scale::ZERO, Inexact::Reject);
-                let _ = value.quantity(PROBE_SCALE, Inexact::Round);
+                let _ = parse_value(value, None, Scale::ZERO, Inexact::Reject);
+                let _ = parse_value(value, Some("1000"), Scale::ZERO, Inexact::Round);
             }
         }
     }
@@ -182,7 +187,7 @@ proptest! {
     fn the_short_way_and_the_exact_way_agree(value in any::<u64>(), scale in 0u8..=12) {
         let scale = Scale::new(scale).expect("in range");
         let text = value.to_string();
-        let short = Value { bytes: text.as_bytes(), rate: None }.quantity(scale, Inexact::Reject);
+        let short = parse_value(text.as_bytes(), None, scale, Inexact::Reject);
         prop_assert_eq!(short, Quantity::parse_decimal(&text, scale, Inexact::Reject));
     }
 }

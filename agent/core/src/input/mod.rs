@@ -51,15 +51,63 @@ impl fmt::Display for Input {
     }
 }
 
+/// How the sender of a sample says that its values are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// An increment.
+    Count = 1,
+    /// A level.
+    Gauge = 2,
+    /// A member of a set.
+    Set = 3,
+    /// One of many values, whose distribution on this host is of interest.
+    Histogram = 4,
+    /// One of many values, whose distribution over all hosts is of interest.
+    Distribution = 5,
+    /// A duration in milliseconds.
+    Timer = 6,
+}
+
+impl Kind {
+    /// True if a meter of this aggregation can take such values.
+    pub const fn fits(self, aggregation: Aggregation) -> bool {
+        match self {
+            Self::Count => matches!(aggregation, Aggregation::Sum),
+            Self::Gauge => matches!(
+                aggregation,
+                Aggregation::Last | Aggregation::Max | Aggregation::TimeWeighted
+            ),
+            Self::Set => matches!(aggregation, Aggregation::Unique),
+            Self::Histogram | Self::Distribution | Self::Timer => matches!(
+                aggregation,
+                Aggregation::Distribution | Aggregation::Max | Aggregation::Sum
+            ),
+        }
+    }
+
+    /// The aggregation that keeps most of such values where no meter says another.
+    pub const fn usual(self) -> Aggregation {
+        match self {
+            Self::Count => Aggregation::Sum,
+            Self::Gauge => Aggregation::Last,
+            Self::Set => Aggregation::Unique,
+            Self::Histogram | Self::Distribution | Self::Timer => Aggregation::Distribution,
+        }
+    }
+}
+
 /// The listeners of the DogStatsD input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Listener {
     /// The UDP socket.
     Udp = 1,
     /// The Unix datagram socket.
     Unix = 2,
+    /// The Unix stream socket.
+    UnixStream = 3,
 }
 
 impl Listener {
@@ -68,7 +116,14 @@ impl Listener {
         match self {
             Self::Udp => "udp",
             Self::Unix => "unix",
+            Self::UnixStream => "unix_stream",
         }
+    }
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
@@ -109,8 +164,8 @@ pub struct Sample<'a> {
     pub source: Source,
     /// The name of the metric.
     pub metric: &'a str,
-    /// How the sender says its values combine; `None` if it does not say.
-    pub aggregation: Option<Aggregation>,
+    /// How the sender says that its values are to be read; `None` if it does not say.
+    pub kind: Option<Kind>,
     /// Key and value of each tag, in the order given; a bare tag has an empty value. Where a
     /// key is repeated the first counts.
     pub tags: &'a [(&'a str, &'a str)],

@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use tollgate_common::quantity::{Inexact, ParseQuantityError, ParsedQuantity};
+use tollgate_common::quantity::ParseQuantityError;
 use tollgate_common::{Aggregation, Quantity, Scale, SeriesKey, Timestamp, Window, WindowWidth};
 
-use super::dogstatsd::{Item, Malformed, Metric, Value, parse_datagram, split_tags};
+use super::dogstatsd::{Lines, Malformed};
 use super::interfaces::Increment;
 use super::live::Live;
-use super::{Listener, METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
+use super::{Kind, METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
 use crate::aggregate::{AddError, InputLoss, Region, Rejection, SetError, Slot, Writer};
-use crate::attribute::{AttributeError, Attributor, Cache, RawKey, Target};
+use crate::attribute::{AttributeError, Attributor, Target};
 
 /// Why an event is not counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +41,9 @@ pub enum CountError {
     /// The counter waits for the next seal.
     #[error("counter of this series is full until the next seal")]
     CounterFull,
+    /// Refused before, for the same reason.
+    #[error("refused: {}", .0.as_str())]
+    Refused(Rejection),
     /// A slot of another writer: a mistake of the agent itself.
     #[error("internal: slot belongs to another writer")]
     WrongSlot,
@@ -61,6 +64,7 @@ impl CountError {
             Self::Attribute(AttributeError::Aggregation) => Rejection::WrongType,
             Self::SeriesFull => Rejection::SeriesFull,
             Self::CounterFull => Rejection::CounterFull,
+            Self::Refused(reason) => *reason,
             Self::WrongSlot => Rejection::Other,
         }
     }
@@ -97,58 +101,114 @@ pub struct Counted {
     pub rounded: bool,
 }
 
-/// A place to count into and how.
-#[derive(Clone, Copy)]
-struct Place {
-    slot: Slot,
-    aggregation: Aggregation,
-    scale: Scale,
-    inexact: Inexact,
-}
-
-/// What the cache remembers of a name and its tags.
-#[derive(Clone, Copy)]
-enum Resolved {
-    Place(Place),
-    Refused(Rejection),
-}
-
 /// Counts the samples of one input thread.
 pub struct Tally<R: Region> {
-    writer: Writer<R>,
+    pub(super) counting: Counting<R>,
+    pub(super) lines: Lines,
     live: Arc<Live>,
-    /// The version of `live` that `attributor` and `cache` are of.
+    /// The version of `live` that the attributor and what is remembered are of.
     version: u64,
+}
+
+/// What every kind of input counts with.
+pub(super) struct Counting<R: Region> {
+    pub(super) writer: Writer<R>,
     attributor: Arc<Attributor>,
-    cache: Cache<Resolved>,
     width: WindowWidth,
+}
+
+impl<R: Region> Counting<R> {
+    /// The slot of a sample, and how it is counted there.
+    pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<(Slot, Target), CountError> {
+        let target = self.attributor.attribute(sample)?;
+        let slot = self
+            .writer
+            .resolve(&target.series, target.aggregation, target.scale)
+            .map_err(|_| CountError::SeriesFull)?;
+        Ok((slot, target))
+    }
+
+    /// Accounts for events that are not counted.
+    #[cold]
+    pub(super) fn reject(&mut self, error: &CountError, events: u64) {
+        self.writer.rejected(error.rejection(), events);
+    }
+
+    /// True if the second is not in the window of `now`.
+    pub(super) fn is_another_window(&self, seconds: u64, now: Timestamp) -> bool {
+        let here = Window::containing(now, self.width);
+        let seconds = i64::try_from(seconds).ok();
+        let millis = seconds.and_then(|s| s.checked_mul(1000));
+        millis.is_none_or(|at| at < here.start().millis() || at >= here.end().millis())
+    }
+
+    /// Counts a quantity.
+    pub(super) fn count_units(
+        &mut self,
+        slot: Slot,
+        aggregation: Aggregation,
+        units: i128,
+        now: Timestamp,
+    ) -> Result<(), CountError> {
+        match aggregation {
+            Aggregation::Sum => {
+                if units < 0 {
+                    return Err(CountError::Negative);
+                }
+                let units = u64::try_from(units).map_err(|_| CountError::TooLarge)?;
+                self.writer.add(slot, units)?;
+            }
+            Aggregation::Last => {
+                let units = i64::try_from(units).map_err(|_| CountError::TooLarge)?;
+                let window = Window::containing(now, self.width);
+                self.writer.set(slot, window, units)?;
+            }
+            // No slot of these can be resolved.
+            _ => return Err(CountError::WrongSlot),
+        }
+        Ok(())
+    }
+
+    /// Records a value `count` times.
+    pub(super) fn record(&mut self, _: Slot, _: u64, _: u64) -> Result<(), CountError> {
+        // No slot can be resolved.
+        Err(CountError::WrongSlot)
+    }
+
+    /// Puts a member into a set.
+    pub(super) fn insert(&mut self, _: Slot, _: &[u8], _: Timestamp) -> Result<(), CountError> {
+        // No slot can be resolved.
+        Err(CountError::WrongSlot)
+    }
 }
 
 impl<R: Region> Tally<R> {
     /// Counts through `writer` for whom the attributor of `live` says.
     ///
-    /// `cache_entries` bounds how many different lines are remembered; `seed` is random.
+    /// `cache_bytes` bounds the memory in which lines are remembered; `seed` is random.
     pub fn new(
         writer: Writer<R>,
         live: Arc<Live>,
         width: WindowWidth,
-        cache_entries: usize,
+        cache_bytes: usize,
         seed: u64,
     ) -> Self {
         let (version, attributor) = live.attributor();
         Self {
-            writer,
+            counting: Counting {
+                writer,
+                attributor,
+                width,
+            },
+            lines: Lines::new(cache_bytes, seed),
             live,
             version,
-            attributor,
-            cache: Cache::new(cache_entries, seed),
-            width,
         }
     }
 
     /// Takes a new attributor, if there is one, before the next event.
     #[inline]
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         if self.live.version() != self.version {
             self.take_over();
         }
@@ -156,152 +216,8 @@ impl<R: Region> Tally<R> {
 
     #[cold]
     fn take_over(&mut self) {
-        (self.version, self.attributor) = self.live.attributor();
-        self.cache.clear();
-    }
-
-    /// Counts every line of a DogStatsD datagram.
-    ///
-    /// `clock` is read only where a value has to be placed in time.
-    pub fn handle_datagram(
-        &mut self,
-        listener: Listener,
-        datagram: &[u8],
-        mut clock: impl FnMut() -> Timestamp,
-    ) {
-        self.refresh();
-        let mut received = 0;
-        for item in parse_datagram(datagram) {
-            match item {
-                Item::Metric(metric) => {
-                    received += self.handle_metric(listener, &metric, &mut clock);
-                }
-                Item::Unsupported(_) => {
-                    received += 1;
-                    self.writer.rejected(Rejection::Unsupported, 1);
-                }
-                Item::Malformed(malformed) => {
-                    received += 1;
-                    let reason = CountError::Malformed(malformed).rejection();
-                    self.writer.rejected(reason, 1);
-                }
-            }
-        }
-        self.writer.received(received);
-    }
-
-    /// Counts the values of a line; says how many there were.
-    fn handle_metric(
-        &mut self,
-        listener: Listener,
-        metric: &Metric<'_>,
-        clock: &mut impl FnMut() -> Timestamp,
-    ) -> u64 {
-        let key = RawKey {
-            listener,
-            aggregation: metric.aggregation(),
-            name: metric.name_bytes(),
-            tags: metric.tag_bytes(),
-        };
-        let resolved = match self.cache.get(&key) {
-            Some(resolved) => resolved,
-            None => self.resolve_metric(&key, metric),
-        };
-        let mut events = 0;
-        for value in metric.values() {
-            events += 1;
-            match resolved {
-                Resolved::Place(place) => {
-                    if let Err(error) = self.count_value(place, &value, clock) {
-                        self.writer.rejected(error.rejection(), 1);
-                    }
-                }
-                Resolved::Refused(reason) => self.writer.rejected(reason, 1),
-            }
-        }
-        events
-    }
-
-    #[cold]
-    fn resolve_metric(&mut self, key: &RawKey<'_>, metric: &Metric<'_>) -> Resolved {
-        let mut tags = Vec::new();
-        let place = metric
-            .name()
-            .and_then(|name| split_tags(key.tags, &mut tags).map(|()| name))
-            .map_err(CountError::Malformed)
-            .and_then(|name| {
-                self.place(&Sample {
-                    source: Source::Dogstatsd(key.listener),
-                    metric: name,
-                    aggregation: Some(key.aggregation),
-                    tags: &tags,
-                })
-            });
-        let resolved = match place {
-            Ok((_, place)) => Resolved::Place(place),
-            Err(error) => Resolved::Refused(error.rejection()),
-        };
-        self.cache.insert(key, resolved);
-        resolved
-    }
-
-    fn place(&mut self, sample: &Sample<'_>) -> Result<(SeriesKey, Place), CountError> {
-        let Target {
-            series,
-            aggregation,
-            scale,
-            inexact,
-        } = self.attributor.attribute(sample)?;
-        let slot = self
-            .writer
-            .resolve(&series, aggregation, scale)
-            .map_err(|_| CountError::SeriesFull)?;
-        let place = Place {
-            slot,
-            aggregation,
-            scale,
-            inexact,
-        };
-        Ok((series, place))
-    }
-
-    fn count_value(
-        &mut self,
-        place: Place,
-        value: &Value<'_>,
-        clock: &mut impl FnMut() -> Timestamp,
-    ) -> Result<(), CountError> {
-        let parsed = value.quantity(place.scale, place.inexact)?;
-        self.count_quantity(place, parsed, clock)
-    }
-
-    fn count_quantity(
-        &mut self,
-        place: Place,
-        parsed: ParsedQuantity,
-        clock: &mut impl FnMut() -> Timestamp,
-    ) -> Result<(), CountError> {
-        let units = parsed.quantity.units();
-        match place.aggregation {
-            Aggregation::Sum => {
-                if units < 0 {
-                    return Err(CountError::Negative);
-                }
-                let units = u64::try_from(units).map_err(|_| CountError::TooLarge)?;
-                self.writer.add(place.slot, units)?;
-            }
-            Aggregation::Last => {
-                let units = i64::try_from(units).map_err(|_| CountError::TooLarge)?;
-                let window = Window::containing(clock(), self.width);
-                self.writer.set(place.slot, window, units)?;
-            }
-            // No slot of these can be resolved.
-            _ => return Err(CountError::WrongSlot),
-        }
-        if parsed.rounded {
-            self.writer.rounded(1);
-        }
-        Ok(())
+        (self.version, self.counting.attributor) = self.live.attributor();
+        self.lines.forget();
     }
 
     /// Counts one value of the admin socket; when this returns `Ok` it is in its cell.
@@ -313,10 +229,10 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) -> Result<Counted, CountError> {
         self.refresh();
-        self.writer.received(1);
+        self.counting.writer.received(1);
         let result = self.count(metric, tags, value, now);
         if let Err(error) = &result {
-            self.writer.rejected(error.rejection(), 1);
+            self.counting.reject(error, 1);
         }
         result
     }
@@ -337,15 +253,18 @@ impl<R: Region> Tally<R> {
         let sample = Sample {
             source: Source::Admin,
             metric,
-            aggregation: None,
+            kind: None,
             tags,
         };
-        let (series, place) = self.place(&sample)?;
-        let parsed = Quantity::parse_decimal(value, place.scale, place.inexact)?;
-        self.count_quantity(place, parsed, &mut || now)?;
+        let (slot, target) = self.counting.place(&sample)?;
+        let parsed = Quantity::parse_decimal(value, target.scale, target.inexact)?;
+        let units = parsed.quantity.units();
+        self.counting
+            .count_units(slot, target.aggregation, units, now)?;
+        self.counting.writer.rounded(u64::from(parsed.rounded));
         Ok(Counted {
-            series,
-            scale: place.scale,
+            series: target.series,
+            scale: target.scale,
             quantity: parsed.quantity,
             rounded: parsed.rounded,
         })
@@ -358,10 +277,10 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) -> Result<(), CountError> {
         self.refresh();
-        self.writer.received(1);
+        self.counting.writer.received(1);
         let result = self.increment(increment, now);
         if let Err(error) = &result {
-            self.writer.rejected(error.rejection(), 1);
+            self.counting.reject(error, 1);
         }
         result
     }
@@ -374,36 +293,38 @@ impl<R: Region> Tally<R> {
         let sample = Sample {
             source: Source::Interfaces,
             metric: increment.traffic.metric(),
-            aggregation: Some(Aggregation::Sum),
+            kind: Some(Kind::Count),
             tags: &tags,
         };
-        let (_, place) = self.place(&sample)?;
+        let (slot, target) = self.counting.place(&sample)?;
         // The kernel counts whole bytes and packets, the meter perhaps thousandths of them.
-        let factor = 10i128.pow(u32::from(place.scale.get()));
+        let factor = 10i128.pow(u32::from(target.scale.get()));
         let units = i128::from(increment.amount)
             .checked_mul(factor)
             .ok_or(CountError::TooLarge)?;
-        let parsed = ParsedQuantity {
-            quantity: Quantity::new(units),
-            rounded: false,
-        };
-        self.count_quantity(place, parsed, &mut || now)
+        self.counting
+            .count_units(slot, target.aggregation, units, now)
     }
 
     /// Accounts for events that were received and are refused without being looked at.
     pub fn refused(&mut self, reason: Rejection, events: u64) {
-        self.writer.received(events);
-        self.writer.rejected(reason, events);
+        self.counting.writer.received(events);
+        self.counting.writer.rejected(reason, events);
     }
 
     /// Accounts for events that are known to be lost before they were received.
     pub fn lost(&mut self, cause: InputLoss, events: u64) {
-        self.writer.lost(cause, events);
+        self.counting.writer.lost(cause, events);
+    }
+
+    /// Lines that are remembered.
+    pub fn lines_remembered(&self) -> usize {
+        self.lines.remembered()
     }
 
     /// Series in use.
     pub fn series(&self) -> u32 {
-        self.writer.series()
+        self.counting.writer.series()
     }
 }
 

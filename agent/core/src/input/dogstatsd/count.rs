@@ -1,0 +1,460 @@
+//! The way of DogStatsD lines at rate: scanned, looked up in the cache, added.
+//!
+//! Lines are taken in groups of up to [`GROUP`], whatever datagrams they came in, and each
+//! step is taken for the whole group before the next: cut and hash, look into the table,
+//! compare the key, add. The loads of one step do not depend on each other, so the
+//! processor waits for many cache misses at once instead of one after the other; with a
+//! million series that is what a line costs.
+//!
+//! A line whose name and suffix were seen before, with a small whole number as its value, for
+//! a sum, is done by that. Everything else goes through [`Lines::count_slowly`], line by
+//! line in the order of arrival, and so does nothing else: gauges keep their order.
+
+use std::ops::Range;
+
+use tollgate_common::Timestamp;
+
+use super::plan::{How, Plan, Plans};
+use super::scan::{DATAGRAM_SLACK_BYTES, Found, Line, Scanner};
+use super::ratio::SampleRate;
+use super::value::Place;
+use super::{
+    Ignored, Item, Malformed, Suffix, check_name, parse_line, parse_suffix, split_tags,
+    split_values,
+};
+use crate::aggregate::{Region, Slot};
+use crate::attribute::{Hit, LineCache, LineKey, NO_ENTRY, SLACK_BYTES};
+use crate::input::tally::{CountError, Counting, Tally};
+use crate::input::{Listener, Sample, Source};
+
+/// Lines that are taken together: enough to overlap their misses, few enough to stay in the
+/// first cache.
+const GROUP: usize = 64;
+
+/// What remembers lines, and the lines of the group being taken.
+pub(in crate::input) struct Lines {
+    scanner: Scanner,
+    cache: LineCache,
+    plans: Plans,
+    group: Vec<Pending>,
+    /// A datagram with room behind it.
+    padded: Vec<u8>,
+    /// A key without its timestamp.
+    untimed: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+struct Pending {
+    line: Line,
+    entry: u32,
+    hash: u64,
+    hit: Option<Hit>,
+}
+
+/// Where the lines of a group came from.
+#[derive(Clone, Copy)]
+struct Origin<'a> {
+    listener: Listener,
+    buffer: &'a [u8],
+    now: Timestamp,
+}
+
+impl<'a> Origin<'a> {
+    #[inline]
+    fn key(&self, line: &Line) -> LineKey<'a> {
+        LineKey {
+            buffer: self.buffer,
+            listener: self.listener,
+            name_at: line.at as usize,
+            name_len: usize::from(line.name_len),
+            suffix_at: line.suffix_at as usize,
+            suffix_len: (line.end - line.suffix_at) as usize,
+        }
+    }
+}
+
+/// How the values of a line are counted.
+struct Known {
+    payload: u64,
+    plan: Plan,
+    /// Its entry in the cache; [`NO_ENTRY`] if it could not be remembered.
+    entry: u32,
+}
+
+/// Why no value of a line is counted.
+struct Refused {
+    /// How many events the line held.
+    events: u64,
+    error: CountError,
+}
+
+impl Lines {
+    pub(in crate::input) fn new(cache_bytes: usize, seed: u64) -> Self {
+        Self {
+            scanner: Scanner::default(),
+            cache: LineCache::new(cache_bytes, seed),
+            plans: Plans::default(),
+            group: Vec::with_capacity(GROUP),
+            padded: Vec::new(),
+            untimed: Vec::new(),
+        }
+    }
+
+    /// Forgets every line.
+    pub(in crate::input) fn forget(&mut self) {
+        self.plans.clear();
+        self.cache.clear();
+    }
+
+    pub(in crate::input) fn remembered(&self) -> usize {
+        self.cache.len()
+    }
+
+    #[inline]
+    fn push(&mut self, origin: &Origin<'_>, line: Line) -> bool {
+        let hash = match line.value {
+            Found::Odd => 0,
+            Found::Small(_) | Found::Text => self.cache.hash(&origin.key(&line)),
+        };
+        self.group.push(Pending {
+            line,
+            entry: NO_ENTRY,
+            hash,
+            hit: None,
+        });
+        self.group.len() == GROUP
+    }
+
+    fn count_padded<R: Region>(
+        &mut self,
+        counting: &mut Counting<R>,
+        origin: &Origin<'_>,
+        datagram: Range<usize>,
+    ) {
+        let Some(bytes) = origin.buffer.get(datagram) else {
+            return;
+        };
+        let mut padded = std::mem::take(&mut self.padded);
+        padded.clear();
+        padded.extend_from_slice(bytes);
+        padded.extend_from_slice(&[0; DATAGRAM_SLACK_BYTES]);
+        let origin = Origin {
+            buffer: &padded,
+            ..*origin
+        };
+        if self.scanner.start(&padded, 0, bytes.len()) {
+            while let Some(line) = self.scanner.next(&padded) {
+                if self.push(&origin, line) {
+                    self.flush(counting, &origin);
+                }
+            }
+        }
+        self.flush(counting, &origin);
+        self.padded = padded;
+    }
+
+    /// Counts the group and empties it.
+    fn flush<R: Region>(&mut self, counting: &mut Counting<R>, origin: &Origin<'_>) {
+        let mut group = std::mem::take(&mut self.group);
+        for pending in &mut group {
+            pending.entry = self.cache.candidate(pending.hash);
+        }
+        for pending in &mut group {
+            if pending.line.value != Found::Odd {
+                pending.hit = self.cache.check(pending.entry, &origin.key(&pending.line));
+            }
+        }
+        let mut events = 0;
+        for pending in &group {
+            events += match self.small(pending) {
+                Some((slot, units)) => {
+                    if let Err(error) = counting.writer.add(slot, units) {
+                        counting.reject(&error.into(), 1);
+                    }
+                    1
+                }
+                None => self.count_slowly(counting, origin, pending),
+            };
+        }
+        counting.writer.received(events);
+        group.clear();
+        self.group = group;
+    }
+
+    /// Where and how much to add, for the lines that need no more.
+    #[inline]
+    fn small(&self, pending: &Pending) -> Option<(Slot, u64)> {
+        let (Found::Small(value), Some(hit)) = (pending.line.value, pending.hit) else {
+            return None;
+        };
+        let factor = self.plans.get(hit.plan)?.factor;
+        let units = u64::from(value).checked_mul(factor)?;
+        (factor != 0).then_some((Slot::from_bits(hit.payload), units))
+    }
+
+    /// Counts any line; says how many events it held.
+    #[inline(never)]
+    fn count_slowly<R: Region>(
+        &mut self,
+        counting: &mut Counting<R>,
+        origin: &Origin<'_>,
+        pending: &Pending,
+    ) -> u64 {
+        let line = &pending.line;
+        let bytes = &origin.buffer[line.at as usize..line.end as usize];
+        if line.value == Found::Odd {
+            return count_odd(counting, bytes);
+        }
+        let values_at = usize::from(line.name_len) + 1;
+        let values = &bytes[values_at..(line.suffix_at - line.at) as usize - 1];
+        let key = origin.key(line);
+        let known = match self.known(pending.hash, &key) {
+            Some(known) => known,
+            None => {
+                if let Some(ignored) = Ignored::of(bytes) {
+                    counting.writer.ignored(ignored);
+                    return 0;
+                }
+                match self.learn(counting, origin.now, pending.hash, &key, values) {
+                    Ok(known) => known,
+                    Err(Refused { events, error }) => {
+                        counting.reject(&error, events);
+                        return events;
+                    }
+                }
+            }
+        };
+        self.count_values(counting, origin.now, &known, values)
+    }
+
+    fn count_values<R: Region>(
+        &mut self,
+        counting: &mut Counting<R>,
+        now: Timestamp,
+        known: &Known,
+        values: &[u8],
+    ) -> u64 {
+        let fraction = known.plan.fraction();
+        let before = fraction.map(|rate| {
+            let carried = self.cache.carry(known.entry);
+            carried.unwrap_or(rate.carry())
+        });
+        let mut place = Place {
+            slot: Slot::from_bits(known.payload),
+            carry: before,
+            now,
+        };
+        let mut events = 0;
+        for value in split_values(known.plan.kind, values) {
+            events += 1;
+            if let Err(error) = place.count(counting, &known.plan, value) {
+                counting.reject(&error, 1);
+            }
+        }
+        if let Some(carry) = place.carry.filter(|_| place.carry != before) {
+            self.cache.set_carry(known.entry, carry);
+        }
+        events
+    }
+
+    fn known(&self, hash: u64, key: &LineKey<'_>) -> Option<Known> {
+        let (entry, hit) = self.cache.find(hash, key)?;
+        Some(Known {
+            payload: hit.payload,
+            plan: *self.plans.get(hit.plan)?,
+            entry,
+        })
+    }
+
+    /// Reads and remembers a line that is not in the cache.
+    fn learn<R: Region>(
+        &mut self,
+        counting: &mut Counting<R>,
+        now: Timestamp,
+        hash: u64,
+        key: &LineKey<'_>,
+        values: &[u8],
+    ) -> Result<Known, Refused> {
+        let whole_line = |malformed| Refused {
+            events: 1,
+            error: CountError::Malformed(malformed),
+        };
+        let name = &key.buffer[key.name_at..][..key.name_len];
+        check_name(name).map_err(whole_line)?;
+        let raw = &key.buffer[key.suffix_at..][..key.suffix_len];
+        let suffix = parse_suffix(raw.strip_suffix(b"\r").unwrap_or(raw)).map_err(whole_line)?;
+        let events = split_values(suffix.kind, values).count() as u64;
+        let known = match suffix.timestamp {
+            None => self.resolve(counting, hash, key, name, &suffix),
+            Some(seconds) => {
+                if counting.is_another_window(seconds, now) {
+                    counting.writer.retimed(events);
+                }
+                self.find_untimed(counting, key, name, raw, &suffix)
+            }
+        };
+        known.map_err(|error| Refused { events, error })
+    }
+
+    /// A line that names a time would be new every second: it is remembered without it.
+    fn find_untimed<R: Region>(
+        &mut self,
+        counting: &mut Counting<R>,
+        key: &LineKey<'_>,
+        name: &[u8],
+        raw: &[u8],
+        suffix: &Suffix<'_>,
+    ) -> Result<Known, CountError> {
+        let mut buffer = std::mem::take(&mut self.untimed);
+        buffer.clear();
+        buffer.extend_from_slice(name);
+        for (at, field) in raw.split(|b| *b == b'|').enumerate() {
+            if at > 0 && field.starts_with(b"T") {
+                continue;
+            }
+            if at > 0 {
+                buffer.push(b'|');
+            }
+            buffer.extend_from_slice(field);
+        }
+        let suffix_len = buffer.len() - name.len();
+        buffer.extend_from_slice(&[0; SLACK_BYTES]);
+        let key = LineKey {
+            buffer: &buffer,
+            listener: key.listener,
+            name_at: 0,
+            name_len: name.len(),
+            suffix_at: name.len(),
+            suffix_len,
+        };
+        let hash = self.cache.hash(&key);
+        let known = match self.known(hash, &key) {
+            Some(known) => Ok(known),
+            None => self.resolve(counting, hash, &key, name, suffix),
+        };
+        self.untimed = buffer;
+        known
+    }
+
+    /// Attributes a line and remembers the answer, unless it may be another one soon.
+    fn resolve<R: Region>(
+        &mut self,
+        counting: &mut Counting<R>,
+        hash: u64,
+        key: &LineKey<'_>,
+        name: &[u8],
+        suffix: &Suffix<'_>,
+    ) -> Result<Known, CountError> {
+        let mut tags = Vec::new();
+        let name = std::str::from_utf8(name).map_err(|_| CountError::Malformed(Malformed::Utf8))?;
+        split_tags(suffix.tags, &mut tags).map_err(CountError::Malformed)?;
+        let placed = counting.place(&Sample {
+            source: Source::Dogstatsd(key.listener),
+            metric: name,
+            kind: Some(suffix.kind),
+            tags: &tags,
+        });
+        let (payload, how) = match placed {
+            Ok((slot, target)) => (
+                slot.to_bits(),
+                How::Count {
+                    aggregation: target.aggregation,
+                    scale: target.scale,
+                    inexact: target.inexact,
+                    divisor: target.millis_divisor,
+                    rate: suffix.rate,
+                },
+            ),
+            // No rule will say otherwise until the configuration changes.
+            Err(error @ CountError::Attribute(_)) => (0, How::Refuse(error.rejection())),
+            Err(error) => return Err(error),
+        };
+        let plan = Plan::new(suffix.kind, how);
+        let mut known = Known {
+            payload,
+            plan,
+            entry: NO_ENTRY,
+        };
+        if let Some(number) = self.plans.number(&plan) {
+            let hit = Hit {
+                payload,
+                plan: number,
+            };
+            let carry = plan.fraction().map(SampleRate::carry);
+            known.entry = self.cache.insert(hash, key, hit, carry);
+        }
+        Ok(known)
+    }
+}
+
+/// Counts a line that has no value to look for; says how many events it held.
+#[cold]
+fn count_odd<R: Region>(counting: &mut Counting<R>, line: &[u8]) -> u64 {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.is_empty() {
+        return 0;
+    }
+    match parse_line(line) {
+        Item::Ignored(ignored) => {
+            counting.writer.ignored(ignored);
+            0
+        }
+        Item::Malformed(malformed) => {
+            counting.reject(&CountError::Malformed(malformed), 1);
+            1
+        }
+        // The scanner and the grammar agree about the form of a line.
+        Item::Metric(_) => {
+            counting.reject(&CountError::Malformed(Malformed::Name), 1);
+            1
+        }
+    }
+}
+
+impl<R: Region> Tally<R> {
+    /// Counts every line of the DogStatsD datagrams that lie in `buffer`, which has
+    /// [`DATAGRAM_SLACK_BYTES`](super::DATAGRAM_SLACK_BYTES) behind each. `now` is the time
+    /// of all of them.
+    ///
+    /// Nothing is allocated for lines that were seen before.
+    pub fn handle_datagrams(
+        &mut self,
+        listener: Listener,
+        buffer: &[u8],
+        datagrams: impl IntoIterator<Item = Range<usize>>,
+        now: Timestamp,
+    ) {
+        self.refresh();
+        let Self {
+            counting, lines, ..
+        } = self;
+        if lines.plans.is_full() {
+            lines.forget();
+        }
+        let origin = Origin {
+            listener,
+            buffer,
+            now,
+        };
+        for datagram in datagrams {
+            if !lines.scanner.start(buffer, datagram.start, datagram.len()) {
+                // Counted from a copy that has room behind it.
+                lines.flush(counting, &origin);
+                lines.count_padded(counting, &origin, datagram);
+                continue;
+            }
+            while let Some(line) = lines.scanner.next(buffer) {
+                if lines.push(&origin, line) {
+                    lines.flush(counting, &origin);
+                }
+            }
+        }
+        lines.flush(counting, &origin);
+    }
+
+    /// Counts every line of a DogStatsD datagram.
+    pub fn handle_datagram(&mut self, listener: Listener, datagram: &[u8], now: Timestamp) {
+        let whole = std::iter::once(0..datagram.len());
+        self.handle_datagrams(listener, datagram, whole, now);
+    }
+}
