@@ -18,6 +18,7 @@ mod read;
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
+use tollgate_common::limits::SCALE_MAX;
 use tollgate_common::{Aggregation, MeterName, Scale, TenantId, Timestamp};
 use toml::de::DeTable;
 
@@ -56,6 +57,26 @@ pub struct Meter {
     pub scale: Scale,
     /// How its values combine.
     pub aggregation: Aggregation,
+}
+
+impl Meter {
+    /// Decimal places of what is billed: of a level over time three more, because agents count
+    /// its milliseconds.
+    pub fn billed_scale(&self) -> Scale {
+        match self.aggregation {
+            // Checked when the catalog was read.
+            Aggregation::TimeWeighted => Scale::new(self.scale.get() + 3).unwrap_or(self.scale),
+            _ => self.scale,
+        }
+    }
+
+    /// The unit of what is billed: of a level over time the unit times seconds, `{seat}.s`.
+    pub fn billed_unit(&self) -> Unit {
+        match self.aggregation {
+            Aggregation::TimeWeighted => self.unit.times_seconds(),
+            _ => self.unit.clone(),
+        }
+    }
 }
 
 /// A checked catalog.
@@ -149,16 +170,27 @@ impl Catalog {
                 reader.parse::<Unit>(&section, "unit", "a unit such as \"By\" or \"{request}\"");
             let scale = read_scale(reader, &section);
             let aggregation =
-                reader.parse::<Aggregation>(&section, "aggregation", "\"sum\" or \"last\"");
+                reader.parse::<Aggregation>(&section, "aggregation", "such as \"sum\"");
             let Some((name, field)) = name else { continue };
             if !places.claim(reader, &field, &format!("meter `{name}`"), path) {
                 continue;
             }
-            let (Some((unit, _)), Some(scale), Some((aggregation, _))) = (unit, scale, aggregation)
+            let (Some((unit, _)), Some(scale), Some((aggregation, field))) =
+                (unit, scale, aggregation)
             else {
                 places.broken_meters.insert(name);
                 continue;
             };
+            if aggregation == Aggregation::TimeWeighted && scale.get() + 3 > SCALE_MAX {
+                let message = format!(
+                    "a level over time needs three decimal places more than its scale {scale}, \
+                     and {SCALE_MAX} are the most (expected a scale of at most {})",
+                    SCALE_MAX - 3
+                );
+                reader.refuse_field(&field, message);
+                places.broken_meters.insert(name);
+                continue;
+            }
             let meter = Meter {
                 name: name.clone(),
                 unit,

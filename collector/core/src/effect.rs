@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tollgate_common::{
-    AgentId, Aggregation, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window,
+    AgentId, Aggregation, Detail, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window,
 };
 
 use crate::entry::RefusedReason;
@@ -21,8 +21,13 @@ pub struct UsageChange {
     pub window: Window,
     /// `None` for usage that counts, otherwise why it was refused.
     pub refused: Option<RefusedReason>,
-    /// Sum: to be added. Last: replaces the value if `order` is not below the stored one.
+    /// Sum, distribution, time-weighted: to be added. Max: replaces what is smaller. Last:
+    /// replaces the value if `order` is not below the stored one. Unique: what `detail` alone
+    /// estimates; with what is stored the two sets are one, whose estimate stands.
     pub quantity: Quantity,
+    /// Of unique and distribution: to be merged with what is stored.
+    #[serde(skip_serializing_if = "Detail::is_none")]
+    pub detail: Detail,
     /// To be added.
     pub events: u64,
     /// For `last`: a text that orders values as they happened (zero-padded time, agent).

@@ -7,6 +7,7 @@
 
 pub mod dedupe;
 pub mod intake;
+mod kept;
 pub mod tenant;
 pub mod whole;
 
@@ -32,8 +33,8 @@ pub enum TenantInput {
     Policy(Arc<PolicyChange>),
     /// Fresh rows of one batch that belong to this partition's tenants.
     Rows(Rows),
-    /// What incarnations counted in all has grown by this much: exactly the sum rows and the
-    /// quantities of losses that come with the same entry, less the losses taken back.
+    /// What incarnations counted in all has grown by this much: exactly the rows that add
+    /// up and the quantities of losses that come with the same entry, less the losses taken back.
     Accepted(Accepted),
     /// Usage declared lost.
     Loss(DeclaredLoss),

@@ -30,7 +30,7 @@ pub enum RateError {
 
 /// Rates the whole quantity of one meter in one period.
 ///
-/// `quantity` is in units of 10^-scale of the meter's unit, cumulative from the start of the
+/// `quantity` is in units of 10^-scale of the meter's billed unit, cumulative from the start of the
 /// period. Below zero it is rated as zero, which the line's text says.
 ///
 /// Rating is monotonic, and depends on nothing but its arguments. It is to be called with
@@ -49,7 +49,7 @@ pub fn rate(
     } else {
         quantity
     };
-    let usage = in_unit(rated, meter.scale).ok_or(RateError::Overflow)?;
+    let usage = in_unit(rated, meter.billed_scale()).ok_or(RateError::Overflow)?;
     let tiers = match &price.model {
         Model::PerUnit { unit } => {
             vec![TierAmount::new(
@@ -96,9 +96,9 @@ pub fn rate(
     Ok(LineItem {
         price: price.id.clone(),
         meter: meter.name.clone(),
-        unit: meter.unit.to_string(),
+        unit: meter.billed_unit().to_string(),
         quantity,
-        scale: meter.scale,
+        scale: meter.billed_scale(),
         per: price.per.to_string(),
         tiers,
         exact,

@@ -1,7 +1,8 @@
-//! Exact addition inside SQL.
+//! Exact arithmetic inside SQL, and merging of sketches.
 
 use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use tollgate_common::sketch::{Histogram, SketchError, UniqueSketch};
 
 /// Why two texts were not added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -9,16 +10,55 @@ enum ExactError {
     /// Not a whole number of 128 bits.
     #[error("`{0}` is not a whole number of 128 bits")]
     NotANumber(String),
+    /// The bytes are no sketch.
+    #[error("stored sketch: {0}")]
+    Sketch(#[from] SketchError),
     /// The sum needs more than 128 bits.
     #[error("{0} + {1} needs more than 128 bits")]
     Overflow(i128, i128),
 }
 
+fn parse(text: &str) -> Result<i128, ExactError> {
+    text.parse()
+        .map_err(|_| ExactError::NotANumber(text.to_owned()))
+}
+
+fn larger(left: &str, right: &str) -> Result<String, ExactError> {
+    Ok(parse(left)?.max(parse(right)?).to_string())
+}
+
+fn merged_sets(left: &[u8], right: &[u8]) -> Result<Vec<u8>, ExactError> {
+    let mut sketch = UniqueSketch::from_canonical(left)?;
+    sketch.merge(&UniqueSketch::from_canonical(right)?);
+    let mut bytes = Vec::with_capacity(sketch.canonical_len());
+    sketch.write_canonical(&mut bytes);
+    Ok(bytes)
+}
+
+/// Like the fold, of more than 2^64 values the first are kept.
+fn merged_histograms(left: &[u8], right: &[u8]) -> Result<Vec<u8>, ExactError> {
+    let mut histogram = Histogram::from_canonical(left)?;
+    match histogram.merge(&Histogram::from_canonical(right)?) {
+        Ok(()) | Err(SketchError::Overflow) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut bytes = Vec::with_capacity(histogram.canonical_len());
+    histogram.write_canonical(&mut bytes);
+    Ok(bytes)
+}
+
+fn blob<'a>(context: &'a Context<'_>, index: usize) -> rusqlite::Result<&'a [u8]> {
+    context
+        .get_raw(index)
+        .as_blob()
+        .map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
+}
+
+fn user<T>(result: Result<T, ExactError>) -> rusqlite::Result<T> {
+    result.map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
+}
+
 fn add(left: &str, right: &str) -> Result<String, ExactError> {
-    let parse = |text: &str| {
-        text.parse::<i128>()
-            .map_err(|_| ExactError::NotANumber(text.to_owned()))
-    };
     let (left, right) = (parse(left)?, parse(right)?);
     let sum = left
         .checked_add(right)
@@ -34,7 +74,7 @@ fn text<'a>(context: &'a Context<'_>, index: usize) -> rusqlite::Result<&'a str>
 }
 
 fn exactly(left: &str, right: &str) -> rusqlite::Result<String> {
-    add(left, right).map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
+    user(add(left, right))
 }
 
 /// The aggregate form: `exact_sum(TEXT) -> TEXT`, `0` over no rows.
@@ -55,14 +95,29 @@ impl Aggregate<String, String> for ExactSum {
     }
 }
 
-/// Registers `exact_add(TEXT, TEXT)` and the aggregate `exact_sum(TEXT)`. What is not a whole
-/// number, and a sum beyond 128 bits, is an error that fails the statement.
+/// Registers `exact_add(TEXT, TEXT)`, `exact_max(TEXT, TEXT)`, the aggregate
+/// `exact_sum(TEXT)`, and for sketches `unique_merge(BLOB, BLOB)`, `unique_estimate(BLOB)`,
+/// `histogram_merge(BLOB, BLOB)`. What is not a whole number or a sketch, and a sum beyond 128
+/// bits, is an error that fails the statement.
 pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("exact_add", 2, flags, |context| {
         exactly(text(context, 0)?, text(context, 1)?)
+    })?;
+    connection.create_scalar_function("exact_max", 2, flags, |context| {
+        user(larger(text(context, 0)?, text(context, 1)?))
+    })?;
+    connection.create_scalar_function("unique_merge", 2, flags, |context| {
+        user(merged_sets(blob(context, 0)?, blob(context, 1)?))
+    })?;
+    connection.create_scalar_function("unique_estimate", 1, flags, |context| {
+        let sketch = user(UniqueSketch::from_canonical(blob(context, 0)?).map_err(Into::into))?;
+        Ok(sketch.estimate().to_string())
+    })?;
+    connection.create_scalar_function("histogram_merge", 2, flags, |context| {
+        user(merged_histograms(blob(context, 0)?, blob(context, 1)?))
     })?;
     connection.create_aggregate_function("exact_sum", 1, flags, ExactSum)
 }

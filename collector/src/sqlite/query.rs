@@ -144,7 +144,7 @@ impl Reader {
         }
         let limit = filter.limit();
         let sql = format!(
-            "SELECT tenant, meter, window_start, window_secs, dimensions, aggregation, scale, refused, quantity, events
+            "SELECT tenant, meter, window_start, window_secs, dimensions, aggregation, scale, refused, quantity, events, detail
              FROM usage {} ORDER BY tenant, meter, window_start, window_secs, dimensions, aggregation, scale, refused
              LIMIT {}",
             where_.text(),
@@ -177,24 +177,29 @@ impl Reader {
         Ok(page)
     }
 
-    /// Sums over windows and series: one row per tenant, meter and reason of refusal. Only
-    /// meters whose values add up.
+    /// Sums over windows and series: one row per tenant, meter, reason of refusal and
+    /// aggregation. Only what adds up.
     pub fn usage_totals(&self, filter: &Filter) -> Result<Page<UsageRow>, QueryError> {
         let mut where_ = Where::new(filter, "window_start");
-        where_.conditions.push("aggregation = 'sum'".to_owned());
+        where_
+            .conditions
+            .push("aggregation IN ('sum', 'distribution', 'time_weighted')".to_owned());
         if let Some(cursor) = &filter.cursor {
-            let key: (String, String, i64, String) = decode_cursor(cursor)?;
+            let key: (String, String, i64, String, String) = decode_cursor(cursor)?;
             where_
                 .conditions
-                .push("(tenant, meter, scale, refused) > (?, ?, ?, ?)".to_owned());
+                .push("(tenant, meter, scale, refused, aggregation) > (?, ?, ?, ?, ?)".to_owned());
+            let (tenant, meter, scale, refused, aggregation) = key;
             where_
                 .values
-                .extend([key.0.into(), key.1.into(), key.2.into(), key.3.into()]);
+                .extend([tenant.into(), meter.into(), Value::from(scale)]);
+            where_.values.extend([refused.into(), aggregation.into()]);
         }
         let limit = filter.limit();
         let sql = format!(
-            "SELECT tenant, meter, scale, refused, exact_sum(quantity), exact_sum(events)
-             FROM usage {} GROUP BY tenant, meter, scale, refused ORDER BY tenant, meter, scale, refused LIMIT {}",
+            "SELECT tenant, meter, scale, refused, exact_sum(quantity), exact_sum(events), aggregation
+             FROM usage {} GROUP BY tenant, meter, scale, refused, aggregation
+             ORDER BY tenant, meter, scale, refused, aggregation LIMIT {}",
             where_.text(),
             limit + 1
         );
@@ -210,12 +215,14 @@ impl Reader {
                     start: None,
                     end: None,
                     dimensions: None,
-                    aggregation: "sum".to_owned(),
+                    aggregation: row.get(6)?,
                     refused: Some(refused).filter(|reason| !reason.is_empty()),
                     quantity,
                     units,
                     scale: row.get(2)?,
                     events: row.get(5)?,
+                    exact: None,
+                    distribution: None,
                 })
             },
         )?;
@@ -224,7 +231,13 @@ impl Reader {
         items.truncate(limit);
         let next_cursor = items.last().filter(|_| more).map(|row| {
             let refused = row.refused.as_deref().unwrap_or_default();
-            encode_cursor(&(&row.tenant, &row.meter, row.scale, refused))
+            encode_cursor(&(
+                &row.tenant,
+                &row.meter,
+                row.scale,
+                refused,
+                &row.aggregation,
+            ))
         });
         Ok(Page { items, next_cursor })
     }

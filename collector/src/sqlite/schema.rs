@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Number of this layout. Another number means a file of another version: it is emptied and
 /// built again from the journal.
-pub(super) const SCHEMA_VERSION: &str = "1";
+pub(super) const SCHEMA_VERSION: &str = "2";
 
 /// Marks the file as Tollgate's (`PRAGMA application_id`): "TLGT".
 const APPLICATION_ID: i32 = 0x544c_4754;
@@ -29,6 +29,8 @@ CREATE TABLE progress (
     epoch INTEGER NOT NULL
 ) STRICT;
 
+-- `detail` is the canonical form of a sketch (docs/formats/sketches.md) where the aggregation
+-- has one, else empty.
 CREATE TABLE usage (
     tenant TEXT NOT NULL,
     meter TEXT NOT NULL,
@@ -41,6 +43,7 @@ CREATE TABLE usage (
     quantity TEXT NOT NULL,
     events TEXT NOT NULL,
     last_order TEXT NOT NULL,
+    detail BLOB NOT NULL,
     PRIMARY KEY (tenant, meter, window_start, window_secs, dimensions, aggregation, scale, refused)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_by_window ON usage (window_start);

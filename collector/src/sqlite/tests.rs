@@ -38,6 +38,7 @@ fn usage(tenant: &str, region: &str, start: i64, quantity: i128) -> UsageChange 
         Dimensions::new([("region", region)]).expect("valid"),
     );
     UsageChange {
+        detail: tollgate_common::Detail::None,
         series: Arc::new(series.expect("short")),
         aggregation: Aggregation::Sum,
         scale: Scale::new(3).expect("in range"),

@@ -8,7 +8,7 @@ use tollgate_collector_core::effect::{
 };
 use tollgate_collector_core::ledger::LedgerEntry;
 use tollgate_collector_core::projection::Transaction;
-use tollgate_common::{Aggregation, Dimensions};
+use tollgate_common::{Aggregation, Detail, Dimensions};
 
 /// An error of ours in the shape of SQLite's.
 pub(super) fn conversion<E>(column: usize, error: E) -> rusqlite::Error
@@ -72,8 +72,8 @@ pub(super) fn dimensions_text(dimensions: &Dimensions) -> rusqlite::Result<Strin
 
 const USAGE_INSERT: &str =
     "INSERT INTO usage (tenant, meter, window_start, window_secs, dimensions, aggregation,
-        scale, refused, quantity, events, last_order)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO UPDATE SET ";
+        scale, refused, quantity, events, last_order, detail)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO UPDATE SET ";
 const USAGE_ADD: &str = "quantity = exact_add(quantity, excluded.quantity),
     events = exact_add(events, excluded.events)";
 const USAGE_REPLACE: &str =
@@ -81,10 +81,33 @@ const USAGE_REPLACE: &str =
     events = exact_add(events, excluded.events),
     last_order = max(last_order, excluded.last_order)";
 
+const USAGE_MAX: &str = "quantity = exact_max(quantity, excluded.quantity),
+    events = exact_add(events, excluded.events)";
+const USAGE_UNIQUE: &str = "quantity = unique_estimate(unique_merge(detail, excluded.detail)),
+    events = exact_add(events, excluded.events),
+    detail = unique_merge(detail, excluded.detail)";
+const USAGE_DISTRIBUTION: &str = "quantity = exact_add(quantity, excluded.quantity),
+    events = exact_add(events, excluded.events),
+    detail = histogram_merge(detail, excluded.detail)";
+
+/// The canonical form, empty if there is no detail.
+fn detail_bytes(detail: &Detail) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(detail.canonical_len());
+    match detail {
+        Detail::None => {}
+        Detail::Unique(sketch) => sketch.write_canonical(&mut bytes),
+        Detail::Distribution(histogram) => histogram.write_canonical(&mut bytes),
+    }
+    bytes
+}
+
 fn usage(connection: &Connection, change: &UsageChange) -> rusqlite::Result<()> {
     let rule = match change.aggregation {
+        Aggregation::Sum | Aggregation::TimeWeighted => USAGE_ADD,
         Aggregation::Last => USAGE_REPLACE,
-        _ => USAGE_ADD,
+        Aggregation::Max => USAGE_MAX,
+        Aggregation::Unique => USAGE_UNIQUE,
+        Aggregation::Distribution => USAGE_DISTRIBUTION,
     };
     connection
         .prepare_cached(&format!("{USAGE_INSERT}{rule}"))?
@@ -100,6 +123,7 @@ fn usage(connection: &Connection, change: &UsageChange) -> rusqlite::Result<()> 
             change.quantity.units().to_string(),
             change.events.to_string(),
             change.order.as_deref().unwrap_or(""),
+            detail_bytes(&change.detail),
         ])?;
     Ok(())
 }

@@ -146,6 +146,23 @@ impl Histogram {
         Ok(())
     }
 
+    /// What is counted beyond what `other` counts, bucket by bucket.
+    #[must_use]
+    pub fn saturating_sub(&self, other: &Self) -> Self {
+        let theirs = |bucket| {
+            let found = other.buckets.binary_search_by_key(&bucket, |entry| entry.0);
+            found.map_or(0, |at| other.buckets[at].1)
+        };
+        let buckets: Vec<(u32, u64)> = self
+            .buckets
+            .iter()
+            .map(|&(bucket, count)| (bucket, count.saturating_sub(theirs(bucket))))
+            .filter(|&(_, count)| count > 0)
+            .collect();
+        let count = buckets.iter().map(|entry| entry.1).sum();
+        Self { buckets, count }
+    }
+
     /// How many values were recorded.
     pub const fn count(&self) -> u64 {
         self.count

@@ -249,7 +249,7 @@ fn read_price<'d>(
         }
         return None;
     };
-    let unit = &declared.unit;
+    let unit = &declared.billed_unit();
     let expected = format!("what the unit price is quoted for, such as \"1000 {unit}\"");
     let per = reader
         .text(section, "per", &expected)

@@ -67,6 +67,11 @@ impl Unit {
         &self.0
     }
 
+    /// This unit times seconds.
+    pub(super) fn times_seconds(&self) -> Self {
+        Self(format!("{}.s", self.0))
+    }
+
     /// How many of this unit are in one `other`.
     fn multiple(&self, other: &str) -> Option<i128> {
         if other == self.0 {
@@ -86,7 +91,14 @@ impl Unit {
                 .iter()
                 .find(|(name, _)| *name == other)
                 .map(|(_, factor)| *factor),
-            _ => None,
+            timed => {
+                let base = timed.strip_suffix(".s")?;
+                let time = other.strip_prefix(base)?.strip_prefix('.')?;
+                SECONDS
+                    .iter()
+                    .find(|(name, _)| *name == time)
+                    .map(|(_, factor)| *factor)
+            }
         }
     }
 
@@ -94,6 +106,9 @@ impl Unit {
         match &*self.0 {
             "By" => ", or a multiple such as `kB`, `GB`, `GiB`",
             "s" => ", or `min`, `h`, `d`",
+            timed if timed.strip_suffix(".s").is_some() => {
+                ", or with `.min`, `.h`, `.d` in place of `.s`"
+            }
             _ => "",
         }
     }

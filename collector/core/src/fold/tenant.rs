@@ -25,7 +25,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{AgentId, Aggregation, Rollup, TenantId, Timestamp, Window, WindowWidth};
+use tollgate_common::{
+    AgentId, Aggregation, Detail, Quantity, Rollup, TenantId, Timestamp, Window, WindowWidth,
+};
 
 pub use accrual::{Accrual, AccrualLine};
 pub use book::UnratedReason;
@@ -225,7 +227,7 @@ impl TenantFold {
             .iter()
             .map(|(row, reason)| (row, Some(*reason)));
         for (row, refused) in allowed.chain(refused) {
-            if row.aggregation == Aggregation::Sum {
+            if row.aggregation.adds_up() {
                 let (tenant, meter) = (row.series.tenant(), row.series.meter());
                 let key = (tenant.clone(), meter.clone(), row.scale);
                 let account = self.accounts.entry(key.clone()).or_default();
@@ -270,7 +272,11 @@ impl TenantFold {
             scale: row.scale,
             window,
             refused,
-            quantity: row.value,
+            quantity: match &row.detail {
+                Detail::Unique(sketch) => Quantity::new(sketch.estimate().into()),
+                Detail::None | Detail::Distribution(_) => row.value,
+            },
+            detail: row.detail.clone(),
             events: row.events,
             order,
         }

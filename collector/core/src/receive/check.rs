@@ -1,12 +1,16 @@
 //! Figures that are no usage of anything.
 
-use tollgate_common::{Aggregation, Batch, LossAmount, Quantity};
+use tollgate_common::{Batch, Detail, LossAmount, Quantity};
 
 use super::error::SessionError;
 
 /// Largest magnitude of a value, a total or a loss. Sums of honest figures stay so far within
 /// the range of a quantity that they cannot leave it.
 pub const VALUE_MAX: Quantity = Quantity::new(1 << 96);
+
+/// Most values of one histogram: in a window of a second 2^48 are more than hosts can count,
+/// and 2^16 such rows of one series fit into its period.
+const COUNT_MAX: u64 = 1 << 48;
 
 /// Figures beyond [`VALUE_MAX`] are no usage of anything.
 pub(super) fn check_values(batch: &Batch) -> Result<(), SessionError> {
@@ -26,12 +30,17 @@ pub(super) fn check_values(batch: &Batch) -> Result<(), SessionError> {
     let sums = batch
         .rows
         .iter()
-        .all(|row| row.aggregation != Aggregation::Sum || !row.value.is_negative());
-    if rows && totals && losses && sums {
+        .all(|row| !row.aggregation.adds_up() || !row.value.is_negative());
+    let counts = batch.rows.iter().all(|row| match &row.detail {
+        Detail::Distribution(histogram) => histogram.count() <= COUNT_MAX,
+        Detail::None | Detail::Unique(_) => true,
+    });
+    if rows && totals && losses && sums && counts {
         Ok(())
     } else {
         Err(SessionError::Protocol(format!(
-            "batch {} has a figure beyond 2^96 or below zero",
+            "batch {} has a figure beyond 2^96, a histogram of more than 2^48 values, or a sum \
+             below zero",
             batch.sequence
         )))
     }

@@ -102,6 +102,7 @@ fn fill(path: &std::path::Path) {
             Dimensions::new([("region", "eu")]).expect("valid"),
         );
         Effect::Usage(UsageChange {
+            detail: tollgate_common::Detail::None,
             series: Arc::new(series.expect("short")),
             aggregation: Aggregation::Sum,
             scale: Scale::new(3).expect("in range"),

@@ -3,7 +3,8 @@
 use rusqlite::Row;
 use serde::Serialize;
 use tollgate_collector_core::ledger::LedgerEntry;
-use tollgate_common::{Quantity, Scale, Timestamp};
+use tollgate_common::sketch::{Histogram, UniqueSketch};
+use tollgate_common::{Aggregation, Quantity, Scale, Timestamp};
 
 use super::QueryError;
 use crate::sqlite::write;
@@ -33,7 +34,7 @@ pub struct UsageRow {
     /// How the meter is split; `None` in sums over series.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dimensions: Option<serde_json::Value>,
-    /// `sum` or `last`.
+    /// `sum`, `last`, `max`, `unique`, `distribution` or `time_weighted`.
     pub aggregation: String,
     /// Why it was refused; `None` for usage that counts.
     pub refused: Option<String>,
@@ -45,6 +46,69 @@ pub struct UsageRow {
     pub scale: u8,
     /// Number of events.
     pub events: String,
+    /// Of `unique`: true if the quantity is exact, false if it is estimated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<bool>,
+    /// Of `distribution`: how the values are distributed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<DistributionRow>,
+}
+
+/// Percentiles of a distribution, in the meter's unit, at most 0.79 % above what was recorded
+/// and never below.
+#[derive(Clone, Debug, Serialize)]
+pub struct DistributionRow {
+    /// How many values were recorded.
+    pub count: String,
+    /// Half of the values are not above it.
+    pub p50: Option<String>,
+    /// 95 % of them.
+    pub p95: Option<String>,
+    /// 99 % of them.
+    pub p99: Option<String>,
+    /// None of them.
+    pub max: Option<String>,
+}
+
+impl DistributionRow {
+    fn of(histogram: &Histogram, scale: Scale) -> Self {
+        let at = |parts| {
+            let value = histogram.value_at(parts)?;
+            Some(Quantity::new(value.into()).display(scale).to_string())
+        };
+        Self {
+            count: histogram.count().to_string(),
+            p50: at(500_000),
+            p95: at(950_000),
+            p99: at(990_000),
+            max: at(1_000_000),
+        }
+    }
+}
+
+/// What the sketch of a row says: whether a number of distinct values is exact, and how values
+/// are distributed.
+fn detail(
+    row: &Row<'_>,
+    column: usize,
+    aggregation: &str,
+    scale: Scale,
+) -> Result<(Option<bool>, Option<DistributionRow>), QueryError> {
+    let bytes = row.get_ref(column)?.as_blob();
+    let bytes = bytes.map_err(|_| QueryError::Range("detail"))?;
+    Ok(match aggregation.parse() {
+        Ok(Aggregation::Unique) => {
+            let sketch = UniqueSketch::from_canonical(bytes);
+            let sketch = sketch.map_err(|_| QueryError::Range("detail"))?;
+            (Some(sketch.is_exact()), None)
+        }
+        Ok(Aggregation::Distribution) => {
+            let histogram = Histogram::from_canonical(bytes);
+            let histogram = histogram.map_err(|_| QueryError::Range("detail"))?;
+            (None, Some(DistributionRow::of(&histogram, scale)))
+        }
+        _ => (None, None),
+    })
 }
 
 /// A ledger entry for output: the entry with readable times and both forms of the quantity.
@@ -150,6 +214,9 @@ pub(super) fn usage_row(row: &Row<'_>) -> Result<UsageRow, QueryError> {
     let scale: u8 = row.get(6)?;
     let (quantity, units) = quantity(row, 8, scale)?;
     let dimensions: String = row.get(4)?;
+    let aggregation: String = row.get(5)?;
+    let scale_type = Scale::new(scale).map_err(|_| QueryError::Range("scale"))?;
+    let (exact, distribution) = detail(row, 10, &aggregation, scale_type)?;
     let refused: String = row.get(7)?;
     Ok(UsageRow {
         tenant: row.get(0)?,
@@ -159,12 +226,14 @@ pub(super) fn usage_row(row: &Row<'_>) -> Result<UsageRow, QueryError> {
         dimensions: Some(
             serde_json::from_str(&dimensions).map_err(|error| write::conversion(4, error))?,
         ),
-        aggregation: row.get(5)?,
+        aggregation,
         refused: Some(refused).filter(|reason| !reason.is_empty()),
         quantity,
         units,
         scale,
         events: row.get(9)?,
+        exact,
+        distribution,
     })
 }
 

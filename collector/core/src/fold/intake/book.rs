@@ -3,28 +3,33 @@
 use std::collections::BTreeMap;
 
 use tollgate_common::{
-    Aggregation, Batch, Incarnation, Loss, LossAmount, LossReason, Quantity, Rollup, Timestamp,
+    Batch, Detail, Incarnation, Loss, LossAmount, LossReason, Quantity, Timestamp,
 };
 
 use super::NoticeKind;
 use super::agent::{Agent, BRANCHES_MAX, derived};
 use super::life::{KeptRow, Life, fingerprint};
-use super::outbox::{Origin, Outbox, key_of, minus, plus, unknown};
+use super::outbox::{Booking, Origin, Outbox, key_of, minus, plus, unknown};
 use super::totals::{self, Key};
-use crate::entry::{Digest, ReceivedBatch, RefusedReason, Verdicts};
+use crate::entry::{Digest, ReceivedBatch, Verdicts};
 use crate::fold::DeclaredLoss;
+use crate::fold::kept::KeptDetail;
 
 /// All rows with their verdicts.
-pub(super) fn whole_rows(
-    received: &ReceivedBatch,
-) -> impl Iterator<Item = (&Rollup, Quantity, u64, Option<RefusedReason>)> {
+pub(super) fn whole_rows(received: &ReceivedBatch) -> impl Iterator<Item = Booking<'_>> {
     let verdicts: &Verdicts = &received.verdicts;
     received
         .batch
         .rows
         .iter()
         .enumerate()
-        .map(|(index, row)| (row, row.value, row.events, verdicts.of(index)))
+        .map(|(index, row)| Booking {
+            row,
+            value: row.value,
+            events: row.events,
+            detail: None,
+            verdict: verdicts.of(index),
+        })
 }
 
 /// Books a batch that is new in the life `name`.
@@ -109,8 +114,9 @@ fn declare_losses(batch: &Batch, origin: &Origin, at_most: bool, out: &mut Outbo
 /// is declared lost at most. The two add up to `new`, so that conservation holds. Without the
 /// old rows, and of a branch too many, nothing is booked. Values are compared by series over
 /// all windows and all parts of a seal, since two copies may disagree about the time and cut
-/// parts at other places; later parts of a forked seal are declared, not booked. Rows of levels
-/// (`last`) are booked, since booking one twice changes nothing.
+/// parts at other places; later parts of a forked seal are declared, not booked. Of a
+/// distribution the buckets are compared like the sum. Rows of `last`, `max` and `unique` are
+/// booked, since booking one twice changes nothing.
 ///
 /// Returns the life under which the branch continues.
 pub(super) fn take_fork(
@@ -157,23 +163,31 @@ fn book_above(
     let sequence = batch.sequence.get();
     let mut at_most: BTreeMap<Key, (Quantity, Timestamp, Timestamp)> = BTreeMap::new();
     // What is left of the other branch's value of a series, after rows of earlier windows.
-    let mut left: BTreeMap<u64, (Quantity, u64)> = BTreeMap::new();
+    let mut left: BTreeMap<u64, KeptRow> = BTreeMap::new();
     let mut booked = Vec::new();
-    for (row, value, events, verdict) in whole_rows(received) {
-        if row.aggregation != Aggregation::Sum {
-            booked.push((row, value, events, verdict));
+    for mut booking in whole_rows(received) {
+        let row = booking.row;
+        if !row.aggregation.adds_up() {
+            booked.push(booking);
             continue;
         }
-        let series = fingerprint(row);
-        let (old, old_events) = match kept {
-            Some(kept) => *left.entry(series).or_insert_with(|| value_in(kept, series)),
-            None => (value, events),
+        let old = kept.map(|kept| {
+            let series = fingerprint(row);
+            left.entry(series).or_insert_with(|| row_of(kept, series))
+        });
+        let ours = KeptDetail(row.detail.clone());
+        let (twice, above) = match old {
+            Some(old) => {
+                let twice = old.value.min(row.value);
+                booking.events = row.events.saturating_sub(old.events);
+                let above = ours.above(&old.detail);
+                old.detail = old.detail.above(&ours);
+                old.value = minus(old.value, twice);
+                old.events = old.events.saturating_sub(row.events);
+                (twice, above)
+            }
+            None => (row.value, KeptDetail::default()),
         };
-        let twice = old.min(value);
-        if kept.is_some() {
-            let rest = (minus(old, twice), old_events.saturating_sub(events));
-            left.insert(series, rest);
-        }
         if !twice.is_zero() {
             let (from, to) = (row.window.start(), row.window.end());
             let sum = at_most
@@ -181,9 +195,13 @@ fn book_above(
                 .or_insert((Quantity::ZERO, from, to));
             *sum = (plus(sum.0, twice), sum.1.min(from), sum.2.max(to));
         }
-        let above = minus(value, twice);
-        if !above.is_zero() {
-            booked.push((row, above, events.saturating_sub(old_events), verdict));
+        booking.value = minus(row.value, twice);
+        let counts_more = matches!(&above.0, Detail::Distribution(h) if !h.is_empty());
+        if !booking.value.is_zero() || counts_more {
+            if !row.detail.is_none() {
+                booking.detail = Some(above.0);
+            }
+            booked.push(booking);
         }
     }
     let rollups = booked.len();
@@ -269,10 +287,15 @@ fn follow_branch(
     }
 }
 
-/// The kept row with this fingerprint: value and events, zero if there is none.
-fn value_in(kept: &[KeptRow], fingerprint: u64) -> (Quantity, u64) {
+/// The kept row with this fingerprint, zero if there is none.
+fn row_of(kept: &[KeptRow], fingerprint: u64) -> KeptRow {
     match kept.binary_search_by_key(&fingerprint, |row| row.fingerprint) {
-        Ok(index) => (kept[index].value, kept[index].events),
-        Err(_) => (Quantity::ZERO, 0),
+        Ok(index) => kept[index].clone(),
+        Err(_) => KeptRow {
+            fingerprint,
+            value: Quantity::ZERO,
+            events: 0,
+            detail: KeptDetail::default(),
+        },
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{Aggregation, Batch, Incarnation, LossReason, Quantity, Rollup, Timestamp};
+use tollgate_common::{
+    Aggregation, Batch, Detail, Incarnation, LossReason, Quantity, Rollup, Timestamp,
+};
 
 use super::NoticeKind;
 use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges};
@@ -11,25 +13,40 @@ use super::outbox::{Origin, Outbox, plus, unknown};
 use super::totals::{Context, Figures, Totals};
 use crate::entry::Digest;
 use crate::fold::dedupe::IntervalSet;
+use crate::fold::kept::KeptDetail;
 
 /// Hashes kept per life. A batch that comes again within so many batches is known for a copy
 /// or for a fork; the session's window is far smaller.
 pub const HASHES_KEPT: usize = 512;
 /// Batches per life whose rows are kept, so that a fork is booked by its row-wise maximum.
 pub const ROW_BATCHES_KEPT: usize = 16;
-/// Rows kept per life, over all these batches; the rows of a larger batch are not kept.
+/// Rows kept per life, over all these batches, where eight buckets of a histogram count as one
+/// more; the rows of a larger batch are not kept.
 pub const ROWS_KEPT_MAX: usize = 4096;
 /// Batches that may lie beyond a hole. A hole with more behind it is declared lost.
 const TAIL_MAX: usize = 4096;
 
 /// A row of a batch, as far as a fork needs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptRow {
     /// First eight bytes of BLAKE3 over series, aggregation and scale. Not the window: the
     /// clocks of two copies may differ, and then the same cells give rows of other windows.
     pub(super) fingerprint: u64,
     pub(super) value: Quantity,
     pub(super) events: u64,
+    /// The histogram of a distribution.
+    #[serde(default, skip_serializing_if = "KeptDetail::is_none")]
+    pub(super) detail: KeptDetail,
+}
+
+impl KeptRow {
+    /// What counts against [`ROWS_KEPT_MAX`].
+    fn weight(&self) -> usize {
+        match &self.detail.0 {
+            Detail::Distribution(histogram) => 1 + histogram.buckets().len() / 8,
+            _ => 1,
+        }
+    }
 }
 
 /// What is kept of a batch for a while.
@@ -38,7 +55,7 @@ struct Recent {
     hash: Digest,
     /// Start of its span: the parts of one seal share it.
     from: Timestamp,
-    /// Sum rows in ascending order of their fingerprints.
+    /// Rows that add up, in ascending order of their fingerprints.
     rows: Option<Vec<KeptRow>>,
 }
 
@@ -77,6 +94,10 @@ pub(super) struct Life {
     pub(super) settled: bool,
     /// Start of the span of the newest forked seal, so that its other parts are recognised.
     forked: Option<Timestamp>,
+    /// True once a batch had rows that no running total covers, levels apart: then no total
+    /// tells all that a lost batch held.
+    #[serde(default)]
+    unpriced: bool,
     /// True once only the intervals are left.
     compacted: bool,
     /// End of the last span within the prefix.
@@ -125,6 +146,7 @@ impl Life {
             final_at: None,
             settled: false,
             forked: None,
+            unpriced: false,
             compacted: false,
             cut: opened,
             watermark: Timestamp::EPOCH,
@@ -403,7 +425,8 @@ impl Life {
     /// taken back.
     fn price_unknown(&mut self, origin: &Origin, out: &mut Outbox) {
         let Some(last) = self.final_at else { return };
-        if !self.totals.prices_everything() {
+        // Only sums have totals: what else a lost batch held stays unknown.
+        if self.unpriced || !self.totals.prices_everything() {
             return;
         }
         for (from, range) in self.lost.iter_mut() {
@@ -438,20 +461,24 @@ impl Life {
 
     /// Keeps hash and rows, and forgets the oldest.
     fn remember(&mut self, sequence: u64, hash: Digest, batch: &Batch) {
-        let sums = batch
-            .rows
-            .iter()
-            .filter(|row| row.aggregation == Aggregation::Sum);
+        let adding = batch.rows.iter().filter(|row| row.aggregation.adds_up());
         let rows = (batch.rows.len() <= ROWS_KEPT_MAX).then(|| {
-            let rows = sums
+            let rows = adding
                 .map(|row| KeptRow {
                     fingerprint: fingerprint(row),
                     value: row.value,
                     events: row.events,
+                    detail: KeptDetail(row.detail.clone()),
                 })
                 .collect();
             merged(rows)
         });
+        let weight = |rows: &Vec<KeptRow>| rows.iter().map(KeptRow::weight).sum::<usize>();
+        let rows = rows.filter(|rows| weight(rows) <= ROWS_KEPT_MAX);
+        self.unpriced |= batch
+            .rows
+            .iter()
+            .any(|row| !matches!(row.aggregation, Aggregation::Sum | Aggregation::Last));
         let from = batch.span.from;
         self.recent.insert(sequence, Recent { hash, from, rows });
         while self.recent.len() > HASHES_KEPT {
@@ -468,7 +495,7 @@ impl Life {
                 continue;
             };
             batches += 1;
-            rows += kept.len();
+            rows += kept.iter().map(KeptRow::weight).sum::<usize>();
             if batches > ROW_BATCHES_KEPT || rows > ROWS_KEPT_MAX {
                 recent.rows = None;
             }
@@ -500,6 +527,8 @@ fn merged(mut rows: Vec<KeptRow>) -> Vec<KeptRow> {
         if same {
             kept.value = plus(kept.value, row.value);
             kept.events = kept.events.saturating_add(row.events);
+            // Of more than 2^64 values the first are compared; nobody counts that far.
+            kept.detail.absorb(&row.detail.0);
         }
         same
     });

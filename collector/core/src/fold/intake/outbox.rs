@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_common::{
-    AgentId, Aggregation, BatchSeq, Incarnation, Loss, LossAmount, LossReason, Quantity, Rollup,
+    AgentId, BatchSeq, Detail, Incarnation, Loss, LossAmount, LossReason, Quantity, Rollup,
     Timestamp,
 };
 
@@ -37,6 +37,17 @@ pub(super) fn minus(a: Quantity, b: Quantity) -> Quantity {
 pub(super) struct Origin {
     pub(super) agent: AgentId,
     pub(super) incarnation: Incarnation,
+}
+
+/// A row that is booked, whole or in part, with the verdict of the policy.
+#[derive(Clone, Debug)]
+pub(super) struct Booking<'a> {
+    pub(super) row: &'a Rollup,
+    /// What is booked of its value, events and, unless all of it, detail.
+    pub(super) value: Quantity,
+    pub(super) events: u64,
+    pub(super) detail: Option<Detail>,
+    pub(super) verdict: Option<RefusedReason>,
 }
 
 /// Collects the consequences of one entry.
@@ -80,7 +91,7 @@ impl Outbox {
         &mut self,
         origin: &Origin,
         sequence: BatchSeq,
-        rows: impl Iterator<Item = (&'a Rollup, Quantity, u64, Option<RefusedReason>)>,
+        rows: impl Iterator<Item = Booking<'a>>,
     ) {
         let empty = || Rows {
             agent: origin.agent.clone(),
@@ -92,19 +103,27 @@ impl Outbox {
         let mut parts: BTreeMap<u16, Rows> = BTreeMap::new();
         // Rows are sorted by tenant, so that the partition is computed once per tenant.
         let mut tenant = None;
-        for (row, value, events, verdict) in rows {
+        for booking in rows {
+            let Booking {
+                row,
+                value,
+                events,
+                detail,
+                verdict,
+            } = booking;
             let partition = match tenant {
                 Some((known, partition)) if known == row.series.tenant() => partition,
                 _ => partition_of(row.series.tenant(), self.partitions),
             };
             tenant = Some((row.series.tenant(), partition));
-            if row.aggregation == Aggregation::Sum {
+            if row.aggregation.adds_up() {
                 self.accept(key_of(row), value);
             }
             let part = parts.entry(partition).or_insert_with(empty);
             let row = Rollup {
                 value,
                 events,
+                detail: detail.unwrap_or_else(|| row.detail.clone()),
                 ..row.clone()
             };
             match verdict {

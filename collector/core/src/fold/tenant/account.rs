@@ -9,7 +9,8 @@ use crate::fold::DeclaredLoss;
 /// Whose account, of which meter and scale.
 pub(super) type AccountKey = (TenantId, MeterName, Scale);
 
-/// The sums of one account. Only `sum` meters have one: levels do not add up.
+/// The sums of one account. Only meters that add up have
+/// one: `sum`, `distribution`, `time_weighted`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Account {
     pub(super) accepted: Quantity,

@@ -68,8 +68,8 @@ impl TenantFold {
                     unit: catalog
                         .filter(|_| !matches!(key.account, LineAccount::Refused(_)))
                         .and_then(|catalog| catalog.meter(&key.meter))
-                        .filter(|meter| meter.scale == key.scale)
-                        .map(|meter| meter.unit.to_string()),
+                        .filter(|meter| meter.billed_scale() == key.scale)
+                        .map(|meter| meter.billed_unit().to_string()),
                     quantity: line.quantity,
                     scale: key.scale,
                     amount: line.amount,

@@ -270,7 +270,7 @@ fn applies<'c>(
     let meter = catalog
         .meter(&key.meter)
         .ok_or(UnratedReason::UndeclaredMeter)?;
-    if meter.scale != key.scale {
+    if meter.billed_scale() != key.scale {
         return Err(UnratedReason::ScaleMismatch);
     }
     if meter.aggregation != key.aggregation {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use tollgate_common::{
-    AgentId, Aggregation, Dimensions, MeterName, Quantity, Rollup, Scale, Timestamp,
+    AgentId, Aggregation, Detail, Dimensions, MeterName, Quantity, Rollup, Scale, Timestamp,
 };
 
 use super::book::{Booked, LineKey};
 use super::state::{dimensions, pairs};
 use crate::entry::{Digest, RefusedReason};
+use crate::fold::kept::KeptDetail;
 use crate::period::Period;
 use crate::position::Position;
 
@@ -35,14 +36,28 @@ pub(super) struct UsageKey {
 /// Usage of one series in one period.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Usage {
-    /// The sum, or the newest value.
+    /// The sum, the newest or the largest value, or how many values differ.
     pub(super) quantity: Quantity,
+    /// Of unique and distribution: everything that was seen in the period.
+    #[serde(default, skip_serializing_if = "KeptDetail::is_none")]
+    detail: KeptDetail,
+    /// For `max`: there is a value, which may be below zero.
+    #[serde(default, skip_serializing_if = "is_false")]
+    known: bool,
     /// For `last`: which value stands.
     newest: Option<(Timestamp, AgentId)>,
     /// Rollups whose window reaches beyond the end of the period.
     pub(super) straddling: u64,
     /// The first journal entry that contributed since the last booking.
     pub(super) from: Option<Position>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands over references"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// What is known of one period of one tenant.
@@ -101,14 +116,27 @@ impl PeriodBook {
         };
         let usage = self.usage.entry(key).or_default();
         match row.aggregation {
-            Aggregation::Max | Aggregation::Unique => {
-                usage.quantity = usage.quantity.max(row.value);
+            Aggregation::Max => {
+                let known = std::mem::replace(&mut usage.known, true);
+                if !known || usage.quantity < row.value {
+                    usage.quantity = row.value;
+                }
+            }
+            // What the agent estimates of its part is no part of the whole's estimate.
+            Aggregation::Unique => {
+                usage.detail.absorb(&row.detail);
+                if let Detail::Unique(sketch) = &usage.detail.0 {
+                    usage.quantity = Quantity::new(sketch.estimate().into());
+                }
             }
             Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => {
                 usage.quantity = usage
                     .quantity
                     .checked_add(row.value)
                     .expect("2^47 rollups of 2^80 units fit a quantity");
+                // The sum is what is billed; of more than 2^64 values the histogram tells
+                // how the first were distributed.
+                usage.detail.absorb(&row.detail);
             }
             Aggregation::Last => {
                 let newest = (row.window.start(), agent.clone());
