@@ -5,7 +5,7 @@ mod canonical;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::ids::{AgentId, BatchSeq, Incarnation, MeterName, TenantId};
 use crate::limits::{
@@ -197,7 +197,7 @@ pub struct Parent {
 }
 
 /// The wall clock of an agent was set while it counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockStep {
     /// What the clock showed after the step.
     pub at: Timestamp,

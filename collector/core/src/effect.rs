@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use tollgate_common::{
-    AgentId, Aggregation, Detail, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window,
+    AgentId, Aggregation, ClockStep, Detail, Quantity, Scale, SeriesKey, TenantId, Timestamp,
+    Window,
 };
 
 use crate::entry::RefusedReason;
@@ -59,6 +60,10 @@ pub struct AgentState {
     pub gaps: u64,
     /// Batches declared lost and not received since.
     pub lost: u64,
+    /// How often its wall clock was set, by its own account.
+    pub clock_steps: u64,
+    /// The last of these steps.
+    pub last_clock_step: Option<ClockStep>,
 }
 
 /// The conservation account of a tenant's meter; replaces what was known.

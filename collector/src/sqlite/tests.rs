@@ -7,9 +7,10 @@ use tollgate_collector_core::effect::{
 };
 use tollgate_collector_core::entry::RefusedReason;
 use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, Posting};
+use tollgate_common::sketch::{Histogram, UniqueSketch, hash};
 use tollgate_common::{
-    AgentId, Aggregation, Dimensions, Incarnation, MeterName, Quantity, Scale, SeriesKey, TenantId,
-    Timestamp, Window, WindowWidth,
+    AgentId, Aggregation, Detail, Dimensions, Incarnation, MeterName, Quantity, Scale, SeriesKey,
+    TenantId, Timestamp, Window, WindowWidth,
 };
 
 use super::query::{Filter, QueryError, Reader};
@@ -159,6 +160,97 @@ fn the_newest_of_last_values_stands_in_any_order() {
         .expect("page")
         .items;
     assert_eq!(rows[0].units, "30");
+}
+
+/// Two agents' rows of one window, for each aggregation: what stands is what the fold would
+/// make of them, whatever the order.
+#[test]
+fn every_aggregation_merges_in_any_order() {
+    let sketch = |values: std::ops::Range<u64>| {
+        let mut sketch = UniqueSketch::new();
+        for value in values {
+            sketch.insert(hash(&value.to_le_bytes()));
+        }
+        sketch
+    };
+    let histogram = |values: &[u64]| {
+        let mut histogram = Histogram::new();
+        for &value in values {
+            histogram.record(value, 1).expect("few");
+        }
+        histogram
+    };
+    let change = |region, aggregation, quantity, detail| {
+        let mut change = usage("acme", region, 0, quantity);
+        (change.aggregation, change.detail, change.events) = (aggregation, detail, 1);
+        Effect::Usage(change)
+    };
+    let unique = |region, values| {
+        let sketch = sketch(values);
+        let estimate = i128::from(sketch.estimate());
+        change(
+            region,
+            Aggregation::Unique,
+            estimate,
+            Detail::Unique(Arc::new(sketch)),
+        )
+    };
+    let latency = |values: &[u64]| {
+        let sum = values.iter().map(|&value| i128::from(value)).sum();
+        let detail = Detail::Distribution(Arc::new(histogram(values)));
+        change("a", Aggregation::Distribution, sum, detail)
+    };
+    let effects = vec![
+        change("a", Aggregation::Max, -7, Detail::None),
+        change("a", Aggregation::Max, -3, Detail::None),
+        change("a", Aggregation::TimeWeighted, 40, Detail::None),
+        change("a", Aggregation::TimeWeighted, 2, Detail::None),
+        unique("a", 0..200),
+        unique("a", 100..250),
+        unique("b", 0..3000),
+        unique("b", 2000..5000),
+        latency(&[5, 1000]),
+        latency(&[7]),
+    ];
+    let read = |effects: Vec<Effect>| {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let path = dir.path().join(FILE_NAME);
+        let mut projection = SqliteProjection::open(&path).expect("opens");
+        let transaction = transaction(None, 1, effects);
+        projection.commit(&transaction).expect("commits");
+        let reader = Reader::open(&path).expect("reads");
+        let rows = reader.usage(&Filter::default()).expect("page").items;
+        let totals = reader.usage_totals(&Filter::default()).expect("page").items;
+        let json = |rows| serde_json::to_value(rows).expect("plain");
+        (json(rows), json(totals))
+    };
+    let turned = effects.iter().rev().cloned().collect();
+    let (rows, totals) = read(effects);
+    assert_eq!((rows.clone(), totals.clone()), read(turned));
+    let find = |aggregation: &str, region: &str| {
+        let found =
+            rows.as_array().expect("rows").iter().find(|row| {
+                row["aggregation"] == aggregation && row["dimensions"]["region"] == region
+            });
+        found.expect("there is one").clone()
+    };
+    assert_eq!(find("max", "a")["units"], "-3");
+    assert_eq!(find("time_weighted", "a")["units"], "42");
+    assert_eq!(find("unique", "a")["units"], "250");
+    assert_eq!(find("unique", "a")["exact"], true);
+    let estimate = sketch(0..5000).estimate().to_string();
+    assert_eq!(find("unique", "b")["units"], estimate.as_str());
+    assert_eq!(find("unique", "b")["exact"], false);
+    let distribution = find("distribution", "a");
+    assert_eq!(distribution["units"], "1012");
+    let figures = serde_json::json!(
+        {"count": "3", "p50": "0.007", "p95": "1.003", "p99": "1.003", "max": "1.003"}
+    );
+    assert_eq!(distribution["distribution"], figures);
+    // Sums over series are told of what adds up.
+    let totals = totals.as_array().expect("rows");
+    let of: Vec<_> = totals.iter().map(|row| &row["aggregation"]).collect();
+    assert_eq!(of, ["distribution", "time_weighted"]);
 }
 
 #[test]
@@ -359,6 +451,8 @@ fn some_of_everything() -> Vec<Effect> {
             forks: 0,
             gaps: 0,
             lost: 0,
+            clock_steps: 0,
+            last_clock_step: None,
         }));
     }
     effects

@@ -77,6 +77,8 @@ pub enum NoticeKind {
     TotalsBelowRows,
     /// A hole in a chain.
     Gap,
+    /// The agent's wall clock was set.
+    ClockStep,
     /// Rows of windows that have not begun by the collector's clock.
     Future,
     /// A damaged journal entry was given up.
@@ -305,6 +307,11 @@ impl Intake {
         };
         if let Some((kind, detail)) = detail {
             out.notice(kind, Some(&origin(name)), sequence, detail);
+        }
+        let news = !matches!(route, Route::Duplicate(_) | Route::GivenUp(_));
+        if let Some(last) = batch.steps.last().filter(|_| news) {
+            let detail = agent.note_steps(&batch.steps, *last);
+            out.notice(NoticeKind::ClockStep, Some(&origin(name)), sequence, detail);
         }
         let future = batch
             .rows

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{AgentId, Batch, Incarnation, LossReason, Parent, ParentEnd, Timestamp};
+use tollgate_common::{
+    AgentId, Batch, ClockStep, Incarnation, LossReason, Parent, ParentEnd, Timestamp,
+};
 
 use super::NoticeKind;
 use super::life::{Known, Life};
@@ -26,6 +28,8 @@ pub(super) struct Counters {
     pub(super) duplicates: u64,
     pub(super) forks: u64,
     pub(super) lost: u64,
+    #[serde(default)]
+    pub(super) clock_steps: u64,
 }
 
 /// What becomes of a batch.
@@ -58,6 +62,8 @@ pub(super) struct Agent {
     watermark: Timestamp,
     pub(super) last_seen: Timestamp,
     pub(super) counters: Counters,
+    #[serde(default)]
+    last_step: Option<ClockStep>,
 }
 
 impl Agent {
@@ -326,6 +332,18 @@ impl Agent {
         }
     }
 
+    /// Takes note of steps of the agent's clock, of which there is at least one, and says so in
+    /// words.
+    pub(super) fn note_steps(&mut self, steps: &[ClockStep], last: ClockStep) -> String {
+        self.counters.clock_steps = self.counters.clock_steps.saturating_add(steps.len() as u64);
+        self.last_step = Some(last);
+        let ClockStep { at, by_millis } = last;
+        match steps.len() {
+            1 => format!("clock was set by {by_millis} ms to {at}"),
+            times => format!("clock was set {times} times, in the end by {by_millis} ms to {at}"),
+        }
+    }
+
     /// The state for projections.
     pub(super) fn state(&self, agent: &AgentId, fallback: Incarnation) -> AgentState {
         let incarnation = self.newest.unwrap_or(fallback);
@@ -342,6 +360,8 @@ impl Agent {
             forks: self.counters.forks,
             gaps: open.map(Life::gaps).fold(0, u64::saturating_add),
             lost: self.counters.lost,
+            clock_steps: self.counters.clock_steps,
+            last_clock_step: self.last_step,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Promises of the intake.
 
+mod aggregations;
 pub(crate) mod books;
 mod conservation;
 mod forks;

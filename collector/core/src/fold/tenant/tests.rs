@@ -1,3 +1,4 @@
+mod aggregations;
 mod properties;
 
 use std::collections::BTreeMap;

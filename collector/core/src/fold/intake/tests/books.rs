@@ -255,7 +255,10 @@ impl Books {
                         } else {
                             &mut self.booked
                         };
-                        *book.entry(account).or_default() += row.value.units();
+                        // Levels, maxima and sets are in no account.
+                        if row.aggregation.adds_up() {
+                            *book.entry(account).or_default() += row.value.units();
+                        }
                     }
                 }
                 TenantInput::Loss(loss) => {
