@@ -11,10 +11,13 @@ use crossbeam::channel::Sender;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tollgate_agent_core::config::Admin;
-use tollgate_agent_core::engine::Status;
+use tollgate_agent_core::engine::{Status, TopMemory};
+use tollgate_agent_core::input::live::Live;
 use tollgate_common::Timestamp;
 
 use crate::admin::access::Access;
+use crate::admin::tap::Taps;
+use crate::admin::watch::{TopPage, TopQuery};
 use crate::clock;
 use crate::engine::{self, AgentEngine, Event};
 use crate::health::Health;
@@ -67,6 +70,7 @@ struct Inner {
     reloads: mpsc::Sender<ReloadRequest>,
     link: Link,
     health: Health,
+    taps: Arc<Taps>,
     access: Mutex<Access>,
     config: Mutex<ConfigStatus>,
     stopping: AtomicBool,
@@ -78,6 +82,7 @@ impl Desk {
         reloads: mpsc::Sender<ReloadRequest>,
         link: Link,
         health: Health,
+        live: &Arc<Live>,
         access: Access,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -85,6 +90,7 @@ impl Desk {
             reloads,
             link,
             health,
+            taps: Taps::new(Arc::clone(live)),
             access: Mutex::new(access),
             config: Mutex::new(ConfigStatus {
                 loaded_at: clock::now(),
@@ -124,6 +130,24 @@ impl Desk {
             stuck: self.0.health.stuck(),
             version: env!("CARGO_PKG_VERSION"),
         }
+    }
+
+    /// A page of `top`; the memory of one viewer comes and goes with it.
+    pub(crate) fn top(&self, memory: &mut TopMemory, query: TopQuery) -> Option<TopPage> {
+        let mut taken = std::mem::take(memory);
+        let asked = self.ask(move |engine| {
+            let rates = engine.top(&mut taken, &query, clock::now());
+            (taken, rates, engine.status())
+        });
+        let (back, rates, status) = asked?;
+        *memory = back;
+        let status = serde_json::to_value(self.complete(status)).ok()?;
+        Some(TopPage { rates, status })
+    }
+
+    /// Those who watch events.
+    pub(crate) fn taps(&self) -> &Arc<Taps> {
+        &self.0.taps
     }
 
     /// One line for the service manager.

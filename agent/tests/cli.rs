@@ -84,7 +84,7 @@ fn exit_codes_tell_what_went_wrong() {
     let output = home.command(&["count", "requests", "1"]);
     assert_eq!(output.status.code(), Some(69), "{}", stderr(&output));
     assert_eq!(home.command(&["status"]).status.code(), Some(69));
-    for command in ["run", "check", "count", "status", "reload"] {
+    for command in ["run", "check", "count", "status", "reload", "top", "tap"] {
         let help = support::command(&[command, "--help"]);
         assert!(stdout(&help).contains("Examples:"), "{command}");
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::protocol::{Answer, Count, Counted, Failure, Request};
+use super::watch::{TopPage, TopQuery};
 use crate::reload::Reloaded;
 
 /// Longest answer that is read, in bytes: a status with many accounts.
@@ -87,6 +88,14 @@ impl Client {
     pub fn status(&mut self) -> Result<serde_json::Value, ClientError> {
         match self.ask(&Request::Status {})? {
             Answer::Status(status) => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks what was counted since the last such question of this client.
+    pub fn top(&mut self, query: &TopQuery) -> Result<TopPage, ClientError> {
+        match self.ask(&Request::Top(query.clone()))? {
+            Answer::Top(page) => Ok(*page),
             other => Err(unexpected(&other)),
         }
     }

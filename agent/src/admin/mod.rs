@@ -4,3 +4,5 @@ pub(crate) mod access;
 pub mod client;
 pub mod protocol;
 pub(crate) mod server;
+pub(crate) mod tap;
+pub mod watch;

@@ -7,6 +7,11 @@
 //! ← {"status":{…}}
 //! → {"reload":{}}
 //! ← {"reloaded":{"changed":["rule"],"restart":[]}}
+//! → {"top":{"rows":20}}
+//! ← {"top":{"rates":{…},"status":{…}}}
+//! → {"tap":{"tenant":"acme"}}
+//! ← {"tapped":{"input":"dogstatsd.udp","raw":"…","tenant":"acme",…}}
+//! ← {"tap":{"matched":1,"skipped":0,"dropped":0}}
 //! ← {"error":{"code":"malformed","message":"…"}}
 //! ```
 //!
@@ -20,6 +25,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::access::Right;
+use super::watch::{TapProgress, TapQuery, Tapped, TopPage, TopQuery};
 use crate::reload::Reloaded;
 
 /// Longest line of a request or an answer to a count, in bytes.
@@ -35,6 +41,10 @@ pub enum Request {
     Status {},
     /// Read the configuration again and put into force what can be.
     Reload {},
+    /// Say what was counted since the last such question on this connection.
+    Top(TopQuery),
+    /// Send events as they are attributed, until the connection is closed.
+    Tap(TapQuery),
 }
 
 impl Request {
@@ -42,7 +52,7 @@ impl Request {
     pub(crate) fn right(&self) -> Right {
         match self {
             Self::Count(_) => Right::Count,
-            Self::Status {} => Right::Read,
+            Self::Status {} | Self::Top(_) | Self::Tap(_) => Right::Read,
             Self::Reload {} => Right::Change,
         }
     }
@@ -86,7 +96,7 @@ pub struct Failure {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// The count is in its cell.
@@ -95,6 +105,12 @@ pub enum Answer {
     Status(serde_json::Value),
     /// The configuration was read again.
     Reloaded(Reloaded),
+    /// What was counted.
+    Top(Box<TopPage>),
+    /// An event.
+    Tapped(Tapped),
+    /// How the tap stands; sent about once a second.
+    Tap(TapProgress),
     /// Nothing was counted.
     Error(Failure),
 }

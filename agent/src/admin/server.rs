@@ -12,9 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crossbeam::channel::RecvTimeoutError;
+
+use super::tap::OpenTap;
 use tollgate_agent_core::aggregate::Region;
+use tollgate_agent_core::engine::TopMemory;
 use tollgate_agent_core::input::tally::Tally;
 use tracing::{debug, info, warn};
 
@@ -30,6 +34,9 @@ use tollgate_agent_core::config::Admin;
 const CONNECTIONS_MAX: usize = 64;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const SILENCE: Duration = Duration::from_secs(30);
+
+/// How often a tap says how it stands; also how long one lives on after its reader has gone.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// A bound admin socket.
 pub(crate) struct AdminSocket {
@@ -122,6 +129,7 @@ impl AdminSocket {
             let mut connection = Connection {
                 tally: Arc::clone(tally),
                 desk: desk.clone(),
+                top: TopMemory::default(),
             };
             let spawned = crate::input::spawn("admin-client", move || {
                 if let Err(error) = connection.serve(&stream) {
@@ -177,9 +185,48 @@ fn reply(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// How a request is answered.
+enum Reply {
+    Once(Answer),
+    /// Until the other side or the agent has enough.
+    Stream(OpenTap),
+}
+
+/// Sends what a tap sees until the reader goes away or the agent stops.
+fn stream_events(
+    tap: &OpenTap,
+    stream: &UnixStream,
+    writer: &mut impl Write,
+    desk: &Desk,
+) -> io::Result<()> {
+    let mut told = Instant::now();
+    while !desk.is_stopping() {
+        match tap.events.recv_timeout(PROGRESS_EVERY) {
+            Ok(event) => {
+                reply(writer, &Answer::Tapped(event))?;
+                if !tap.events.is_empty() && told.elapsed() < PROGRESS_EVERY {
+                    continue;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            // A reader that has gone shows when it is written to.
+            reply(writer, &Answer::Tap(tap.progress()))?;
+        }
+        writer.flush()?;
+    }
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    Ok(())
+}
+
 struct Connection<R: Region> {
     tally: SharedTally<R>,
     desk: Desk,
+    /// What the last page of `top` saw.
+    top: TopMemory,
 }
 
 impl<R: Region> Connection<R> {
@@ -204,8 +251,10 @@ impl<R: Region> Connection<R> {
                 reply(&mut writer, &Answer::failure("malformed", &message))?;
                 return writer.flush();
             }
-            let answer = self.answer(&line, user);
-            reply(&mut writer, &answer)?;
+            match self.answer(&line, user) {
+                Reply::Once(answer) => reply(&mut writer, &answer)?,
+                Reply::Stream(tap) => return stream_events(&tap, stream, &mut writer, &self.desk),
+            }
             // Pipelined requests are answered together, once no whole one is waiting.
             if !reader.buffer().contains(&b'\n') {
                 writer.flush()?;
@@ -213,18 +262,18 @@ impl<R: Region> Connection<R> {
         }
     }
 
-    fn answer(&self, line: &[u8], user: u32) -> Answer {
+    fn answer(&mut self, line: &[u8], user: u32) -> Reply {
         let request: Request = match serde_json::from_slice(line) {
             Ok(request) => request,
-            Err(error) => return Answer::failure("malformed", &error),
+            Err(error) => return Reply::Once(Answer::failure("malformed", &error)),
         };
         if !self.desk.access().allows(user, request.right()) {
-            return Answer::failure(
+            return Reply::Once(Answer::failure(
                 "forbidden",
                 "the agent's own user and root may do this; see the table [admin] of the configuration",
-            );
+            ));
         }
-        match request {
+        let answer = match request {
             Request::Count(count) => self.count(&count),
             Request::Status {} => match self.desk.report().map(serde_json::to_value) {
                 Some(Ok(status)) => Answer::Status(status),
@@ -235,7 +284,16 @@ impl<R: Region> Connection<R> {
                 Some(Err(refusal)) => Answer::failure("refused", &refusal.message),
                 None => Answer::failure("stopping", "the agent is stopping"),
             },
-        }
+            Request::Top(query) => match self.desk.top(&mut self.top, query) {
+                Some(page) => Answer::Top(Box::new(page)),
+                None => Answer::failure("unavailable", "the engine does not answer now"),
+            },
+            Request::Tap(query) => match self.desk.taps().open(&query) {
+                Some(tap) => return Reply::Stream(tap),
+                None => Answer::failure("busy", "too many taps are open"),
+            },
+        };
+        Reply::Once(answer)
     }
 
     fn count(&self, count: &Count) -> Answer {

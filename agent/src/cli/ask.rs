@@ -31,7 +31,7 @@ fn socket(args: &ConfigArgs) -> Result<PathBuf, u8> {
     }
 }
 
-fn connect(args: &ConfigArgs) -> Result<Client, u8> {
+pub(super) fn connect(args: &ConfigArgs) -> Result<Client, u8> {
     let path = socket(args)?;
     Client::connect(&path, TIMEOUT).map_err(|error| {
         complain(format_args!(

@@ -1,9 +1,12 @@
-//! The command line: `tollgate-agent run | check | count | status | reload | spool`.
+//! The command line: `tollgate-agent run | check | count | status | reload | top | tap | spool`.
 
 mod ask;
 mod check;
+mod manual;
 mod run;
 mod spool;
+mod tap;
+mod top;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -117,6 +120,35 @@ enum Command {
     /// Works on the state directory; the agent need not run, and for `repair` must not.
     #[command(subcommand)]
     Spool(spool::SpoolCommand),
+    /// Watch the busiest tenants, meters and series.
+    ///
+    /// A page that is drawn anew every interval: rates per tenant, meter and series, inputs
+    /// with what they rejected and lost, spool and connection. Keys: q quits, p pauses, s
+    /// changes the order, Tab the view, t and m take a pattern for tenants and meters, c
+    /// clears both. Without a terminal, or with --once, it looks twice and prints one page.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent top\n",
+        "  tollgate-agent top --tenant 'acme*' --sort quantity\n",
+        "  tollgate-agent top --once --rows 5\n",
+        "  tollgate-agent top --json --interval 10s | jq .rates.by_tenant"
+    ))]
+    Top(TopArgs),
+    /// Watch raw input as it is attributed.
+    ///
+    /// Every event that fits is shown with the tenant, meter and dimensions that the rules
+    /// give it, or with the reason why it is rejected. A tap never holds an input back: what
+    /// is above --rate is skipped and counted. Patterns take `*` and `?`.
+    #[command(after_help = concat!(
+        "Examples:\n",
+        "  tollgate-agent tap --tenant _unattributed --limit 20\n",
+        "  tollgate-agent tap --input dogstatsd.udp --metric 'http.*'\n",
+        "  tollgate-agent tap --rejected --json"
+    ))]
+    Tap(TapArgs),
+    /// Write a manual page or a shell's completions to standard output.
+    #[command(hide = true)]
+    Manual(manual::ManualArgs),
 }
 
 #[derive(Debug, Args)]
@@ -222,6 +254,83 @@ struct StatusArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct TopArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Most rows of each list.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=500))]
+    rows: u16,
+    /// What comes first.
+    #[arg(long, value_enum, default_value_t = SortArg::Events)]
+    sort: SortArg,
+    /// Only tenants that fit this pattern.
+    #[arg(long, value_name = "PATTERN")]
+    tenant: Option<String>,
+    /// Only meters that fit this pattern.
+    #[arg(long, value_name = "PATTERN")]
+    meter: Option<String>,
+    /// How often to look.
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = parse_interval)]
+    interval: Duration,
+    /// Look twice, print one page, and end.
+    #[arg(long)]
+    once: bool,
+    /// Like --once, as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the rows of `top` are ordered by.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum SortArg {
+    /// Events counted.
+    Events,
+    /// Amount counted, in units of the meters.
+    Quantity,
+}
+
+#[derive(Debug, Args)]
+struct TapArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only this input: its kind, such as `dogstatsd`, or a listener, such as `dogstatsd.udp`.
+    #[arg(long, value_name = "PATTERN")]
+    input: Option<String>,
+    /// Only tenants that fit this pattern.
+    #[arg(long, value_name = "PATTERN")]
+    tenant: Option<String>,
+    /// Only meters that fit this pattern.
+    #[arg(long, value_name = "PATTERN")]
+    meter: Option<String>,
+    /// Only metrics, by the name that came in, that fit this pattern.
+    #[arg(long, value_name = "PATTERN")]
+    metric: Option<String>,
+    /// Only what is not counted.
+    #[arg(long)]
+    rejected: bool,
+    /// End after so many events.
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+    /// Most events a second.
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Write a JSON object per event.
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text).map_err(|error| error.to_string())?;
+    let range = Duration::from_millis(100)..=Duration::from_hours(1);
+    if range.contains(&interval) {
+        Ok(interval)
+    } else {
+        Err(format!("expected {:?} to {:?}", range.start(), range.end()))
+    }
+}
+
 fn parse_tag(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -263,6 +372,9 @@ where
         Command::Status(args) => ask::status(&args),
         Command::Reload(args) => ask::reload(&args),
         Command::Spool(command) => spool::spool(command),
+        Command::Top(args) => top::top(&args),
+        Command::Tap(args) => tap::tap(args),
+        Command::Manual(args) => manual::manual(&args),
     };
     ExitCode::from(code)
 }

@@ -71,6 +71,7 @@ pub(super) async fn supervise(
         reloads,
         link,
         health.clone(),
+        &live,
         sockets.access().clone(),
     );
     let mut inputs = Inputs::new(health.clone());

@@ -121,6 +121,16 @@ impl<R: Region> Shared<R> {
     }
 }
 
+/// What a slot has counted since its cells were made. Both numbers only grow, and wrap.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Activity {
+    /// Another number means that the slot was given to another series.
+    pub(crate) generation: u32,
+    pub(crate) events: u64,
+    /// The sum of what was added; 0 for aggregations that are no sums.
+    pub(crate) amount: u64,
+}
+
 /// The cells of one incarnation, as the sealer sees them.
 pub(crate) struct Cells<R> {
     shared: Arc<Shared<R>>,
@@ -229,7 +239,6 @@ impl<R: Region> Cells<R> {
     }
 
     /// The key of a slot, or `None` if it is damaged.
-    #[cfg(test)]
     pub(crate) fn key(&self, writer: u32, slot: u32) -> Option<super::slot::SlotKey> {
         let (head, key) = self.shared.slot(writer, slot)?;
         Some(super::slot::SlotKey {
@@ -338,6 +347,26 @@ impl<R: Region> Cells<R> {
         let base = self.shared.base(writer, slot, sequence);
         base[0].store(events[0], Relaxed);
         base[1].store(events[1], Relaxed);
+    }
+
+    /// How much a slot has counted, for those who only look: a few words are read, without
+    /// the key's checksum. A wrong answer misleads a viewer, never a bill.
+    pub(crate) fn activity(&self, writer: u32, slot: u32) -> Activity {
+        let kind = self.words()[self.layout().slot(writer, slot)][1].load(Relaxed);
+        if kind >> 8 & 0xff == u64::from(Aggregation::Last.code()) {
+            let index = u32::try_from(kind >> 32).expect("shifted to 32 bits");
+            let index = index.min(self.layout().last().saturating_sub(1));
+            return Activity {
+                events: last::events(self.shared.last_cell(writer, index)),
+                ..Activity::default()
+            };
+        }
+        let cell = &self.words()[self.layout().sums(writer)][slot as usize * SUM_WORDS..];
+        Activity {
+            generation: 0,
+            events: cell[1].load(Relaxed),
+            amount: cell[0].load(Relaxed),
+        }
     }
 
     /// Events that this incarnation counted for a writer, and how many of them are sealed.

@@ -29,10 +29,10 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
-pub(crate) use cells::Cells;
 #[cfg(test)]
 pub(crate) use cells::SumCut;
 pub use cells::WriterError;
+pub(crate) use cells::{Activity, Cells};
 pub(crate) use header::CutRecord;
 pub use header::{CellsError, Identity, InheritedLoss, WRITER_NAME_BYTES_MAX};
 pub use layout::{CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WRITERS_MAX};

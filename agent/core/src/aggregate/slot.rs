@@ -28,9 +28,11 @@ pub(crate) struct SlotHead {
 }
 
 /// A slot whose checksum and key were good.
-#[cfg(test)]
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "tests look at what they need")]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the index is looked at by tests only")
+)]
 pub(crate) struct SlotKey {
     pub(crate) key: tollgate_common::SeriesKey,
     pub(crate) aggregation: Aggregation,

@@ -368,6 +368,12 @@ impl<R: Region> Writer<R> {
         bump(&self.shared.account(self.index)[rejected_word(reason)], n);
     }
 
+    /// Events not counted so far, by reason in the order of [`Rejection::ALL`].
+    pub fn rejections(&self) -> [u64; Rejection::ALL.len()] {
+        let account = self.shared.account(self.index);
+        Rejection::ALL.map(|reason| account[rejected_word(reason)].load(Relaxed))
+    }
+
     /// Accounts for `n` events known to be lost before the input received them.
     pub fn lost(&mut self, cause: InputLoss, n: u64) {
         bump(&self.shared.account(self.index)[lost_word(cause)], n);

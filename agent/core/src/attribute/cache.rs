@@ -328,10 +328,7 @@ impl LineCache {
     /// Remembers `hit` for a key that is not in the cache; with `carry`, with a word that the
     /// caller may change ([`carry`](Self::carry)).
     pub fn insert(&mut self, hash: u64, key: &LineKey<'_>, hit: Hit, carry: Option<u64>) -> u32 {
-        let size = HEADER_BYTES
-            + key.name_len
-            + key.suffix_len
-            + carry.map_or(0, |_| CARRY_BYTES);
+        let size = HEADER_BYTES + key.name_len + key.suffix_len + carry.map_or(0, |_| CARRY_BYTES);
         self.make_room(size);
         let at = self.head;
         self.head += size;

@@ -10,7 +10,14 @@ use super::*;
 struct Keyed(Vec<u8>, usize, usize, Listener);
 
 fn keyed(name: &str, suffix: &str) -> Keyed {
-    let bytes = [b"..", name.as_bytes(), b":1|", suffix.as_bytes(), &[0xa5; SLACK_BYTES]].concat();
+    let bytes = [
+        b"..",
+        name.as_bytes(),
+        b":1|",
+        suffix.as_bytes(),
+        &[0xa5; SLACK_BYTES],
+    ]
+    .concat();
     Keyed(bytes, name.len(), suffix.len(), Listener::Udp)
 }
 
@@ -49,7 +56,12 @@ fn every_part_of_the_key_counts() {
     let mut cache = LineCache::new(0, 7);
     put(&mut cache, &keyed("ab", "c|#d"), 1);
     assert_eq!(get(&cache, &keyed("ab", "c|#d")), Some(1));
-    for (name, suffix) in [("a", "bc|#d"), ("ab", "c|#e"), ("ab", "c|#dd"), ("ab", "g|#d")] {
+    for (name, suffix) in [
+        ("a", "bc|#d"),
+        ("ab", "c|#e"),
+        ("ab", "c|#dd"),
+        ("ab", "g|#d"),
+    ] {
         assert_eq!(get(&cache, &keyed(name, suffix)), None, "{name} {suffix}");
     }
     let unix = Keyed(keyed("ab", "c|#d").0, 2, 4, Listener::Unix);
@@ -61,7 +73,10 @@ fn a_carry_belongs_to_its_entry() {
     let mut cache = LineCache::new(0, 7);
     let (a, b) = (keyed("a", "c|@0.3"), keyed("b", "c"));
     let key = a.key();
-    let hit = Hit { payload: 1, plan: 0 };
+    let hit = Hit {
+        payload: 1,
+        plan: 0,
+    };
     let entry = cache.insert(cache.hash(&key), &key, hit, Some(5));
     let plain = put(&mut cache, &b, 2);
     assert_eq!((cache.carry(entry), cache.carry(plain)), (Some(5), None));

@@ -11,6 +11,7 @@ mod start;
 mod status;
 #[cfg(test)]
 mod tests;
+mod top;
 
 use tollgate_common::storage::Storage;
 use tollgate_common::wire::{Hello, Message};
@@ -22,6 +23,9 @@ use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
 pub use start::{Recovery, Start, StartError, StartReport};
 pub use status::{InputStatus, SpoolStatus, Status};
+pub use top::{
+    TOP_ROWS_MAX, TOP_SCALE, TopGroup, TopMemory, TopOrder, TopQuery, TopRates, TopSeries,
+};
 
 /// What an engine needs to know.
 #[derive(Clone, Debug)]

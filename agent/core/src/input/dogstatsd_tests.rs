@@ -79,8 +79,14 @@ fn every_type_is_known() {
     ] {
         assert_eq!(metric(line).kind(), kind, "{line}");
     }
-    assert_eq!(one("_e{5,4}:title|text|#a:b"), Item::Ignored(Ignored::Event));
-    assert_eq!(one("_sc|Redis|0|#a:b"), Item::Ignored(Ignored::ServiceCheck));
+    assert_eq!(
+        one("_e{5,4}:title|text|#a:b"),
+        Item::Ignored(Ignored::Event)
+    );
+    assert_eq!(
+        one("_sc|Redis|0|#a:b"),
+        Item::Ignored(Ignored::ServiceCheck)
+    );
 }
 
 #[test]

@@ -21,6 +21,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use super::{Kind, Sample, Source};
+
 /// Most interfaces that are tracked; further ones are reported as skipped.
 pub const INTERFACES_MAX: usize = 4096;
 /// Longest interface name, in bytes: `IFNAMSIZ` of Linux less the terminator.
@@ -142,6 +144,26 @@ pub struct Increment<'a> {
     pub traffic: Traffic,
     /// How much, above zero.
     pub amount: u64,
+}
+
+impl<'a> Increment<'a> {
+    /// The tags that rules see.
+    pub(super) fn tags(&self) -> [(&'a str, &'a str); 2] {
+        [
+            ("interface", self.interface),
+            ("direction", self.direction.as_str()),
+        ]
+    }
+
+    /// The sample that rules see.
+    pub(super) fn sample<'t>(&self, tags: &'t [(&'t str, &'t str)]) -> Sample<'t> {
+        Sample {
+            source: Source::Interfaces,
+            metric: self.traffic.metric(),
+            kind: Some(Kind::Count),
+            tags,
+        }
+    }
 }
 
 /// Something that happened to an interface, for the log.

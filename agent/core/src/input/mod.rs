@@ -6,6 +6,7 @@
 pub mod dogstatsd;
 pub mod interfaces;
 pub mod live;
+mod observe;
 pub mod tally;
 pub mod udp_drops;
 

@@ -12,10 +12,10 @@ use tollgate_common::{Aggregation, Quantity, Scale, SeriesKey, Timestamp, Window
 
 use super::dogstatsd::{Lines, Malformed};
 use super::interfaces::Increment;
-use super::live::Live;
-use super::{Kind, METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
+use super::live::{Current, Live};
+use super::{METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
 use crate::aggregate::{AddError, InputLoss, Region, Rejection, SetError, Slot, Writer};
-use crate::attribute::{AttributeError, Attributor, Target};
+use crate::attribute::{AttributeError, Target};
 
 /// Why an event is not counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,14 +113,15 @@ pub struct Tally<R: Region> {
 /// What every kind of input counts with.
 pub(super) struct Counting<R: Region> {
     pub(super) writer: Writer<R>,
-    attributor: Arc<Attributor>,
+    /// What is in force, of the tally's version.
+    pub(super) current: Current,
     width: WindowWidth,
 }
 
 impl<R: Region> Counting<R> {
     /// The slot of a sample, and how it is counted there.
     pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<(Slot, Target), CountError> {
-        let target = self.attributor.attribute(sample)?;
+        let target = self.current.attributor.attribute(sample)?;
         let slot = self
             .writer
             .resolve(&target.series, target.aggregation, target.scale)
@@ -193,11 +194,11 @@ impl<R: Region> Tally<R> {
         cache_bytes: usize,
         seed: u64,
     ) -> Self {
-        let (version, attributor) = live.attributor();
+        let (version, current) = live.current();
         Self {
             counting: Counting {
                 writer,
-                attributor,
+                current,
                 width,
             },
             lines: Lines::new(cache_bytes, seed),
@@ -216,7 +217,7 @@ impl<R: Region> Tally<R> {
 
     #[cold]
     fn take_over(&mut self) {
-        (self.version, self.counting.attributor) = self.live.attributor();
+        (self.version, self.counting.current) = self.live.current();
         self.lines.forget();
     }
 
@@ -231,8 +232,15 @@ impl<R: Region> Tally<R> {
         self.refresh();
         self.counting.writer.received(1);
         let result = self.count(metric, tags, value, now);
-        if let Err(error) = &result {
-            self.counting.reject(error, 1);
+        let rejection = self.account_for(&result);
+        if self.is_watched() {
+            let sample = Sample {
+                source: Source::Admin,
+                metric,
+                kind: None,
+                tags,
+            };
+            self.observe_sample(&sample, value, rejection);
         }
         result
     }
@@ -279,24 +287,18 @@ impl<R: Region> Tally<R> {
         self.refresh();
         self.counting.writer.received(1);
         let result = self.increment(increment, now);
-        if let Err(error) = &result {
-            self.counting.reject(error, 1);
+        let rejection = self.account_for(&result);
+        if self.is_watched() {
+            let tags = increment.tags();
+            let value = increment.amount.to_string();
+            self.observe_sample(&increment.sample(&tags), &value, rejection);
         }
         result
     }
 
     fn increment(&mut self, increment: &Increment<'_>, now: Timestamp) -> Result<(), CountError> {
-        let tags = [
-            ("interface", increment.interface),
-            ("direction", increment.direction.as_str()),
-        ];
-        let sample = Sample {
-            source: Source::Interfaces,
-            metric: increment.traffic.metric(),
-            kind: Some(Kind::Count),
-            tags: &tags,
-        };
-        let (slot, target) = self.counting.place(&sample)?;
+        let tags = increment.tags();
+        let (slot, target) = self.counting.place(&increment.sample(&tags))?;
         // The kernel counts whole bytes and packets, the meter perhaps thousandths of them.
         let factor = 10i128.pow(u32::from(target.scale.get()));
         let units = i128::from(increment.amount)
@@ -304,6 +306,19 @@ impl<R: Region> Tally<R> {
             .ok_or(CountError::TooLarge)?;
         self.counting
             .count_units(slot, target.aggregation, units, now)
+    }
+
+    /// Puts a failure into the account; says with which reason.
+    fn account_for<T>(&mut self, result: &Result<T, CountError>) -> Option<Rejection> {
+        let error = result.as_ref().err()?;
+        self.counting.reject(error, 1);
+        Some(error.rejection())
+    }
+
+    /// True while somebody wants to see every event.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        self.counting.current.observer.is_some()
     }
 
     /// Accounts for events that were received and are refused without being looked at.

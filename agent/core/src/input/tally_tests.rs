@@ -6,6 +6,7 @@ use tollgate_common::{AgentId, Incarnation};
 
 use super::*;
 use crate::aggregate::{Account, AccountWords, Cells, CellsLayout, Identity, SumCut};
+use crate::attribute::Attributor;
 use crate::config;
 use crate::input::Listener;
 use crate::input::dogstatsd::{DATAGRAM_SLACK_BYTES, Ignored, Item, parse_datagram};
@@ -52,6 +53,7 @@ dimensions = ["region"]
 struct Bench {
     cells: Cells<Words>,
     tally: Tally<Words>,
+    live: Arc<Live>,
 }
 
 fn bench() -> Bench {
@@ -80,7 +82,8 @@ fn bench() -> Bench {
     let writer = cells.writer("w").expect("free");
     let live = Arc::new(Live::new(config.attributor()));
     Bench {
-        tally: Tally::new(writer, live, config.window, 0, 7),
+        tally: Tally::new(writer, Arc::clone(&live), config.window, 0, 7),
+        live,
         cells,
     }
 }
@@ -333,7 +336,10 @@ fn a_time_of_another_window_is_counted_now_and_accounted() {
     }
     assert_eq!(bench.value("a/requests{}"), Some(120));
     let account = bench.account();
-    assert_eq!((account.received, account.accepted, account.retimed), (12, 12, 8));
+    assert_eq!(
+        (account.received, account.accepted, account.retimed),
+        (12, 12, 8)
+    );
     assert_eq!(bench.tally.lines_remembered(), 1);
 }
 
@@ -347,5 +353,55 @@ fn fields_of_all_versions_are_tolerated() {
     assert_eq!(bench.value("a/requests{}"), Some(20));
     let account = bench.account();
     assert_eq!((account.received, account.accepted), (2, 2));
-    assert_eq!((account.ignored_events, account.ignored_service_checks), (1, 1));
+    assert_eq!(
+        (account.ignored_events, account.ignored_service_checks),
+        (1, 1)
+    );
+}
+
+/// Remembers what it is told.
+#[derive(Default)]
+struct Notes(std::sync::Mutex<Vec<String>>);
+
+impl crate::input::live::Observer for Notes {
+    fn observe(&self, seen: &crate::input::live::Seen<'_>) {
+        let target = seen.target.map_or("?".to_owned(), |t| t.series.to_string());
+        let reason = seen.rejection.map_or("counted", Rejection::as_str);
+        let raw = String::from_utf8_lossy(seen.raw);
+        let note = format!("{raw} -> {target} {} {reason}", seen.values);
+        self.0.lock().expect("not poisoned").push(note);
+    }
+}
+
+#[test]
+fn watching_changes_no_count_and_a_new_attributor_is_seen() {
+    let lines = [
+        "requests:1|c|#customer:acme",
+        "requests:1|c|#customer:acme\nnonsense\n\nrequests:2:x:3|c|#customer:acme",
+        "requests:-1|c|#customer:acme",
+    ];
+    let (mut plain, mut watched) = (bench(), bench());
+    let notes = Arc::new(Notes::default());
+    watched.live.set_observer(Some(notes.clone()));
+    for line in lines {
+        plain.datagram(line);
+        watched.datagram(line);
+    }
+    assert_eq!(plain.cells.accounts(), watched.cells.accounts());
+    let told = notes.0.lock().expect("not poisoned").clone();
+    assert_eq!(told.len(), 5, "{told:#?}");
+    assert!(told[0].ends_with(" 1 counted"), "{told:#?}");
+    assert!(told[2].ends_with(" malformed"), "{told:#?}");
+    watched.live.set_observer(None);
+    watched.datagram(lines[0]);
+    assert_eq!(notes.0.lock().expect("not poisoned").len(), 5);
+    // Nothing is attributed any more once there are no rules.
+    let before = watched.tally.series();
+    watched.live.set_attributor(Attributor::default());
+    watched.datagram(lines[0]);
+    assert_eq!(
+        watched.tally.series(),
+        before + 1,
+        "a series of `_unattributed`"
+    );
 }

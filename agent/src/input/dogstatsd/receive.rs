@@ -93,7 +93,10 @@ impl Datagrams {
 }
 
 fn zeroed_header() -> libc::mmsghdr {
-    #[expect(unsafe_code, reason = "the C structure has private padding on some targets")]
+    #[expect(
+        unsafe_code,
+        reason = "the C structure has private padding on some targets"
+    )]
     // SAFETY: integers and pointers, for all of which zero is a value.
     unsafe {
         MaybeUninit::zeroed().assume_init()
@@ -153,7 +156,10 @@ mod tests {
         }
         let mut next = 0;
         for expected in [DATAGRAMS, 3] {
-            assert_eq!(datagrams.receive(receiver.as_fd()).expect("there"), expected);
+            assert_eq!(
+                datagrams.receive(receiver.as_fd()).expect("there"),
+                expected
+            );
             for (range, cut) in datagrams.iter() {
                 let bytes = &datagrams.buffer()[range];
                 assert_eq!(bytes.len(), next);
@@ -168,7 +174,9 @@ mod tests {
     #[test]
     fn a_datagram_that_does_not_fit_says_so() {
         let (sender, receiver) = UnixDatagram::pair().expect("a pair");
-        sender.send(&vec![b'x'; DATAGRAM_BYTES_MAX + 1]).expect("sent");
+        sender
+            .send(&vec![b'x'; DATAGRAM_BYTES_MAX + 1])
+            .expect("sent");
         let mut datagrams = Datagrams::new();
         assert_eq!(datagrams.receive(receiver.as_fd()).expect("there"), 1);
         let all: Vec<_> = datagrams.iter().collect();

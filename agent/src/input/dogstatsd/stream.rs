@@ -270,7 +270,11 @@ mod tests {
 
     #[test]
     fn frames_are_put_together_wherever_they_are_cut() {
-        let frames = [b"a:1|c".to_vec(), Vec::new(), vec![b'x'; DATAGRAM_BYTES_MAX]];
+        let frames = [
+            b"a:1|c".to_vec(),
+            Vec::new(),
+            vec![b'x'; DATAGRAM_BYTES_MAX],
+        ];
         let bytes: Vec<u8> = frames.iter().flat_map(|frame| framed(frame)).collect();
         for piece in [1, 3, 7, 40_000, bytes.len()] {
             if piece == 1 {
@@ -297,6 +301,10 @@ mod tests {
         client.write_all(b"http.requests:1|c\n").expect("room");
         assert_eq!(drain(&mut connection, &mut seen), Read::Ended);
         assert_eq!(seen, [b"a:1|c"]);
-        assert!(connection.frame().is_some_and(|length| length > DATAGRAM_BYTES_MAX));
+        assert!(
+            connection
+                .frame()
+                .is_some_and(|length| length > DATAGRAM_BYTES_MAX)
+        );
     }
 }

@@ -29,7 +29,10 @@ impl Checker<'_> {
         let stream = raw.unix_stream.as_ref();
         let unix_stream = stream.map(|stream| self.unix_stream(stream, raw.unix.as_ref()));
         let udp_sockets = self.udp_sockets(raw.udp_sockets.as_ref(), raw.udp.is_some());
-        let unix_mode = raw.unix_mode.as_ref().map_or(Some(UNIX_MODE), |mode| self.mode(mode));
+        let unix_mode = raw
+            .unix_mode
+            .as_ref()
+            .map_or(Some(UNIX_MODE), |mode| self.mode(mode));
         let cache = self.size(
             raw.cache.as_ref(),
             CACHE,
@@ -67,7 +70,11 @@ impl Checker<'_> {
         };
         let sockets = *raw.get_ref();
         if !udp {
-            self.report(raw.span(), "there is no UDP listener", "`udp`, or no `udp_sockets`");
+            self.report(
+                raw.span(),
+                "there is no UDP listener",
+                "`udp`, or no `udp_sockets`",
+            );
             return None;
         }
         if sockets == 0 || sockets > UDP_SOCKETS_MAX {

@@ -15,8 +15,8 @@ use std::ops::Range;
 use tollgate_common::Timestamp;
 
 use super::plan::{How, Plan, Plans};
-use super::scan::{DATAGRAM_SLACK_BYTES, Found, Line, Scanner};
 use super::ratio::SampleRate;
+use super::scan::{DATAGRAM_SLACK_BYTES, Found, Line, Scanner};
 use super::value::Place;
 use super::{
     Ignored, Item, Malformed, Suffix, check_name, parse_line, parse_suffix, split_tags,
@@ -425,6 +425,21 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) {
         self.refresh();
+        if self.is_watched() {
+            self.observe_datagrams(listener, buffer, datagrams, now);
+        } else {
+            self.count_datagrams(listener, buffer, datagrams, now);
+        }
+    }
+
+    /// The same without a look at what may have changed.
+    pub(in crate::input) fn count_datagrams(
+        &mut self,
+        listener: Listener,
+        buffer: &[u8],
+        datagrams: impl IntoIterator<Item = Range<usize>>,
+        now: Timestamp,
+    ) {
         let Self {
             counting, lines, ..
         } = self;

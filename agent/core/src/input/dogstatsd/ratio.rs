@@ -43,7 +43,9 @@ impl SampleRate {
                 b'.' if !point => point = true,
                 b'0'..=b'9' => {
                     // 64 digits fit no u128: the rate is too long to be exact.
-                    mantissa = mantissa.checked_mul(10)?.checked_add(u128::from(byte - b'0'))?;
+                    mantissa = mantissa
+                        .checked_mul(10)?
+                        .checked_add(u128::from(byte - b'0'))?;
                     places += i32::from(point);
                     digits += 1;
                 }
@@ -153,7 +155,9 @@ mod tests {
         assert_eq!(ratio("10E-1"), Some((1, 1)));
         let third = ratio("0.3333333333333333").expect("as printed");
         assert_eq!(third, (10_000_000_000_000_000, 3_333_333_333_333_333));
-        for bad in ["", "0", "0.0", "-1", "2", "1.1", "x", "0x1", ".", "1e", "1e-40", "0.1 ", "nan", "1e1"] {
+        for bad in [
+            "", "0", "0.0", "-1", "2", "1.1", "x", "0x1", ".", "1e", "1e-40", "0.1 ", "nan", "1e1",
+        ] {
             assert_eq!(ratio(bad), None, "{bad}");
         }
     }
