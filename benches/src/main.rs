@@ -5,6 +5,7 @@ mod dogstatsd;
 mod footprint;
 mod increment;
 mod load;
+mod peers;
 mod process;
 mod receive;
 mod report;
