@@ -2,8 +2,8 @@
 //! agent, and where a reload is asked for.
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,9 @@ use crate::ship::{Link, LinkStatus};
 
 /// How long the engine may take to say how it is.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most pages of `top` that are watched at a time: each remembers every series.
+pub(crate) const VIEWERS_MAX: usize = 4;
 
 /// Somebody waits for the outcome of a reload.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<Reloaded, Refusal>>;
@@ -61,6 +64,15 @@ pub(crate) struct Report {
     pub(crate) version: &'static str,
 }
 
+/// The right to look at `top`; given back when dropped.
+pub(crate) struct Viewer(Desk);
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        self.0.0.viewers.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Cheap to clone; every clone is the same desk.
 #[derive(Clone)]
 pub(crate) struct Desk(Arc<Inner>);
@@ -74,6 +86,7 @@ struct Inner {
     access: Mutex<Access>,
     config: Mutex<ConfigStatus>,
     stopping: AtomicBool,
+    viewers: AtomicUsize,
 }
 
 impl Desk {
@@ -100,6 +113,7 @@ impl Desk {
                 restart: Vec::new(),
             }),
             stopping: AtomicBool::new(false),
+            viewers: AtomicUsize::new(0),
         }))
     }
 
@@ -143,6 +157,15 @@ impl Desk {
         *memory = back;
         let status = serde_json::to_value(self.complete(status)).ok()?;
         Some(TopPage { rates, status })
+    }
+
+    /// The right to look at `top`; `None` if too many have it.
+    pub(crate) fn view(&self) -> Option<Viewer> {
+        let viewers = &self.0.viewers;
+        viewers
+            .fetch_update(Relaxed, Relaxed, |n| (n < VIEWERS_MAX).then_some(n + 1))
+            .ok()
+            .map(|_| Viewer(self.clone()))
     }
 
     /// Those who watch events.

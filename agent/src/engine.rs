@@ -6,6 +6,9 @@
 //! number, so that what is said about an old one is not taken for the new one. The wish to
 //! close a connection passes by the orders, because a stuck connection takes none.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -24,6 +27,9 @@ use crate::state_dir::MappedCells;
 
 /// Orders that may wait for the shipper. Each may hold a batch, so this bounds memory.
 const ORDERS_MAX: usize = 16;
+/// Decoded rows that may lie in orders; a batch that goes beyond is the last until there is
+/// room again.
+pub(crate) const ROWS_QUEUED_MAX: usize = 1 << 16;
 /// Events that may wait for the engine.
 const EVENTS_MAX: usize = 256;
 /// Longest sleep: the wall clock may jump, and deadlines are told in it.
@@ -31,7 +37,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// Shortest sleep, so that something due that cannot be done yet does not take a whole core.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
 /// Syncing and sealing need little stack, encoding a batch some.
-const STACK_BYTES: usize = 1 << 20;
+pub(crate) const STACK_BYTES: usize = 1 << 20;
 
 /// The number of a connection attempt.
 pub(crate) type ConnectionId = u64;
@@ -47,6 +53,7 @@ pub(crate) enum Order {
     Send {
         id: ConnectionId,
         message: Box<Message>,
+        load: Load,
     },
 }
 
@@ -91,6 +98,38 @@ pub(crate) async fn ask_async<T: Send + 'static>(
     }));
     events.try_send(Event::Ask(question)).ok()?;
     tokio::time::timeout(timeout, receiver).await.ok()?.ok()
+}
+
+/// Rows that lie in orders; those of an order are given back when it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    all: Arc<AtomicUsize>,
+    own: usize,
+}
+
+impl Load {
+    fn rows(&self) -> usize {
+        self.all.load(Relaxed)
+    }
+
+    /// The load of an order with this message.
+    fn of(&self, message: &Message) -> Self {
+        let own = match message {
+            Message::Batch(batch) => batch.rows.len(),
+            _ => 0,
+        };
+        self.all.fetch_add(own, Relaxed);
+        Self {
+            all: Arc::clone(&self.all),
+            own,
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.own, Relaxed);
+    }
 }
 
 /// What the engine is told.
@@ -156,6 +195,7 @@ pub(crate) fn spawn(engine: AgentEngine, beat: Beat) -> std::io::Result<Handle> 
             let mut driver = Driver {
                 engine,
                 beat,
+                load: Load::default(),
                 orders: order_sender,
                 close: close_sender,
                 events: event_receiver,
@@ -188,6 +228,7 @@ pub(crate) fn spawn(engine: AgentEngine, beat: Beat) -> std::io::Result<Handle> 
 struct Driver {
     engine: AgentEngine,
     beat: Beat,
+    load: Load,
     orders: mpsc::Sender<Order>,
     close: watch::Sender<ConnectionId>,
     events: Receiver<Event>,
@@ -287,12 +328,16 @@ impl Driver {
         let Some(id) = self.connection else {
             return Ok(());
         };
-        while let Ok(permit) = self.orders.try_reserve() {
+        // The shipper says when it has nothing left, so waiting for less load ends.
+        while self.load.rows() < ROWS_QUEUED_MAX
+            && let Ok(permit) = self.orders.try_reserve()
+        {
             let Some(message) = self.engine.poll_transmit(clock::now())? else {
                 break;
             };
+            let load = self.load.of(&message);
             let message = Box::new(message);
-            permit.send(Order::Send { id, message });
+            permit.send(Order::Send { id, message, load });
         }
         // Without room the shipper is busy shipping, and a better endpoint can wait.
         if let Ok(permit) = self.orders.try_reserve()
@@ -347,7 +392,9 @@ impl Driver {
                 let hello = Message::Hello(self.engine.handle_connected(now));
                 let message = Box::new(hello);
                 // Nothing is sent before it, so there is room unless the shipper is gone.
-                if self.orders.try_send(Order::Send { id, message }).is_err() {
+                let load = Load::default();
+                let hello = Order::Send { id, message, load };
+                if self.orders.try_send(hello).is_err() {
                     self.close();
                 }
             }

@@ -6,6 +6,7 @@
 //! which runs the QUIC connection. Each input thread is the single writer of its cells.
 
 pub mod admin;
+mod budget;
 pub mod cli;
 mod clock;
 mod desk;
@@ -23,6 +24,7 @@ mod state_dir;
 
 use std::io::{self, Read};
 
+pub use budget::{Budget, Part};
 pub use load::{LoadError, Overrides, load};
 pub use reload::Reloaded;
 pub use run::{Outcome, Reread, RunError, run};

@@ -18,6 +18,7 @@ use tollgate_agent_core::engine::{EngineConfig, EngineError, Start, StartError};
 use tollgate_agent_core::input::live::Live;
 use tracing::{debug, info, warn};
 
+use crate::budget::Budget;
 use crate::clock;
 use crate::engine::AgentEngine;
 use crate::health::Health;
@@ -38,6 +39,9 @@ pub enum RunError {
     /// The certificates cannot be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// The configuration may need more memory than it allows.
+    #[error("memory budget: {0}")]
+    Memory(String),
     /// A socket cannot be opened.
     #[error("cannot listen on {what}")]
     Listen {
@@ -94,6 +98,10 @@ pub fn run(
     reread: Reread,
     shutdown: impl Future<Output = ()>,
 ) -> Result<Outcome, RunError> {
+    let budget = Budget::of(&config).map_err(RunError::Memory)?;
+    if let Some(excess) = budget.excess() {
+        return Err(RunError::Memory(excess));
+    }
     let state = StateDir::open(&config.state_dir)?;
     // Checked before anything is touched, although every connection reads them again.
     ship::client_config(&config.agent, &config.collector)?;
@@ -122,9 +130,10 @@ pub fn run(
     outcome
 }
 
-fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunError> {
+/// What the configuration means for the engine.
+pub(crate) fn engine_config(config: &Config) -> EngineConfig {
     let series_max = config.limits.series_max;
-    let engine_config = EngineConfig {
+    EngineConfig {
         agent: config.agent.clone(),
         window: config.window,
         writers: inputs::writer_names(config),
@@ -132,7 +141,11 @@ fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunErr
         key_bytes: u64::from(series_max) * KEY_BYTES_PER_SERIES,
         spool: config.spool.into(),
         ship: config.collector.ship_config(),
-    };
+    }
+}
+
+fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunError> {
+    let engine_config = engine_config(config);
     let start = Start {
         now: clock::now(),
         boot_id: boot_id()?,

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tollgate_agent_core::config::{self, Collector};
 use tollgate_agent_core::ship::pace::TokenBucket;
 use tollgate_common::AgentId;
+use tollgate_common::limits::FRAME_BYTES_MAX;
 use tollgate_common::tls::{self, Credentials};
 use tollgate_common::wire::{Decoder, Encoder};
 use tracing::{debug, info, warn};
@@ -47,6 +48,10 @@ const RECEIVE_WINDOW: u32 = 256 << 10;
 const SEND_WINDOW: u64 = 8 << 20;
 /// Frames that are ready are written together up to about this size.
 const WRITE_BYTES: usize = 256 << 10;
+/// Most memory of a connection beside the rows on their way: what QUIC may hold in both
+/// directions, the largest frame while it is made, and a probe of another endpoint beside it.
+pub(crate) const MEMORY_MAX: u64 =
+    2 * (SEND_WINDOW + RECEIVE_WINDOW as u64) + 2 * FRAME_BYTES_MAX as u64;
 /// zstd: level 1 to 3 are the useful ones for small batches.
 const COMPRESSION_LEVEL: i32 = 3;
 /// How long to wait when the engine is busy and its queue full.
@@ -427,9 +432,12 @@ impl Writer<'_> {
         buffer: &mut Vec<u8>,
     ) -> Result<(), String> {
         match order {
-            Order::Send { id, message } if id == self.id => encoder
-                .encode(&message, buffer)
-                .map_err(|error| format!("cannot encode: {error}"))?,
+            Order::Send { id, message, load } if id == self.id => {
+                let encoded = encoder.encode(&message, buffer);
+                encoded.map_err(|error| format!("cannot encode: {error}"))?;
+                // Its rows are bytes now, and there is room for others.
+                drop(load);
+            }
             Order::Probe { id, endpoint } if id == self.id => {
                 let (target, events) = (Arc::clone(self.target), self.events.clone());
                 tokio::spawn(async move { probe(&target, id, endpoint, &events).await });

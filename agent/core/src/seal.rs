@@ -56,7 +56,7 @@ pub const CLOCK_STEP_MAX_MILLIS: i64 = 3_600_000;
 
 /// Bytes of keys and columns after which a batch is full. Incompressible keys of that size
 /// stay well below the largest frame.
-const PART_BYTES_MAX: usize = 8 << 20;
+pub(crate) const PART_BYTES_MAX: usize = 8 << 20;
 /// A series gives a few rows, and the last one is added before the bound is looked at.
 const PART_ROWS_MAX: usize = BATCH_ROWS_MAX / 2;
 /// Memory for rows and records above this size is given back when a seal is complete.

@@ -25,13 +25,22 @@ use tracing::{debug, info, warn};
 use super::access::{self, Access};
 use super::protocol::{Answer, Count, Counted, REQUEST_BYTES_MAX, Request};
 use crate::clock;
-use crate::desk::Desk;
+use crate::desk::{Desk, Viewer};
 use crate::input::remove_stale_socket;
 use crate::input::stop::{Stop, Waited};
 use tollgate_agent_core::config::Admin;
 
 /// Most connections at a time.
-const CONNECTIONS_MAX: usize = 64;
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+
+/// Most memory of the connections, if there are `slots` of series: a line of a request and
+/// its answer for each, and what the viewers of `top` remember.
+pub(crate) fn memory_max(slots: u64) -> u64 {
+    let viewers = crate::desk::VIEWERS_MAX as u64 * slots * TOP_SLOT_BYTES;
+    CONNECTIONS_MAX as u64 * 4 * REQUEST_BYTES_MAX as u64 + viewers
+}
+/// What `top` remembers of a slot, the growth of its list included.
+const TOP_SLOT_BYTES: u64 = 2 * TopMemory::SLOT_BYTES as u64;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -130,6 +139,7 @@ impl AdminSocket {
                 tally: Arc::clone(tally),
                 desk: desk.clone(),
                 top: TopMemory::default(),
+                viewer: None,
             };
             let spawned = crate::input::spawn("admin-client", move || {
                 if let Err(error) = connection.serve(&stream) {
@@ -227,6 +237,8 @@ struct Connection<R: Region> {
     desk: Desk,
     /// What the last page of `top` saw.
     top: TopMemory,
+    /// The right to remember that.
+    viewer: Option<Viewer>,
 }
 
 impl<R: Region> Connection<R> {
@@ -284,6 +296,9 @@ impl<R: Region> Connection<R> {
                 Some(Err(refusal)) => Answer::failure("refused", &refusal.message),
                 None => Answer::failure("stopping", "the agent is stopping"),
             },
+            Request::Top(_) if !self.take_viewer() => {
+                Answer::failure("busy", "too many look at `top` already")
+            }
             Request::Top(query) => match self.desk.top(&mut self.top, query) {
                 Some(page) => Answer::Top(Box::new(page)),
                 None => Answer::failure("unavailable", "the engine does not answer now"),
@@ -294,6 +309,14 @@ impl<R: Region> Connection<R> {
             },
         };
         Reply::Once(answer)
+    }
+
+    /// Once for a connection; false if too many others have it.
+    fn take_viewer(&mut self) -> bool {
+        if self.viewer.is_none() {
+            self.viewer = self.desk.view();
+        }
+        self.viewer.is_some()
     }
 
     fn count(&self, count: &Count) -> Answer {

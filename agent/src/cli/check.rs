@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{CheckArgs, EXIT_CONFIG, EXIT_OK};
+use crate::budget::Budget;
 use crate::load;
 use crate::output::{chain, complain, json, line};
 use crate::ship;
@@ -35,8 +36,20 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
         }
         return EXIT_CONFIG;
     }
+    let budget = Budget::of(&config);
+    let budget = match budget {
+        Ok(budget) => budget,
+        Err(error) => return refuse(args, &error),
+    };
+    if let Some(excess) = budget.excess() {
+        if !args.json {
+            budget.lines().all(line);
+        }
+        return refuse(args, &excess);
+    }
     if args.json {
         json(&json!({
+            "memory": budget,
             "file": path, "ok": true, "agent": config.agent,
             "meters": config.meters.len(), "rules": config.rules.len(),
         }));
@@ -48,6 +61,18 @@ pub(super) fn check(args: &CheckArgs) -> u8 {
             config.meters.len(),
             config.rules.len()
         ));
+        line("memory:");
+        budget.lines().all(line);
     }
     EXIT_OK
+}
+
+fn refuse(args: &CheckArgs, message: &str) -> u8 {
+    if args.json {
+        let path = &args.config.config;
+        json(&json!({ "file": path, "ok": false, "errors": [{ "message": message }] }));
+    } else {
+        complain(format_args!("Error: {message}"));
+    }
+    EXIT_CONFIG
 }

@@ -42,7 +42,7 @@ pub(super) fn run(args: RunArgs) -> u8 {
         Err(error) => {
             error!(error = chain(&error), "agent failed");
             match error {
-                RunError::Identity(_) => EXIT_CONFIG,
+                RunError::Identity(_) | RunError::Memory(_) => EXIT_CONFIG,
                 _ => EXIT_FAILURE,
             }
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread::JoinHandle;
 
 /// Enough for a loop with its buffers on the heap.
-const STACK_BYTES: usize = 256 << 10;
+pub(crate) const STACK_BYTES: usize = 256 << 10;
 
 /// Starts a named thread.
 pub(crate) fn spawn(

@@ -11,6 +11,7 @@ use tracing::{error, info, warn};
 
 use super::inputs::{Inputs, Sockets, Tallies};
 use super::{Outcome, Reread, RunError, cannot_spawn};
+use crate::budget::Budget;
 use crate::desk::{Desk, ReloadRequest};
 use crate::engine::{AgentEngine, Event};
 use crate::health::Health;
@@ -256,6 +257,10 @@ impl Supervisor {
         let new = (self.reread)().map_err(|error| Refusal::from_load(&error))?;
         ship::client_config(&new.agent, &new.collector)
             .map_err(|error| Refusal::new(chain(&error)))?;
+        let budget = Budget::of(&new).map_err(Refusal::new)?;
+        if let Some(excess) = budget.excess() {
+            return Err(Refusal::new(excess));
+        }
         let mut change = reload::compare(&self.config, &new);
         // What can fail comes first.
         let metrics = match new.metrics {

@@ -7,6 +7,7 @@
 //! An [`EngineError`] is final: a log that failed to write or sync is not trusted again. The
 //! process ends, starts, and recovers from its files; [`recover`](crate::recover) says how.
 
+mod memory;
 mod start;
 mod status;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::aggregate::{Cells, Region, Writer, WriterError};
 use crate::seal::{self, Mode, SealError, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
+pub use memory::MemoryPart;
 pub use start::{Recovery, Start, StartError, StartReport};
 pub use status::{InputStatus, SpoolStatus, Status};
 pub use top::{

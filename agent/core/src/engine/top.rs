@@ -116,6 +116,11 @@ pub struct TopMemory {
     numbers: HashMap<(TenantId, MeterName), u32, FixedState>,
 }
 
+impl TopMemory {
+    /// Bytes for each slot.
+    pub const SLOT_BYTES: usize = size_of::<Seen>();
+}
+
 /// A slot at the last look.
 #[derive(Clone, Copy, Debug)]
 struct Seen {

@@ -50,6 +50,17 @@ pub(crate) fn writer_names(config: &Dogstatsd) -> impl Iterator<Item = String> {
     names.map(|name| format!("dogstatsd.{name}"))
 }
 
+/// Most bytes of the buffers into which the sockets are read.
+pub(crate) const fn buffers_max(sockets: u64, streams: bool) -> u64 {
+    let datagrams = receive::DATAGRAMS as u64 * receive::STRIDE as u64;
+    let connections = if streams {
+        2 * stream::CONNECTIONS_MAX as u64 * receive::STRIDE as u64
+    } else {
+        0
+    };
+    sockets * datagrams + connections
+}
+
 /// Where a socket could not be bound, and why.
 pub(crate) type BindError = (String, io::Error);
 

@@ -16,7 +16,7 @@ pub(super) const DATAGRAMS: usize = 32;
 pub(super) const DATAGRAM_BYTES_MAX: usize = 64 << 10;
 /// Datagrams begin 24 cache lines beyond a multiple of 64 KiB, so that they do not all compete
 /// for the same lines of the cache.
-const STRIDE: usize = DATAGRAM_BYTES_MAX + 24 * 64;
+pub(super) const STRIDE: usize = DATAGRAM_BYTES_MAX + 24 * 64;
 const _: () = assert!(STRIDE - DATAGRAM_BYTES_MAX >= DATAGRAM_SLACK_BYTES);
 
 /// Room for the datagrams of one call. Pages that no datagram reached cost no memory.
