@@ -5,7 +5,7 @@
 //! a hit costs a hash and a comparison, then an ordinary add. The memory is bounded; what
 //! falls out of it is looked up again.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use tollgate_common::Aggregation;
@@ -17,6 +17,8 @@ use crate::{kinds, local};
 
 /// Combinations of values that a thread remembers; a power of two.
 const ENTRIES: usize = 1024;
+/// Places that a combination may be in.
+const WAYS: usize = 4;
 /// Longest values that are remembered, all together.
 const BYTES_MAX: usize = 512;
 
@@ -31,22 +33,73 @@ struct Entry {
 }
 
 /// What the call sites of a thread counted last.
-#[derive(Default)]
 pub(crate) struct Recent {
     entries: Vec<Option<Entry>>,
-    state: RandomState,
+    /// Nobody outside can aim at collisions.
+    seed: u64,
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self {
+            entries: Vec::new(),
+            seed: RandomState::default().hash_one(0),
+        }
+    }
+}
+
+/// Mixes a word into a hash: the halves of a product, one over the other.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "the low half of a product")]
+fn mix(hash: u64, word: u64) -> u64 {
+    // An odd constant with its bits spread: the fraction of the golden ratio.
+    let product = u128::from(hash ^ word) * 0x9e37_79b9_7f4a_7c15;
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Mixes a text into a hash, eight bytes at a time, the last ones perhaps twice.
+#[inline]
+fn mix_text(mut hash: u64, text: &[u8]) -> u64 {
+    hash = mix(hash, text.len() as u64);
+    let (words, rest) = text.as_chunks::<8>();
+    for word in words {
+        hash = mix(hash, u64::from_le_bytes(*word));
+    }
+    if rest.is_empty() {
+        return hash;
+    }
+    mix(hash, last_word(text))
+}
+
+/// The last eight bytes of a text, or all there are.
+#[inline]
+fn last_word(text: &[u8]) -> u64 {
+    if let Some(last) = text.last_chunk::<8>() {
+        return u64::from_le_bytes(*last);
+    }
+    if let (Some(first), Some(last)) = (text.first_chunk::<4>(), text.last_chunk::<4>()) {
+        return u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+    }
+    text.iter()
+        .fold(0, |word, &byte| word << 8 | u64::from(byte))
+}
+
+/// True if two texts of the same length are equal; without a call, as the values are short.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    let (words, _) = a.as_chunks::<8>();
+    let (others, _) = b.as_chunks::<8>();
+    a.len() == b.len() && words == others && last_word(a) == last_word(b)
 }
 
 impl Recent {
     #[inline]
     fn hash(&self, site: &CallSite, meter: usize, tenant: &str, values: &[&str]) -> u64 {
-        let mut hasher = self.state.build_hasher();
-        hasher.write_usize(site.names() ^ meter);
-        hasher.write(tenant.as_bytes());
-        for value in values {
-            hasher.write(value.as_bytes());
-        }
-        hasher.finish()
+        let hash = mix(self.seed, (site.names() ^ meter << 48) as u64);
+        let hash = mix_text(hash, tenant.as_bytes());
+        values
+            .iter()
+            .fold(hash, |hash, value| mix_text(hash, value.as_bytes()))
     }
 
     #[inline]
@@ -59,17 +112,14 @@ impl Recent {
         values: &[&str],
     ) -> Option<u32> {
         let first = index(hash);
-        for at in [first, first ^ 1] {
-            if let Some(Some(entry)) = self.entries.get(at)
-                && entry.hash == hash
+        let entries = self.entries.get(first..first + WAYS)?;
+        entries.iter().flatten().find_map(|entry| {
+            let same = entry.hash == hash
                 && entry.names == site.names()
                 && entry.meter == meter
-                && entry.is(tenant, values)
-            {
-                return Some(entry.at);
-            }
-        }
-        None
+                && entry.is(tenant, values);
+            same.then_some(entry.at)
+        })
     }
 
     fn remember(&mut self, entry: Entry) {
@@ -77,14 +127,17 @@ impl Recent {
             self.entries.resize_with(ENTRIES, || None);
         }
         let first = index(entry.hash);
-        // The one that was there moves over, and what was there falls out.
-        self.entries.swap(first, first ^ 1);
-        self.entries[first] = Some(entry);
+        // The others move over, and the oldest falls out.
+        if let Some(ways) = self.entries.get_mut(first..first + WAYS) {
+            ways.rotate_right(1);
+            ways[0] = Some(entry);
+        }
     }
 }
 
 fn index(hash: u64) -> usize {
-    usize::try_from(hash & (ENTRIES as u64 - 1)).unwrap_or(0)
+    let set = hash & (ENTRIES / WAYS - 1) as u64;
+    usize::try_from(set).unwrap_or(0) * WAYS
 }
 
 fn put(value: &str, out: &mut Vec<u8>) -> Option<()> {
@@ -99,7 +152,8 @@ fn strip<'a>(rest: &'a [u8], value: &str) -> Option<&'a [u8]> {
     if usize::from(u16::from_le_bytes(*length)) != value.len() {
         return None;
     }
-    rest.strip_prefix(value.as_bytes())
+    let (text, rest) = rest.split_at_checked(value.len())?;
+    same(text, value.as_bytes()).then_some(rest)
 }
 
 impl Entry {
@@ -211,4 +265,32 @@ macro_rules! count {
             $n,
         )
     }};
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn texts_are_compared_whole(a in "[ab]{0,20}", b in "[ab]{0,20}") {
+            prop_assert_eq!(same(a.as_bytes(), b.as_bytes()), a == b);
+            let hash = |text: &str| mix_text(7, text.as_bytes());
+            prop_assert_eq!(hash(&a) == hash(&b), a == b);
+        }
+
+        #[test]
+        fn values_are_told_apart_where_they_join(values in proptest::collection::vec("[ab]{0,3}", 1..4),
+                                                 others in proptest::collection::vec("[ab]{0,3}", 1..4)) {
+            let mut bytes = Vec::new();
+            for value in &values {
+                put(value, &mut bytes);
+            }
+            let entry = Entry { hash: 0, names: 0, meter: 0, at: 0, values: bytes.into() };
+            let texts: Vec<&str> = others.iter().map(String::as_str).collect();
+            prop_assert_eq!(entry.is(texts[0], &texts[1..]), values == others);
+        }
+    }
 }

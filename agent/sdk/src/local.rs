@@ -52,6 +52,20 @@ pub(crate) fn cell<const WORDS: usize>(id: u32) -> Option<&'static [AtomicU64; W
     lease.words.get(at as usize..)?.first_chunk()
 }
 
+/// The same for a cell of any size, with the memory that its chunks are in.
+#[inline]
+pub(crate) fn wide_cell(
+    id: u32,
+    words: usize,
+) -> Option<(&'static [AtomicU64], &'static [AtomicU64])> {
+    let lease = LEASE.get();
+    let at = lease.table.get(id as usize)?.load(Relaxed) as usize;
+    if lease.word.load(Relaxed) != lease.number {
+        return None;
+    }
+    Some((lease.words.get(at..at.checked_add(words)?)?, lease.words))
+}
+
 /// The cell at a place that this thread was told before, if its lease still holds.
 #[inline]
 pub(crate) fn cell_at<const WORDS: usize>(at: u32) -> Option<&'static [AtomicU64; WORDS]> {

@@ -232,18 +232,24 @@ impl LocalCounter {
     }
 }
 
-/// Counts in a cell whose memory may grow; false without room.
+/// Counts in a cell whose memory may grow.
 fn count_wide(
     series: &Series,
     mut count: impl FnMut(&[AtomicU64], &[AtomicU64], &mut PageRoom<'static>) -> bool,
 ) {
+    let Some(page) = process::current() else {
+        return drop_events(1);
+    };
+    let words = kinds::words(series.aggregation);
     let mut counted = false;
-    let there = local::count_slowly(series, &mut |cell| {
-        if let Some(page) = process::present() {
+    if let Some((cell, heap)) = local::wide_cell(series.id, words) {
+        counted = count(cell, heap, &mut page.room());
+    } else {
+        local::count_slowly(series, &mut |cell| {
             counted = count(cell, page.words(), &mut page.room());
-        }
-    });
-    if !there || !counted {
+        });
+    }
+    if !counted {
         drop_events(1);
     }
 }

@@ -127,9 +127,14 @@ pub(crate) struct Page {
 
 /// The page of this process, made if there is none. `None` if none can be had at present.
 pub(crate) fn current() -> Option<&'static Page> {
+    present().or_else(make)
+}
+
+#[cold]
+fn make() -> Option<&'static Page> {
     let pid = std::process::id();
     loop {
-        if let Some(page) = CURRENT.get().filter(|page| page.is_in_use()) {
+        if let Some(page) = present() {
             return Some(page);
         }
         if sys::coarse_millis() < RETRY_AT.load(Relaxed) {

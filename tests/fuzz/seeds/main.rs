@@ -21,6 +21,7 @@ use tollgate_common::{
 };
 
 mod entries;
+mod pages;
 mod texts;
 
 fn main() -> io::Result<()> {
@@ -33,6 +34,7 @@ fn main() -> io::Result<()> {
         ("frame", frames()),
         ("log_record", segments()),
         ("journal_entry", entries::entries()),
+        ("sdk_page", pages::pages()),
     ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder)?;

@@ -114,6 +114,41 @@ impl Cell<'_> {
         Ok(())
     }
 
+    /// Brings the buckets and the sum to what was read in another cell, by the cell's only
+    /// writer: of everything the difference is counted. A writer killed at any point goes on
+    /// by doing it again.
+    ///
+    /// `None` if anything of it would run backwards, or by 2^62 or more at once; some of it may
+    /// be counted then. Otherwise how many values were new.
+    pub fn follow(
+        &self,
+        room: &mut impl Room,
+        chunk_words: u32,
+        cut: &HistogramCut,
+        generation: u64,
+        base: impl Fn() -> u64,
+    ) -> Option<Result<u64, AddError>> {
+        self.head[0].store(sum::events(cut.done), Relaxed);
+        fence(Release);
+        for chunk in &cut.chunks {
+            let at = match place(self.head, chunk.chunk) {
+                0 => match self.grow(room, chunk.chunk, chunk_words) {
+                    Ok(at) => at,
+                    Err(error) => return Some(Err(error)),
+                },
+                at => at,
+            };
+            for (word, &count) in self.heap[at..].iter().zip(&chunk.counts) {
+                if count.wrapping_sub(word.load(Relaxed)) > EVENTS_MASK {
+                    return None;
+                }
+                word.store(count, Relaxed);
+            }
+        }
+        let to = [cut.sum, cut.done];
+        sum::follow(&self.sum[0], &self.sum[1], to, generation, base)
+    }
+
     #[cold]
     fn grow(&self, room: &mut impl Room, chunk: u32, words: u32) -> Result<usize, AddError> {
         let at = room.take(words).ok_or(AddError::NoRoom)?;
@@ -129,7 +164,16 @@ impl Cell<'_> {
 
     /// Reads everything into `cut`, whose memory is used again.
     pub fn read(&self, cut: &mut HistogramCut) {
-        for _ in 0..READ_ATTEMPTS {
+        self.read_within(READ_ATTEMPTS, cut);
+    }
+
+    /// The same with few attempts, for memory that is changed by somebody who is not trusted.
+    pub fn read_few(&self, cut: &mut HistogramCut) {
+        self.read_within(4, cut);
+    }
+
+    fn read_within(&self, attempts: u32, cut: &mut HistogramCut) {
+        for _ in 0..attempts {
             let done = self.sum[1].load(Acquire);
             self.read_once(cut);
             fence(Acquire);
@@ -147,7 +191,8 @@ impl Cell<'_> {
         cut.damaged = false;
         let mut used = 0;
         for (chunk, at) in chunks(self.head) {
-            let Some(words) = self.heap.get(at as usize..(at + CHUNK_BUCKETS) as usize) else {
+            let at_word = at as usize;
+            let Some(words) = self.heap.get(at_word..at_word + CHUNK_BUCKETS as usize) else {
                 cut.damaged = true;
                 continue;
             };

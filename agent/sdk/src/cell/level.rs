@@ -167,6 +167,13 @@ pub fn carry(cell: &[AtomicU64], level: u64, since: i64) {
     store(cell, &state);
 }
 
+/// Brings a cell to a state that was read elsewhere, by the cell's only writer: a copy.
+pub fn copy(cell: &[AtomicU64], state: &LevelState) {
+    if cell[0].load(Relaxed) != state.events {
+        store(cell, state);
+    }
+}
+
 /// What a cell holds, or `None` while the writer is faster than the reader.
 pub fn read(cell: &[AtomicU64]) -> Option<LevelState> {
     for _ in 0..READ_ATTEMPTS {

@@ -116,6 +116,34 @@ pub(super) fn next(
     Ok([new, next])
 }
 
+/// Brings a sum to what was read in another cell, by the cell's only writer: the difference is
+/// counted. A writer killed at any point goes on by doing it again.
+///
+/// `None` if it would run backwards, or by 2^62 or 2^47 events or more at once; nothing is
+/// counted then. Otherwise how many events were new.
+pub fn follow(
+    sum: &AtomicU64,
+    done: &AtomicU64,
+    to: [u64; WORDS],
+    generation: u64,
+    base: impl Fn() -> u64,
+) -> Option<Result<u64, AddError>> {
+    let mut amount = to[0].wrapping_sub(sum.load(Relaxed));
+    let events = events_between(to[1], done.load(Relaxed));
+    if amount > ADD_MAX || events > EVENTS_MASK >> 1 {
+        return None;
+    }
+    let mut left = events;
+    while amount > 0 || left > 0 {
+        let some = left.min(EVENTS_MAX);
+        if let Err(error) = add(sum, done, amount, some, generation, &base) {
+            return Some(Err(error));
+        }
+        (amount, left) = (0, left - some);
+    }
+    Some(Ok(events))
+}
+
 #[cold]
 fn checked(
     old: u64,

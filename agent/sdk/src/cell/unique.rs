@@ -15,7 +15,7 @@
 //!
 //! The hash 0 marks an empty place of a table, so it counts as the hash 1.
 
-use tollgate_common::sketch::{EXACT_MAX, REGISTERS, register_of};
+use tollgate_common::sketch::{EXACT_MAX, RANK_MAX, REGISTERS, register_of};
 
 use super::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::atomic::{AtomicU64, fence};
@@ -118,6 +118,12 @@ impl<'a> Cell<'a> {
         &self.halves[half * HALF_WORDS..][..HALF_WORDS]
     }
 
+    /// The number of inserts of a half (0 or 1), over all windows.
+    pub fn inserts(&self, half: usize) -> u64 {
+        let at = half * HALF_WORDS + AT_INSERTS;
+        self.halves.get(at).map_or(0, |word| word.load(Acquire))
+    }
+
     /// Inserts a hash at the time `now`, by the cell's only writer. Time goes back as little
     /// as in [`set`](super::halves::set).
     pub fn insert(
@@ -164,6 +170,43 @@ impl<'a> Cell<'a> {
         half[AT_CHUNK].store(chunk.word(), Relaxed);
         half[AT_WINDOW].store(window.cast_unsigned(), Relaxed);
         half[AT_EPOCH].store(epoch.wrapping_add(1), Release);
+    }
+
+    /// Merges what [`Cell::read`] copied out of another cell into the half of its window, by the
+    /// cell's only writer. Doing it again changes nothing.
+    pub fn merge(
+        &self,
+        room: &mut impl Room,
+        width: i64,
+        cut: &UniqueCut,
+        content: &[u64],
+    ) -> Result<(), AddError> {
+        // The first hash brings the half to its window; a rank is at least 1 where it is any.
+        if !cut.registers {
+            return content
+                .iter()
+                .try_for_each(|&hash| self.insert(room, cut.window, width, hash));
+        }
+        let half = self.half(half_of(window_start(cut.window, width), width));
+        let before = half[AT_INSERTS].load(Relaxed);
+        let other = half[AT_WINDOW].load(Relaxed).cast_signed() != cut.window;
+        if before == 0 || other || half[AT_EPOCH].load(Relaxed) & 1 == 1 {
+            self.clear(half, cut.window);
+        }
+        loop {
+            let chunk = Chunk::from_word(half[AT_CHUNK].load(Relaxed));
+            if chunk.form != REGISTER_FORM {
+                self.grow(half, room, chunk)?;
+                continue;
+            }
+            for (word, &other) in chunk.of(self.heap).iter().zip(content) {
+                let (mine, theirs) = (word.load(Relaxed).to_le_bytes(), other.to_le_bytes());
+                let larger = std::array::from_fn(|at| mine[at].max(theirs[at].min(RANK_MAX)));
+                word.store(u64::from_le_bytes(larger), Relaxed);
+            }
+            half[AT_INSERTS].store(before.wrapping_add(1), Release);
+            return Ok(());
+        }
     }
 
     fn put(&self, half: &[AtomicU64], room: &mut impl Room, hash: u64) -> Result<(), AddError> {
