@@ -10,6 +10,7 @@ mod process;
 mod receive;
 mod report;
 mod setup;
+mod spool;
 mod wire;
 mod workload;
 
@@ -58,6 +59,11 @@ const BENCHES: &[Bench] = &[
         name: "wire",
         about: "bytes that a rollup costs on the wire",
         run: wire::run,
+    },
+    Bench {
+        name: "spool",
+        about: "append with group sync beside the bare disk; a backlog on its way to the wire",
+        run: spool::run,
     },
     Bench {
         name: "receive",

@@ -11,7 +11,7 @@ use tollgate_common::log::{
     AppendError, DamageReason, LogItem, LogPosition, OpenReport, SegmentLog, SyncError,
 };
 use tollgate_common::storage::Storage;
-use tollgate_common::wire::encode_tombstone_record;
+use tollgate_common::wire::{RecordDecoder, encode_tombstone_record};
 use tollgate_common::{
     AgentId, Aggregation, Batch, BatchHash, BatchSeq, Incarnation, LossReason, MeterName, Quantity,
     Scale, TenantId, Tombstone,
@@ -188,6 +188,7 @@ impl<S: Storage> Inspection<S> {
             chain: Chain::default(),
             items: VecDeque::new(),
             ready: VecDeque::new(),
+            decoder: RecordDecoder::new(),
         }
     }
 }
@@ -199,6 +200,7 @@ pub struct Places<'a, S: Storage> {
     chain: Chain,
     items: VecDeque<LogItem>,
     ready: VecDeque<Place>,
+    decoder: RecordDecoder,
 }
 
 impl<S: Storage> Places<'_, S> {
@@ -209,7 +211,7 @@ impl<S: Storage> Places<'_, S> {
             LogItem::Damaged { next, reason, .. } => return push(Piece::Damage { reason, next }),
             LogItem::Record { bytes, .. } => bytes,
         };
-        let Some(record) = Record::decode(&bytes) else {
+        let Some(record) = Record::decode(&bytes, &mut self.decoder) else {
             return push(Piece::Foreign { bytes: bytes.len() });
         };
         let (incarnation, sequence) = (record.incarnation(), record.sequence());

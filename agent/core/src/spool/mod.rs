@@ -317,15 +317,27 @@ impl<S: Storage> Spool<S> {
 
     /// A cursor at the oldest item that is held.
     pub(crate) fn cursor(&self) -> Cursor {
-        Cursor::at(self.log.start()).of(self.generation)
+        Cursor::at(self.log.start()).of(self.generation, self.seed())
+    }
+
+    /// The name of the newest incarnation is random.
+    fn seed(&self) -> u64 {
+        let newest = self.newest();
+        newest.map_or(0, |tail| {
+            let (seed, _) = tail
+                .incarnation
+                .as_bytes()
+                .split_first_chunk()
+                .expect("16 bytes");
+            u64::from_le_bytes(*seed)
+        })
     }
 
     /// A cursor at or before a batch.
     fn cursor_at(&self, incarnation: Incarnation, sequence: u64) -> Cursor {
         match self.index.mark(incarnation, sequence) {
-            Some(mark) => {
-                Cursor::after(mark.position, incarnation, mark.sequence).of(self.generation)
-            }
+            Some(mark) => Cursor::after(mark.position, incarnation, mark.sequence)
+                .of(self.generation, self.seed()),
             None => self.cursor(),
         }
     }
@@ -342,14 +354,14 @@ impl<S: Storage> Spool<S> {
                 let wanted = skip(run.incarnation).saturating_add(1).max(run.first);
                 self.cursor_at(run.incarnation, wanted)
             }
-            None => Cursor::at(self.log.readable_end()).of(self.generation),
+            None => Cursor::at(self.log.readable_end()).of(self.generation, self.seed()),
         }
     }
 
     /// The next batch or tombstone at a cursor; `None` at the end.
     pub(crate) fn next(&self, cursor: &mut Cursor) -> Result<Option<Shipment>, SpoolError> {
         if let Some(moved) = self.generation.moved(cursor) {
-            *cursor = Cursor::at(moved).of(self.generation);
+            *cursor = Cursor::at(moved).of(self.generation, self.seed());
         }
         cursor.next_shipment(&self.log)
     }

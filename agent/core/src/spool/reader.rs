@@ -1,10 +1,11 @@
 //! Reading the spool in order: batches, and tombstones in the place of what is damaged.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use tollgate_common::log::{LogItem, LogPosition, SegmentLog};
 use tollgate_common::storage::Storage;
-use tollgate_common::wire::{Message, decode_record};
+use tollgate_common::wire::{Message, RecordDecoder};
 use tollgate_common::{
     AgentId, Batch, BatchHash, BatchSeq, Incarnation, LossReason, Opening, Tombstone,
 };
@@ -42,11 +43,11 @@ pub(super) enum Record {
 impl Record {
     /// `None` for bytes that are no record: damage that the log's checksum did not see, or a
     /// format of another version.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8], decoder: &mut RecordDecoder) -> Option<Self> {
         if let Some(anchor) = Anchor::decode(bytes) {
             return Some(Self::Anchor(anchor));
         }
-        match decode_record(bytes).ok()? {
+        match decoder.decode(bytes).ok()? {
             Message::Batch(batch) => Some(Self::Batch(Box::new(batch))),
             Message::Tombstone(tombstone) => Some(Self::Tombstone(tombstone)),
             _ => None,
@@ -100,6 +101,34 @@ enum Step {
     Found(Found),
 }
 
+/// Decodes records. While a backlog is read, series that come again are recognised, which is
+/// several times faster; at the end of the spool the memory for that is given back.
+#[derive(Default)]
+struct Decoding {
+    seed: u64,
+    shared: Option<Box<RecordDecoder>>,
+}
+
+impl Decoding {
+    /// `more` is true if another record is known to follow.
+    fn decode(&mut self, bytes: &[u8], more: bool) -> Option<Record> {
+        if more && self.shared.is_none() {
+            self.shared = Some(Box::new(RecordDecoder::with_cache(self.seed)));
+        }
+        match &mut self.shared {
+            Some(shared) => Record::decode(bytes, shared),
+            None => Record::decode(bytes, &mut RecordDecoder::new()),
+        }
+    }
+}
+
+impl fmt::Debug for Decoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares = self.shared.is_some();
+        f.debug_struct("Decoding").field("shares", &shares).finish()
+    }
+}
+
 /// A place in the spool, and what has been read ahead from there.
 #[derive(Debug)]
 pub(crate) struct Cursor {
@@ -111,6 +140,7 @@ pub(crate) struct Cursor {
     found: Option<Found>,
     /// What its positions mean.
     generation: Generation,
+    decoding: Decoding,
 }
 
 impl Cursor {
@@ -123,12 +153,19 @@ impl Cursor {
             gaps: VecDeque::new(),
             found: None,
             generation: Generation::default(),
+            decoding: Decoding::default(),
         }
     }
 
-    /// The same, with positions of a generation.
-    pub(super) fn of(self, generation: Generation) -> Self {
-        Self { generation, ..self }
+    /// The same, with positions of a generation. `seed` is hard to guess for whoever names
+    /// series, so that nobody can aim at one place of a hash table.
+    pub(super) fn of(self, generation: Generation, seed: u64) -> Self {
+        let decoding = Decoding { seed, shared: None };
+        Self {
+            generation,
+            decoding,
+            ..self
+        }
     }
 
     pub(super) fn generation(&self) -> Generation {
@@ -160,13 +197,15 @@ impl Cursor {
     fn step<S: Storage>(&mut self, log: &SegmentLog<S>) -> Result<Option<Step>, SpoolError> {
         while self.found.is_none() {
             let Some(item) = self.next_item(log)? else {
+                self.decoding.shared = None;
                 return Ok(None);
             };
+            let more = !self.items.is_empty() || self.from < log.readable_end();
             // Damage needs no further look: the next record's number tells what it cost.
             if let LogItem::Record {
                 position, bytes, ..
             } = item
-                && let Some(record) = Record::decode(&bytes)
+                && let Some(record) = self.decoding.decode(&bytes, more)
             {
                 let (incarnation, sequence) = (record.incarnation(), record.sequence());
                 if let Record::Anchor(_) = record {

@@ -1,6 +1,7 @@
 //! Tests of the whole engine against a disk that fails and a collector that remembers.
 
 mod basics;
+mod clones;
 mod full;
 mod sweep;
 mod world;

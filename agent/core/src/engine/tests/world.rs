@@ -48,6 +48,20 @@ impl MemoryHome {
         self.0.lock().expect("alone").faults.insert(number, fault);
     }
 
+    /// A copy of the file as it is now.
+    pub(super) fn copy(&self) -> Self {
+        let state = self.0.lock().expect("alone");
+        let words = state.current.as_ref().map(|words| -> Words {
+            let words = words.iter().map(|word| AtomicU64::new(word.load(Relaxed)));
+            Arc::new(words.collect())
+        });
+        Self(Arc::new(Mutex::new(HomeState {
+            current: words,
+            durable: state.durable.clone(),
+            ..HomeState::default()
+        })))
+    }
+
     pub(super) fn lose(&self) {
         self.0.lock().expect("alone").current = None;
     }
@@ -303,6 +317,28 @@ impl World {
             now: Timestamp::from_millis(START_MILLIS),
             boot: 1,
             lives: 0,
+            accepted: BTreeMap::new(),
+            fault: None,
+            stay: false,
+        }
+    }
+
+    /// A host with a copy of this one's state directory, and a collector of its own.
+    pub(super) fn copy(&self) -> Self {
+        let storage = MemoryStorage::new(99);
+        for name in self.storage.names() {
+            let bytes = self.storage.contents(&name).expect("listed");
+            storage.set_contents(&name, &bytes);
+        }
+        Self {
+            storage,
+            home: self.home.copy(),
+            collector: Collector::default(),
+            config: self.config.clone(),
+            now: self.now,
+            boot: self.boot,
+            // Other random names.
+            lives: self.lives + 100,
             accepted: BTreeMap::new(),
             fault: None,
             stay: false,
