@@ -31,9 +31,12 @@ impl Beat {
     }
 }
 
+/// A thread and its signs, while there is somebody who may give one.
+type Watched = (String, Weak<AtomicU64>);
+
 /// All threads that must go on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Health(Arc<Mutex<Vec<(String, Weak<AtomicU64>)>>>);
+pub(crate) struct Health(Arc<Mutex<Vec<Watched>>>);
 
 impl Health {
     /// A beat that is watched until its last clone is dropped.

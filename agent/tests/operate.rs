@@ -263,7 +263,7 @@ fn reloads_lose_no_count() {
                     .send_to(b"requests:1|c|#customer:acme", target)
                     .expect("sent");
                 sent += 1;
-                if sent % 64 == 0 {
+                if sent.is_multiple_of(64) {
                     std::thread::sleep(Duration::from_millis(1));
                 }
             }

@@ -91,6 +91,22 @@ fn a_budget_that_is_too_small_is_refused() {
     assert!(refused.to_string().contains("memory_max"), "{refused}");
 }
 
+#[test]
+fn the_unit_allows_what_the_sample_promises() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/");
+    let unit = std::fs::read_to_string(format!("{folder}tollgate-agent.service"));
+    let unit = unit.expect("readable");
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key));
+    let allowed = value("MemoryMax=").and_then(|text| text.strip_suffix('M'));
+    let allowed = allowed.and_then(|n| n.parse::<u64>().ok()).expect("MiB") << 20;
+    let sample = format!("{folder}tollgate-agent.toml");
+    let config = load(sample.as_ref(), &Overrides::default()).expect("right");
+    let budget = Budget::of(&config).expect("fits");
+    assert_eq!(budget.excess(), None);
+    assert!(config.memory_max.is_some_and(|max| max <= allowed));
+    assert!(value("WatchdogSec=").is_some() && value("Type=") == Some("notify-reload"));
+}
+
 fn resident_bytes(running: &Running) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/status", running.0.id()));
     let text = text.expect("alive");

@@ -119,13 +119,12 @@ fn run(
         terminal.draw(|frame| draw::draw(frame, state))?;
         let left = next.saturating_duration_since(Instant::now());
         if event::poll(left)? {
-            match event::read()? {
-                Event::Key(key) if key.kind == KeyEventKind::Press => {
-                    if state.handle_key(key) == Reaction::Quit {
-                        return Ok(());
-                    }
-                }
-                _ => {}
+            let read = event::read()?;
+            if let Event::Key(key) = read
+                && key.kind == KeyEventKind::Press
+                && state.handle_key(key) == Reaction::Quit
+            {
+                return Ok(());
             }
         }
         if Instant::now() >= next {

@@ -77,9 +77,9 @@ impl<'a> Checker<'a> {
             .admin_socket
             .as_ref()
             .map(|path| self.socket_path(path));
-        let memory_max = self.memory_max(root.memory_max.as_ref());
+        let memory_max = root.memory_max.as_ref().map(|text| self.memory_max(text));
         let admin = self.admin(&root.admin);
-        let metrics = self.metrics(root.metrics.as_ref());
+        let metrics = root.metrics.as_ref().map(|raw| self.metrics(raw));
         let collector = self.collector(root.collector);
         let spool = self.spool(&root.spool);
         let limits = self.limits(&root.limits);
@@ -96,9 +96,15 @@ impl<'a> Checker<'a> {
                     Some(path) => Some(path?),
                     None => None,
                 },
-                memory_max: memory_max?,
+                memory_max: match memory_max {
+                    Some(bytes) => Some(bytes?),
+                    None => None,
+                },
                 admin: admin?,
-                metrics: metrics?,
+                metrics: match metrics {
+                    Some(metrics) => Some(metrics?),
+                    None => None,
+                },
                 collector: collector?,
                 spool: spool?,
                 limits: limits?,

@@ -264,19 +264,17 @@ impl Look<'_> {
         for slot in 0..cells.published(writer) {
             let activity = cells.activity(writer, slot);
             let known = self.memory.slots[at].get(slot as usize).copied();
-            let seen = match known.filter(|seen| seen.generation == activity.generation) {
-                Some(seen) => seen,
-                None => {
-                    let Some(mut seen) = self.learn(cells, writer, slot, activity.generation)
-                    else {
-                        continue;
-                    };
-                    if known.is_some_and(|known| known.group != u32::MAX) {
-                        // A slot that was reused goes on where the series before it ended.
-                        (seen.events, seen.amount) = (activity.events, activity.amount);
-                    }
-                    seen
+            let same = known.filter(|seen| seen.generation == activity.generation);
+            let learned = same.or_else(|| {
+                let mut seen = self.learn(cells, writer, slot, activity.generation)?;
+                if known.is_some_and(|known| known.group != u32::MAX) {
+                    // A slot that was reused goes on where the series before it ended.
+                    (seen.events, seen.amount) = (activity.events, activity.amount);
                 }
+                Some(seen)
+            });
+            let Some(seen) = learned else {
+                continue;
             };
             self.count(cells, (writer, slot, name), &seen, activity);
             let slots = &mut self.memory.slots[at];

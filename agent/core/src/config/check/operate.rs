@@ -12,11 +12,8 @@ const MEMORY_MIN: u64 = 16 << 20;
 const GROUP_BYTES_MAX: usize = 32;
 
 impl Checker<'_> {
-    pub(super) fn memory_max(&mut self, text: Option<&raw::Text>) -> Option<Option<u64>> {
-        let Some(text) = text else {
-            return Some(None);
-        };
-        self.size(Some(text), 0, MEMORY_MIN..=(1 << 40)).map(Some)
+    pub(super) fn memory_max(&mut self, text: &raw::Text) -> Option<u64> {
+        self.size(Some(text), 0, MEMORY_MIN..=(1 << 40))
     }
 
     pub(super) fn admin(&mut self, raw: &raw::Admin) -> Option<Admin> {
@@ -42,13 +39,10 @@ impl Checker<'_> {
     }
 
     /// Metrics name meters' inputs, not tenants, but they are nobody's business outside.
-    pub(super) fn metrics(&mut self, raw: Option<&raw::Metrics>) -> Option<Option<Metrics>> {
-        let Some(raw) = raw else {
-            return Some(None);
-        };
+    pub(super) fn metrics(&mut self, raw: &raw::Metrics) -> Option<Metrics> {
         let Some(text) = &raw.listen else {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT));
-            return Some(Some(Metrics { listen }));
+            return Some(Metrics { listen });
         };
         let listen: SocketAddr = self.parsed(text, "an address such as \"127.0.0.1:9464\"")?;
         let remote = raw
@@ -64,6 +58,6 @@ impl Checker<'_> {
             );
             return None;
         }
-        Some(Some(Metrics { listen }))
+        Some(Metrics { listen })
     }
 }
