@@ -3,6 +3,7 @@
 
 pub mod catalog_dir;
 pub mod cli;
+pub mod clocks;
 pub mod fold;
 pub mod journal;
 pub mod metrics;

@@ -20,6 +20,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
+use crate::clocks::Clocks;
+
 /// Why a connection was not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refused {
@@ -107,6 +109,8 @@ pub struct Metrics {
     pub http_requests: Counter,
     /// Reloads of catalog and policy that were refused because they are broken.
     pub reload_failures: Counter,
+    /// How far the clocks of agents are off.
+    pub clocks: Clocks,
 }
 
 impl Metrics {
@@ -115,6 +119,7 @@ impl Metrics {
         let metrics = Self {
             registry: Registry::with_prefix("tollgate_collector"),
             refused: Family::default(),
+            clocks: Clocks::default(),
             connections: Counter::default(),
             connections_open: Gauge::default(),
             decode_errors: Counter::default(),
@@ -164,6 +169,11 @@ impl Metrics {
         for (name, help, counter) in counters {
             registry.register(name, help, counter);
         }
+        registry.register(
+            "agent_clock_offset_seconds",
+            "The agent's clock less the collector's at its last hello",
+            self.clocks.gauges(),
+        );
         let gauges: [(&str, &str, &Gauge); 3] = [
             (
                 "connections_open",

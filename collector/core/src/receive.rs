@@ -116,6 +116,7 @@ pub struct Session {
     next_number: u64,
     acks: BTreeMap<Incarnation, u64>,
     outgoing: VecDeque<Message>,
+    clock_offset_millis: Option<i64>,
 }
 
 impl Session {
@@ -144,7 +145,13 @@ impl Session {
             next_number: 1,
             acks: BTreeMap::new(),
             outgoing: VecDeque::new(),
+            clock_offset_millis: None,
         }
+    }
+
+    /// The agent's clock less ours when its hello arrived, which includes the way of the hello.
+    pub fn clock_offset_millis(&self) -> Option<i64> {
+        self.clock_offset_millis
     }
 
     /// The number by which the session is told from others.
@@ -239,6 +246,7 @@ impl Session {
             .iter()
             .map(|held| (held.incarnation, held.first.get()))
             .collect();
+        self.clock_offset_millis = Some(hello.now.millis_since(now));
         self.query = Some(ProgressQuery {
             agent: self.identity.clone(),
             held: hello.held,

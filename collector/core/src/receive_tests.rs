@@ -1,5 +1,8 @@
-use tollgate_common::wire::Held;
-use tollgate_common::{BatchHash, LossReason, Quantity};
+use std::sync::Arc;
+
+use tollgate_common::sketch::Histogram;
+use tollgate_common::wire::{Held, VERSION};
+use tollgate_common::{Aggregation, BatchHash, Detail, LossReason, Quantity};
 
 use super::*;
 use crate::entry::Verdicts;
@@ -258,6 +261,57 @@ fn only_the_agent_of_the_certificate_is_heard() {
         RefuseCode::UnknownAgent
     );
     assert!(bench.session.poll_query().is_none());
+}
+
+/// Agents of the version before are welcomed in it; newer ones in the newest that both speak.
+#[test]
+fn the_newest_version_that_both_speak_is_welcomed() {
+    for ((min, max), expected) in [((1, 1), 1), ((1, 2), 2), ((2, 9), VERSION)] {
+        let mut bench = Bench::new();
+        let Message::Hello(mut hello) = hello(Vec::new()) else {
+            unreachable!("made above")
+        };
+        (hello.version_min, hello.version_max) = (min, max);
+        bench.send(Message::Hello(hello)).expect("accepted");
+        let mut desk = Desk {
+            policy: &bench.policy,
+            encoder: &mut bench.encoder,
+        };
+        let progress = Progress::default();
+        let welcomed = bench.session.handle_progress(NOW, progress, &mut desk);
+        welcomed.expect("accepted");
+        let Some(Message::Welcome(welcome)) = bench.session.poll_transmit() else {
+            panic!("a welcome was expected");
+        };
+        assert_eq!(welcome.version, expected);
+    }
+}
+
+#[test]
+fn the_offset_of_the_agents_clock_is_known_after_its_hello() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.session.clock_offset_millis(), None);
+    let Message::Hello(mut hello) = hello(Vec::new()) else {
+        unreachable!("made above")
+    };
+    hello.now = NOW.plus_millis(-2500);
+    bench.send(Message::Hello(hello)).expect("accepted");
+    assert_eq!(bench.session.clock_offset_millis(), Some(-2500));
+}
+
+/// What no window of any host can hold is refused, so that it cannot wear out a period.
+#[test]
+fn a_histogram_of_too_many_values_is_refused() {
+    let mut bench = Bench::open(Vec::new(), Progress::default());
+    let mut batch = sealed(1).remove(0);
+    for (count, fits) in [(1_u64 << 49, false), (1 << 48, true)] {
+        let histogram = Histogram::from_buckets(vec![(3, count)]).expect("valid");
+        batch.rows[0].aggregation = Aggregation::Distribution;
+        batch.rows[0].detail = Detail::Distribution(Arc::new(histogram));
+        assert_eq!(batch.validate(), Ok(()));
+        assert_eq!(bench.send(Message::Batch(batch.clone())).is_ok(), fits);
+        bench = Bench::open(Vec::new(), Progress::default());
+    }
 }
 
 #[test]

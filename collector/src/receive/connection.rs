@@ -378,6 +378,12 @@ impl Driver<'_> {
         let session = &mut self.session;
         self.shared
             .with_desk(|desk| session.handle_progress(now(), progress, desk))?;
+        if let Some(offset) = self.session.clock_offset_millis() {
+            self.shared
+                .metrics
+                .clocks
+                .note(self.session.identity(), offset);
+        }
         Ok(())
     }
 

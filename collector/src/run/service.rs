@@ -55,6 +55,7 @@ impl Service {
             .status()
             .await
             .map_err(|error| error.to_string())?;
+        let (clocks, worst) = self.metrics.clocks.worst();
         Ok(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
@@ -62,6 +63,11 @@ impl Service {
             "listen": self.listen,
             "http": self.http,
             "connections": self.metrics.connections_open.get(),
+            // Of the agents that said hello since the start; whose clock is farthest off.
+            "clocks": {
+                "agents": clocks,
+                "worst": worst.map(|(agent, millis)| json!({"agent": agent, "offset_millis": millis})),
+            },
             "fold": fold,
             "fold_lag_entries": self.metrics.fold_lag.get(),
         }))

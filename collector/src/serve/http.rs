@@ -207,7 +207,18 @@ async fn ledger(State(state): State<HttpState>, parsed: Parsed) -> Result<Respon
 
 async fn agents(State(state): State<HttpState>, parsed: Parsed) -> Result<Response, HttpError> {
     let filter = parameters(parsed)?.filter(&["cursor", "limit"])?;
-    page(&state, move |reader| reader.agents(&filter)).await
+    let mut agents = state
+        .readers
+        .run(move |reader| reader.agents(&filter))
+        .await?;
+    for agent in &mut agents.items {
+        let offset = agent["agent"]
+            .as_str()
+            .and_then(|name| state.metrics.clocks.of(name));
+        // Not a part of the projection: known of agents that said hello since the start.
+        agent["clock_offset_millis"] = json!(offset);
+    }
+    Ok(Json(agents).into_response())
 }
 
 async fn periods(State(state): State<HttpState>, parsed: Parsed) -> Result<Response, HttpError> {

@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use tollgate_common::limits::SEGMENT_BYTES_MIN;
 use tollgate_common::log::{LogConfig, SegmentLog};
+use tollgate_common::sketch::{Histogram, UniqueSketch, hash};
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{
     Ack, Encoder, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome, encode_record,
 };
 use tollgate_common::{
-    AgentId, Aggregation, Batch, BatchHash, BatchSeq, Dimensions, Incarnation, Lineage, Loss,
-    LossAmount, LossReason, MeterName, Opening, Parent, ParentEnd, Quantity, Rollup, Scale,
-    SeriesKey, Span, TenantId, Timestamp, Tombstone, Total, Window, WindowWidth,
+    AgentId, Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Detail, Dimensions, Incarnation,
+    Lineage, Loss, LossAmount, LossReason, MeterName, Opening, Parent, ParentEnd, Quantity, Rollup,
+    Scale, SeriesKey, Span, TenantId, Timestamp, Tombstone, Total, Window, WindowWidth,
 };
 
 mod entries;
@@ -121,6 +122,46 @@ fn batch(sequence: u64) -> Batch {
     }
 }
 
+/// A batch that needs version 2: details and a clock step.
+fn batch_v2() -> Batch {
+    let mut batch = batch(2);
+    let mut histogram = Histogram::new();
+    let mut few = UniqueSketch::new();
+    let mut many = UniqueSketch::new();
+    for value in 0..300_u64 {
+        histogram.record(value * value, 1).expect("few values");
+        many.insert(hash(&value.to_le_bytes()));
+        if value < 5 {
+            few.insert(hash(&value.to_le_bytes()));
+        }
+    }
+    let details = [
+        (Aggregation::Max, Detail::None),
+        (Aggregation::Unique, Detail::Unique(Arc::new(few))),
+        (Aggregation::Unique, Detail::Unique(Arc::new(many))),
+        (
+            Aggregation::Distribution,
+            Detail::Distribution(Arc::new(histogram)),
+        ),
+        (Aggregation::TimeWeighted, Detail::None),
+    ];
+    let last = batch.rows[1].clone();
+    for (index, (aggregation, detail)) in (1_i64..).zip(details) {
+        let width = last.window.width();
+        batch.rows.push(Rollup {
+            aggregation,
+            detail,
+            window: Window::containing(time(10 * index), width),
+            ..last.clone()
+        });
+    }
+    batch.steps.push(ClockStep {
+        at: time(3),
+        by_millis: -2500,
+    });
+    batch
+}
+
 fn tombstone() -> Tombstone {
     Tombstone {
         agent: AgentId::new("edge-1").expect("valid"),
@@ -162,6 +203,7 @@ fn messages() -> Vec<Message> {
             window_bytes: 1 << 20,
         }),
         Message::Batch(batch(1)),
+        Message::Batch(batch_v2()),
         Message::Batch(batch(2)),
         Message::Tombstone(tombstone()),
         Message::Ack(Ack {
@@ -196,13 +238,18 @@ fn frames() -> Vec<Seed> {
             .expect("a valid message");
         let payload = &frame[16..];
         let length = u16::try_from(payload.len()).expect("small").to_le_bytes();
-        repaired.extend_from_slice(&[frame[9], frame[10], length[0], length[1]]);
+        // The version lies above the kind.
+        let kind = frame[9] | (frame[8] - 1) << 3;
+        repaired.extend_from_slice(&[kind, frame[10], length[0], length[1]]);
         repaired.extend_from_slice(payload);
     }
     seeds.push(("repaired", repaired));
     let mut record = vec![3];
     encode_record(&batch(1), &mut record).expect("a valid batch");
     seeds.push(("record", record));
+    let mut record = vec![3];
+    encode_record(&batch_v2(), &mut record).expect("a valid batch");
+    seeds.push(("record_v2", record));
     seeds
 }
 
