@@ -106,7 +106,7 @@ impl Desk {
             taps: Taps::new(Arc::clone(live)),
             access: Mutex::new(access),
             config: Mutex::new(ConfigStatus {
-                loaded_at: clock::now(),
+                loaded_at: clock::wall(),
                 reloads: 0,
                 refused: 0,
                 last_refusal: None,
@@ -150,7 +150,7 @@ impl Desk {
     pub(crate) fn top(&self, memory: &mut TopMemory, query: TopQuery) -> Option<TopPage> {
         let mut taken = std::mem::take(memory);
         let asked = self.ask(move |engine| {
-            let rates = engine.top(&mut taken, &query, clock::now());
+            let rates = engine.top(&mut taken, &query, clock::steady());
             (taken, rates, engine.status())
         });
         let (back, rates, status) = asked?;
@@ -222,7 +222,7 @@ impl Desk {
         let mut config = lock(&self.0.config);
         match result {
             Ok(done) => {
-                config.loaded_at = clock::now();
+                config.loaded_at = clock::wall();
                 config.reloads += 1;
                 config.last_refusal = None;
                 config.restart.clone_from(&done.restart);

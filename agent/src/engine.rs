@@ -20,10 +20,10 @@ use tollgate_common::storage::file::DirStorage;
 use tollgate_common::wire::Message;
 use tracing::{error, info, warn};
 
-use crate::clock;
 use crate::health::Beat;
 use crate::output::chain;
 use crate::state_dir::MappedCells;
+use crate::{clock, pressure};
 
 /// Orders that may wait for the shipper. Each may hold a batch, so this bounds memory.
 const ORDERS_MAX: usize = 16;
@@ -32,7 +32,7 @@ const ORDERS_MAX: usize = 16;
 pub(crate) const ROWS_QUEUED_MAX: usize = 1 << 16;
 /// Events that may wait for the engine.
 const EVENTS_MAX: usize = 256;
-/// Longest sleep: the wall clock may jump, and deadlines are told in it.
+/// Longest sleep: the wall clock may be set, and is looked at.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
 /// Shortest sleep, so that something due that cannot be done yet does not take a whole core.
 const SLEEP_MIN: Duration = Duration::from_millis(1);
@@ -247,7 +247,11 @@ impl Driver {
     fn run(&mut self) -> Result<(), EngineError> {
         loop {
             self.beat.give();
-            self.engine.handle_tick(clock::now())?;
+            let now = clock::steady();
+            self.engine.handle_wall(now, clock::wall());
+            self.engine.handle_tick(now)?;
+            clock::set_anchor(self.engine.anchor());
+            pressure::set(self.engine.pressure());
             if self.stop.is_some() {
                 self.seal_final()?;
             }
@@ -282,7 +286,7 @@ impl Driver {
         if self.sealed {
             return Ok(());
         }
-        match self.engine.handle_stop(clock::now())? {
+        match self.engine.handle_stop(clock::steady())? {
             Stopped::Sealed => {
                 self.sealed = true;
                 info!("sealed the final batch");
@@ -298,7 +302,7 @@ impl Driver {
 
     fn sleep(&self) -> Duration {
         let due = self.engine.poll_timeout().map_or(SLEEP_MAX, |due| {
-            let millis = due.millis_since(clock::now());
+            let millis = due.millis_since(clock::steady());
             Duration::from_millis(u64::try_from(millis).unwrap_or(0))
         });
         let left = self
@@ -308,7 +312,7 @@ impl Driver {
     }
 
     fn connect(&mut self) {
-        let now = clock::now();
+        let now = clock::steady();
         let due = self.engine.connect_at().is_some_and(|at| at <= now);
         if self.connection.is_some() || !due {
             return;
@@ -332,7 +336,7 @@ impl Driver {
         while self.load.rows() < ROWS_QUEUED_MAX
             && let Ok(permit) = self.orders.try_reserve()
         {
-            let Some(message) = self.engine.poll_transmit(clock::now())? else {
+            let Some(message) = self.engine.poll_transmit(clock::steady())? else {
                 break;
             };
             let load = self.load.of(&message);
@@ -341,7 +345,7 @@ impl Driver {
         }
         // Without room the shipper is busy shipping, and a better endpoint can wait.
         if let Ok(permit) = self.orders.try_reserve()
-            && let Some(endpoint) = self.engine.poll_probe(clock::now())
+            && let Some(endpoint) = self.engine.poll_probe(clock::steady())
         {
             permit.send(Order::Probe { id, endpoint });
         }
@@ -386,7 +390,7 @@ impl Driver {
     }
 
     fn handle_event(&mut self, event: Event) -> Result<(), EngineError> {
-        let now = clock::now();
+        let now = clock::steady();
         match event {
             Event::Connected { id } if self.is_current(id) => {
                 let hello = Message::Hello(self.engine.handle_connected(now));

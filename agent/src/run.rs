@@ -147,7 +147,7 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
 fn start_engine(config: &Config, state: &StateDir) -> Result<AgentEngine, RunError> {
     let engine_config = engine_config(config);
     let start = Start {
-        now: clock::now(),
+        now: clock::steady(),
         boot_id: boot_id()?,
         random: rand::random(),
     };

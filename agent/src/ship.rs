@@ -344,7 +344,7 @@ impl Session<'_> {
 fn warn_of_expiry(collector: &Collector) {
     let info = tls::Pem::read(&collector.certificate).and_then(|pem| pem.certificate_info());
     let Ok(info) = info else { return };
-    let left = info.expires_in_secs(clock::now());
+    let left = info.expires_in_secs(clock::wall());
     if left < EXPIRY_WARNING_SECS {
         warn!(
             file = %collector.certificate.display(),

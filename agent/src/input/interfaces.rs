@@ -17,7 +17,7 @@ use tollgate_common::Timestamp;
 use tracing::{info, warn};
 
 use super::stop::{Stop, Waited};
-use crate::clock;
+use crate::{clock, pressure};
 
 /// Of the network namespace that this process is in.
 const NET_DEV: &str = "/proc/self/net/dev";
@@ -48,7 +48,10 @@ pub(crate) fn spawn<R: Region>(
     super::spawn("interfaces", move || {
         loop {
             let waited = stop.wait(None, Some(interval));
-            if let Err(error) = poller.poll() {
+            // The kernel keeps counting: while the spool is full, it is read later. At the end it
+            // is read whatever the spool says.
+            let later = pressure::hold() && matches!(waited, Ok(Waited::TimedOut));
+            if !later && let Err(error) = poller.poll() {
                 warn!(%error, "cannot read {NET_DEV}");
             }
             match waited {

@@ -7,7 +7,9 @@
 //! An [`EngineError`] is final: a log that failed to write or sync is not trusted again. The
 //! process ends, starts, and recovers from its files; [`recover`](crate::recover) says how.
 
+mod clock;
 mod memory;
+mod pace;
 mod start;
 mod status;
 #[cfg(test)]
@@ -16,13 +18,16 @@ mod top;
 
 use tollgate_common::storage::Storage;
 use tollgate_common::wire::{Hello, Message};
-use tollgate_common::{AgentId, Timestamp, Window, WindowWidth};
+use tollgate_common::{AgentId, ClockStep, Timestamp, Window, WindowWidth};
 
+use self::clock::Clock;
 use crate::aggregate::{Cells, Region, Writer, WriterError};
-use crate::seal::{self, Mode, SealError, Sealer, Standing};
+use crate::seal::{self, CutAt, Mode, SealError, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
+pub use clock::{Anchor, SLEW_DIVISOR, STEP_MILLIS};
 pub use memory::MemoryPart;
+pub use pace::Pressure;
 pub use start::{Recovery, Start, StartError, StartReport};
 pub use status::{InputStatus, SpoolStatus, Status};
 pub use top::{
@@ -86,7 +91,8 @@ pub struct Engine<R: Region, S: Storage> {
     spool: Spool<S>,
     sealer: Sealer,
     shipper: Shipper,
-    /// When the next seal is due.
+    clock: Clock,
+    /// When the next seal is due, in steady time.
     due: Timestamp,
     closed: bool,
     /// Since when there has been no room for a seal.
@@ -108,31 +114,79 @@ impl<R: Region, S: Storage> Engine<R, S> {
         self.cells.identity().window
     }
 
+    /// At the steady time `now` the wall clock shows `wall`; to be told often, at the least
+    /// before every [`Engine::handle_tick`]. Who never tells says that the two are the same.
+    pub fn handle_wall(&mut self, now: Timestamp, wall: Timestamp) {
+        self.clock.handle_wall(now, wall);
+    }
+
+    /// How steady time becomes the time that windows follow, for inputs that give times.
+    pub fn anchor(&self) -> Anchor {
+        self.clock.anchor()
+    }
+
+    /// What the state of the spool asks of the inputs.
+    pub fn pressure(&self) -> Pressure {
+        let (left, room) = self.spool.room();
+        pace::pressure(left, room, self.full_since.is_some())
+    }
+
     /// Seals windows that have ended and runs timeouts. To be called when
     /// [`Engine::poll_timeout`] is due; more often does no harm.
     pub fn handle_tick(&mut self, now: Timestamp) -> Result<(), EngineError> {
-        self.cells.set_last_alive(now);
+        let time = self.clock.time(now);
+        self.cells.set_last_alive(time);
         self.shipper.handle_tick(now);
         self.spool.set_connected(self.shipper.is_shipping());
         self.spool.handle_tick(now)?;
         if self.closed {
             return Ok(());
         }
-        // A clock that has gone back would move the next seal far away.
+        // Who gives a time that goes back would move the next seal far away.
         let width = self.cells.identity().window;
-        self.due = self.due.min(now.plus_millis(width.millis()));
+        let windows = self.windows_per_seal();
+        let longest = width.millis().saturating_mul(windows.into());
+        self.due = self.due.min(now.plus_millis(longest));
         if now < self.due {
             return Ok(());
         }
-        if self.seal(now, Mode::Window, Room::Ordinary)? {
+        let at = self.cut_at(now);
+        if self.seal(at, Mode::Window, Room::Ordinary)? {
             self.full_since = None;
-            let cut = Standing::of(&self.cells)?.cut;
-            self.due = Window::containing(cut.max(now), width).end();
+            if let Some(turn) = self.clock.turn(at.to) {
+                self.clock.handle_turn(now, turn);
+            }
         } else {
             self.full_since.get_or_insert(now);
-            self.due = Window::containing(now, width).end();
         }
+        let more = width.millis() * i64::from(self.windows_per_seal() - 1);
+        self.due = self.window_end(now)?.plus_millis(more);
         Ok(())
+    }
+
+    /// Where a cut now is, and what it says about a step of the wall clock.
+    fn cut_at(&self, now: Timestamp) -> CutAt {
+        let to = self.clock.time(now);
+        let step = self.clock.turn(to).map(|turn| {
+            let step = ClockStep {
+                at: self.clock.wall(now),
+                by_millis: turn.by_millis,
+            };
+            (step, turn.next)
+        });
+        CutAt { to, step }
+    }
+
+    /// The steady time at which the window ends that the next span begins in.
+    fn window_end(&self, now: Timestamp) -> Result<Timestamp, EngineError> {
+        let time = Standing::of(&self.cells)?.cut.max(self.clock.time(now));
+        let end = Window::containing(time, self.cells.identity().window).end();
+        Ok(now.plus_millis(end.millis_since(time)))
+    }
+
+    fn windows_per_seal(&self) -> u32 {
+        let (left, room) = self.spool.room();
+        pace::windows_per_seal(left, room, self.cells.identity().window)
     }
 
     /// Seals everything and ends the incarnation. All writers must have been dropped, so that
@@ -144,8 +198,9 @@ impl<R: Region, S: Storage> Engine<R, S> {
         if self.closed {
             return Ok(Stopped::Sealed);
         }
-        self.cells.set_last_alive(now);
-        if self.seal(now, Mode::Final, Room::Reserve)? {
+        let at = self.cut_at(now);
+        self.cells.set_last_alive(at.to);
+        if self.seal(at, Mode::Final, Room::Reserve)? {
             self.closed = true;
             Ok(Stopped::Sealed)
         } else {
@@ -156,9 +211,9 @@ impl<R: Region, S: Storage> Engine<R, S> {
 
     /// Seals, part by part: appended and synced first, then applied with one store. False if
     /// the spool is full; the counts then stay in the cells.
-    fn seal(&mut self, now: Timestamp, mode: Mode, room: Room) -> Result<bool, EngineError> {
+    fn seal(&mut self, at: CutAt, mode: Mode, room: Room) -> Result<bool, EngineError> {
         loop {
-            let sealed = self.sealer.seal(&self.cells, now, mode)?;
+            let sealed = self.sealer.seal(&self.cells, at, mode)?;
             match self.spool.append(&sealed, room) {
                 Ok(durable) => {
                     if !seal::apply(&self.cells, &durable) {
@@ -218,7 +273,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
     }
     /// The connection is made: the hello is to be sent first.
     pub fn handle_connected(&mut self, now: Timestamp) -> Hello {
-        self.shipper.handle_connected(now, &self.agent, &self.spool)
+        let hello = self.shipper.handle_connected(now, &self.agent, &self.spool);
+        // The collector shows how far an agent's clock is from its own.
+        Hello {
+            now: self.clock.wall(now),
+            ..hello
+        }
     }
 
     /// The collector has sent a message.
@@ -231,6 +291,10 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 self.cells.set_released(released.min(self.cells.applied()));
             }
             self.spool.release(acknowledged)?;
+        }
+        // What waited for room need not wait any longer.
+        if !self.closed && self.windows_per_seal() == 1 {
+            self.due = self.due.min(self.window_end(now)?);
         }
         self.spool.set_connected(self.shipper.is_shipping());
         Ok(())

@@ -10,6 +10,7 @@ use tollgate_common::{
     Window,
 };
 
+use super::clock::Clock;
 use super::{Engine, EngineConfig, EngineError};
 use crate::aggregate::{
     AccountWords, Cells, CellsError, CellsHome, CellsLayout, Identity, LayoutError, Region,
@@ -200,7 +201,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
         engine.damaged = report.spool.damage_count;
         if engine.cells.applied() == 0 {
             let opened_at = engine.cells.identity().opened_at;
-            let sealed = engine.seal(opened_at, Mode::Window, Room::Reserve)?;
+            let sealed = engine.seal(opened_at.into(), Mode::Window, Room::Reserve)?;
             engine.full_since = (!sealed).then_some(start.now);
         }
         Ok((engine, report))
@@ -217,6 +218,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
         Ok(Self {
             agent: config.agent.clone(),
             due: Window::containing(standing.cut.max(now), width).end(),
+            clock: Clock::new(now, standing.cut),
             closed: standing.is_final,
             sealer: Sealer::with_part_bytes(Spool::<S>::part_bytes_max(config.spool.bytes_max)),
             // An incarnation is random, and this is no secret.

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tollgate_common::storage::Storage;
 use tollgate_common::{AgentId, Incarnation, Parent, Timestamp};
 
-use super::Engine;
+use super::{Engine, Pressure};
 use crate::aggregate::{Account, Region};
 use crate::seal::Standing;
 use crate::ship::ShipStatus;
@@ -34,6 +34,10 @@ pub struct Status {
     pub retired: Account,
     /// The spool.
     pub spool: SpoolStatus,
+    /// What the state of the spool asks of the inputs.
+    pub pressure: Pressure,
+    /// How far the wall clock is ahead of the time that windows follow, in milliseconds.
+    pub clock_ahead_millis: i64,
     /// The connection to the collector.
     pub ship: ShipStatus,
 }
@@ -99,6 +103,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 .collect(),
             retired: self.cells.retired_account(),
             spool: self.spool_status(),
+            pressure: self.pressure(),
+            clock_ahead_millis: self.clock.ahead_millis(),
             ship: self.ship_status(),
         }
     }

@@ -196,6 +196,13 @@ impl<S: Storage> Spool<S> {
         }
     }
 
+    /// Bytes left for what may not use the reserve, and how many there are in all.
+    pub(crate) fn room(&self) -> (u64, u64) {
+        let reserve = (self.config.bytes_max / 8).min(RESERVE_BYTES_MAX);
+        let room = self.config.bytes_max - reserve;
+        (room.saturating_sub(self.log.bytes()), room)
+    }
+
     /// Bytes free on the file system; without an answer the writes themselves will tell.
     pub(crate) fn free(&self) -> u64 {
         self.log.storage().free().unwrap_or(u64::MAX)

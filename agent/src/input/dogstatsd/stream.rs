@@ -16,9 +16,9 @@ use tracing::{debug, warn};
 
 use super::Bound;
 use super::receive::DATAGRAM_BYTES_MAX;
-use crate::clock;
 use crate::health::BEAT_EVERY;
 use crate::input::stop::Stop;
+use crate::{clock, pressure};
 
 /// Most connections at a time; one more waits in the kernel until one ends.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
@@ -80,8 +80,11 @@ impl<R: Region> Server<R> {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
-            self.accept();
-            self.read();
+            // While the spool is full, what clients send waits in their sockets.
+            if !pressure::hold() {
+                self.accept();
+                self.read();
+            }
         }
         // Clients that are still connected find the socket closed, and connect again.
         let deadline = Instant::now() + DRAIN;
@@ -95,9 +98,10 @@ impl<R: Region> Server<R> {
     /// Waits until anything can be done, or it is time for a sign of life.
     fn wait(&self, stop: &Stop) -> io::Result<()> {
         let full = self.connections.len() >= CONNECTIONS_MAX;
-        let listener = (!full).then_some(&self.bound.socket);
-        let mut all: Vec<_> = self
-            .connections
+        let hold = pressure::hold();
+        let listener = (!full && !hold).then_some(&self.bound.socket);
+        let connections = if hold { &[] } else { &self.connections[..] };
+        let mut all: Vec<_> = connections
             .iter()
             .map(|connection| &connection.socket)
             .chain(listener)

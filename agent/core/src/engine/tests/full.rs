@@ -1,15 +1,17 @@
 //! A spool without room.
 
+use std::collections::BTreeMap;
+
 use tollgate_common::WindowWidth;
 
 use super::world::World;
-use crate::engine::{Recovery, Stopped};
+use crate::engine::{Pressure, Recovery, Stopped};
 
 fn fill(world: &mut World) -> super::world::Life {
     world.config.spool.bytes_max = 64 << 10;
     let (mut life, _) = world.start().expect("starts");
-    for round in 0..2000 {
-        world.count(&mut life, round);
+    for round in 0..20_000 {
+        world.count(&mut life, round % 2000);
         world.tick(&mut life, 10_000).expect("goes on");
         if life.engine.status().spool.full_since.is_some() {
             return life;
@@ -33,6 +35,36 @@ fn counts_stay_in_the_cells_until_there_is_room() {
     world.tick(&mut life, 10_000).expect("seals");
     assert_eq!(life.engine.status().sequence, sequence + 1);
     assert_eq!(life.engine.status().spool.full_since, None);
+    world.finish(life);
+    assert_eq!(world.collector.billed(), world.accepted);
+}
+
+#[test]
+fn sealing_becomes_rarer_so_that_the_last_room_lasts() {
+    let mut world = World::new(1);
+    world.config.spool.bytes_max = 64 << 10;
+    let (mut life, _) = world.start().expect("starts");
+    let (mut ticks, mut seals) = (BTreeMap::new(), BTreeMap::new());
+    let mut widest = 0;
+    while life.engine.pressure() < Pressure::Hold {
+        world.count(&mut life, 5);
+        let before = life.engine.status();
+        world.tick(&mut life, 10_000).expect("goes on");
+        let after = life.engine.status();
+        *ticks.entry(before.pressure).or_insert(0) += 1;
+        *seals.entry(before.pressure).or_insert(0) += after.sequence - before.sequence;
+        widest = widest.max(after.cut.millis_since(before.cut));
+    }
+    let windows = |of: Pressure| ticks[&of] / seals[&of].max(1);
+    assert_eq!(windows(Pressure::None), 1);
+    assert!(windows(Pressure::Rare) >= 4, "{ticks:?} {seals:?}");
+    assert!(ticks[&Pressure::Rare] > ticks[&Pressure::None], "{ticks:?}");
+    assert!(widest >= 160_000, "{widest}");
+    world.ship(&mut life).expect("ships");
+    assert_eq!(life.engine.pressure(), Pressure::None);
+    let sequence = life.engine.status().sequence;
+    world.tick(&mut life, 10_000).expect("seals");
+    assert_eq!(life.engine.status().sequence, sequence + 1, "at once again");
     world.finish(life);
     assert_eq!(world.collector.billed(), world.accepted);
 }

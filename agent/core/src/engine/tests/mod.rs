@@ -2,6 +2,7 @@
 
 mod basics;
 mod clones;
+mod clock;
 mod full;
 mod sweep;
 mod world;

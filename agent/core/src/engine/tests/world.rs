@@ -261,7 +261,10 @@ pub(super) struct World {
     pub(super) home: MemoryHome,
     pub(super) collector: Collector,
     pub(super) config: EngineConfig,
+    /// The steady time.
     pub(super) now: Timestamp,
+    /// How far the wall clock is ahead of it, in milliseconds.
+    pub(super) wall_ahead: i64,
     pub(super) boot: u8,
     lives: u8,
     pub(super) accepted: BTreeMap<String, i128>,
@@ -315,6 +318,7 @@ impl World {
             collector: Collector::default(),
             config: config(),
             now: Timestamp::from_millis(START_MILLIS),
+            wall_ahead: 0,
             boot: 1,
             lives: 0,
             accepted: BTreeMap::new(),
@@ -336,6 +340,7 @@ impl World {
             collector: Collector::default(),
             config: self.config.clone(),
             now: self.now,
+            wall_ahead: self.wall_ahead,
             boot: self.boot,
             // Other random names.
             lives: self.lives + 100,
@@ -414,7 +419,13 @@ impl World {
 
     pub(super) fn tick(&mut self, life: &mut Life, millis: i64) -> Result<(), EngineError> {
         self.now = self.now.plus_millis(millis);
+        life.engine.handle_wall(self.now, self.wall());
         life.engine.handle_tick(self.now)
+    }
+
+    /// What the wall clock shows.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.now.plus_millis(self.wall_ahead)
     }
 
     /// One connection: everything that the spool has goes out and is acknowledged.
