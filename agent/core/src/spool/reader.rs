@@ -125,7 +125,9 @@ impl Decoding {
 impl fmt::Debug for Decoding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shares = self.shared.is_some();
-        f.debug_struct("Decoding").field("shares", &shares).finish()
+        f.debug_struct("Decoding")
+            .field("shares", &shares)
+            .finish_non_exhaustive()
     }
 }
 
