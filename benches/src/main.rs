@@ -9,6 +9,7 @@ mod peers;
 mod process;
 mod receive;
 mod report;
+mod seal;
 mod setup;
 mod spool;
 mod wire;
@@ -59,6 +60,16 @@ const BENCHES: &[Bench] = &[
         name: "wire",
         about: "bytes that a rollup costs on the wire",
         run: wire::run,
+    },
+    Bench {
+        name: "seal",
+        about: "sealing a million active series, and what their writers notice",
+        run: seal::seal,
+    },
+    Bench {
+        name: "series-memory",
+        about: "bytes that the engine holds for a series beside its key, at a million",
+        run: seal::memory,
     },
     Bench {
         name: "spool",
