@@ -1,9 +1,15 @@
 //! A paced DogStatsD load over UDP.
 
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+
+use crate::mmsg;
+
+/// Sockets that send in turn.
+const SENDERS: usize = 8;
 
 /// Datagrams ready to send, in turn.
 pub(crate) struct Load {
@@ -57,41 +63,67 @@ impl Load {
         Self { datagrams, lines }
     }
 
+    /// Sends every datagram once, at a pace that a receiver follows while it learns them.
+    pub(crate) fn teach(&self, to: SocketAddr) -> Result<()> {
+        let lines: u64 = self.lines.iter().sum();
+        let pace = 400_000.0;
+        #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 lines")]
+        let time = Duration::from_secs_f64(lines as f64 / pace);
+        // Twice, so that one datagram that is lost does not matter.
+        self.send(to, pace, time * 2).map(drop)
+    }
+
     /// Sends at about `lines_per_second` for `time`; returns the lines sent and the time taken.
     ///
-    /// Pacing is in slices of a millisecond, as bursts of a real sender are. A rate of
-    /// infinity sends as fast as the sender can.
+    /// From several sockets in turn, as several clients do, so that a receiver may spread them.
+    /// Pacing is in slices of less than a millisecond, as bursts of a real sender are. A rate
+    /// of infinity sends as fast as the sender can.
     pub(crate) fn send(
         &self,
         to: SocketAddr,
         lines_per_second: f64,
         time: Duration,
     ) -> Result<Sent> {
-        let socket = UdpSocket::bind("127.0.0.1:0")?;
-        socket.connect(to)?;
+        let sockets: Vec<_> = (0..SENDERS)
+            .map(|_| {
+                let socket = UdpSocket::bind("127.0.0.1:0")?;
+                socket.connect(to)?;
+                std::io::Result::Ok(socket)
+            })
+            .collect::<Result<_, _>>()?;
         let begin = Instant::now();
-        let (mut sent, mut next) = (0u64, 0);
+        let (mut sent, mut datagrams, mut next, mut turn) = (0u64, 0u64, 0, 0);
+        let mut batch: Vec<&[u8]> = Vec::with_capacity(mmsg::BATCH);
         while begin.elapsed() < time {
             let due = begin.elapsed().as_secs_f64() * lines_per_second;
-            let mut burst = 0;
             #[expect(
                 clippy::cast_precision_loss,
                 reason = "a run sends far fewer than 2^52 lines"
             )]
-            while (sent as f64) < due && burst < 256 {
-                // A full socket buffer of the receiver drops silently; an error here means
-                // that nobody listens.
-                socket.send(&self.datagrams[next])?;
-                sent += self.lines[next];
-                next = (next + 1) % self.datagrams.len();
-                burst += 1;
+            let late = (sent as f64) < due;
+            if !late {
+                std::thread::sleep(Duration::from_micros(50));
+                continue;
             }
-            if burst < 256 {
-                std::thread::sleep(Duration::from_micros(500));
+            batch.clear();
+            let mut index = next;
+            for _ in 0..mmsg::BATCH.min(self.datagrams.len()) {
+                batch.push(&self.datagrams[index]);
+                index = (index + 1) % self.datagrams.len();
+            }
+            // A full socket buffer of the receiver drops silently; an error here means that
+            // nobody listens.
+            let count = mmsg::send(sockets[turn % SENDERS].as_fd(), &batch)?;
+            turn += 1;
+            for _ in 0..count {
+                sent += self.lines[next];
+                datagrams += 1;
+                next = (next + 1) % self.datagrams.len();
             }
         }
         Ok(Sent {
             lines: sent,
+            datagrams,
             time: begin.elapsed(),
         })
     }
@@ -102,6 +134,8 @@ impl Load {
 pub(crate) struct Sent {
     /// Lines.
     pub(crate) lines: u64,
+    /// Datagrams that held them.
+    pub(crate) datagrams: u64,
     /// Time it took.
     pub(crate) time: Duration,
 }

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use proptest::prelude::*;
 use tollgate_common::quantity::Inexact;
 use tollgate_common::{Aggregation, Scale, TenantId};
@@ -189,6 +191,30 @@ fn missing_unknown_and_broken_keys_are_placed() {
 }
 
 #[test]
+fn dogstatsd_sockets_are_read() {
+    let text = GOOD.replace(
+        "unix = \"dogstatsd.sock\"",
+        "udp_sockets = 4\nunix_stream = \"s.sock\"\nunix_mode = \"0600\"\ncache = \"1MiB\"",
+    );
+    let config = parse(&text)
+        .expect("good")
+        .resolved(Path::new("/etc/agent"));
+    let dogstatsd = config.inputs.dogstatsd.expect("given");
+    assert_eq!((dogstatsd.udp_sockets, dogstatsd.unix_mode), (4, 0o600));
+    assert_eq!(dogstatsd.cache_bytes, 1 << 20);
+    assert_eq!(
+        dogstatsd.unix_stream,
+        Some(PathBuf::from("/etc/agent/s.sock"))
+    );
+    assert_eq!(dogstatsd.unix, None);
+    // Remote senders need to be allowed in so many words.
+    let remote = GOOD.replace("udp = \"127.0.0.1:8125\"", "udp = \"0.0.0.0:8125\"");
+    assert!(parse(&remote).is_err());
+    let allowed = remote.replace("unix = \"dogstatsd.sock\"", "allow_remote = true");
+    assert!(parse(&allowed).is_ok());
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once() {
     let text = GOOD
         .replace("window = \"10s\"", "window = \"soon\"")
@@ -236,6 +262,17 @@ fn each_rule_of_the_values_is_kept() {
         ("\"interface\", \"direction\"", "\"interface\", \"region\""),
         ("\"region\", \"method\"", "\"re gion\""),
         ("udp = \"127.0.0.1:8125\"\nunix = \"dogstatsd.sock\"", ""),
+        ("unix = \"dogstatsd.sock\"", "udp_sockets = 0"),
+        ("unix = \"dogstatsd.sock\"", "udp_sockets = 33"),
+        ("udp = \"127.0.0.1:8125\"", "udp_sockets = 2"),
+        ("unix = \"dogstatsd.sock\"", "unix_mode = \"rw\""),
+        ("unix = \"dogstatsd.sock\"", "unix_mode = \"0460\""),
+        ("unix = \"dogstatsd.sock\"", "unix_mode = \"1660\""),
+        (
+            "unix = \"dogstatsd.sock\"",
+            "unix = \"a.sock\"\nunix_stream = \"a.sock\"",
+        ),
+        ("unix = \"dogstatsd.sock\"", "cache = \"1KiB\""),
     ] {
         assert!(!errors(from, to).is_empty());
     }

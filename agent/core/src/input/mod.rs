@@ -3,6 +3,8 @@
 //! The shell reads sockets and files; what it read is given to the state machines here, which
 //! name what was counted ([`Sample`]) and how much. [`crate::attribute`] says for whom.
 
+#[cfg(test)]
+mod allocations;
 pub mod dogstatsd;
 pub mod interfaces;
 pub mod live;

@@ -9,6 +9,7 @@ use crate::aggregate::{Account, AccountWords, Cells, CellsLayout, Identity, SumC
 use crate::attribute::Attributor;
 use crate::config;
 use crate::input::Listener;
+use crate::input::allocations::allocations;
 use crate::input::dogstatsd::{DATAGRAM_SLACK_BYTES, Ignored, Item, parse_datagram};
 use crate::input::interfaces::{Direction, Traffic};
 
@@ -404,4 +405,29 @@ fn watching_changes_no_count_and_a_new_attributor_is_seen() {
         before + 1,
         "a series of `_unattributed`"
     );
+}
+
+#[test]
+fn a_line_seen_before_allocates_nothing() {
+    let mut bench = bench();
+    let datagram = "requests:1|c|#customer:acme,region:eu\nrequests:7:8|c|@0.5|#customer:acme\n\
+                    requests:1.5|c|@0.3|#customer:acme\nlevel:12|g|#customer:acme\n\
+                    requests:1|g|#customer:acme\nrequests:1|c|#customer:b|T21\nnonsense\n\
+                    _sc|name|0\nother:123456789012|c";
+    let mut buffer = datagram.as_bytes().to_vec();
+    buffer.extend_from_slice(&[0; DATAGRAM_SLACK_BYTES]);
+    let feed = |tally: &mut Tally<Words>| {
+        let whole = std::iter::once(0..datagram.len());
+        tally.handle_datagrams(Listener::Udp, &buffer, whole, Timestamp::from_secs(25));
+    };
+    feed(&mut bench.tally);
+    // Once more for what grows with the first timestamp of a line.
+    feed(&mut bench.tally);
+    let before = allocations();
+    for _ in 0..100 {
+        feed(&mut bench.tally);
+    }
+    assert_eq!(allocations() - before, 0);
+    let account = bench.account();
+    assert_eq!((account.received, account.accepted), (9 * 102, 7 * 102));
 }
