@@ -40,6 +40,7 @@ impl Aggregation {
     ];
 
     /// The number that stands for this aggregation in formats.
+    #[inline]
     pub const fn code(self) -> u8 {
         self as u8
     }

@@ -4,11 +4,19 @@ use super::Seed;
 
 /// Datagrams of DogStatsD clients, good and bad.
 pub fn dogstatsd() -> Vec<Seed> {
-    let lines: [(&str, &[u8]); 6] = [
+    let lines: [(&str, &[u8]); 8] = [
         ("counter", b"http.requests:1|c|#customer:acme,region:eu\n"),
         ("sampled", b"http.requests:1:2:3|c|@0.1|#customer:acme"),
         ("gauge", b"seats:12.5|g|#customer:acme|T1780315200\r\ntemp:-3|g"),
         ("others", b"a:1|h\nb:2|ms\nc:3|s\nd:4|d\n_e{1,1}:a|b\n_sc|x|0"),
+        (
+            "fields",
+            b"a:1|c|@0.3|#x:y|c:ci-1f|T1780315200|e:it-false,cn-app|card:low|z\nb:1|d|@1e-3",
+        ),
+        (
+            "ignored",
+            b"_e{5,4}:title|text|d:1|h:host|#a:b\n_sc|redis|0|d:1|#a:b|m:ok\nc:a:b|s\nd:0.5:7|h|@.25",
+        ),
         ("malformed", b":1|c\na:|c\na:1|\na:1|c|@2\na:1|c|#\xff\n\n"),
         (
             "interfaces",

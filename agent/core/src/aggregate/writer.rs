@@ -44,12 +44,14 @@ pub struct Slot {
 
 impl Slot {
     /// The slot as a word, for tables that keep words.
+    #[inline]
     pub fn to_bits(self) -> u64 {
         u64::from(self.tag) << 32 | u64::from(self.index)
     }
 
     /// The slot that became this word. Any word is one; what is no slot of a writer is refused
     /// by it.
+    #[inline]
     #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
     pub fn from_bits(bits: u64) -> Self {
         Self {
@@ -118,6 +120,7 @@ impl Scratch {
     }
 }
 
+#[inline]
 fn tag(writer: u32, aggregation: Aggregation) -> u32 {
     writer << 8 | u32::from(aggregation.code())
 }

@@ -69,6 +69,7 @@ impl Plan {
 pub(super) struct Plans(Vec<Plan>);
 
 impl Plans {
+    #[inline]
     pub(super) fn get(&self, number: u16) -> Option<&Plan> {
         self.0.get(usize::from(number))
     }
