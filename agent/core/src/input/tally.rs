@@ -122,6 +122,10 @@ impl<R: Region> Counting<R> {
     /// The slot of a sample, and how it is counted there.
     pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<(Slot, Target), CountError> {
         let target = self.current.attributor.attribute(sample)?;
+        // The cells hold no others yet.
+        if !matches!(target.aggregation, Aggregation::Sum | Aggregation::Last) {
+            return Err(CountError::Refused(Rejection::Unsupported));
+        }
         let slot = self
             .writer
             .resolve(&target.series, target.aggregation, target.scale)
