@@ -34,6 +34,8 @@ pub enum Refused {
     Silent,
     /// More connections than allowed.
     Capacity,
+    /// Too many connections in a short time; the peer tries again by itself.
+    Pace,
     /// The agent or its hello was refused; the log names the reason.
     Policy,
 }
@@ -46,6 +48,7 @@ impl Refused {
             Self::Identity => "identity",
             Self::Silent => "silent",
             Self::Capacity => "capacity",
+            Self::Pace => "pace",
             Self::Policy => "policy",
         }
     }
@@ -161,6 +164,7 @@ impl Metrics {
             Refused::Identity,
             Refused::Silent,
             Refused::Capacity,
+            Refused::Pace,
             Refused::Policy,
         ] {
             // A counter that exists at zero can be alerted on before it first happens.

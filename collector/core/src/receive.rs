@@ -15,15 +15,20 @@
 //!   Nothing in a row can stop the chain behind it.
 //! - An acknowledgement needs a [`Durable`], which only a commit of the journal makes.
 //! - What is not acknowledged is bounded in batches and in bytes. An agent that sends more
-//!   breaks the protocol.
+//!   breaks the protocol. Within that, [`share`] says how much of it an agent is told to use;
+//!   a window that becomes narrower is advice, because what is on its way cannot be called
+//!   back.
 
 mod check;
 mod error;
+pub mod share;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_common::limits::{FRAME_BYTES_MAX, HELD_INCARNATIONS_MAX};
-use tollgate_common::wire::{Ack, Hello, Message, Refuse, RefuseCode, Welcome, negotiate};
+use tollgate_common::wire::{
+    Ack, GRANT_VERSION, Grant, Hello, Message, Refuse, RefuseCode, Welcome, negotiate,
+};
 use tollgate_common::{AgentId, Batch, BatchSeq, Incarnation, Lineage, Timestamp, Tombstone};
 
 use crate::entry::codec::EntryEncoder;
@@ -36,6 +41,7 @@ pub use check::VALUE_MAX;
 pub use error::SessionError;
 
 use check::check_values;
+use share::Offer;
 
 /// Most batches on their way that a collector may allow: half of the hashes that the intake
 /// keeps, so that what two connections of one agent send twice is always known for a copy.
@@ -91,7 +97,7 @@ struct InFlight {
 enum State {
     AwaitHello { until: Timestamp },
     AwaitProgress { version: u8, now: Timestamp },
-    Open,
+    Open { version: u8 },
     Closed,
 }
 
@@ -115,6 +121,10 @@ pub struct Session {
     bytes_in_flight: u64,
     next_number: u64,
     acks: BTreeMap<Incarnation, u64>,
+    /// The window that the agent was told last, or will be.
+    told: Offer,
+    /// When the pause that the agent was told is over.
+    paused_until: Timestamp,
     outgoing: VecDeque<Message>,
     clock_offset_millis: Option<i64>,
 }
@@ -144,6 +154,12 @@ impl Session {
             bytes_in_flight: 0,
             next_number: 1,
             acks: BTreeMap::new(),
+            told: Offer {
+                batches: config.window_batches,
+                bytes: config.window_bytes,
+                pause_millis: 0,
+            },
+            paused_until: now,
             outgoing: VecDeque::new(),
             clock_offset_millis: None,
         }
@@ -172,7 +188,7 @@ impl Session {
 
     /// True between the welcome and the end.
     pub fn is_open(&self) -> bool {
-        self.state == State::Open
+        matches!(self.state, State::Open { .. })
     }
 
     /// Batches that are not acknowledged.
@@ -207,8 +223,10 @@ impl Session {
             (State::AwaitHello { .. }, Message::Hello(hello)) => {
                 self.take_hello(now, hello, desk.policy)
             }
-            (State::Open, Message::Batch(batch)) => self.take_batch(batch, frame_bytes, desk),
-            (State::Open, Message::Tombstone(tombstone)) => {
+            (State::Open { .. }, Message::Batch(batch)) => {
+                self.take_batch(batch, frame_bytes, desk)
+            }
+            (State::Open { .. }, Message::Tombstone(tombstone)) => {
                 self.take_tombstone(tombstone, frame_bytes, desk)
             }
             // What was on its way when the session ended.
@@ -297,14 +315,14 @@ impl Session {
             };
             self.chains.insert(incarnation, chain);
         }
-        self.state = State::Open;
+        self.state = State::Open { version };
         self.outgoing.push_back(Message::Welcome(Welcome {
             version,
             lineage: self.config.lineage,
             now,
             resume: progress.resume,
-            window_batches: self.config.window_batches,
-            window_bytes: self.config.window_bytes,
+            window_batches: self.told.batches,
+            window_bytes: self.told.bytes,
         }));
         Ok(())
     }
@@ -456,6 +474,48 @@ impl Session {
         Ok(())
     }
 
+    /// Takes the session's share at present. The welcome tells it; later the agent is told only
+    /// of what makes a difference: half as much, twice as much, all there is, or a pause when the
+    /// last one is over. Agents that speak an older version keep the window of their welcome.
+    pub fn handle_offer(&mut self, now: Timestamp, offer: Offer) {
+        let offer = Offer {
+            batches: offer.batches.clamp(1, self.config.window_batches),
+            bytes: offer.bytes.clamp(1, self.config.window_bytes),
+            ..offer
+        };
+        let version = match self.state {
+            State::AwaitHello { .. } | State::AwaitProgress { .. } => {
+                self.told = Offer {
+                    pause_millis: 0,
+                    ..offer
+                };
+                return;
+            }
+            State::Open { version } => version,
+            State::Closed => return,
+        };
+        let all = offer.bytes == self.config.window_bytes && self.told.bytes < offer.bytes;
+        let changed = offer.bytes <= self.told.bytes / 2
+            || offer.bytes / 2 >= self.told.bytes
+            || offer.batches != self.told.batches
+            || all;
+        let pause = offer.pause_millis > 0 && self.paused_until <= now;
+        if version < GRANT_VERSION || !(changed || pause) {
+            return;
+        }
+        if pause {
+            self.paused_until = now.plus_millis(i64::from(offer.pause_millis));
+        }
+        self.told = offer;
+        // A grant replaces the pause of the one before.
+        let left = self.paused_until.millis_since(now).max(0);
+        self.outgoing.push_back(Message::Grant(Grant {
+            window_batches: offer.batches,
+            window_bytes: offer.bytes,
+            pause_millis: u32::try_from(left).unwrap_or(offer.pause_millis),
+        }));
+    }
+
     /// The entries to append to the journal, in this order.
     pub fn take_pending(&mut self) -> Vec<Pending> {
         std::mem::take(&mut self.pending)
@@ -505,7 +565,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         match self.state {
             State::AwaitHello { until } => Some(until),
-            State::AwaitProgress { .. } | State::Open | State::Closed => None,
+            State::AwaitProgress { .. } | State::Open { .. } | State::Closed => None,
         }
     }
 

@@ -33,6 +33,8 @@ pub use remote::RemoteJournal;
 const BUDGET_UNITS: u32 = 1 << 16;
 /// The unit in which waiting bytes are counted.
 const BUDGET_UNIT: usize = 1 << 10;
+/// Bytes that may wait for a commit.
+pub const QUEUE_BYTES: u64 = BUDGET_UNITS as u64 * BUDGET_UNIT as u64;
 /// Bytes of one group, about: more would make the first of the group wait too long.
 const GROUP_BYTES: usize = 16 << 20;
 
@@ -117,6 +119,12 @@ impl JournalHandle {
         self.commands
             .send(Command::Append(append))
             .map_err(|_| JournalStopped)
+    }
+
+    /// Bytes that wait for a commit, about.
+    pub fn waiting_bytes(&self) -> u64 {
+        let room = self.budget.available_permits() as u64;
+        u64::from(BUDGET_UNITS).saturating_sub(room) * BUDGET_UNIT as u64
     }
 
     /// Number of entries committed since the journal thread began.

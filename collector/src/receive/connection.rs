@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tollgate_collector_core::entry::codec::EntryEncoder;
 use tollgate_collector_core::journal::group::Durable;
 use tollgate_collector_core::policy::Policy;
+use tollgate_collector_core::receive::share::{self, Offer, ShareConfig};
 use tollgate_collector_core::receive::{Desk, Session, SessionConfig, SessionError};
-use tollgate_common::AgentId;
 use tollgate_common::wire::{DecodeError, Decoder, EncodeError, Encoder, Message, RefuseCode};
+use tollgate_common::{AgentId, Timestamp};
 
 use super::close_code;
 use crate::fold::{AskError, FoldHandle};
-use crate::journal::{JournalHandle, JournalStopped, Proofs};
+use crate::journal::{JournalHandle, JournalStopped, Proofs, QUEUE_BYTES};
 use crate::metrics::{Metrics, Refused};
 use crate::stop::stopped;
 use crate::time::now;
@@ -63,6 +65,8 @@ pub struct Shared {
     pub policy: RwLock<Arc<Policy>>,
     /// Open connections by agent.
     open: Mutex<BTreeMap<AgentId, usize>>,
+    /// Open connections.
+    sessions: AtomicU64,
 }
 
 impl Shared {
@@ -81,6 +85,7 @@ impl Shared {
             config,
             policy: RwLock::new(policy),
             open: Mutex::default(),
+            sessions: AtomicU64::new(0),
         }
     }
 
@@ -92,6 +97,17 @@ impl Shared {
     /// Puts another policy in force, for the next message of every session.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// What a session may have on its way, by the load of all.
+    fn offer(&self, session: u64) -> Offer {
+        let config = ShareConfig {
+            queue_bytes: QUEUE_BYTES,
+            window_batches: self.config.window_batches,
+            window_bytes: self.config.window_bytes,
+        };
+        let sessions = self.sessions.load(Ordering::Relaxed);
+        share::offer(&config, session, sessions, self.journal.waiting_bytes())
     }
 
     fn with_desk<T>(&self, use_it: impl FnOnce(&mut Desk<'_>) -> T) -> T {
@@ -119,6 +135,7 @@ impl<'a> Place<'a> {
             return None;
         }
         *count += 1;
+        shared.sessions.fetch_add(1, Ordering::Relaxed);
         shared.metrics.connections.inc();
         shared.metrics.connections_open.inc();
         Some(Self {
@@ -130,6 +147,7 @@ impl<'a> Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
+        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
         self.shared.metrics.connections_open.dec();
         let mut open = self
             .shared
@@ -154,6 +172,8 @@ enum Ended {
     SlowFrame,
     #[error("the peer does not read")]
     SlowReader,
+    #[error("the agent's certificate has expired")]
+    Expired,
     #[error("malformed frame: {0}")]
     Decode(#[from] DecodeError),
     #[error(transparent)]
@@ -178,21 +198,36 @@ impl Ended {
         match self {
             Self::NoStream | Self::SlowFrame | Self::SlowReader => close_code::TIMEOUT,
             Self::Decode(_) => close_code::PROTOCOL,
+            Self::Expired => close_code::IDENTITY,
             Self::Journal(_) | Self::Fold(AskError::Stopping) => close_code::STOPPING,
             _ => close_code::REFUSED,
         }
     }
 }
 
+/// Whose connection it is.
+pub(super) struct Peer {
+    /// The agent that the certificate names.
+    pub(super) agent: AgentId,
+    /// Where it came from.
+    pub(super) address: SocketAddr,
+    /// When its certificate ends.
+    pub(super) not_after: Timestamp,
+}
+
 /// Serves a connection to its end.
 pub(super) async fn drive(
     connection: Connection,
     number: u64,
-    agent: AgentId,
-    peer: SocketAddr,
+    peer: Peer,
     shared: Arc<Shared>,
     stop: watch::Receiver<bool>,
 ) {
+    let Peer {
+        agent,
+        address: peer,
+        not_after,
+    } = peer;
     let Some(_place) = Place::take(&shared, &agent) else {
         shared.metrics.refuse(Refused::Capacity);
         tracing::warn!(%peer, %agent, "connection refused: the agent has {CONNECTIONS_PER_AGENT_MAX} open");
@@ -200,7 +235,7 @@ pub(super) async fn drive(
         return;
     };
     tracing::info!(%peer, %agent, "agent connected");
-    match session(&connection, number, &agent, &shared, stop).await {
+    match session(&connection, number, (&agent, not_after), &shared, stop).await {
         Ok(()) => {
             tracing::info!(%peer, %agent, "agent disconnected");
             connection.close(close_code::STOPPING, b"");
@@ -241,7 +276,7 @@ fn count(ended: &Ended, metrics: &Metrics) {
 async fn session(
     connection: &Connection,
     number: u64,
-    agent: &AgentId,
+    (agent, not_after): (&AgentId, Timestamp),
     shared: &Shared,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
@@ -262,6 +297,7 @@ async fn session(
         proofs,
         durable,
         frame_since: None,
+        not_after,
     };
     let result = driver.serve(receive, &mut stop).await;
     // What is left to say: acknowledgements, and a refusal with its reason.
@@ -291,6 +327,8 @@ struct Driver<'a> {
     durable: UnboundedReceiver<Vec<Durable>>,
     /// When the first byte of the frame that is incomplete arrived.
     frame_since: Option<Instant>,
+    /// When the agent's certificate ends, and with it the connection.
+    not_after: Timestamp,
 }
 
 impl Driver<'_> {
@@ -308,6 +346,7 @@ impl Driver<'_> {
                     for proof in proofs.iter().flatten() {
                         self.session.handle_durable(proof);
                     }
+                    self.regrade();
                     self.flush().await?;
                 }
                 chunk = receive.read_chunk(CHUNK_BYTES, true) => match chunk? {
@@ -357,8 +396,15 @@ impl Driver<'_> {
         } else {
             self.frame_since = None;
         }
+        self.regrade();
         self.journal().await?;
         self.flush().await
+    }
+
+    /// Tells the session its share of what there is at present.
+    fn regrade(&mut self) {
+        let offer = self.shared.offer(self.session.id());
+        self.session.handle_offer(now(), offer);
     }
 
     /// Asks the fold where the agent goes on, if the session wants to know.
@@ -366,6 +412,7 @@ impl Driver<'_> {
         let Some(query) = self.session.poll_query() else {
             return Ok(());
         };
+        self.regrade();
         let committed = self.shared.journal.committed();
         let fold = &self.shared.fold;
         let answer = async {
@@ -388,12 +435,10 @@ impl Driver<'_> {
     }
 
     async fn journal(&mut self) -> Result<(), Ended> {
-        let pending = self.session.take_pending();
-        if !pending.is_empty() {
-            self.shared
-                .journal
-                .append(pending, self.proofs.clone())
-                .await?;
+        // One quota after the other, so that other sessions have their turn in between.
+        for quota in share::quotas(self.session.take_pending()) {
+            let append = self.shared.journal.append(quota, self.proofs.clone());
+            append.await?;
         }
         Ok(())
     }
@@ -438,11 +483,16 @@ impl Driver<'_> {
         let frame = self
             .frame_since
             .map_or(far, |since| FRAME_TIMEOUT.saturating_sub(since.elapsed()));
-        Instant::now() + hello.min(frame)
+        let millis = self.not_after.millis_since(now());
+        let expiry = Duration::from_millis(u64::try_from(millis).unwrap_or(0) + 1);
+        Instant::now() + hello.min(frame).min(expiry)
     }
 
     fn check_deadlines(&mut self) -> Result<(), Ended> {
         self.session.handle_timeout(now())?;
+        if self.not_after <= now() {
+            return Err(Ended::Expired);
+        }
         if self
             .frame_since
             .is_some_and(|since| since.elapsed() >= FRAME_TIMEOUT)
@@ -456,6 +506,7 @@ impl Driver<'_> {
     fn explain(&mut self, error: &Ended) {
         let code = match error {
             Ended::Decode(_) | Ended::SlowFrame | Ended::NoStream => RefuseCode::Protocol,
+            Ended::Expired => RefuseCode::Identity,
             Ended::Fold(AskError::Busy) => RefuseCode::Overloaded,
             Ended::Journal(_) | Ended::Encode(_) | Ended::Fold(AskError::Stopping) => {
                 RefuseCode::Internal

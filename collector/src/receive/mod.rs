@@ -10,14 +10,16 @@ mod connection;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tollgate_common::AgentId;
+use tollgate_collector_core::receive::share::Admission;
+use tollgate_common::{AgentId, Timestamp, tls};
 
+use connection::Peer;
 pub use connection::Shared;
 
 use crate::metrics::Refused;
@@ -27,6 +29,11 @@ use crate::stop::stopped;
 const CONNECTIONS_MAX: usize = 1024;
 /// Handshakes at a time beyond which a peer has to show that its address is its own.
 const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+/// Connections that are let in for each second, on average and after a quiet time. A
+/// handshake costs about a millisecond of a core; a whole fleet that comes back should not
+/// keep those waiting who are in.
+const ADMITTED_PER_SECOND: u64 = 200;
+const ADMITTED_AT_ONCE: u64 = 100;
 /// Attempts that wait for their turn; more are ignored.
 const INCOMING_MAX: usize = 1024;
 /// Longest handshake.
@@ -112,6 +119,8 @@ fn transport() -> TransportConfig {
 pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_UNPROVEN_MAX));
+    let began = Instant::now();
+    let mut admission = Admission::new(ADMITTED_PER_SECOND, ADMITTED_AT_ONCE, 0);
     let numbers = AtomicU64::new(0);
     let mut connections = JoinSet::new();
     loop {
@@ -136,14 +145,21 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Rec
             }
             continue;
         }
+        let millis = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !admission.admit(millis) {
+            // The peer repeats its first packet, less and less often: a queue that costs nothing.
+            shared.metrics.refuse(Refused::Pace);
+            incoming.ignore();
+            continue;
+        }
         // Session 0 is nobody.
         let number = numbers.fetch_add(1, Ordering::Relaxed) + 1;
         let (shared, stop) = (Arc::clone(&shared), stop.clone());
         connections.spawn(async move {
             let _permit = permit;
-            if let Some((connection, agent)) = handshake_of(incoming, peer, &shared).await {
+            if let Some((connection, peer)) = handshake_of(incoming, peer, &shared).await {
                 drop(handshake);
-                connection::drive(connection, number, agent, peer, shared, stop).await;
+                connection::drive(connection, number, peer, shared, stop).await;
             }
         });
     }
@@ -162,7 +178,7 @@ async fn handshake_of(
     incoming: Incoming,
     peer: SocketAddr,
     shared: &Shared,
-) -> Option<(quinn::Connection, AgentId)> {
+) -> Option<(quinn::Connection, Peer)> {
     let refuse = |reason: Refused, error: &dyn std::fmt::Display| {
         shared.metrics.refuse(reason);
         tracing::warn!(%peer, reason = reason.as_str(), %error, "connection refused");
@@ -180,7 +196,14 @@ async fn handshake_of(
         }
     };
     match identity(&connection) {
-        Ok(agent) => Some((connection, agent)),
+        Ok((agent, not_after)) => {
+            let peer = Peer {
+                agent,
+                address: peer,
+                not_after,
+            };
+            Some((connection, peer))
+        }
         Err(error) => {
             refuse(Refused::Identity, &error);
             connection.close(close_code::IDENTITY, b"the certificate names no agent");
@@ -189,8 +212,8 @@ async fn handshake_of(
     }
 }
 
-/// The agent that the peer's certificate names.
-fn identity(connection: &quinn::Connection) -> Result<AgentId, String> {
+/// The agent that the peer's certificate names, and when that ends.
+fn identity(connection: &quinn::Connection) -> Result<(AgentId, Timestamp), String> {
     let certificates = connection
         .peer_identity()
         .and_then(|identity| {
@@ -200,5 +223,7 @@ fn identity(connection: &quinn::Connection) -> Result<AgentId, String> {
         })
         .ok_or("the peer has no certificate")?;
     let leaf = certificates.first().ok_or("the peer has no certificate")?;
-    tollgate_common::tls::agent_identity(leaf).map_err(|error| error.to_string())
+    let agent = tls::agent_identity(leaf).map_err(|error| error.to_string())?;
+    let info = tls::CertificateInfo::of(leaf).map_err(|error| error.to_string())?;
+    Ok((agent, info.not_after))
 }
