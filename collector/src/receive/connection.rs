@@ -249,7 +249,11 @@ pub(super) async fn drive(
                 }
                 _ => tracing::warn!(%peer, %agent, reason = %ended, "connection ended"),
             }
-            connection.close(ended.code(), b"");
+            let why = match ended {
+                Ended::Expired => "the agent's certificate has expired",
+                _ => "",
+            };
+            connection.close(ended.code(), why.as_bytes());
         }
     }
 }
@@ -506,13 +510,14 @@ impl Driver<'_> {
     fn explain(&mut self, error: &Ended) {
         let code = match error {
             Ended::Decode(_) | Ended::SlowFrame | Ended::NoStream => RefuseCode::Protocol,
-            Ended::Expired => RefuseCode::Identity,
             Ended::Fold(AskError::Busy) => RefuseCode::Overloaded,
             Ended::Journal(_) | Ended::Encode(_) | Ended::Fold(AskError::Stopping) => {
                 RefuseCode::Internal
             }
             // The session has spoken, or nobody listens.
             Ended::Session(_)
+            // No refusal: the agent may have a new certificate already, and comes back soon.
+            | Ended::Expired
             | Ended::SlowReader
             | Ended::Connection(_)
             | Ended::Read(_)

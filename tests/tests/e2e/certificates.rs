@@ -220,3 +220,33 @@ fn a_second_pki_init_overwrites_nothing() {
     };
     assert!(pki::init(&init).is_err());
 }
+
+/// A connection does not outlive the certificate that it was made with; a renewed one is
+/// taken without a restart, and nothing is lost or doubled in between.
+#[test]
+fn a_live_connection_ends_with_its_certificate_and_a_renewed_one_goes_on() {
+    let world = World::new(&[("edge-1", &["acme"])]);
+    let authority = Authority::load(&world.path("pki")).expect("the test's own authority");
+    let now = std::time::SystemTime::now();
+    let short = Validity {
+        not_before: now - Duration::from_mins(1),
+        not_after: now + Duration::from_secs(8),
+    };
+    replace_certificate(&world, "edge-1", &authority, "edge-1", short);
+    let collector = world.start_collector();
+    let agent = world.start_agent("edge-1");
+    count(&world, "edge-1", "acme", "5");
+    world.wait("the connection ends with the certificate", || {
+        world.log("collector").contains("certificate has expired")
+    });
+    count(&world, "edge-1", "acme", "6");
+    replace_certificate(&world, "edge-1", &authority, "edge-1", Validity::days(1));
+    world.wait("the renewed certificate is taken", || {
+        let billed = world.billed();
+        billed.get(&("acme".to_owned(), "requests".to_owned())) == Some(&11)
+    });
+    agent.stop();
+    world.wait_settled();
+    collector.stop();
+    world.assert_verified();
+}
