@@ -15,7 +15,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use tollgate_agent_core::aggregate::{CellsHome, Slot, Writer};
+use tollgate_agent_core::aggregate::{CellsHome, SeriesLimits, Slot, Writer};
 use tollgate_agent_core::engine::{Engine, EngineConfig, Start};
 use tollgate_agent_core::ship::ShipConfig;
 use tollgate_common::log::LogConfig;
@@ -335,6 +335,7 @@ fn writer() -> Result<Writer<Words>> {
         writers: vec![WRITER.to_owned()],
         series_max: 4096,
         key_bytes: 1 << 20,
+        limits: SeriesLimits::default(),
         spool: LogConfig {
             segment_bytes: 1 << 20,
             bytes_max: 1 << 24,

@@ -60,6 +60,7 @@ impl Setup {
             writers: vec!["million".to_owned(), "timed".to_owned()],
             series_max: SERIES,
             key_bytes: u64::from(SERIES) * 96,
+            limits: tollgate_agent_core::aggregate::SeriesLimits::default(),
             spool: LogConfig {
                 segment_bytes: 64 << 20,
                 bytes_max: 4 << 30,
@@ -113,7 +114,10 @@ impl Setup {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "seconds and nanoseconds of one run")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds and nanoseconds of one run"
+)]
 fn core_millis() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
@@ -155,11 +159,20 @@ fn beside<T>(
 
 #[expect(clippy::cast_precision_loss, reason = "nanoseconds")]
 fn latencies(cases: &mut Vec<Case>, quiet: &Histogram<u64>, sealing: &Histogram<u64>) {
-    for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)] {
+    for (name, quantile) in [
+        ("p50", 0.5),
+        ("p99", 0.99),
+        ("p99.9", 0.999),
+        ("p99.99", 0.9999),
+    ] {
         let of = |histogram: &Histogram<u64>| histogram.value_at_quantile(quantile) as f64;
         cases.push(
-            Case::new(format!("one increment during seals, clock read included, {name}"), of(sealing), "ns")
-                .against("without a seal", of(quiet)),
+            Case::new(
+                format!("one increment during seals, clock read included, {name}"),
+                of(sealing),
+                "ns",
+            )
+            .against("without a seal", of(quiet)),
         );
     }
 }
@@ -192,9 +205,21 @@ pub(crate) fn seal() -> Result<Report> {
     let mut cases = vec![
         Case::new("a million active series, core time", median(core), "ms")
             .target(250.0, Better::Lower),
-        Case::new("of it: looking at a million series, none active", median(idle), "ms"),
-        Case::new("a million active series, clock time with the spool", median(clock), "ms"),
-        Case::new("the first seal, which sorts a million new series, core time", first, "ms"),
+        Case::new(
+            "of it: looking at a million series, none active",
+            median(idle),
+            "ms",
+        ),
+        Case::new(
+            "a million active series, clock time with the spool",
+            median(clock),
+            "ms",
+        ),
+        Case::new(
+            "the first seal, which sorts a million new series, core time",
+            first,
+            "ms",
+        ),
     ];
     latencies(&mut cases, &quiet, &sealing);
     Ok(Report {
@@ -229,9 +254,17 @@ pub(crate) fn memory() -> Result<Report> {
     Ok(Report {
         bench: "series-memory",
         cases: vec![
-            Case::new("a series beside its key, after three seals", per(after), "By")
-                .target(128.0, Better::Lower),
-            Case::new("a series beside its key, before the first seal", per(made), "By"),
+            Case::new(
+                "a series beside its key, after three seals",
+                per(after),
+                "By",
+            )
+            .target(128.0, Better::Lower),
+            Case::new(
+                "a series beside its key, before the first seal",
+                per(made),
+                "By",
+            ),
             Case::new("a key", setup.key_bytes as f64 / f64::from(SERIES), "By"),
         ],
     })

@@ -74,6 +74,7 @@ impl Agent {
             writers: vec!["w".to_owned()],
             series_max: 64,
             key_bytes: 64 << 10,
+            limits: tollgate_agent_core::aggregate::SeriesLimits::default(),
             spool: SpoolConfig {
                 segment_bytes: 1 << 20,
                 bytes_max: 64 << 20,

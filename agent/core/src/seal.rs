@@ -44,7 +44,7 @@ use tollgate_common::{
     Opening, Quantity, RowRef, SeriesRef, Span, Timestamp, Window,
 };
 
-use crate::aggregate::{Cells, CutRecord, Region};
+use crate::aggregate::{Cells, CutRecord, Idle, Region};
 use crate::spool::Durable;
 use cut::{Cutter, Part};
 use order::{Order, Place};
@@ -180,6 +180,7 @@ pub(crate) enum Mode {
 /// It remembers four bytes for every slot, and what of the last batch it needs.
 pub(crate) struct Sealer {
     order: Order,
+    idle: Idle,
     totals: Totals,
     /// The place at which the next part begins; those that have a place are done after that.
     next: usize,
@@ -202,6 +203,7 @@ impl Sealer {
     pub(crate) fn with_part_bytes(part_bytes_max: usize) -> Self {
         Self {
             order: Order::default(),
+            idle: Idle::default(),
             totals: Totals::default(),
             next: 0,
             mode: Mode::Window,
@@ -314,6 +316,7 @@ impl Sealer {
             cells,
             applied,
             window: Window::containing(span.from, identity.window),
+            to: span.to,
             part_bytes_max: self.part_bytes_max,
             part_rows_max: PART_ROWS_MAX,
         };
@@ -321,14 +324,15 @@ impl Sealer {
         Cells::<R>::begin_cut();
         let mut changed = match self.changed.take() {
             Some((made, changed)) if made == applied || made == applied.wrapping_add(1) => {
-                self.totals.settle(made == applied);
+                self.totals.settle(cells, applied, made == applied);
                 for place in &changed {
                     cutter.catch_up((place.writer(), place.slot()));
                 }
                 changed
             }
             _ => {
-                self.totals.settle(false);
+                self.totals.settle(cells, applied, false);
+                Totals::catch_up_all(cells, applied);
                 for writer in 0..cells.layout().writers() {
                     (0..cells.published(writer)).for_each(|slot| cutter.catch_up((writer, slot)));
                 }
@@ -342,7 +346,7 @@ impl Sealer {
             cutter.catch_up(slot);
             self.part.damaged |= self.next == 0 && cutter.damaged(slot);
         }
-        cutter.cut(&self.order, &mut self.part, &mut changed);
+        cutter.cut(&self.order, &mut self.idle, &mut self.part, &mut changed);
         self.changed = Some((applied.wrapping_add(1), changed));
         let told = mode == Mode::Window || {
             let totals = &self.totals;
@@ -378,10 +382,9 @@ impl Sealer {
                 cells.read_key(row.place.writer(), head, &mut key);
                 let series = SeriesRef::new(&key);
                 let side = self.part.side(row, span);
-                if head.aggregation == Aggregation::Sum {
-                    let counted = side.value.unsigned_abs();
-                    self.totals.count(series, head.scale, counted);
-                }
+                let sum = head.aggregation == Aggregation::Sum;
+                let sum = sum.then(|| side.value.unsigned_abs());
+                self.totals.count(series, head.scale, sum, row.events);
                 stream.row(&RowRef {
                     series,
                     aggregation: head.aggregation,
@@ -397,6 +400,7 @@ impl Sealer {
             self.totals.add_rest(self.part.bytes, self.part_bytes_max);
         }
         self.totals.tell(stream)?;
+        self.totals.put(cells, batch.sequence.get());
         self.record.clear();
         Ok(stream.finish(batch, &mut self.record)?)
     }

@@ -96,7 +96,7 @@ impl AdminSocket {
 
     /// Serves until `stop` is raised; then no count is taken any more and the tally is
     /// dropped before the thread ends.
-    pub(crate) fn serve<R: Region>(
+    pub(crate) fn serve<R: Region + 'static>(
         self,
         tally: Tally<R>,
         desk: Desk,
@@ -109,7 +109,7 @@ impl AdminSocket {
         })
     }
 
-    fn accept_until<R: Region>(&self, tally: &SharedTally<R>, desk: &Desk, stop: &Stop) {
+    fn accept_until<R: Region + 'static>(&self, tally: &SharedTally<R>, desk: &Desk, stop: &Stop) {
         let open = Arc::new(AtomicUsize::new(0));
         loop {
             match stop.wait(Some(self.listener.as_fd()), None) {
@@ -232,7 +232,7 @@ fn stream_events(
     Ok(())
 }
 
-struct Connection<R: Region> {
+struct Connection<R: Region + 'static> {
     tally: SharedTally<R>,
     desk: Desk,
     /// What the last page of `top` saw.
@@ -241,7 +241,7 @@ struct Connection<R: Region> {
     viewer: Option<Viewer>,
 }
 
-impl<R: Region> Connection<R> {
+impl<R: Region + 'static> Connection<R> {
     fn serve(&mut self, stream: &UnixStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         let user = access::peer(stream)?;

@@ -23,7 +23,7 @@ use crate::{clock, pressure};
 const NET_DEV: &str = "/proc/self/net/dev";
 
 /// Starts the thread that polls until `stop` is raised, and once more then.
-pub(crate) fn spawn<R: Region>(
+pub(crate) fn spawn<R: Region + 'static>(
     config: Interfaces,
     tally: Tally<R>,
     stop: Stop,
@@ -66,7 +66,7 @@ pub(crate) fn spawn<R: Region>(
     })
 }
 
-struct Poller<R: Region> {
+struct Poller<R: Region + 'static> {
     exclude: Vec<Glob>,
     tally: Tally<R>,
     tracker: InterfaceTracker,
@@ -74,7 +74,7 @@ struct Poller<R: Region> {
     text: String,
 }
 
-impl<R: Region> Poller<R> {
+impl<R: Region + 'static> Poller<R> {
     fn poll(&mut self) -> io::Result<()> {
         crate::read_proc(NET_DEV, NET_DEV_BYTES_MAX, &mut self.text)?;
         let mut sink = Sink {
@@ -100,12 +100,12 @@ impl<R: Region> Poller<R> {
     }
 }
 
-struct Sink<'a, R: Region> {
+struct Sink<'a, R: Region + 'static> {
     tally: &'a mut Tally<R>,
     now: Timestamp,
 }
 
-impl<R: Region> InterfaceSink for Sink<'_, R> {
+impl<R: Region + 'static> InterfaceSink for Sink<'_, R> {
     fn increment(&mut self, increment: Increment<'_>) {
         if let Err(error) = self.tally.handle_increment(&increment, self.now) {
             warn!(%error, interface = increment.interface, "traffic is not counted");

@@ -269,8 +269,7 @@ impl AgentNode {
                 }
                 Aggregation::Last => {
                     let value = i64::try_from(quantity).expect("far below 2^63");
-                    let window = Window::containing(local, context.options.width);
-                    hand.set(slot, window, value)
+                    hand.set(slot, local, value)
                         .map_err(|error| format!("agent {}: {error}", self.index))?;
                 }
                 other => return Err(format!("the workload has no series of {other}")),

@@ -1,9 +1,14 @@
-//! The account of an input: what it received, and what became of it.
+//! The account of an input, or of a tenant: what was received, and what became of it.
 //!
-//! `received = accepted + rejected` holds for an input that has caught up, and
-//! `accepted = sealed + open + discarded` holds by construction: accepted and sealed are read
-//! from the event counters of the cells and of their baselines. The account is carried from
-//! one incarnation to the next, so that it covers the life of the state directory.
+//! `received = accepted + rejected + lost` and `accepted = sealed + open + discarded` hold
+//! whenever an account is read, by construction: what is sealed is in the running totals, what
+//! is open are the differences of the cells to their baselines, and only what has been
+//! decided on is received. So the account is right after a kill at any instant, because the
+//! cells are. What an input says it has received is kept apart: beyond what has been decided on
+//! that is what is under way, and after a kill it is declared lost (`interrupted`).
+//!
+//! The account is carried from one incarnation to the next, so that it covers the life of the
+//! state directory.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -100,15 +105,18 @@ pub enum InputLoss {
     Shutdown = 3,
     /// Anything else.
     Other = 4,
+    /// Received and under way when the process was killed, neither counted nor rejected.
+    Interrupted = 5,
 }
 
 impl InputLoss {
     /// All causes, in the order of their codes.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::KernelDrop,
         Self::CounterReset,
         Self::Shutdown,
         Self::Other,
+        Self::Interrupted,
     ];
 
     /// The name used in output.
@@ -118,14 +126,15 @@ impl InputLoss {
             Self::CounterReset => "counter_reset",
             Self::Shutdown => "shutdown",
             Self::Other => "other",
+            Self::Interrupted => "interrupted",
         }
     }
 }
 
-/// What became of the events of one input, since its state directory was made.
+/// What became of the events of one input or tenant, since its state directory was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// Events that reached the input.
+    /// Events that reached the host for the input, those it never saw included.
     pub received: u64,
     /// Events counted into a cell.
     pub accepted: u64,
@@ -151,14 +160,21 @@ pub struct Account {
     /// Accepted events in cells that were discarded, as far as they are known: the unclean
     /// ends of earlier incarnations, declared as losses.
     pub discarded: u64,
+    /// Events that the input has in its hands: neither counted nor rejected yet.
+    pub under_way: u64,
+}
+
+fn total<'a>(parts: impl IntoIterator<Item = &'a u64>) -> u64 {
+    parts.into_iter().fold(0, |sum, &n| sum.saturating_add(n))
 }
 
 impl Account {
-    /// True if every accepted event is sealed, open or discarded.
+    /// True if every event received is accepted, rejected or lost, and every accepted one is
+    /// sealed, open or discarded.
     pub fn balances(&self) -> bool {
-        let parts = [self.sealed, self.open, self.discarded];
-        let sum = parts.iter().try_fold(0u64, |sum, &n| sum.checked_add(n));
-        sum == Some(self.accepted)
+        let decided = total(self.rejected.values().chain(self.lost.values()));
+        self.accepted == total([&self.sealed, &self.open, &self.discarded])
+            && self.received == self.accepted.saturating_add(decided)
     }
 }
 
@@ -181,10 +197,25 @@ impl AccountWords {
         }
     }
 
-    /// Adds the events of an incarnation that has ended.
-    pub(crate) fn carry(&mut self, accepted: u64, sealed: u64) {
+    /// Adds the events of an incarnation that has ended. What its input had in its hands then
+    /// is lost.
+    pub(crate) fn carry(&mut self, counts: Counts) {
+        let accepted = counts.sealed.saturating_add(counts.open);
         self.0[AT_ACCEPTED] = self.0[AT_ACCEPTED].saturating_add(accepted);
-        self.0[AT_SEALED] = self.0[AT_SEALED].saturating_add(sealed.min(accepted));
+        self.0[AT_SEALED] = self.0[AT_SEALED].saturating_add(counts.sealed);
+        let decided = self.0[AT_ACCEPTED].saturating_add(self.rejected());
+        let under_way = self.0[AT_RECEIVED].saturating_sub(decided);
+        let lost = &mut self.0[AT_LOST + InputLoss::Interrupted as usize];
+        *lost = lost.saturating_add(under_way);
+        self.0[AT_RECEIVED] = decided;
+    }
+
+    fn rejected(&self) -> u64 {
+        total(
+            Rejection::ALL
+                .iter()
+                .map(|&r| &self.0[AT_REJECTED + r as usize]),
+        )
     }
 
     /// Adds another account to this one.
@@ -194,42 +225,54 @@ impl AccountWords {
         }
     }
 
-    /// The account, with `accepted` and `sealed` events of the incarnation that runs.
+    /// The account, with the events of the incarnation that runs.
     ///
     /// Counters of events saturate rather than fail: they inform, money is in the sums.
-    pub(crate) fn to_account(&self, accepted: u64, sealed: u64) -> Account {
+    pub(crate) fn to_account(&self, counts: Counts) -> Account {
         let pick = |names: &mut dyn Iterator<Item = (&'static str, usize)>| {
             names
                 .map(|(name, at)| (name, self.0[at]))
                 .filter(|&(_, n)| n > 0)
                 .collect()
         };
-        let sealed = sealed.min(accepted);
+        let lost: BTreeMap<_, _> = pick(
+            &mut InputLoss::ALL
+                .iter()
+                .map(|&l| (l.as_str(), AT_LOST + l as usize)),
+        );
         let (carried, carried_sealed) = (self.0[AT_ACCEPTED], self.0[AT_SEALED]);
         let carried_sealed = carried_sealed.min(carried);
+        let accepted = total([&carried, &counts.sealed, &counts.open]);
+        let decided = accepted.saturating_add(self.rejected());
         Account {
-            received: self.0[AT_RECEIVED],
+            received: decided.saturating_add(total(lost.values())),
             rounded: self.0[AT_ROUNDED],
             estimated: self.0[AT_ESTIMATED],
             retimed: self.0[AT_RETIMED],
             ignored_events: self.0[AT_IGNORED_EVENTS],
             ignored_service_checks: self.0[AT_IGNORED_CHECKS],
-            accepted: carried.saturating_add(accepted),
+            accepted,
             rejected: pick(
                 &mut Rejection::ALL
                     .iter()
                     .map(|&r| (r.as_str(), AT_REJECTED + r as usize)),
             ),
-            lost: pick(
-                &mut InputLoss::ALL
-                    .iter()
-                    .map(|&l| (l.as_str(), AT_LOST + l as usize)),
-            ),
-            sealed: carried_sealed.saturating_add(sealed),
-            open: accepted - sealed,
+            lost,
+            sealed: carried_sealed.saturating_add(counts.sealed),
+            open: counts.open,
             discarded: carried - carried_sealed,
+            under_way: self.0[AT_RECEIVED].saturating_sub(decided),
         }
     }
+}
+
+/// Events that one incarnation has accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// In durable batches.
+    pub(crate) sealed: u64,
+    /// Beyond the last cut.
+    pub(crate) open: u64,
 }
 
 /// Adds to a word whose only writer is the caller.

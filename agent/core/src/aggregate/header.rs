@@ -5,8 +5,9 @@
 //! same rule as the cells: it is believed only under the boot that wrote it.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use tollgate::cell::baseline;
 use tollgate_common::limits::AGENT_BYTES_MAX;
 use tollgate_common::{
     AgentId, BatchHash, Incarnation, LossReason, Parent, ParentEnd, Timestamp, WindowWidth,
@@ -17,8 +18,9 @@ use super::words::{crc32c_words, get_array, get_bytes, put_bytes, words_for};
 
 /// `TGCELLS1`, read as a little-endian word; another byte order or another file differs.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TGCELLS1");
-/// Version of the layout that this code writes, and the only one that it reads.
-pub(crate) const VERSION: u64 = 1;
+/// Version of the layout that this code writes. Version 1 is brought to it when it is met,
+/// see [`v1`](super::v1).
+pub(crate) const VERSION: u64 = 2;
 /// Longest name of a writer, in bytes.
 pub const WRITER_NAME_BYTES_MAX: usize = 32;
 
@@ -31,6 +33,7 @@ const AT_AGENT_LENGTH: usize = 11;
 const AT_AGENT: usize = 12;
 const AT_PARENT: usize = 28;
 const AT_INHERITED: usize = 38;
+const AT_PAIRS: usize = 41;
 const AT_NAMES: usize = 64;
 const NAME_WORDS: usize = words_for(WRITER_NAME_BYTES_MAX);
 const AT_CHECKSUM: usize = PAGE_WORDS - 1;
@@ -40,6 +43,7 @@ const _: () = assert!(AT_NAMES + NAME_WORDS * super::WRITERS_MAX as usize <= AT_
 pub(crate) const AT_APPLIED: usize = PAGE_WORDS;
 const AT_ALIVE: usize = PAGE_WORDS + 1;
 const AT_RELEASED: usize = PAGE_WORDS + 2;
+const AT_PAIR_COUNT: usize = PAGE_WORDS + 3;
 const AT_CUTS: [usize; 2] = [PAGE_WORDS + 16, PAGE_WORDS + 32];
 const CUT_WORDS: usize = 9;
 /// Account of writers that the configuration no longer names.
@@ -108,7 +112,7 @@ pub enum CellsError {
     #[error("cells file does not start with its magic")]
     Magic,
     /// Written by another version.
-    #[error("cells file has format version {0}, this agent reads version {VERSION}")]
+    #[error("cells file has format version {0}, this agent reads versions 1 and {VERSION}")]
     Version(u64),
     /// The checksum of the first page is wrong.
     #[error("header of the cells file is damaged (checksum)")]
@@ -134,9 +138,11 @@ impl Identity {
     pub(crate) fn write(&self, layout: CellsLayout, words: &[AtomicU64]) {
         words[0].store(MAGIC, Relaxed);
         words[1].store(VERSION, Relaxed);
-        for (word, value) in words[AT_LAYOUT..].iter().zip(layout.to_words()) {
+        let [sizes @ .., pairs] = layout.to_words();
+        for (word, value) in words[AT_LAYOUT..].iter().zip(sizes) {
             word.store(value, Relaxed);
         }
+        words[AT_PAIRS].store(pairs, Relaxed);
         words[AT_WINDOW].store(self.window.secs().into(), Relaxed);
         put_bytes(&words[AT_BOOT..], &self.boot_id);
         put_bytes(&words[AT_INCARNATION..], self.incarnation.as_bytes());
@@ -170,29 +176,24 @@ impl Identity {
 
     /// Reads and checks the first page.
     pub(crate) fn read(words: &[AtomicU64]) -> Result<(Self, CellsLayout), CellsError> {
-        if words.len() < HEADER_WORDS {
-            return Err(CellsError::Short {
-                expected: HEADER_WORDS,
-                actual: words.len(),
-            });
-        }
         let word = |at: usize| words[at].load(Relaxed);
-        if word(0) != MAGIC {
-            return Err(CellsError::Magic);
+        let version = version(words)?;
+        if version != VERSION {
+            return Err(CellsError::Version(version));
         }
-        if word(AT_CHECKSUM) != u64::from(crc32c_words(&words[..AT_CHECKSUM])) {
-            return Err(CellsError::Checksum);
-        }
-        if word(1) != VERSION {
-            return Err(CellsError::Version(word(1)));
-        }
-        let layout = CellsLayout::from_words([2, 3, 4].map(word))?;
+        let layout = CellsLayout::from_words([2, 3, 4, AT_PAIRS].map(word))?;
         if words.len() < layout.words() {
             return Err(CellsError::Short {
                 expected: layout.words(),
                 actual: words.len(),
             });
         }
+        Ok((Self::read_fields(words, layout.writers())?, layout))
+    }
+
+    /// Reads what both versions have in the same places.
+    pub(super) fn read_fields(words: &[AtomicU64], writers: u32) -> Result<Self, CellsError> {
+        let word = |at: usize| words[at].load(Relaxed);
         let window = u32::try_from(word(AT_WINDOW))
             .ok()
             .and_then(|secs| WindowWidth::from_secs(secs).ok())
@@ -201,7 +202,7 @@ impl Identity {
             .ok()
             .filter(|&length| length <= AGENT_BYTES_MAX)
             .ok_or(CellsError::Field("agent name length"))?;
-        let identity = Self {
+        Ok(Self {
             agent: String::from_utf8(get_bytes(&words[AT_AGENT..], length))
                 .ok()
                 .and_then(|name| AgentId::new(&name).ok())
@@ -212,12 +213,29 @@ impl Identity {
             window,
             parent: read_parent(words)?,
             inherited: read_inherited(words)?,
-            writers: (0..layout.writers() as usize)
+            writers: (0..writers as usize)
                 .map(|writer| read_name(&words[AT_NAMES + writer * NAME_WORDS..]))
                 .collect::<Result<_, _>>()?,
-        };
-        Ok((identity, layout))
+        })
     }
+}
+
+/// The version of a region whose first page is whole.
+pub(super) fn version(words: &[AtomicU64]) -> Result<u64, CellsError> {
+    if words.len() < HEADER_WORDS {
+        return Err(CellsError::Short {
+            expected: HEADER_WORDS,
+            actual: words.len(),
+        });
+    }
+    let word = |at: usize| words[at].load(Relaxed);
+    if word(0) != MAGIC {
+        return Err(CellsError::Magic);
+    }
+    if word(AT_CHECKSUM) != u64::from(crc32c_words(&words[..AT_CHECKSUM])) {
+        return Err(CellsError::Checksum);
+    }
+    Ok(word(1))
 }
 
 fn reason(code: u64) -> Result<LossReason, CellsError> {
@@ -270,9 +288,19 @@ pub(crate) fn applied(words: &[AtomicU64]) -> u64 {
     words[AT_APPLIED].load(Acquire)
 }
 
+/// The number of running totals in use.
+pub(super) fn pairs_word(words: &[AtomicU64]) -> &AtomicU64 {
+    &words[AT_PAIR_COUNT]
+}
+
+/// The word that [`applied`] reads.
+pub(crate) fn applied_word(words: &[AtomicU64]) -> &AtomicU64 {
+    &words[AT_APPLIED]
+}
+
 /// The one store that makes the cut of batch `sequence` the baseline.
 pub(crate) fn set_applied(words: &[AtomicU64], sequence: u64) {
-    words[AT_APPLIED].store(sequence, Release);
+    baseline::apply(&words[AT_APPLIED], sequence);
 }
 
 pub(crate) fn last_alive(words: &[AtomicU64]) -> Timestamp {

@@ -1,9 +1,10 @@
 //! Where everything lies in a region of cells.
 //!
-//! A region is one header of two pages, then one block per writer. Blocks start at page
-//! boundaries, so that writers share no cache line and no page. Within a block the cells of
-//! all series lie together; keys, which are written once, and baselines, which only the
-//! sealer touches, lie apart from them. `docs/formats/cells.md` has the picture.
+//! A region is one header of two pages, then one block per writer, then the running totals.
+//! Blocks start at page boundaries, so that writers share no cache line and no page. Within a block the cells of
+//! all series lie together; keys, which are written once, wide cells, and what only the
+//! sealer touches (baselines, running totals) lie apart from them. `docs/formats/cells.md`
+//! has the picture.
 
 use std::ops::Range;
 
@@ -15,14 +16,18 @@ pub(crate) const PAGE_WORDS: usize = 512;
 pub(crate) const HEADER_WORDS: usize = 2 * PAGE_WORDS;
 /// Words at the start of a writer's block: published count and account.
 pub(crate) const BLOCK_HEAD_WORDS: usize = 64;
-/// Words that describe one series: place and length of its key, its kind and checksum.
-pub(crate) const SLOT_WORDS: usize = 3;
-/// Words of a sum cell: sum, events.
-pub(crate) const SUM_WORDS: usize = 2;
-/// Words of a last-value cell: two halves by window parity of count, two windows, two values.
-pub(crate) const LAST_WORDS: usize = 10;
-/// Words of a series' baseline: sum (low, high), events; or the two counts of a last value.
-pub(crate) const BASE_WORDS: usize = 3;
+/// Words that describe one series: place and length of its key, kind, generation, checksum.
+pub(crate) const SLOT_WORDS: usize = 2;
+/// Words of every series' cell: sum, and events with the generation.
+pub(crate) const SUM_WORDS: usize = tollgate::cell::sum::WORDS;
+/// Words of a series' baseline: sum and events.
+pub(crate) const BASE_WORDS: usize = 2;
+/// Words of a running total: its name, then sum (low, high) and events of both parities.
+pub(crate) const PAIR_WORDS: usize = 8;
+/// Words of the names of running totals, for each of them.
+const PAIR_NAME_WORDS: usize = 6;
+/// Wide cells and chunks start at multiples of so many words: a cache line.
+pub(crate) const WIDE_UNIT: u32 = 8;
 
 /// Most writers of one region.
 pub const WRITERS_MAX: u32 = 64;
@@ -30,13 +35,16 @@ pub const WRITERS_MAX: u32 = 64;
 pub const SERIES_MAX: u32 = 1 << 20;
 /// Most bytes of keys of one writer.
 pub const KEY_BYTES_MAX: u64 = 1 << 30;
+/// Most bytes of wide cells of one writer.
+pub const WIDE_BYTES_MAX: u64 = 1 << 33;
 
-/// Words of the longest key of an overflow series: three lengths, tenant, meter and
-/// `overflow=true`.
-const OVERFLOW_KEY_WORDS: u32 = 35;
+/// Words of the longest key of an overflow series: the place of a wide cell, three lengths,
+/// tenant, meter and `overflow=true`.
+const OVERFLOW_KEY_WORDS: u32 = 36;
 const _: () = assert!(
     OVERFLOW_KEY_WORDS as usize * 8
-        >= 3 + tollgate_common::limits::TENANT_BYTES_MAX
+        >= 8 + 3
+            + tollgate_common::limits::TENANT_BYTES_MAX
             + tollgate_common::limits::METER_BYTES_MAX
             + 3
             + "overflow".len()
@@ -52,8 +60,9 @@ pub struct CellsLayout {
     writers: u32, // in [1, WRITERS_MAX]
     series: u32,  // in [1, 2 × SERIES_MAX], with the reserve
     reserve: u32, // of these for overflow series, below `series`
-    last: u32,    // last-value cells, at most `series`
     arena: u32,   // words of keys
+    wide: u32,    // words of wide cells, a multiple of WIDE_UNIT
+    pairs: u32,   // running totals, in [1, 2 × SERIES_MAX]
 }
 
 /// Sizes that are out of range.
@@ -104,43 +113,62 @@ impl CellsLayout {
         // what their dimensions multiply them to.
         let reserve = (series_max / 16).max(16);
         let key_words = u32::try_from(key_bytes.div_ceil(8)).expect("KEY_BYTES_MAX is 2^30");
-        Ok(Self {
+        let layout = Self {
             writers,
             series: series_max + reserve,
             reserve,
-            // Gauges are fewer than counters and their cells five times as large.
-            last: (series_max / 4).max(16) + reserve,
             arena: key_words + reserve * OVERFLOW_KEY_WORDS,
-        })
+            wide: 0,
+            pairs: (series_max / 4).max(16) + reserve + 1,
+        };
+        layout.with_wide_bytes(u64::from(series_max) * 32 + (64 << 10))
+    }
+
+    /// The same with so many bytes for what does not fit into a sum cell: last values, maxima,
+    /// levels, histograms and distinct counts of each writer.
+    pub fn with_wide_bytes(self, bytes: u64) -> Result<Self, LayoutError> {
+        within(
+            "bytes of wide cells per writer",
+            bytes,
+            4096,
+            WIDE_BYTES_MAX,
+        )?;
+        let words = bytes.div_ceil(8).next_multiple_of(WIDE_UNIT.into());
+        let wide = u32::try_from(words).expect("WIDE_BYTES_MAX is 2^33");
+        Ok(Self { wide, ..self })
     }
 
     /// The layout whose words are in a header.
-    pub(crate) fn from_words(words: [u64; 3]) -> Result<Self, LayoutError> {
+    pub(crate) fn from_words(words: [u64; 4]) -> Result<Self, LayoutError> {
         let (high, low) = (|word: u64| word >> 32, |word: u64| word & 0xffff_ffff);
         let (writers, series) = (high(words[0]), low(words[0]));
-        let (reserve, last) = (high(words[1]), low(words[1]));
-        let arena = words[2];
+        let (reserve, wide) = (high(words[1]), low(words[1]));
+        let (arena, pairs) = (words[2], words[3]);
         within("number of writers", writers, 1, u64::from(WRITERS_MAX))?;
         within("series slots", series, 1, 2 * u64::from(SERIES_MAX))?;
         within("overflow slots", reserve, 0, series - 1)?;
-        within("last-value cells", last, 0, 2 * u64::from(SERIES_MAX))?;
         within("words of keys", arena, 1, u64::from(u32::MAX) / 4)?;
+        within("words of wide cells", wide, 1, WIDE_BYTES_MAX / 8)?;
+        within("units of wide cells", wide % u64::from(WIDE_UNIT), 0, 0)?;
+        within("running totals", pairs, 1, 2 * u64::from(SERIES_MAX))?;
         let narrow = |value: u64| u32::try_from(value).expect("just compared with its maximum");
         Ok(Self {
             writers: narrow(writers),
             series: narrow(series),
             reserve: narrow(reserve),
-            last: narrow(last),
             arena: narrow(arena),
+            wide: narrow(wide),
+            pairs: narrow(pairs),
         })
     }
 
     /// The words that a header keeps of this layout.
-    pub(crate) fn to_words(self) -> [u64; 3] {
+    pub(crate) fn to_words(self) -> [u64; 4] {
         [
             u64::from(self.writers) << 32 | u64::from(self.series),
-            u64::from(self.reserve) << 32 | u64::from(self.last),
+            u64::from(self.reserve) << 32 | u64::from(self.wide),
             u64::from(self.arena),
+            u64::from(self.pairs),
         ]
     }
 
@@ -162,17 +190,33 @@ impl CellsLayout {
         )
     }
 
-    pub(crate) fn last(self) -> u32 {
-        self.last
+    pub(crate) fn pairs(self) -> u32 {
+        self.pairs
     }
 
     pub(crate) fn arena(self) -> u32 {
         self.arena
     }
 
+    /// Words of wide cells of one writer.
+    pub(crate) fn wide_words(self) -> u32 {
+        self.wide
+    }
+
+    /// Words of wide cells that only overflow series may use.
+    pub(crate) fn wide_reserve(self) -> u32 {
+        (self.reserve * 4 * WIDE_UNIT).min(self.wide / 4)
+    }
+
+    /// The slots of one writer.
+    pub(crate) fn slots(self, writer: u32) -> Range<usize> {
+        let at = self.block(writer) + BLOCK_HEAD_WORDS;
+        at..at + self.series as usize * SLOT_WORDS
+    }
+
     /// Words of the whole region.
     pub fn words(self) -> usize {
-        HEADER_WORDS + self.writers as usize * self.block_words()
+        (self.names().end).next_multiple_of(PAGE_WORDS)
     }
 
     fn arena_at(self) -> usize {
@@ -183,16 +227,24 @@ impl CellsLayout {
         (self.arena_at() + self.arena as usize).next_multiple_of(8)
     }
 
-    fn lasts_at(self) -> usize {
-        self.sums_at() + self.series as usize * SUM_WORDS
+    fn wide_at(self) -> usize {
+        (self.sums_at() + self.series as usize * SUM_WORDS).next_multiple_of(8)
     }
 
     fn bases_at(self) -> usize {
-        (self.lasts_at() + self.last as usize * LAST_WORDS).next_multiple_of(8)
+        self.wide_at() + self.wide as usize
     }
 
     fn block_words(self) -> usize {
         (self.bases_at() + 2 * self.series as usize * BASE_WORDS).next_multiple_of(PAGE_WORDS)
+    }
+
+    fn pairs_at(self) -> usize {
+        HEADER_WORDS + self.writers as usize * self.block_words()
+    }
+
+    fn names_at(self) -> usize {
+        self.pairs_at() + self.pairs as usize * PAIR_WORDS
     }
 
     fn block(self, writer: u32) -> usize {
@@ -204,12 +256,6 @@ impl CellsLayout {
     pub(crate) fn head(self, writer: u32) -> Range<usize> {
         let at = self.block(writer);
         at..at + BLOCK_HEAD_WORDS
-    }
-
-    /// The words that describe one series.
-    pub(crate) fn slot(self, writer: u32, slot: u32) -> Range<usize> {
-        let at = self.block(writer) + BLOCK_HEAD_WORDS + slot as usize * SLOT_WORDS;
-        at..at + SLOT_WORDS
     }
 
     /// A writer's keys.
@@ -224,10 +270,21 @@ impl CellsLayout {
         at..at + self.series as usize * SUM_WORDS
     }
 
-    /// All last-value cells of a writer.
-    pub(crate) fn lasts(self, writer: u32) -> Range<usize> {
-        let at = self.block(writer) + self.lasts_at();
-        at..at + self.last as usize * LAST_WORDS
+    /// A writer's wide cells.
+    pub(crate) fn wide(self, writer: u32) -> Range<usize> {
+        let at = self.block(writer) + self.wide_at();
+        at..at + self.wide as usize
+    }
+
+    /// All running totals.
+    pub(crate) fn totals(self) -> Range<usize> {
+        self.pairs_at()..self.names_at()
+    }
+
+    /// The names of running totals.
+    pub(crate) fn names(self) -> Range<usize> {
+        let at = self.names_at();
+        at..at + self.pairs as usize * PAIR_NAME_WORDS
     }
 
     /// All baselines of a writer in the array that `parity` names.
@@ -250,14 +307,15 @@ mod tests {
         for writer in 0..3 {
             areas.extend([
                 layout.head(writer),
-                layout.slot(writer, 0).start..layout.slot(writer, layout.series() - 1).end,
+                layout.slots(writer),
                 layout.keys(writer),
                 layout.sums(writer),
-                layout.lasts(writer),
+                layout.wide(writer),
                 layout.bases(writer, 0),
                 layout.bases(writer, 1),
             ]);
         }
+        areas.extend([layout.totals(), layout.names()]);
         for pair in areas.windows(2) {
             assert!(pair[0].end <= pair[1].start, "{pair:?}");
         }
@@ -270,8 +328,8 @@ mod tests {
     fn words_round_trip_and_are_checked() {
         let layout = CellsLayout::new(4, 65_536, 4 << 20).expect("in range");
         assert_eq!(CellsLayout::from_words(layout.to_words()), Ok(layout));
-        assert!(CellsLayout::from_words([0, 0, 0]).is_err());
-        assert!(CellsLayout::from_words([u64::MAX; 3]).is_err());
+        assert!(CellsLayout::from_words([0; 4]).is_err());
+        assert!(CellsLayout::from_words([u64::MAX; 4]).is_err());
         assert!(CellsLayout::new(0, 1, 4096).is_err());
         assert!(CellsLayout::new(1, SERIES_MAX + 1, 4096).is_err());
         assert!(CellsLayout::new(1, 1, 1).is_err());

@@ -2,7 +2,7 @@
 //!
 //! Every input thread owns a [`Writer`] and with it a block of the region: it is the only
 //! one who stores there, so that an increment is a load, an add and a store. Cells are
-//! cumulative and never reset. A seal reads them, subtracts the baseline of the last cut
+//! cumulative and never reset, see [`tollgate::cell`]. A seal reads them, subtracts the baseline of the last cut
 //! (wrapping) and writes the cut into the other one of two baseline arrays; one store of the
 //! applied sequence number then makes that array the baseline. Conservation follows from
 //! this arithmetic, whatever a reader sees of a writer in motion.
@@ -12,11 +12,20 @@
 //! place that comes out of the region is checked before it is used as an index.
 
 mod account;
+mod accounts;
+mod carry;
 mod cells;
 mod header;
-mod last;
+mod idle;
 mod layout;
+mod pairs;
+mod room;
+mod shared;
 mod slot;
+mod table;
+mod tenants;
+pub(crate) mod v1;
+mod wide;
 mod words;
 mod writer;
 
@@ -29,25 +38,38 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
-#[cfg(test)]
-pub(crate) use cells::SumCut;
+pub use accounts::TenantAccount;
 pub use cells::WriterError;
-pub(crate) use cells::{Activity, Cells};
+pub(crate) use cells::{Activity, CellCut, Cells};
 pub(crate) use header::CutRecord;
 pub use header::{CellsError, Identity, InheritedLoss, WRITER_NAME_BYTES_MAX};
-pub use layout::{CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WRITERS_MAX};
-pub use writer::{ADD_MAX, AddError, SeriesFull, SetError, Slot, Writer};
+pub(crate) use idle::Idle;
+pub use layout::{
+    CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WIDE_BYTES_MAX, WRITERS_MAX,
+};
+pub(crate) use pairs::PairTotal;
+pub use shared::SeriesLimits;
+#[cfg(test)]
+pub(crate) use slot::SlotUse;
+pub(crate) use slot::{Found, State};
+pub use writer::{ADD_MAX, AddError, Counter, SeriesFull, SetError, Slot, Writer};
 
 /// Memory that holds cells: the words of a mapped file, or of a vector in tests.
 ///
 /// The words must stay where they are as long as the region lives, and only this process
 /// may store to them.
-pub trait Region: Send + Sync + 'static {
+pub trait Region: Send + Sync {
     /// All words.
     fn words(&self) -> &[AtomicU64];
 }
 
 impl Region for Vec<AtomicU64> {
+    fn words(&self) -> &[AtomicU64] {
+        self
+    }
+}
+
+impl Region for &[AtomicU64] {
     fn words(&self) -> &[AtomicU64] {
         self
     }

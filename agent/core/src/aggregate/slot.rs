@@ -1,106 +1,251 @@
 //! Slots: what a cell counts.
 //!
 //! A slot describes one series of one writer: where its key lies among the writer's keys,
-//! its aggregation and scale, the index of its last-value cell, and a checksum over all of
-//! that. The slot is complete before the writer publishes it by a release store of the
-//! number of its slots. A reader checks it before it believes it.
+//! its aggregation and scale, its generation and a checksum over all of that. The key of a
+//! series that does not fit into a sum cell follows a word with the place of its wide cell.
+//! A slot is complete before the writer publishes it. A reader checks it before it believes it.
+//!
+//! A slot is given to another series when its series has been idle and everything it had
+//! counted is sealed. Its state says how far that is: live, retired (nothing is counted any
+//! more), free. The cell carries the generation too, and only if both agree the slot is
+//! what the cell counts for: the same generation for a live slot, the next one for a
+//! retired slot.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
 use tollgate_common::limits::SERIES_KEY_BYTES_MAX;
-use tollgate_common::{Aggregation, Scale};
+use tollgate_common::{Aggregation, Scale, SeriesKey};
 
 use super::layout::CellsLayout;
-use super::words::{crc32c, get_bytes, words_for};
+use super::words::{crc32c, get_bytes, read_bytes, words_for};
+
+/// Whether a slot is in use. The values differ in many bits, so that damage shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// A series counts here.
+    Live = 0x4c49,
+    /// Nothing is counted here any more; the key stays until everything is sealed.
+    Retired = 0x5254,
+    /// Nobody's.
+    Free = 0x46ba,
+}
+
+impl State {
+    fn from_bits(bits: u64) -> Option<Self> {
+        let states = [Self::Live, Self::Retired, Self::Free];
+        states.into_iter().find(|&state| state as u64 == bits)
+    }
+}
 
 /// A slot's own words, as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SlotHead {
-    /// First word of the key among the writer's keys.
+    /// First word of the key among the writer's keys, or of the place that it follows.
     pub(crate) key_at: u32,
     /// Bytes of the key.
     pub(crate) key_bytes: u32,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
-    /// Index of the last-value cell; 0 for sums.
-    pub(crate) last: u32,
+    pub(crate) generation: u16,
+    pub(crate) state: State,
 }
 
 /// A slot whose checksum and key were good.
 #[derive(Clone, Debug)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the index is looked at by tests only")
-)]
 pub(crate) struct SlotKey {
-    pub(crate) key: tollgate_common::SeriesKey,
+    pub(crate) key: SeriesKey,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
-    pub(crate) last: u32,
+    /// Place of the wide cell; 0 for sums.
+    pub(crate) place: u32,
+}
+
+/// What a slot is for, at the generation that its cell has.
+#[derive(Clone, Debug)]
+pub(crate) enum SlotUse {
+    /// For this series.
+    Series(SlotKey),
+    /// For nobody, so far.
+    Free,
+    /// Its words contradict each other: what its cell has counted is not known.
+    Damaged,
+}
+
+/// True if a series of this aggregation has a wide cell beside its sum cell.
+pub(crate) fn is_wide(aggregation: Aggregation) -> bool {
+    aggregation != Aggregation::Sum
 }
 
 impl SlotHead {
-    fn first_words(self) -> [u64; 2] {
-        [
-            u64::from(self.key_at) << 32 | u64::from(self.key_bytes),
-            u64::from(self.last) << 32
-                | u64::from(self.aggregation.code()) << 8
-                | u64::from(self.scale.get()),
-        ]
+    /// Words before the key itself.
+    fn prefix(self) -> usize {
+        usize::from(is_wide(self.aggregation))
     }
 
-    fn checksum(self, key: &[u8]) -> u64 {
-        let mut bytes = Vec::with_capacity(16 + key.len());
-        for word in self.first_words() {
-            bytes.extend_from_slice(&word.to_le_bytes());
+    /// Words of key and place.
+    pub(crate) fn room(self) -> u32 {
+        let words = self.prefix() + words_for(self.key_bytes as usize);
+        u32::try_from(words).expect("keys are short")
+    }
+
+    /// The words of the key itself among all `keys`.
+    pub(crate) fn key_words(self, keys: &[AtomicU64]) -> &[AtomicU64] {
+        let at = self.key_at as usize + self.prefix();
+        &keys[at..at + words_for(self.key_bytes as usize)]
+    }
+
+    /// The place of the wide cell; 0 for sums.
+    pub(crate) fn place(self, keys: &[AtomicU64]) -> u32 {
+        if is_wide(self.aggregation) {
+            let place = keys[self.key_at as usize].load(Relaxed);
+            u32::try_from(place).unwrap_or(u32::MAX)
+        } else {
+            0
         }
-        bytes.extend_from_slice(key);
+    }
+
+    fn first_word(self) -> u64 {
+        u64::from(self.key_at) << 32
+            | u64::from(self.key_bytes) << 16
+            | u64::from(self.aggregation.code()) << 8
+            | u64::from(self.scale.get())
+    }
+
+    fn checksum(self, keys: &[AtomicU64]) -> u64 {
+        let mut bytes = Vec::with_capacity(24 + self.key_bytes as usize);
+        bytes.extend_from_slice(&self.first_word().to_le_bytes());
+        bytes.extend_from_slice(&self.generation.to_le_bytes());
+        bytes.extend_from_slice(&self.place(keys).to_le_bytes());
+        bytes.extend(get_bytes(self.key_words(keys), self.key_bytes as usize));
         u64::from(crc32c(&bytes))
     }
 
-    pub(crate) fn write(self, slot: &[AtomicU64], key: &[u8]) {
-        let [place, kind] = self.first_words();
-        slot[0].store(place, Relaxed);
-        slot[1].store(kind, Relaxed);
-        slot[2].store(self.checksum(key), Relaxed);
+    /// Writes the slot, whose key and place are among `keys` already.
+    pub(crate) fn write(self, slot: &[AtomicU64], keys: &[AtomicU64]) {
+        let second =
+            (self.state as u64) << 48 | u64::from(self.generation) << 32 | self.checksum(keys);
+        slot[0].store(self.first_word(), Relaxed);
+        slot[1].store(second, Release);
+    }
+
+    /// Stores another state. What is stored after a slot became free is not seen before that.
+    pub(crate) fn set_state(slot: &[AtomicU64], state: State) {
+        let second = slot[1].load(Relaxed) & (u64::MAX >> 16) | (state as u64) << 48;
+        slot[1].store(second, Release);
+        fence(Release);
     }
 
     /// Reads the words of a slot, or `None` where they name something that cannot be. The
     /// checksum is not looked at.
     pub(crate) fn parse(layout: CellsLayout, slot: &[AtomicU64]) -> Option<Self> {
-        let [place, kind] = [0, 1].map(|at: usize| slot[at].load(Relaxed));
+        Self::from_words(layout, [0, 1].map(|at: usize| slot[at].load(Relaxed)))
+    }
+
+    fn from_words(layout: CellsLayout, [first, second]: [u64; 2]) -> Option<Self> {
         let head = Self {
-            key_at: u32::try_from(place >> 32).ok()?,
-            key_bytes: u32::try_from(place & 0xffff_ffff).ok()?,
-            // This version of the file has cells for these two alone.
-            aggregation: Aggregation::from_code(u8::try_from(kind >> 8 & 0xff).ok()?)
-                .filter(|kind| matches!(kind, Aggregation::Sum | Aggregation::Last))?,
-            scale: Scale::new(u8::try_from(kind & 0xff).ok()?).ok()?,
-            last: u32::try_from(kind >> 32).ok()?,
+            key_at: u32::try_from(first >> 32).ok()?,
+            key_bytes: u32::try_from(first >> 16 & 0xffff).ok()?,
+            aggregation: Aggregation::from_code(u8::try_from(first >> 8 & 0xff).ok()?)?,
+            scale: Scale::new(u8::try_from(first & 0xff).ok()?).ok()?,
+            generation: u16::try_from(second >> 32 & 0xffff).ok()?,
+            state: State::from_bits(second >> 48)?,
         };
-        let length = usize::try_from(head.key_bytes).ok()?;
-        let end = usize::try_from(head.key_at).ok()? + words_for(length);
-        let inside = length <= SERIES_KEY_BYTES_MAX
-            && end <= layout.arena() as usize
-            && (head.aggregation == Aggregation::Sum || head.last < layout.last());
+        let end = u64::from(head.key_at) + u64::from(head.room());
+        let inside =
+            head.key_bytes as usize <= SERIES_KEY_BYTES_MAX && end <= u64::from(layout.arena());
         inside.then_some(head)
     }
 
-    /// True if the checksum in the words of the slot is that of this description and `key`.
-    pub(crate) fn is_good(self, slot: &[AtomicU64], key: &[u8]) -> bool {
-        slot[2].load(Relaxed) == self.checksum(key)
+    /// True if the checksum is good.
+    pub(crate) fn is_whole(self, slot: &[AtomicU64], keys: &[AtomicU64]) -> bool {
+        slot[1].load(Relaxed) & 0xffff_ffff == self.checksum(keys)
     }
 
-    /// Reads a slot and its key, or `None` where anything about them is wrong.
-    pub(crate) fn read(
-        layout: CellsLayout,
-        slot: &[AtomicU64],
-        keys: &[AtomicU64],
-    ) -> Option<(Self, Vec<u8>)> {
-        let head = Self::parse(layout, slot)?;
-        let key = get_bytes(&keys[head.key_at as usize..], head.key_bytes as usize);
-        let good = slot[2].load(Relaxed) == head.checksum(&key);
-        good.then_some((head, key))
+    /// True if a cell of this generation belongs to this life of the slot.
+    pub(crate) fn agrees(self, generation: u16) -> bool {
+        match self.state {
+            State::Live => generation == self.generation,
+            // The state is stored first.
+            State::Retired => generation.wrapping_sub(self.generation) <= 1,
+            State::Free => false,
+        }
+    }
+}
+
+/// What a slot is for, before its key is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// For the series of the key.
+    Series(SlotHead),
+    /// For nobody, so far.
+    Free,
+    /// Its words contradict each other.
+    Damaged,
+}
+
+/// What a slot is for, given the generation of its cell; the key goes into `key`. The writer may
+/// be giving the slot to another series meanwhile.
+pub(crate) fn find(
+    layout: CellsLayout,
+    slot: &[AtomicU64],
+    keys: &[AtomicU64],
+    generation: u16,
+    key: &mut Vec<u8>,
+) -> Found {
+    loop {
+        let words = [slot[0].load(Relaxed), slot[1].load(Acquire)];
+        let found = find_words(layout, words, keys, generation, key);
+        fence(Acquire);
+        if slot[1].load(Relaxed) == words[1] && slot[0].load(Relaxed) == words[0] {
+            return found;
+        }
+    }
+}
+
+fn find_words(
+    layout: CellsLayout,
+    words: [u64; 2],
+    keys: &[AtomicU64],
+    generation: u16,
+    key: &mut Vec<u8>,
+) -> Found {
+    if State::from_bits(words[1] >> 48) == Some(State::Free) {
+        return Found::Free;
+    }
+    let Some(head) = SlotHead::from_words(layout, words) else {
+        return Found::Damaged;
+    };
+    if words[1] & 0xffff_ffff != head.checksum(keys) {
+        return Found::Damaged;
+    }
+    if !head.agrees(generation) {
+        // Killed, or met, between writing the slot and handing the cell over.
+        return Found::Free;
+    }
+    read_bytes(head.key_words(keys), head.key_bytes as usize, key);
+    Found::Series(head)
+}
+
+/// The same with the key as a value.
+pub(crate) fn read(
+    layout: CellsLayout,
+    slot: &[AtomicU64],
+    keys: &[AtomicU64],
+    generation: u16,
+) -> SlotUse {
+    let mut key = Vec::new();
+    match find(layout, slot, keys, generation, &mut key) {
+        Found::Series(head) => match SeriesKey::from_canonical(&key) {
+            Ok(key) => SlotUse::Series(SlotKey {
+                key,
+                aggregation: head.aggregation,
+                scale: head.scale,
+                place: head.place(keys),
+            }),
+            Err(_) => SlotUse::Damaged,
+        },
+        Found::Free => SlotUse::Free,
+        Found::Damaged => SlotUse::Damaged,
     }
 }

@@ -21,7 +21,7 @@ use tollgate_common::wire::{Hello, Message};
 use tollgate_common::{AgentId, ClockStep, Timestamp, Window, WindowWidth};
 
 use self::clock::Clock;
-use crate::aggregate::{Cells, Region, Writer, WriterError};
+use crate::aggregate::{Cells, Region, SeriesLimits, TenantAccount, Writer, WriterError};
 use crate::seal::{self, CutAt, Mode, SealError, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
@@ -49,6 +49,8 @@ pub struct EngineConfig {
     pub series_max: u32,
     /// Bytes for the keys of one writer.
     pub key_bytes: u64,
+    /// What series may be beside that.
+    pub limits: SeriesLimits,
     /// The spool's bounds and promise.
     pub spool: SpoolConfig,
     /// How to ship.
@@ -129,6 +131,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
     pub fn pressure(&self) -> Pressure {
         let (left, room) = self.spool.room();
         pace::pressure(left, room, self.full_since.is_some())
+    }
+
+    /// The accounts of tenants, the busiest `limit` of them. It reads every
+    /// slot: for a page that somebody looks at.
+    pub fn tenant_accounts(&self, limit: usize) -> Vec<TenantAccount> {
+        self.cells.tenant_accounts(limit)
     }
 
     /// Seals windows that have ended and runs timeouts. To be called when

@@ -14,7 +14,7 @@ use super::clock::Clock;
 use super::{Engine, EngineConfig, EngineError};
 use crate::aggregate::{
     AccountWords, Cells, CellsError, CellsHome, CellsLayout, Identity, LayoutError, Region,
-    WRITER_NAME_BYTES_MAX,
+    WRITER_NAME_BYTES_MAX, v1,
 };
 use crate::recover::{self, Beginning, Facts, NoFacts, Plan};
 use crate::seal::{self, Mode, SealError, Sealer, Standing};
@@ -116,7 +116,10 @@ pub enum StartError {
 fn check(config: &EngineConfig) -> Result<CellsLayout, StartError> {
     let writers =
         u32::try_from(config.writers.len()).map_err(|_| StartError::Config("too many writers"))?;
-    let layout = CellsLayout::new(writers, config.series_max, config.key_bytes)?;
+    let mut layout = CellsLayout::new(writers, config.series_max, config.key_bytes)?;
+    if let Some(bytes) = config.limits.wide_bytes {
+        layout = layout.with_wide_bytes(bytes)?;
+    }
     for (at, name) in config.writers.iter().enumerate() {
         if name.is_empty() || name.len() > WRITER_NAME_BYTES_MAX || name.contains('\0') {
             return Err(StartError::Config("name of a writer is empty or too long"));
@@ -135,6 +138,8 @@ enum Old<R> {
         beginning: Beginning,
         recovery: Recovery,
         cells: Option<Cells<R>>,
+        /// Up to when levels are sealed, where the cells are to be believed.
+        sealed_until: Option<Timestamp>,
     },
     /// There is no room to seal it.
     Unsealed(Cells<R>),
@@ -160,7 +165,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
         let (mut spool, opened) = Spool::open(storage, config.spool)?;
         let loaded = match home.load().map_err(StartError::Load)? {
             None => Err(NoFacts::Absent),
-            Some(region) => match Cells::open(region) {
+            Some(region) => match open(region, home, config) {
                 Ok(cells) if cells.identity().agent != config.agent => {
                     return Err(StartError::OtherAgent {
                         found: cells.identity().agent.clone(),
@@ -168,8 +173,11 @@ impl<R: Region, S: Storage> Engine<R, S> {
                     });
                 }
                 Ok(cells) => Ok(cells),
-                Err(error @ CellsError::Version(_)) => return Err(StartError::Version(error)),
-                Err(error) => Err(NoFacts::Damaged(error)),
+                Err(Unopened::Start(error)) => return Err(error),
+                Err(Unopened::Cells(error @ CellsError::Version(_))) => {
+                    return Err(StartError::Version(error));
+                }
+                Err(Unopened::Cells(error)) => Err(NoFacts::Damaged(error)),
             },
         };
         let cells_damage = match &loaded {
@@ -183,8 +191,10 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 beginning,
                 recovery,
                 cells,
+                sealed_until,
             } => {
-                let fresh = begin(config, layout, home, start, beginning, cells.as_ref())?;
+                let old = cells.as_ref().map(|cells| (cells, sealed_until));
+                let fresh = begin(config, layout, home, start, beginning, old)?;
                 (fresh, recovery)
             }
         };
@@ -240,6 +250,40 @@ impl<R: Region, S: Storage> Engine<R, S> {
             spool,
         })
     }
+}
+
+/// Why cells that are there are not open.
+enum Unopened {
+    Cells(CellsError),
+    Start(StartError),
+}
+
+/// Opens the cells of the life before. Those of an older version take the form of this one
+/// first, in one step and still as that life, so that what they hold is sealed like any other.
+fn open<H: CellsHome>(
+    region: H::Region,
+    home: &mut H,
+    config: &EngineConfig,
+) -> Result<Cells<H::Region>, Unopened> {
+    let region = if v1::is_old(region.words()) {
+        let old = v1::Old::read(region.words()).map_err(Unopened::Cells)?;
+        if old.identity().agent != config.agent {
+            return Err(Unopened::Start(StartError::OtherAgent {
+                found: old.identity().agent.clone(),
+                expected: config.agent.clone(),
+            }));
+        }
+        let words = old.layout().map_err(Unopened::Cells)?.words();
+        let mut filled = Ok(());
+        let region = home
+            .replace(words, &mut |words| filled = old.fill(words))
+            .map_err(|error| Unopened::Start(StartError::Replace(error)))?;
+        filled.map_err(Unopened::Cells)?;
+        region
+    } else {
+        region
+    };
+    Cells::open_with(region, config.limits).map_err(Unopened::Cells)
 }
 
 /// Steps 1 to 3 of recovery.
@@ -311,6 +355,7 @@ fn finish<R: Region, S: Storage>(
                 Recovery::Clean
             },
             cells: Some(cells),
+            sealed_until: Some(standing.cut),
         },
         rows,
         tombstones,
@@ -333,6 +378,7 @@ impl<R> Found<R> {
                 beginning,
                 recovery,
                 cells,
+                sealed_until: None,
             },
             rows: 0,
             tombstones: 0,
@@ -402,7 +448,7 @@ fn begin<H: CellsHome>(
     home: &mut H,
     start: Start,
     beginning: Beginning,
-    old: Option<&Cells<H::Region>>,
+    old: Option<(&Cells<H::Region>, Option<Timestamp>)>,
 ) -> Result<Cells<H::Region>, StartError> {
     let identity = Identity {
         agent: config.agent.clone(),
@@ -415,17 +461,22 @@ fn begin<H: CellsHome>(
         writers: config.writers.clone(),
     };
     let (accounts, retired) = match old {
-        Some(cells) => cells.carried_accounts(&config.writers),
+        Some((cells, _)) => cells.carried_accounts(&config.writers),
         None => (
             vec![AccountWords::default(); config.writers.len()],
             AccountWords::default(),
         ),
     };
+    let mut carried = Ok(());
     let mut fill = |words: &[std::sync::atomic::AtomicU64]| {
         Cells::<H::Region>::fill(words, layout, &identity, &accounts, &retired);
+        if let Some((cells, sealed_until)) = old {
+            carried = cells.carry_into(words, sealed_until);
+        }
     };
     let region = home
         .replace(layout.words(), &mut fill)
         .map_err(StartError::Replace)?;
-    Cells::open(region).map_err(StartError::Reopen)
+    carried.map_err(StartError::Reopen)?;
+    Cells::open_with(region, config.limits).map_err(StartError::Reopen)
 }

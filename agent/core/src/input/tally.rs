@@ -76,6 +76,7 @@ impl From<AddError> for CountError {
             AddError::TooLarge(_) => Self::TooLarge,
             AddError::CounterFull => Self::CounterFull,
             AddError::WrongSlot => Self::WrongSlot,
+            AddError::NoRoom => Self::SeriesFull,
         }
     }
 }
@@ -84,6 +85,7 @@ impl From<SetError> for CountError {
     fn from(error: SetError) -> Self {
         match error {
             SetError::WrongSlot => Self::WrongSlot,
+            SetError::Negative => Self::Negative,
         }
     }
 }
@@ -166,7 +168,7 @@ impl<R: Region> Counting<R> {
             Aggregation::Last => {
                 let units = i64::try_from(units).map_err(|_| CountError::TooLarge)?;
                 let window = Window::containing(now, self.width);
-                self.writer.set(slot, window, units)?;
+                self.writer.set(slot, window.start(), units)?;
             }
             // No slot of these can be resolved.
             _ => return Err(CountError::WrongSlot),

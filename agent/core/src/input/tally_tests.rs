@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
+use tollgate::cell::halves;
 use tollgate_common::{AgentId, Incarnation};
 
 use super::*;
-use crate::aggregate::{Account, AccountWords, Cells, CellsLayout, Identity, SumCut};
+use crate::aggregate::{Account, AccountWords, Cells, CellsLayout, Identity, SlotUse};
 use crate::attribute::Attributor;
 use crate::config;
 use crate::input::Listener;
@@ -108,19 +109,20 @@ impl Bench {
         let slots = 0..self.cells.published(0);
         slots
             .map(|slot| {
-                let key = self.cells.key(0, slot).expect("sound");
+                let now = self.cells.now(0, slot).expect("quiet");
+                let SlotUse::Series(key) = self.cells.slot(0, slot, now.generation()) else {
+                    panic!("slot {slot} is not of a series");
+                };
                 let value = match key.aggregation {
-                    Aggregation::Sum => {
-                        let nothing = SumCut { sum: 0, events: 0 };
-                        let now = self.cells.sum_now(0, slot, nothing).expect("sound");
-                        i128::try_from(now.sum).expect("small")
-                    }
+                    Aggregation::Sum => now.sum.into(),
                     Aggregation::Last => {
-                        let halves = [0, 1].map(|half| self.cells.last_now(0, key.last, half));
+                        let cell = self.cells.wide(0, key.place, key.aggregation);
+                        let cell = cell.expect("a place");
+                        let halves = [0, 1].map(|half| halves::read(cell, half));
                         let newest = halves.into_iter().flatten().max_by_key(|cut| cut.window);
                         i128::from(newest.expect("set").value)
                     }
-                    other => panic!("no cells of {other}"),
+                    _ => i128::from(now.done & tollgate::cell::sum::EVENTS_MASK),
                 };
                 (key.key.to_string(), value)
             })

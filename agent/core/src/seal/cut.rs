@@ -5,10 +5,13 @@
 //! all counts of a part are cut within moments. The loop here is short and its turns do not
 //! depend on each other: the processor waits for many slots at a time.
 
-use tollgate_common::{Aggregation, Window, WindowWidth};
+use std::sync::atomic::Ordering::Relaxed;
+
+use tollgate::cell::halves;
+use tollgate_common::{Aggregation, Timestamp, Window};
 
 use super::order::{Order, Place};
-use crate::aggregate::{Cells, Region};
+use crate::aggregate::{CellCut, Cells, Idle, Region};
 
 /// Bytes that a row or a total takes beside its names, generously.
 const ROW_BYTES: usize = 48;
@@ -97,6 +100,9 @@ impl Part {
     }
 }
 
+/// A place, its sum cell as it is now, and the baseline of that in force.
+type Seen = (Place, CellCut, CellCut);
+
 /// What a cut is made of.
 pub(super) struct Cutter<'a, R> {
     pub(super) cells: &'a Cells<R>,
@@ -104,6 +110,8 @@ pub(super) struct Cutter<'a, R> {
     pub(super) applied: u64,
     /// The window that what has no time of its own belongs to.
     pub(super) window: Window,
+    /// The time of the cut.
+    pub(super) to: Timestamp,
     pub(super) part_bytes_max: usize,
     pub(super) part_rows_max: usize,
 }
@@ -111,8 +119,14 @@ pub(super) struct Cutter<'a, R> {
 impl<R: Region> Cutter<'_, R> {
     /// Cuts the places from `part.next` on, until the part is full. `changed` gets the places
     /// whose baselines now differ.
-    pub(super) fn cut(&self, order: &Order, part: &mut Part, changed: &mut Vec<Place>) {
-        let width = self.cells.identity().window;
+    pub(super) fn cut(
+        &self,
+        order: &Order,
+        idle: &mut Idle,
+        part: &mut Part,
+        changed: &mut Vec<Place>,
+    ) {
+        let longest = self.cells.limits().idle_millis;
         let mut group = 0;
         while let Some(place) = order.get(part.next) {
             if !place.same() {
@@ -122,10 +136,25 @@ impl<R: Region> Cutter<'_, R> {
                 group = part.rows.len();
             }
             let rows = part.rows.len();
+            let (writer, slot) = (place.writer(), place.slot());
+            let base = self.cells.base(writer, slot, self.applied);
+            let now = self.cells.now(writer, slot);
+            // A slot that has changed hands since the order was made has nothing to seal for
+            // the series it is known for, and comes up again with its new one.
+            let now = now.filter(|now| order.is_current(place, now.generation()));
+            let seen = (place, now.unwrap_or(base), base);
             let moved = match place.aggregation() {
-                Aggregation::Last => self.last(place, part, group, width),
-                _ => self.sum(place, part, group),
+                Aggregation::Sum => self.sum(seen, part, group),
+                Aggregation::Last | Aggregation::Max => self.halves(seen, part, group),
+                _ => false,
             };
+            let counted = now.is_none_or(|now| now.since(base) != (0, 0));
+            if idle.note((writer, slot), counted, self.to, longest)
+                && let Some(now) = now
+            {
+                // If too many wait, the slot comes up again.
+                let _ = self.cells.retire(writer, slot, now);
+            }
             if moved {
                 changed.push(place);
             }
@@ -137,75 +166,75 @@ impl<R: Region> Cutter<'_, R> {
         }
     }
 
-    fn sum(&self, place: Place, part: &mut Part, group: usize) -> bool {
-        let (writer, slot) = (place.writer(), place.slot());
-        let base = self.cells.sum_base(writer, slot, self.applied);
-        let Some(now) = self.cells.sum_now(writer, slot, base) else {
-            // Beyond what can be counted.
-            part.damaged = true;
-            return false;
-        };
-        if now == base {
+    fn sum(&self, (place, now, base): Seen, part: &mut Part, group: usize) -> bool {
+        let (value, events) = now.since(base);
+        if value == 0 && events == 0 {
             return false;
         }
-        self.cells
-            .put_sum_base(writer, slot, self.applied.wrapping_add(1), now);
-        let events = now.events.wrapping_sub(base.events);
-        // The difference of two cuts is below 2^64, see `ADD_MAX`.
-        let value = now.sum.saturating_sub(base.sum);
-        match u64::try_from(value) {
-            Ok(value) if part.rows.len() == group => part.rows.push(Row {
+        let next = self.applied.wrapping_add(1);
+        self.cells.put_base(place.writer(), place.slot(), next, now);
+        if part.rows.len() == group {
+            part.rows.push(Row {
                 place,
                 side: PLAIN,
                 value,
                 events,
-            }),
-            _ => {
-                let side = Side {
-                    window: self.window,
-                    value: i128::try_from(value).unwrap_or(i128::MAX),
-                };
-                part.push(group, place, side, self.window, events);
-            }
+            });
+        } else {
+            let side = Side {
+                window: self.window,
+                value: value.into(),
+            };
+            part.push(group, place, side, self.window, events);
         }
         true
     }
 
-    fn last(&self, place: Place, part: &mut Part, group: usize, width: WindowWidth) -> bool {
-        let (writer, slot) = (place.writer(), place.slot());
-        let Some(head) = self.cells.slot_head(writer, slot) else {
+    /// Last values and maxima.
+    fn halves(&self, (place, now, base): Seen, part: &mut Part, group: usize) -> bool {
+        let (writer, slot, kind) = (place.writer(), place.slot(), place.aggregation());
+        if now.since(base).1 == 0 {
+            return false;
+        }
+        let next = self.applied.wrapping_add(1);
+        let at = self.cells.slot_head(writer, slot);
+        let at = at.map_or(0, |head| self.cells.place(writer, head));
+        let words = |sequence| self.cells.wide_base(writer, at, kind, sequence);
+        let cell = self.cells.wide(writer, at, kind);
+        let (Some(cell), Some(old), Some(new)) = (cell, words(self.applied), words(next)) else {
             part.damaged = true;
             return false;
         };
-        let base = self.cells.last_base(writer, slot, self.applied);
-        let mut cut = base;
-        for half in [0, 1] {
-            // A value that the writer sets faster than it can be read waits for the next seal.
-            let now = self.cells.last_now(writer, head.last, half);
-            let Some(now) = now.filter(|now| now.events != base[half]) else {
+        // Values that the writer sets faster than they can be read wait for the next seal.
+        let [Some(even), Some(odd)] = [0, 1].map(|half| halves::read(cell, half)) else {
+            return false;
+        };
+        self.cells.put_base(writer, slot, next, now);
+        for ((old, new), half) in old.iter().zip(new).zip([even, odd]) {
+            let before = old.load(Relaxed);
+            new.store(half.events, Relaxed);
+            if half.events == before {
                 continue;
-            };
-            cut[half] = now.events;
+            }
+            let start = Timestamp::from_millis(half.window);
             let side = Side {
-                window: Window::containing(now.window, width),
-                value: now.value.into(),
+                window: Window::containing(start, self.cells.identity().window),
+                value: half.value.into(),
             };
-            let events = now.events.wrapping_sub(base[half]);
+            let events = half.events.wrapping_sub(before);
             part.push(group, place, side, self.window, events);
         }
-        self.cells
-            .put_last_base(writer, slot, self.applied.wrapping_add(1), cut);
-        cut != base
+        true
     }
 
     /// True if the sum cell of a damaged slot has counted since the last cut, which is declared
     /// as lost; the count is then cut like any other.
     pub(super) fn damaged(&self, (writer, slot): (u32, u32)) -> bool {
-        let base = self.cells.sum_base(writer, slot, self.applied);
-        let now = self.cells.sum_now(writer, slot, base).unwrap_or(base);
+        let base = self.cells.base(writer, slot, self.applied);
+        let now = self.cells.now(writer, slot).unwrap_or(base);
         self.cells
-            .put_sum_base(writer, slot, self.applied.wrapping_add(1), now);
-        now != base
+            .put_base(writer, slot, self.applied.wrapping_add(1), now);
+        now.since(base) != (0, 0)
     }
 
     /// Makes the baselines of a slot that are not in force those that are.

@@ -1,14 +1,15 @@
 //! The order of the series: every slot in the order in which a batch has its rows.
 //!
-//! Four bytes a slot. Slots never change their series while they are known here, so that an
-//! order once found stays; new slots are sorted among themselves and merged in.
+//! Four bytes a slot, and two for the generation that it is known with. A slot that has been
+//! retired or given to another series loses its place and is looked at again like a new one;
+//! new slots are sorted among themselves and merged in.
 
 use std::cmp::Ordering;
 
 use tollgate_common::{Aggregation, Scale, SeriesRef};
 
 use super::totals::Totals;
-use crate::aggregate::{Cells, Region, SERIES_MAX, WRITERS_MAX};
+use crate::aggregate::{Cells, Found, Region, SERIES_MAX, State, WRITERS_MAX};
 
 const SLOT_BITS: u32 = 21;
 const WRITER_BITS: u32 = 6;
@@ -53,8 +54,12 @@ impl Place {
 #[derive(Default)]
 pub(super) struct Order {
     places: Vec<Place>,
-    /// How many slots of each writer are known.
-    known: Vec<u32>,
+    /// The generations of the slots of each writer that are known.
+    known: Vec<Vec<u16>>,
+    /// How many slots of each writer had changed hands when they were looked at last.
+    changes: Vec<u64>,
+    /// Places of retired slots of which something was not sealed yet.
+    lingering: Vec<(u32, u32, u16)>,
     /// Slots whose description does not match its checksum: what they count is not known.
     pub(super) damaged: Vec<(u32, u32)>,
 }
@@ -71,25 +76,27 @@ impl Order {
     /// Takes in the slots that were published since. True if one of them is damaged.
     pub(super) fn absorb<R: Region>(&mut self, cells: &Cells<R>, totals: &mut Totals) -> bool {
         let writers = cells.layout().writers();
-        self.known.resize(writers as usize, 0);
+        self.known.resize_with(writers as usize, Vec::new);
+        self.changes.resize(writers as usize, 0);
+        totals.load(cells);
         let damaged = self.damaged.len();
         let (mut fresh, mut key) = (Vec::new(), Vec::new());
-        for writer in 0..writers {
-            let published = cells.published(writer);
-            for slot in self.known[writer as usize]..published {
-                let head = cells.checked_key(writer, slot, &mut key);
-                let head = head.filter(|_| SeriesRef::new(&key).check().is_ok());
-                let Some(head) = head else {
-                    self.damaged.push((writer, slot));
-                    continue;
-                };
-                if head.aggregation == Aggregation::Sum {
-                    let base = cells.sum_base(writer, slot, cells.applied());
-                    totals.meet(SeriesRef::new(&key), head.scale, base.sum);
+        for slot in self.unknown(cells) {
+            let (writer, slot, generation) = slot;
+            match cells.find(writer, slot, generation, &mut key) {
+                Found::Series(head) if SeriesRef::new(&key).check().is_ok() => {
+                    if head.state == State::Retired {
+                        if is_sealed(cells, writer, slot) {
+                            continue;
+                        }
+                        self.lingering.push((writer, slot, generation));
+                    }
+                    totals.meet(cells, SeriesRef::new(&key), head.scale);
+                    fresh.push(Place::new(writer, slot, head.aggregation));
                 }
-                fresh.push(Place::new(writer, slot, head.aggregation));
+                Found::Free => {}
+                Found::Series(_) | Found::Damaged => self.damaged.push((writer, slot)),
             }
-            self.known[writer as usize] = published;
         }
         if !fresh.is_empty() {
             let mut compare = Compare::new(cells);
@@ -97,6 +104,85 @@ impl Order {
             self.merge(&fresh, &mut compare);
         }
         self.damaged.len() > damaged
+    }
+
+    /// True if a slot still counts for the series that it is known for.
+    pub(super) fn is_current(&self, place: Place, generation: u16) -> bool {
+        let known = &self.known[place.writer() as usize];
+        known.get(place.slot() as usize) == Some(&generation)
+    }
+
+    /// The slots that are new, or have changed hands; the latter lose their places.
+    fn unknown<R: Region>(&mut self, cells: &Cells<R>) -> Vec<(u32, u32, u16)> {
+        let mut unknown = Vec::new();
+        let (mut gone, mut seen) = (false, Vec::new());
+        // Once the other baseline is written, the writer may use the room of their keys.
+        let (sealed, lingering) = std::mem::take(&mut self.lingering)
+            .into_iter()
+            .partition::<Vec<_>, _>(|&(writer, slot, _)| is_sealed(cells, writer, slot));
+        self.lingering = lingering;
+        if !sealed.is_empty() {
+            self.remove(cells, &sealed);
+        }
+        for writer in 0..cells.layout().writers() {
+            let changes = cells.changes(writer);
+            seen.push((writer, changes));
+            let known = &mut self.known[writer as usize];
+            if self.changes[writer as usize] != changes {
+                self.changes[writer as usize] = changes;
+                for (slot, generation) in (0..).zip(known.iter_mut()) {
+                    let now = cells.generation(writer, slot);
+                    if *generation != now {
+                        *generation = now;
+                        unknown.push((writer, slot, now));
+                        gone = true;
+                    }
+                }
+            }
+            for slot in u32::try_from(known.len()).unwrap_or(u32::MAX)..cells.published(writer) {
+                let generation = cells.generation(writer, slot);
+                known.push(generation);
+                unknown.push((writer, slot, generation));
+            }
+        }
+        if gone {
+            self.remove(cells, &unknown);
+        }
+        for (writer, changes) in seen {
+            cells.acknowledge(writer, changes);
+        }
+        unknown
+    }
+
+    /// Takes out the places of these slots, which are sorted.
+    fn remove<R: Region>(&mut self, cells: &Cells<R>, slots: &[(u32, u32, u16)]) {
+        let mut slots = slots.to_vec();
+        slots.sort_unstable();
+        let is_gone = |writer: u32, slot: u32| {
+            let found = slots.binary_search_by_key(&(writer, slot), |slot| (slot.0, slot.1));
+            found.is_ok()
+        };
+        let mut after = Vec::new();
+        let mut kept = 0;
+        self.places.retain(|place| {
+            let gone = is_gone(place.writer(), place.slot());
+            if gone {
+                after.push(kept);
+            } else {
+                kept += 1;
+            }
+            !gone
+        });
+        self.damaged
+            .retain(|&(writer, slot)| !is_gone(writer, slot));
+        after.dedup();
+        let mut compare = Compare::new(cells);
+        for at in after {
+            if let Some(place) = self.places.get_mut(at) {
+                *place = place.with_same(false);
+            }
+            self.look_back(at, &mut compare);
+        }
     }
 
     /// Puts sorted places where they belong, from the last to the first. Between two of them
@@ -149,6 +235,13 @@ impl Order {
         low + self.places[low..high]
             .partition_point(|&other| compare.places(other, place) != Ordering::Greater)
     }
+}
+
+/// True if all that a slot has counted is in durable batches.
+fn is_sealed<R: Region>(cells: &Cells<R>, writer: u32, slot: u32) -> bool {
+    let base = cells.base(writer, slot, cells.applied());
+    let now = cells.now(writer, slot);
+    now.is_some_and(|now| now.since(base) == (0, 0))
 }
 
 /// Compares the series of slots where they lie.

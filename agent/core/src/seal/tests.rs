@@ -236,10 +236,10 @@ fn last_values_keep_their_windows() {
     let (slot_a, slot_b) = (resolve(&mut a), resolve(&mut b));
     let width = bench.cells.identity().window;
     let first = Window::containing(OPENED, width);
-    a.set(slot_a, first, -4).expect("own slot");
-    a.set(slot_a, first, -5).expect("own slot");
-    b.set(slot_b, first, 6).expect("own slot");
-    a.set(slot_a, first.next(), 9).expect("own slot");
+    a.set(slot_a, first.start(), -4).expect("own slot");
+    a.set(slot_a, first.start(), -5).expect("own slot");
+    b.set(slot_b, first.start(), 6).expect("own slot");
+    a.set(slot_a, first.next().start(), 9).expect("own slot");
     bench.seal(12, Mode::Window);
     let rows = &bench.last().rows;
     let seen: Vec<_> = rows
@@ -249,7 +249,7 @@ fn last_values_keep_their_windows() {
     assert_eq!(seen, [(first, 6, 3), (first.next(), 9, 1)]);
     assert!(bench.last().totals.is_empty(), "only sums have totals");
     // A late one becomes a row of its window, in the next batch; nothing new, no row.
-    b.set(slot_b, first, 7).expect("own slot");
+    b.set(slot_b, first.start(), 7).expect("own slot");
     bench.seal(22, Mode::Window);
     assert_eq!(
         (bench.last().rows.len(), bench.last().rows[0].window),
@@ -271,7 +271,7 @@ fn a_damaged_slot_is_declared_and_harms_no_other() {
     drop((writer, bench));
     // One bit of the second key.
     let layout = CellsLayout::new(2, 100, 64 << 10).expect("in range");
-    let at = words[layout.slot(0, 1).start].load(Relaxed) >> 32;
+    let at = words[layout.slots(0).start + 2].load(Relaxed) >> 32;
     let at = layout.keys(0).start + usize::try_from(at).expect("small");
     words[at].fetch_xor(2, Relaxed);
     let mut bench = Bench::over(words, 1 << 20);

@@ -8,6 +8,7 @@ use tollgate_common::wire::{EncodeError, RecordStream, TotalRef};
 use tollgate_common::{Quantity, Scale, SeriesRef};
 
 use super::SealError;
+use crate::aggregate::{Cells, PairTotal, Region};
 
 /// Bytes that a total takes in a batch beside its names, generously.
 const TOTAL_BYTES: usize = 48;
@@ -23,6 +24,13 @@ struct Pair {
     counted: Option<u128>,
     /// A part of the seal at hand has told the total.
     told: bool,
+    /// Events in batches that are durable, and those that the batch at hand adds.
+    events: (u64, u64),
+    /// The batch at hand has rows of it.
+    busy: bool,
+    /// The cells have room for it. Without, it would be forgotten with this process, and so
+    /// it is never told.
+    kept: bool,
 }
 
 /// All pairs.
@@ -35,35 +43,100 @@ pub(super) struct Totals {
     pairs: Vec<Pair>,
     table: HashTable<u32>,
     hasher: FixedState,
-    /// Pairs that the batch at hand counts for.
+    /// Pairs that the batch at hand tells.
     touched: Vec<u32>,
+    /// Pairs that it has rows of: their totals in the cells differ between the parities.
+    busy: Vec<u32>,
+    loaded: bool,
     /// The pair that was asked for last.
     last: u32,
 }
 
 impl Totals {
-    /// A slot of this series has counted `sum` in durable batches.
-    pub(super) fn meet(&mut self, series: SeriesRef<'_>, scale: Scale, sum: u128) {
-        let index = match self.find(series, scale) {
-            Some(index) => index,
-            None => self.insert(series, scale),
-        };
-        let pair = &mut self.pairs[index as usize];
-        // Saturation is reported as out of range when the total is told.
-        pair.total = pair.total.saturating_add(sum);
+    /// Learns the totals that the cells keep, once.
+    pub(super) fn load<R: Region>(&mut self, cells: &Cells<R>) {
+        if std::mem::replace(&mut self.loaded, true) {
+            return;
+        }
+        for index in 0..cells.pairs() {
+            let total = cells.pair_total(index, cells.applied());
+            let (names, scale) = cells.pair(index).unwrap_or_default();
+            // A damaged one keeps its place and is found by nobody.
+            let at = self.insert(names.into(), scale);
+            let pair = &mut self.pairs[at as usize];
+            (pair.total, pair.events.0) = (total.sum, total.events);
+        }
     }
 
-    /// The batch at hand counts `sum` for this series, which was met.
-    pub(super) fn count(&mut self, series: SeriesRef<'_>, scale: Scale, sum: u128) {
-        let index = match self.find(series, scale) {
-            Some(index) => index,
-            None => self.insert(series, scale),
+    /// A slot of this series is there.
+    pub(super) fn meet<R: Region>(
+        &mut self,
+        cells: &Cells<R>,
+        series: SeriesRef<'_>,
+        scale: Scale,
+    ) {
+        if self.find(series, scale).is_none() {
+            let names = [series.names(), &[0]].concat();
+            let index = self.insert(names.into(), scale);
+            let kept = index == cells.pairs() && {
+                let names = &self.pairs[index as usize].names;
+                cells.put_pair(names, scale)
+            };
+            self.pairs[index as usize].kept = kept;
+        }
+    }
+
+    /// The batch at hand has a row of this series, which was met: so many events, and for a
+    /// sum what it counts.
+    pub(super) fn count(
+        &mut self,
+        series: SeriesRef<'_>,
+        scale: Scale,
+        sum: Option<u128>,
+        events: u64,
+    ) {
+        let Some(index) = self.find(series, scale) else {
+            return;
         };
         let pair = &mut self.pairs[index as usize];
+        if !std::mem::replace(&mut pair.busy, true) {
+            self.busy.push(index);
+        }
+        pair.events.1 = pair.events.1.wrapping_add(events);
+        let Some(sum) = sum.filter(|_| pair.kept) else {
+            return;
+        };
         if pair.counted.is_none() {
             self.touched.push(index);
         }
+        // Saturation is reported as out of range when the total is told.
         pair.counted = Some(pair.counted.unwrap_or(0).saturating_add(sum));
+    }
+
+    /// Writes what the batch at hand makes of the totals into the cells, for batch `sequence`.
+    pub(super) fn put<R: Region>(&self, cells: &Cells<R>, sequence: u64) {
+        for &index in &self.busy {
+            let pair = &self.pairs[index as usize];
+            let total = PairTotal {
+                sum: pair.total.saturating_add(pair.counted.unwrap_or(0)),
+                events: pair.events.0.wrapping_add(pair.events.1),
+            };
+            if pair.kept {
+                cells.put_pair_total(index, sequence, total);
+            }
+        }
+    }
+
+    /// Makes all totals that are not in force after batch `applied` those that are.
+    pub(super) fn catch_up_all<R: Region>(cells: &Cells<R>, applied: u64) {
+        for index in 0..cells.pairs() {
+            Self::catch_up(cells, index, applied);
+        }
+    }
+
+    fn catch_up<R: Region>(cells: &Cells<R>, index: u32, applied: u64) {
+        let total = cells.pair_total(index, applied);
+        cells.put_pair_total(index, applied.wrapping_add(1), total);
     }
 
     fn find(&mut self, series: SeriesRef<'_>, scale: Scale) -> Option<u32> {
@@ -81,15 +154,17 @@ impl Totals {
         Some(self.last)
     }
 
-    fn insert(&mut self, series: SeriesRef<'_>, scale: Scale) -> u32 {
-        let index = u32::try_from(self.pairs.len()).expect("pairs are no more than slots");
-        let names = series.names();
+    fn insert(&mut self, names: Box<[u8]>, scale: Scale) -> u32 {
+        let index = u32::try_from(self.pairs.len()).expect("pairs are fewer than 2^32");
         self.pairs.push(Pair {
-            names: [names, &[0]].concat().into(),
+            names,
             scale,
             total: 0,
             counted: None,
             told: false,
+            events: (0, 0),
+            busy: false,
+            kept: true,
         });
         let hash = |pair: &Pair| self.hasher.hash_one((pair.names(), pair.scale));
         let pairs = &self.pairs;
@@ -158,11 +233,18 @@ impl Totals {
     }
 
     /// The batch at hand is durable, or it is given up.
-    pub(super) fn settle(&mut self, durable: bool) {
-        for index in self.touched.drain(..) {
+    pub(super) fn settle<R: Region>(&mut self, cells: &Cells<R>, applied: u64, durable: bool) {
+        self.touched.clear();
+        for index in self.busy.drain(..) {
             let pair = &mut self.pairs[index as usize];
             let counted = pair.counted.take().filter(|_| durable);
             pair.total = pair.total.saturating_add(counted.unwrap_or(0));
+            let events = std::mem::take(&mut pair.events.1);
+            pair.events.0 = pair.events.0.wrapping_add(if durable { events } else { 0 });
+            pair.busy = false;
+            if pair.kept {
+                Self::catch_up(cells, index, applied);
+            }
         }
     }
 
@@ -176,7 +258,7 @@ impl Totals {
 
 impl Pair {
     fn names(&self) -> &[u8] {
-        &self.names[..self.names.len() - 1]
+        self.names.split_last().map_or(&[], |(_, names)| names)
     }
 
     fn bytes(&self) -> usize {
@@ -185,7 +267,7 @@ impl Pair {
 
     /// True if there is something to tell that is not told.
     fn is_left(&self) -> bool {
-        !self.told && self.total > 0
+        !self.told && self.kept && self.total > 0
     }
 
     fn is_named(&self, names: &[u8]) -> bool {

@@ -167,7 +167,7 @@ fn size_buffer(socket: &Socket, wanted: u32) -> io::Result<()> {
 
 impl Bound {
     /// Starts the thread of this socket.
-    pub(crate) fn start<R: Region>(
+    pub(crate) fn start<R: Region + 'static>(
         self,
         tally: Tally<R>,
         stop: Stop,

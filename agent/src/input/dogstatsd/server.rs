@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 
 impl Bound {
     /// Counts what arrives until `stop` is raised, then what the kernel still holds.
-    pub(crate) fn serve<R: Region>(
+    pub(crate) fn serve<R: Region + 'static>(
         self,
         tally: Tally<R>,
         stop: Stop,
@@ -43,7 +43,7 @@ impl Bound {
     }
 }
 
-struct Server<R: Region> {
+struct Server<R: Region + 'static> {
     bound: Bound,
     tally: Tally<R>,
     datagrams: Datagrams,
@@ -59,7 +59,7 @@ enum Left {
     Nothing,
 }
 
-impl<R: Region> Server<R> {
+impl<R: Region + 'static> Server<R> {
     fn run(&mut self, stop: &Stop) {
         while !stop.is_raised() {
             let left = self.burst();

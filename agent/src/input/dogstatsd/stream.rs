@@ -32,7 +32,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 impl Bound {
     /// Counts the frames of all connections until `stop` is raised, then what they still hold.
-    pub(crate) fn serve_stream<R: Region>(
+    pub(crate) fn serve_stream<R: Region + 'static>(
         self,
         tally: Tally<R>,
         stop: Stop,
@@ -48,7 +48,7 @@ impl Bound {
     }
 }
 
-struct Server<R: Region> {
+struct Server<R: Region + 'static> {
     bound: Bound,
     tally: Tally<R>,
     connections: Vec<Connection>,
@@ -72,7 +72,7 @@ enum Read {
     Ended,
 }
 
-impl<R: Region> Server<R> {
+impl<R: Region + 'static> Server<R> {
     fn run(&mut self, stop: &Stop) {
         while !stop.is_raised() {
             if let Err(error) = self.wait(stop) {
@@ -167,7 +167,7 @@ impl<R: Region> Server<R> {
 }
 
 /// Accounts for the part of a frame that a connection held when it ended.
-fn end_of<R: Region>(tally: &mut Tally<R>, connection: &Connection) {
+fn end_of<R: Region + 'static>(tally: &mut Tally<R>, connection: &Connection) {
     match connection.frame() {
         Some(length) if length > DATAGRAM_BYTES_MAX => {
             warn!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 
+use tollgate_agent_core::aggregate::SeriesLimits;
 use tollgate_agent_core::engine::{
     Engine, EngineConfig, EngineError, Recovery, Start, StartError, Stopped,
 };
@@ -68,6 +69,7 @@ impl AgentNode {
             writers: writers.clone(),
             series_max: options.series_max,
             key_bytes: 4096,
+            limits: SeriesLimits::default(),
             spool: SpoolConfig {
                 segment_bytes: options.spool_segment_bytes,
                 bytes_max: options.spool_bytes_max,

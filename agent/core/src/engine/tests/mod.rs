@@ -1,8 +1,8 @@
 //! Tests of the whole engine against a disk that fails and a collector that remembers.
 
 mod basics;
-mod clones;
 mod clock;
+mod clones;
 mod full;
 mod sweep;
 mod world;

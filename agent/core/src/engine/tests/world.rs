@@ -13,7 +13,7 @@ use tollgate_common::{
     Quantity, Scale, SeriesKey, TenantId, Timestamp, WindowWidth,
 };
 
-use crate::aggregate::{CellsHome, Slot, Writer};
+use crate::aggregate::{CellsHome, SeriesLimits, Slot, Writer};
 use crate::engine::{Engine, EngineConfig, EngineError, Start, StartError, StartReport};
 use crate::ship::{Connection, ShipConfig};
 use crate::spool::{SpoolConfig, SyncPolicy};
@@ -291,6 +291,7 @@ pub(super) fn config() -> EngineConfig {
         writers: vec!["a".to_owned(), "b".to_owned()],
         series_max: 16,
         key_bytes: 4096,
+        limits: SeriesLimits::default(),
         spool: SpoolConfig {
             segment_bytes: 4096,
             bytes_max: 1 << 20,

@@ -1,0 +1,221 @@
+//! Reading accounts: of inputs, and of tenants.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::fence;
+
+use serde::Serialize;
+use tollgate_common::{SeriesKey, TenantId};
+
+use super::account::{ACCOUNT_WORDS, Account, AccountWords, Counts};
+use super::header::AT_RETIRED;
+use super::pairs::is_overflow;
+use super::slot::SlotUse;
+use super::tenants::{self, TenantRecord};
+use super::{CellCut, Cells, Region, Rejection};
+
+/// The account of one tenant, at all inputs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TenantAccount {
+    /// Whose; `None` for those beyond the number of tenants that are told apart.
+    pub tenant: Option<TenantId>,
+    /// Events of series that had lost their dimensions to a limit: those in this life, in
+    /// cells that have had no other series before.
+    pub overflow_events: u64,
+    /// Lookups of series that lost their dimensions: the number of such series, and again each
+    /// time that a cache had forgotten one.
+    pub overflow_lookups: u64,
+    /// What became of the events.
+    #[serde(flatten)]
+    pub account: Account,
+}
+
+/// How often a reading that a seal has overtaken is made again.
+const ATTEMPTS: usize = 64;
+
+#[derive(Default)]
+struct Tenant {
+    counts: Counts,
+    overflow: u64,
+    record: TenantRecord,
+}
+
+impl<R: Region> Cells<R> {
+    /// Reads while no batch is applied, so that what is sealed and what is open are of the same
+    /// instant.
+    fn steady<T>(&self, read: impl Fn(u64) -> T) -> T {
+        for _ in 0..ATTEMPTS {
+            let applied = self.applied();
+            let found = read(applied);
+            fence(Acquire);
+            if self.applied() == applied {
+                return found;
+            }
+        }
+        read(self.applied())
+    }
+
+    /// Events that this incarnation counted for a writer.
+    fn counts(&self, writer: u32) -> Counts {
+        self.steady(|applied| {
+            let mut counts = Counts::default();
+            for slot in 0..self.published(writer) {
+                let base = self.base(writer, slot, applied);
+                let now = self.now(writer, slot).unwrap_or(base);
+                counts.sealed = counts.sealed.wrapping_add(base.done);
+                counts.open = counts.open.wrapping_add(now.since(base).1);
+            }
+            counts
+        })
+    }
+
+    fn account_words(&self, writer: u32) -> AccountWords {
+        AccountWords::read(self.shared().account(writer))
+    }
+
+    /// The accounts of all writers by name, as they stand.
+    pub(crate) fn accounts(&self) -> Vec<(&str, Account)> {
+        let names = self.identity().writers.iter();
+        (0..)
+            .zip(names)
+            .map(|(writer, name)| {
+                let counts = self.counts(writer);
+                let account = self.account_words(writer).to_account(counts);
+                (name.as_str(), account)
+            })
+            .collect()
+    }
+
+    /// The account of writers that are no longer configured.
+    pub(crate) fn retired_account(&self) -> Account {
+        AccountWords::read(&self.words()[AT_RETIRED..][..ACCOUNT_WORDS])
+            .to_account(Counts::default())
+    }
+
+    /// The accounts that a next incarnation with these writers starts from, and the one of
+    /// writers that it does not have.
+    pub(crate) fn carried_accounts(&self, writers: &[String]) -> (Vec<AccountWords>, AccountWords) {
+        let mut retired = AccountWords::read(&self.words()[AT_RETIRED..][..ACCOUNT_WORDS]);
+        let mut carried = vec![AccountWords::default(); writers.len()];
+        for (index, name) in (0..).zip(&self.identity().writers) {
+            let mut words = self.account_words(index);
+            words.carry(self.counts(index));
+            match writers.iter().position(|writer| writer == name) {
+                Some(at) => carried[at] = words,
+                None => retired.merge(&words),
+            }
+        }
+        (carried, retired)
+    }
+
+    fn tenants(&self) -> BTreeMap<Option<TenantId>, Tenant> {
+        self.steady(|applied| {
+            let mut tenants: BTreeMap<Option<TenantId>, Tenant> = BTreeMap::new();
+            for pair in 0..self.pairs() {
+                let names = self.pair(pair).map(|(names, _)| names);
+                let key = names.and_then(|names| SeriesKey::from_canonical(&names).ok());
+                let tenant = tenants.entry(key.map(|key| key.tenant().clone()));
+                let sealed = &mut tenant.or_default().counts.sealed;
+                *sealed = sealed.wrapping_add(self.pair_total(pair, applied).events);
+            }
+            for writer in 0..self.layout().writers() {
+                for record in tenants::records(self.shared(), writer) {
+                    let tenant = tenants.entry(record.tenant.clone()).or_default();
+                    tenant.record.add(&record);
+                }
+                for slot in 0..self.published(writer) {
+                    let base = self.base(writer, slot, applied);
+                    let now = self.now(writer, slot).unwrap_or(base);
+                    self.add_open(&mut tenants, (writer, slot), now, base);
+                }
+            }
+            tenants
+        })
+    }
+
+    fn add_open(
+        &self,
+        tenants: &mut BTreeMap<Option<TenantId>, Tenant>,
+        (writer, slot): (u32, u32),
+        now: CellCut,
+        base: CellCut,
+    ) {
+        let (_, events) = now.since(base);
+        if events == 0 && now.done == 0 {
+            return;
+        }
+        let (of, overflow) = match self.slot(writer, slot, now.generation()) {
+            SlotUse::Series(slot) => (Some(slot.key.tenant().clone()), is_overflow(&slot.key)),
+            SlotUse::Free | SlotUse::Damaged => (None, false),
+        };
+        if events == 0 && !overflow {
+            return;
+        }
+        let tenant = tenants.entry(of).or_default();
+        tenant.counts.open = tenant.counts.open.wrapping_add(events);
+        if overflow {
+            let first = now.generation() == 0;
+            tenant.overflow += if first { now.done } else { events };
+        }
+    }
+
+    /// The accounts of tenants, the busiest `limit` of them first.
+    ///
+    /// Reads every slot; for a page that somebody looks at, not for every event.
+    pub(crate) fn tenant_accounts(&self, limit: usize) -> Vec<TenantAccount> {
+        let mut accounts: Vec<_> = self
+            .tenants()
+            .into_iter()
+            .map(|(of, tenant)| {
+                let record = &tenant.record;
+                let mut words = AccountWords::default();
+                words.set_carried(record.accepted, record.sealed, record.rejected);
+                TenantAccount {
+                    tenant: of,
+                    overflow_events: tenant.overflow,
+                    overflow_lookups: record.overflowed,
+                    account: words.to_account(tenant.counts),
+                }
+            })
+            .filter(|account| account.account.received > 0 || account.overflow_lookups > 0)
+            .collect();
+        accounts.sort_by(|a, b| {
+            let received = b.account.received.cmp(&a.account.received);
+            received.then_with(|| a.tenant.cmp(&b.tenant))
+        });
+        accounts.truncate(limit);
+        accounts
+    }
+
+    /// What a next incarnation keeps of tenants.
+    pub(super) fn carried_tenants(&self) -> Vec<(TenantId, TenantRecord)> {
+        let mut tenants: Vec<_> = self
+            .tenants()
+            .into_iter()
+            .filter_map(|(of, tenant)| {
+                let (mut record, counts) = (tenant.record, tenant.counts);
+                let accepted = counts.sealed.saturating_add(counts.open);
+                record.accepted = record.accepted.saturating_add(accepted);
+                record.sealed = record.sealed.saturating_add(counts.sealed);
+                Some((of?, record))
+            })
+            .collect();
+        // Where not all find room, the busiest do.
+        tenants.sort_by_key(|(_, record)| std::cmp::Reverse(record.accepted));
+        tenants.truncate(tenants::TENANTS_MAX);
+        tenants
+    }
+}
+
+impl AccountWords {
+    /// The account of a tenant's earlier lives and rejections.
+    fn set_carried(&mut self, accepted: u64, sealed: u64, rejected: [u64; Rejection::ALL.len()]) {
+        self.carry(Counts {
+            sealed,
+            open: accepted.saturating_sub(sealed),
+        });
+        for (reason, n) in Rejection::ALL.into_iter().zip(rejected) {
+            self.0[super::account::rejected_word(reason)] = n;
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Which series have been idle, so that their writers may retire them.
+//!
+//! The sealer notes at every cut whether a slot has counted. It keeps four bytes for each:
+//! the second since which it has not.
+
+use tollgate_common::Timestamp;
+
+/// Since when slots have been idle, by writer and slot.
+#[derive(Default)]
+pub(crate) struct Idle {
+    writers: Vec<Vec<u32>>,
+}
+
+impl Idle {
+    /// Notes what a cut at `now` has found of a slot; true if it has been idle for longer than
+    /// `longest` milliseconds. Then it has to be idle so long again before this says so again.
+    pub(crate) fn note(
+        &mut self,
+        (writer, slot): (u32, u32),
+        counted: bool,
+        now: Timestamp,
+        longest: i64,
+    ) -> bool {
+        let secs = u32::try_from(now.secs()).unwrap_or(0);
+        let (writer, slot) = (writer as usize, slot as usize);
+        if self.writers.len() <= writer {
+            self.writers.resize_with(writer + 1, Vec::new);
+        }
+        let slots = &mut self.writers[writer];
+        if slots.len() <= slot {
+            slots.resize(slot + 1, secs);
+        }
+        let since = &mut slots[slot];
+        let idle = i64::from(secs) - i64::from(*since);
+        // A clock that went back must not make series idle for longer than they were.
+        if counted || idle < 0 {
+            *since = secs;
+            return false;
+        }
+        let over = idle.saturating_mul(1000) > longest;
+        if over {
+            *since = secs;
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_counts_is_not_idle_and_what_is_idle_is_named_once_in_a_while() {
+        let mut idle = Idle::default();
+        let mut note =
+            |secs, counted| idle.note((1, 2), counted, Timestamp::from_secs(secs), 10_000);
+        assert!(!note(100, true));
+        assert!(!note(110, false));
+        assert!(note(111, false));
+        assert!(!note(112, false));
+        assert!(note(122, false));
+        assert!(!note(130, true));
+        assert!(!note(50, false), "the clock went back");
+        assert!(!note(60, false));
+        assert!(note(61, false));
+    }
+}

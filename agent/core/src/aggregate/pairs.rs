@@ -1,0 +1,108 @@
+//! Running totals: what every tenant and meter has counted since the incarnation began.
+//!
+//! They lie in an area of their own behind the blocks of the writers, in two parities like
+//! the baselines, and only the sealer stores to them. A total outlives the slots that it was
+//! counted in.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use tollgate::cell::baseline::parity;
+use tollgate_common::{Scale, SeriesKey};
+
+use super::header::pairs_word;
+use super::layout::PAIR_WORDS;
+use super::words::{crc32c, get_bytes, put_bytes, words_for};
+use super::{Cells, Region};
+
+/// True for a series that has lost its dimensions to a limit.
+pub(super) fn is_overflow(key: &SeriesKey) -> bool {
+    key.dimensions().len() == 1 && key.dimensions().get("overflow") == Some("true")
+}
+
+/// A running total at a cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PairTotal {
+    pub(crate) sum: u128,
+    pub(crate) events: u64,
+}
+
+const AT_CHECKSUM: usize = PAIR_WORDS - 1;
+
+fn checksum(first: u64, names: &[u8]) -> u64 {
+    let mut bytes = first.to_le_bytes().to_vec();
+    bytes.extend_from_slice(names);
+    u64::from(crc32c(&bytes))
+}
+
+impl<R: Region> Cells<R> {
+    fn pair_words(&self, pair: u32) -> &[AtomicU64] {
+        let at = self.layout().totals().start + pair as usize * PAIR_WORDS;
+        &self.words()[at..at + PAIR_WORDS]
+    }
+
+    /// Totals in use.
+    pub(crate) fn pairs(&self) -> u32 {
+        let count = pairs_word(self.words()).load(Acquire);
+        u32::try_from(count)
+            .unwrap_or(u32::MAX)
+            .min(self.layout().pairs())
+    }
+
+    /// Whose total that is: tenant and meter as the canonical form of a key without
+    /// dimensions, and the scale; `None` if its record is damaged.
+    pub(crate) fn pair(&self, pair: u32) -> Option<(Vec<u8>, Scale)> {
+        let words = self.pair_words(pair);
+        let first = words[0].load(Relaxed);
+        let at = usize::try_from(first >> 32).ok()?;
+        let bytes = usize::try_from(first >> 16 & 0xffff).ok()?;
+        let names = &self.words()[self.layout().names()];
+        let name = get_bytes(names.get(at..at + words_for(bytes))?, bytes);
+        let good = words[AT_CHECKSUM].load(Relaxed) == checksum(first, &name);
+        let scale = Scale::new(u8::try_from(first & 0xff).ok()?).ok()?;
+        good.then_some((name, scale))
+    }
+
+    /// The total as of the cut of batch `sequence`.
+    pub(crate) fn pair_total(&self, pair: u32, sequence: u64) -> PairTotal {
+        let words = &self.pair_words(pair)[1 + 3 * parity(sequence)..];
+        let [low, high, events] = [0, 1, 2].map(|at: usize| words[at].load(Relaxed));
+        PairTotal {
+            sum: u128::from(high) << 64 | u128::from(low),
+            events,
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each half is 64 bits")]
+    pub(crate) fn put_pair_total(&self, pair: u32, sequence: u64, total: PairTotal) {
+        let words = &self.pair_words(pair)[1 + 3 * parity(sequence)..];
+        words[0].store(total.sum as u64, Relaxed);
+        words[1].store((total.sum >> 64) as u64, Relaxed);
+        words[2].store(total.events, Relaxed);
+    }
+
+    /// Makes the next total, at zero in both parities; false if there is no room. `names` are
+    /// as [`Cells::pair`] gives them.
+    pub(crate) fn put_pair(&self, names: &[u8], scale: Scale) -> bool {
+        let index = self.pairs();
+        let area = &self.words()[self.layout().names()];
+        // They are made one after the other and never given up.
+        let at = index.checked_sub(1).map_or(0, |last| {
+            let first = self.pair_words(last)[0].load(Relaxed);
+            let bytes = usize::try_from(first >> 16 & 0xffff).expect("masked");
+            usize::try_from(first >> 32).unwrap_or(usize::MAX) + words_for(bytes)
+        });
+        let end = at.saturating_add(words_for(names.len()));
+        if index >= self.layout().pairs() || end > area.len() {
+            return false;
+        }
+        put_bytes(&area[at..end], names);
+        let words = self.pair_words(index);
+        words.iter().for_each(|word| word.store(0, Relaxed));
+        let first = (at as u64) << 32 | (names.len() as u64) << 16 | u64::from(scale.get());
+        words[0].store(first, Relaxed);
+        words[AT_CHECKSUM].store(checksum(first, names), Relaxed);
+        pairs_word(self.words()).store(u64::from(index) + 1, Release);
+        true
+    }
+}

@@ -1,0 +1,450 @@
+//! What a writer knows of its series: finding, making, retiring and giving them room again.
+//!
+//! All of it is in memory and is found again from the slots by who takes over a region. What
+//! a series passes through, store by store:
+//!
+//! 1. *made*: key and wide cell are written, then the slot, live; then the cell gets the
+//!    slot's generation, or, for a slot never used before, the number of slots is published.
+//! 2. *retired*, when the sealer has found it idle and nothing was counted since: the state is
+//!    stored, then the cell gets the next generation, so that handles become stale. The slot
+//!    keeps its key, because not everything it has counted need be sealed.
+//! 3. *free*, when both baselines equal the cell and the sealer has forgotten the series: from
+//!    here on it may be made another series,
+//!    which counts on from the values that the cell has.
+//!
+//! A process killed between any two of these stores leaves a slot that counts for the series
+//! it had, or for none while there is nothing to count.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+use tollgate::cell::{Room, baseline, level, sum};
+use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId};
+
+use super::Region;
+use super::layout::WIDE_UNIT;
+use super::room::FreeRoom;
+use super::shared::{Retire, Shared};
+use super::slot::{SlotHead, State, is_wide};
+use super::tenants::{TenantRecord, Tenants};
+use super::wide;
+use super::words::{pack, put_bytes};
+use super::writer::{SeriesFull, Slot, Writer};
+
+/// A generation at which a slot is not given to another series any more: two more would come
+/// round to one that a stale handle may have.
+const GENERATION_MAX: u16 = u16::MAX - 2;
+
+type Kind = (Aggregation, Scale);
+
+/// A key being looked up: its bytes, and the same packed into words.
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    words: Vec<u64>,
+}
+
+impl Scratch {
+    fn set(&mut self, key: &SeriesKey) {
+        self.bytes.clear();
+        self.words.clear();
+        key.write_canonical(&mut self.bytes);
+        pack(&self.bytes, &mut self.words);
+    }
+}
+
+/// The series of a writer.
+pub(super) struct Table {
+    /// Slots by the hash of their key and kind.
+    slots: HashTable<u32>,
+    hasher: FixedState,
+    /// Slots published so far.
+    count: u32,
+    /// Of these, free ones.
+    free: Vec<u32>,
+    /// Of these, retired ones that may not be sealed yet, with the number of the change that
+    /// retired them.
+    retired: Vec<(u32, u64)>,
+    /// Room for keys.
+    keys: FreeRoom,
+    /// Room for wide cells.
+    pub(super) heap: FreeRoom,
+    pub(super) tenants: Tenants,
+    scratch: Scratch,
+}
+
+fn hash(state: &FixedState, words: impl Iterator<Item = u64>, kind: Kind) -> u64 {
+    let mut hasher = state.build_hasher();
+    words.for_each(|word| hasher.write_u64(word));
+    hasher.write_u16(u16::from_le_bytes([kind.0.code(), kind.1.get()]));
+    hasher.finish()
+}
+
+fn loads(words: &[AtomicU64]) -> impl Iterator<Item = u64> + '_ {
+    words.iter().map(|word| word.load(Relaxed))
+}
+
+/// One writer's block, for everything but counting.
+pub(super) struct Block<'a> {
+    pub(super) slots: &'a [AtomicU64],
+    pub(super) keys: &'a [AtomicU64],
+    pub(super) sums: &'a [AtomicU64],
+    pub(super) heap: &'a [AtomicU64],
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn of<R: Region>(shared: &'a Shared<R>, writer: u32) -> Self {
+        let (words, layout) = (shared.words(), shared.layout());
+        Self {
+            slots: &words[layout.slots(writer)],
+            keys: &words[layout.keys(writer)],
+            sums: &words[layout.sums(writer)],
+            heap: &words[layout.wide(writer)],
+        }
+    }
+
+    pub(super) fn slot(&self, slot: u32) -> &'a [AtomicU64] {
+        &self.slots[slot as usize * 2..][..2]
+    }
+
+    pub(super) fn sum(&self, slot: u32) -> &'a [AtomicU64] {
+        &self.sums[slot as usize * 2..][..2]
+    }
+
+    fn generation(&self, slot: u32) -> u16 {
+        sum::generation(self.sum(slot)[1].load(Relaxed))
+    }
+}
+
+impl Table {
+    /// Finds again the series of a region that may have been written before. A damaged slot is
+    /// left out; the series that it was gets a new one, if it is counted again.
+    pub(super) fn take_over<R: Region>(shared: &Shared<R>, writer: u32) -> Self {
+        let layout = shared.layout();
+        let block = Block::of(shared, writer);
+        // The incarnation is random, so nobody outside can aim at collisions.
+        let random = shared.identity().incarnation;
+        let seed: [u8; 8] = std::array::from_fn(|at| random.as_bytes()[at]);
+        let (keys_end, heap_end) = (layout.arena(), layout.wide_words());
+        let mut table = Self {
+            slots: HashTable::new(),
+            hasher: FixedState::with_seed(u64::from_le_bytes(seed)),
+            count: shared.published(writer),
+            free: Vec::new(),
+            retired: Vec::new(),
+            keys: FreeRoom::new(0, keys_end, 1),
+            heap: FreeRoom::new(WIDE_UNIT, heap_end, WIDE_UNIT),
+            tenants: Tenants::default(),
+            scratch: Scratch::default(),
+        };
+        let (mut keys, mut heap) = (Vec::new(), Vec::new());
+        let mut damaged = !table.tenants.take_over(shared, writer, &mut heap);
+        for slot in 0..table.count {
+            let words = block.slot(slot);
+            let head = SlotHead::parse(layout, words).filter(|h| h.is_whole(words, block.keys));
+            let Some(head) = head else {
+                // Nothing is known of where its key and cell are, so no free room is.
+                damaged = true;
+                continue;
+            };
+            if !head.agrees(block.generation(slot)) {
+                SlotHead::set_state(words, State::Free);
+                if shared.settled(writer, slot) {
+                    table.free.push(slot);
+                }
+                continue;
+            }
+            let place = head.place(block.keys);
+            if is_wide(head.aggregation) {
+                let used = wide::room_used(block.heap, place, head.aggregation);
+                let inside = |&(at, words): &(u32, u32)| {
+                    at >= WIDE_UNIT && at % WIDE_UNIT == 0 && at.saturating_add(words) <= heap_end
+                };
+                if !used.iter().all(inside) {
+                    damaged = true;
+                    continue;
+                }
+                heap.extend(used);
+            }
+            keys.push((head.key_at, head.room()));
+            if head.state == State::Retired {
+                if block.generation(slot) == head.generation {
+                    sum::hand_over(block.sum(slot), head.generation + 1);
+                }
+                table.retired.push((slot, shared.changes(writer)));
+            } else {
+                shared.count_series(key_of(head, block.keys).as_ref(), 1);
+                table.insert(shared, writer, slot, head);
+            }
+        }
+        if damaged {
+            table.keys = FreeRoom::new(keys_end, keys_end, 1);
+            table.heap = FreeRoom::new(heap_end, heap_end, WIDE_UNIT);
+        } else {
+            table.keys = FreeRoom::around(0, keys_end, 1, keys);
+            table.heap = FreeRoom::around(WIDE_UNIT, heap_end, WIDE_UNIT, heap);
+        }
+        table
+    }
+
+    pub(super) fn live(&self) -> u32 {
+        u32::try_from(self.slots.len()).expect("no more than slots")
+    }
+
+    fn insert<R: Region>(&mut self, shared: &Shared<R>, writer: u32, slot: u32, head: SlotHead) {
+        let block = Block::of(shared, writer);
+        let hasher = &self.hasher;
+        let hash_of = |head: SlotHead| {
+            let words = loads(head.key_words(block.keys));
+            hash(hasher, words, (head.aggregation, head.scale))
+        };
+        self.slots.insert_unique(hash_of(head), slot, |&slot| {
+            hash_of(known(shared, &block, slot))
+        });
+    }
+
+    fn find<R: Region>(&self, shared: &Shared<R>, writer: u32, kind: Kind) -> Option<Slot> {
+        let block = Block::of(shared, writer);
+        let hashed = hash(&self.hasher, self.scratch.words.iter().copied(), kind);
+        let same = |&slot: &u32| {
+            let head = known(shared, &block, slot);
+            (head.aggregation, head.scale) == kind
+                && head.key_bytes as usize == self.scratch.bytes.len()
+                && loads(head.key_words(block.keys)).eq(self.scratch.words.iter().copied())
+        };
+        let slot = *self.slots.find(hashed, same)?;
+        Some(handle(&block, writer, slot, known(shared, &block, slot)))
+    }
+
+    fn free_slots<R: Region>(&self, shared: &Shared<R>) -> u32 {
+        let free = u32::try_from(self.free.len()).expect("no more than slots");
+        free + (shared.layout().series() - self.count)
+    }
+
+    /// Writes and publishes a slot for the key in the scratch, if there is room; `spare` keeps
+    /// what is reserved for overflow series.
+    fn publish<R: Region>(
+        &mut self,
+        shared: &Shared<R>,
+        writer: u32,
+        (aggregation, scale): Kind,
+        spare: bool,
+    ) -> Option<Slot> {
+        let (block, layout) = (Block::of(shared, writer), shared.layout());
+        let (spare_slots, spare_keys) = if spare { layout.reserve() } else { (0, 0) };
+        if self.free_slots(shared) <= spare_slots {
+            self.reclaim(shared, writer);
+        }
+        if self.free_slots(shared) <= spare_slots {
+            return None;
+        }
+        let wide = is_wide(aggregation);
+        let mut head = SlotHead {
+            key_at: 0,
+            key_bytes: u32::try_from(self.scratch.bytes.len()).ok()?,
+            aggregation,
+            scale,
+            generation: 0,
+            state: State::Live,
+        };
+        let wide_words = wide::words(aggregation);
+        let spare_wide = if spare { layout.wide_reserve() } else { 0 };
+        head.key_at = self.keys.take_sparing(head.room(), spare_keys)?;
+        let place = if wide {
+            let Some(place) = self.heap.take_sparing(wide_words, spare_wide) else {
+                self.keys.give(head.key_at, head.room());
+                return None;
+            };
+            place
+        } else {
+            0
+        };
+        let reused = self.free.pop();
+        let slot = reused.unwrap_or(self.count);
+        head.generation = reused.map_or(0, |slot| block.generation(slot) + 1);
+        if wide {
+            block.keys[head.key_at as usize].store(place.into(), Relaxed);
+            let words = &block.heap[place as usize..][..wide_words as usize];
+            words.iter().for_each(|word| word.store(0, Relaxed));
+            wide::put_owner(words, slot, head.generation);
+        }
+        put_bytes(head.key_words(block.keys), &self.scratch.bytes);
+        head.write(block.slot(slot), block.keys);
+        if reused.is_some() {
+            sum::hand_over(block.sum(slot), head.generation);
+            shared.changed(writer);
+        } else {
+            self.count += 1;
+            shared.publish(writer, self.count);
+        }
+        self.insert(shared, writer, slot, head);
+        Some(handle(&block, writer, slot, head))
+    }
+
+    /// Retires what the sealer has found idle and nobody has counted on since.
+    fn retire<R: Region>(&mut self, shared: &Shared<R>, writer: u32, request: Retire) -> bool {
+        let block = Block::of(shared, writer);
+        let slot = request.slot;
+        if slot >= self.count || block.sum(slot)[1].load(Relaxed) != request.done {
+            return false;
+        }
+        let generation = sum::generation(request.done);
+        let Some(head) = SlotHead::parse(shared.layout(), block.slot(slot)) else {
+            return false;
+        };
+        let live = head.state == State::Live && head.agrees(generation);
+        if !live || generation >= GENERATION_MAX {
+            return false;
+        }
+        let place = head.place(block.keys) as usize;
+        if head.aggregation == Aggregation::TimeWeighted {
+            // A level counts as long as it holds, also if nobody sets it.
+            let cell = &block.heap[place..][wide::cell_range(head.aggregation)];
+            if level::read(cell).is_none_or(|state| state.level > 0) {
+                return false;
+            }
+        }
+        let kind = (head.aggregation, head.scale);
+        let hashed = hash(&self.hasher, loads(head.key_words(block.keys)), kind);
+        match self.slots.find_entry(hashed, |&other| other == slot) {
+            Ok(entry) => entry.remove(),
+            Err(_) => return false,
+        };
+        SlotHead::set_state(block.slot(slot), State::Retired);
+        if is_wide(head.aggregation) {
+            wide::put_owner(&block.heap[place..], slot, generation + 1);
+        }
+        sum::hand_over(block.sum(slot), generation + 1);
+        shared.changed(writer);
+        shared.count_series(key_of(head, block.keys).as_ref(), -1);
+        self.retired.push((slot, shared.changes(writer)));
+        true
+    }
+
+    /// Frees retired slots of which everything is sealed, and for whose series the sealer does
+    /// not look any more.
+    fn reclaim<R: Region>(&mut self, shared: &Shared<R>, writer: u32) {
+        let block = Block::of(shared, writer);
+        let mut retired = std::mem::take(&mut self.retired);
+        let seen = shared.acknowledged(writer);
+        retired.retain(|&(slot, change)| {
+            if change > seen || !shared.settled(writer, slot) {
+                return true;
+            }
+            let head = known(shared, &block, slot);
+            SlotHead::set_state(block.slot(slot), State::Free);
+            self.keys.give(head.key_at, head.room());
+            if is_wide(head.aggregation) {
+                let place = head.place(block.keys);
+                for (at, words) in wide::room_used(block.heap, place, head.aggregation) {
+                    self.heap.give(at, words);
+                }
+            }
+            self.free.push(slot);
+            false
+        });
+        self.retired = retired;
+    }
+}
+
+/// The description of a slot in use. What is in the table was checked or written by this
+/// writer; memory that changed since ends the process rather than count wrongly.
+fn known<R: Region>(shared: &Shared<R>, block: &Block<'_>, slot: u32) -> SlotHead {
+    SlotHead::parse(shared.layout(), block.slot(slot))
+        .expect("a slot of the table was checked before")
+}
+
+fn handle(block: &Block<'_>, writer: u32, slot: u32, head: SlotHead) -> Slot {
+    let at = if is_wide(head.aggregation) {
+        head.place(block.keys)
+    } else {
+        slot
+    };
+    Slot::new(at, head.aggregation, writer, head.generation)
+}
+
+/// The tenant of a slot that was checked.
+fn key_of(head: SlotHead, keys: &[AtomicU64]) -> Option<TenantId> {
+    let bytes = super::words::get_bytes(head.key_words(keys), head.key_bytes as usize);
+    Some(SeriesKey::from_canonical(&bytes).ok()?.tenant().clone())
+}
+
+impl<R: Region> Writer<R> {
+    /// The slot of a series, made if it is new.
+    ///
+    /// Where there is no room for another series, or a limit does not allow it, the slot of
+    /// the same tenant and meter with `overflow=true` in place of the dimensions.
+    pub fn resolve(
+        &mut self,
+        key: &SeriesKey,
+        aggregation: Aggregation,
+        scale: Scale,
+    ) -> Result<Slot, SeriesFull> {
+        let kind = (aggregation, scale);
+        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        table.scratch.set(key);
+        if let Some(slot) = table.find(shared, index, kind) {
+            return Ok(slot);
+        }
+        let length = table.scratch.bytes.len();
+        if shared.admit(key, length)
+            && let Some(slot) = table.publish(shared, index, kind, true)
+        {
+            shared.count_series(Some(key.tenant()), 1);
+            return Ok(slot);
+        }
+        table
+            .tenants
+            .overflowed((shared, index), &mut table.heap, key.tenant());
+        table.scratch.set(&key.to_overflow());
+        if let Some(slot) = table.find(shared, index, kind) {
+            return Ok(slot);
+        }
+        let slot = table.publish(shared, index, kind, false);
+        if slot.is_some() {
+            shared.count_series(Some(key.tenant()), 1);
+        }
+        slot.ok_or(SeriesFull)
+    }
+
+    /// Retires series that the sealer has found idle, unless something was counted on them
+    /// since. True if any was: handles to it are stale from then on, and counting on them is
+    /// refused with `WrongSlot`.
+    ///
+    /// To be called now and then, and never while a slot is looked up and not yet counted on.
+    pub fn poll_retired(&mut self) -> bool {
+        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        let mut any = false;
+        while let Some(request) = shared.retire_queue(index).pop() {
+            any |= table.retire(shared, index, request);
+        }
+        if !table.retired.is_empty() {
+            table.reclaim(shared, index);
+        }
+        any
+    }
+
+    /// Puts what earlier lives knew of a tenant at the start of this one.
+    pub(super) fn carry_tenant(&mut self, tenant: &TenantId, record: &TenantRecord) {
+        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        let of = (shared, index);
+        table.tenants.carry(of, &mut table.heap, tenant, record);
+    }
+
+    /// Accounts for `n` received events of a known tenant that are not counted.
+    pub fn rejected_for(&mut self, tenant: &TenantId, reason: super::Rejection, n: u64) {
+        self.rejected(reason, n);
+        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        table
+            .tenants
+            .rejected((shared, index), &mut table.heap, tenant, (reason, n));
+    }
+}
+
+/// True if both baselines equal the cell of a slot.
+pub(super) fn settled(applied: &AtomicU64, cell: &[AtomicU64], bases: [&[AtomicU64]; 2]) -> bool {
+    baseline::settled(applied, cell, bases)
+}

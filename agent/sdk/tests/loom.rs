@@ -1,0 +1,256 @@
+//! Models of the cells' protocols: every order in which threads may see each other's stores.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p tollgate --no-default-features --release --test loom`
+#![cfg(loom)]
+
+use loom::sync::Arc;
+use loom::thread;
+use tollgate::cell::atomic::{AtomicU64, Ordering, fence};
+use tollgate::cell::{Room, baseline, halves, histogram, level, sum, unique};
+
+fn words(count: usize) -> Arc<Vec<AtomicU64>> {
+    Arc::new((0..count).map(|_| AtomicU64::new(0)).collect())
+}
+
+fn model(run: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(run);
+}
+
+/// Room that is never given back.
+struct Bump(u32);
+
+impl Room for Bump {
+    fn take(&mut self, words: u32) -> Option<u32> {
+        self.0 += words;
+        Some(self.0 - words)
+    }
+
+    fn give(&mut self, _: u32, _: u32) {}
+}
+
+/// What is published is whole.
+#[test]
+fn a_published_slot_is_complete() {
+    model(|| {
+        let shared = words(3);
+        let writer = Arc::clone(&shared);
+        let writing = thread::spawn(move || {
+            writer[1].store(7, Ordering::Relaxed);
+            writer[2].store(9, Ordering::Relaxed);
+            writer[0].store(1, Ordering::Release);
+        });
+        if shared[0].load(Ordering::Acquire) == 1 {
+            assert_eq!(shared[1].load(Ordering::Relaxed), 7);
+            assert_eq!(shared[2].load(Ordering::Relaxed), 9);
+        }
+        writing.join().expect("no panic");
+    });
+}
+
+/// A cut never has an event without its amount, and the next cut has the rest.
+#[test]
+fn cuts_of_a_sum_lose_nothing() {
+    model(|| {
+        let cell = words(2);
+        let writer = Arc::clone(&cell);
+        let writing = thread::spawn(move || {
+            for _ in 0..2 {
+                sum::add(&writer[0], &writer[1], 5, 1, 0, || 0).expect("room");
+            }
+        });
+        let [first, done] = sum::read(&cell).expect("one generation");
+        assert!(first >= 5 * done, "an event is in the sum");
+        writing.join().expect("no panic");
+        let [second, all] = sum::read(&cell).expect("one generation");
+        assert_eq!(first + second.wrapping_sub(first), 10);
+        assert_eq!(done + sum::events_between(all, done), 2);
+    });
+}
+
+/// A cell that changes hands: nobody books what the next series counts to the one before.
+#[test]
+fn a_handed_over_cell_never_counts_for_the_series_before() {
+    model(|| {
+        let cell = words(2);
+        let writer = Arc::clone(&cell);
+        let writing = thread::spawn(move || {
+            sum::hand_over(&writer, 1);
+            let tag = sum::with_generation(0, 1);
+            sum::add(&writer[0], &writer[1], 5, 1, tag, || 0).expect("room");
+            let stale = sum::add(&writer[0], &writer[1], 5, 1, 0, || 0);
+            assert_eq!(stale, Err(sum::AddError::WrongSlot));
+        });
+        if let Some([sum, done]) = sum::read(&cell) {
+            assert!(sum == 0 || sum::generation(done) == 1);
+        }
+        writing.join().expect("no panic");
+    });
+}
+
+/// A writer never takes a baseline from the array that is being written.
+#[test]
+fn the_baseline_in_force_is_never_one_in_the_making() {
+    model(|| {
+        // applied, even, odd: the values of an array while its batch is in force.
+        let shared = words(3);
+        let sealer = Arc::clone(&shared);
+        let sealing = thread::spawn(move || {
+            for sequence in 1..3u64 {
+                baseline::begin_cut();
+                let at = 1 + baseline::parity(sequence);
+                sealer[at].store(1000, Ordering::Relaxed);
+                sealer[at].store(sequence, Ordering::Relaxed);
+                baseline::apply(&sealer[0], sequence);
+            }
+        });
+        let base = baseline::in_force(&shared[0], [&shared[1], &shared[2]]);
+        assert!(base < 1000);
+        sealing.join().expect("no panic");
+    });
+}
+
+/// A retired cell is settled only if what it has counted is in force, whatever seals are given
+/// up or leave it out.
+#[test]
+fn a_settled_cell_stays_settled() {
+    model(|| {
+        // applied; even base, odd base: (sum, events); the cell.
+        let shared = words(7);
+        shared[5].store(5, Ordering::Relaxed);
+        shared[6].store(1, Ordering::Relaxed);
+        let sealer = Arc::clone(&shared);
+        let sealing = thread::spawn(move || {
+            let put = |parity: usize, sum, events| {
+                sealer[1 + 2 * parity].store(sum, Ordering::Relaxed);
+                sealer[2 + 2 * parity].store(events, Ordering::Relaxed);
+            };
+            // Given up; then left out; then sealed.
+            baseline::begin_cut();
+            put(1, 5, 1);
+            put(1, 0, 0);
+            baseline::apply(&sealer[0], 1);
+            baseline::begin_cut();
+            put(0, 5, 1);
+        });
+        let bases = [&shared[1..3], &shared[3..5]];
+        assert!(!baseline::settled(&shared[0], &shared[5..7], bases));
+        sealing.join().expect("no panic");
+    });
+}
+
+/// A reader gets a window and a value that were set together.
+#[test]
+fn a_half_is_never_read_by_half() {
+    for keep in [halves::Keep::Last, halves::Keep::Max] {
+        model(move || {
+            let cell = words(halves::WORDS);
+            let writer = Arc::clone(&cell);
+            let writing = thread::spawn(move || {
+                for n in [1, 3] {
+                    halves::set(&writer, n * 20, 10, n * 20, keep);
+                }
+            });
+            if let Some(cut) = halves::read(&cell, 0) {
+                assert_eq!(cut.window, cut.value);
+            }
+            writing.join().expect("no panic");
+            assert_eq!(halves::read(&cell, 0).map(|cut| cut.value), Some(60));
+        });
+    }
+}
+
+/// The integral up to any instant since the last set is exact, whichever set is seen.
+#[test]
+fn a_level_is_read_whole() {
+    model(|| {
+        let cell = words(level::WORDS);
+        level::set(&cell, 0, 100, 1);
+        let writer = Arc::clone(&cell);
+        let writing = thread::spawn(move || {
+            // The level is time + 1, so that the integral tells which sets it is of.
+            level::set(&writer, 10, 100, 11);
+            level::set(&writer, 20, 100, 21);
+        });
+        if let Some(state) = level::read(&cell) {
+            let expected = match state.events {
+                1 => (1, 0, 0),
+                2 => (11, 10, 10),
+                _ => (21, 20, 120),
+            };
+            assert_eq!((state.level, state.since, state.integral), expected);
+        }
+        writing.join().expect("no panic");
+        let state = level::read(&cell).expect("quiet");
+        assert_eq!(state.at(30).integral, 10 + 110 + 210);
+    });
+}
+
+/// The place of a chunk is seen only when the chunk is whole, and a record never by half.
+#[test]
+fn a_histogram_is_read_whole_or_says_so() {
+    model(|| {
+        let (head, cell) = (words(histogram::WORDS), words(2));
+        // Only the bucket used is modelled; the others would only slow the model down.
+        let heap = words(histogram::CHUNK_BUCKETS as usize + 1);
+        let of = (Arc::clone(&head), Arc::clone(&cell), Arc::clone(&heap));
+        let writing = thread::spawn(move || {
+            let cell = histogram::Cell {
+                head: &of.0,
+                sum: &of.1,
+                heap: &of.2,
+            };
+            cell.record(&mut Bump(1), 1, (0, 1), 0, || 0).expect("room");
+        });
+        let begun = {
+            let done = cell[1].load(Ordering::Acquire);
+            let at = head[1].load(Ordering::Acquire);
+            let bucket = if at > 0 {
+                heap[1].load(Ordering::Relaxed)
+            } else {
+                0
+            };
+            fence(Ordering::Acquire);
+            let begun = head[0].load(Ordering::Relaxed);
+            if begun == done {
+                assert_eq!(bucket, done, "a record by half");
+            }
+            begun
+        };
+        assert!(begun <= 1);
+        writing.join().expect("no panic");
+    });
+}
+
+/// What a reader copies of a table is what was inserted for the window it names.
+#[test]
+fn distinct_values_belong_to_the_window_that_is_read() {
+    model(|| {
+        let (halves, heap) = (words(unique::WORDS), words(40));
+        let mut room = Bump(1);
+        let insert =
+            |halves: &Arc<Vec<AtomicU64>>, heap: &Arc<Vec<AtomicU64>>, room: &mut Bump, n| {
+                let cell = unique::Cell { halves, heap };
+                cell.insert(room, n, 10, n.unsigned_abs()).expect("room");
+            };
+        insert(&halves, &heap, &mut room, 20);
+        let of = (Arc::clone(&halves), Arc::clone(&heap));
+        let writing = thread::spawn(move || insert(&of.0, &of.1, &mut room, 40));
+        let cell = unique::Cell {
+            halves: &halves,
+            heap: &heap,
+        };
+        let mut copy = Vec::new();
+        if let Some(cut) = cell.read(0, &mut copy) {
+            let window = cut.window.unsigned_abs();
+            assert!(
+                copy.iter().all(|&hash| hash == window),
+                "{copy:?} of {window}"
+            );
+        }
+        writing.join().expect("no panic");
+        cell.read(0, &mut copy).expect("quiet");
+        assert_eq!(copy, [40]);
+    });
+}
