@@ -36,12 +36,13 @@ mod order;
 #[cfg(test)]
 mod tests;
 mod totals;
+mod wide;
 
 use tollgate_common::limits::BATCH_ROWS_MAX;
 use tollgate_common::wire::{EncodeError, RecordStream};
 use tollgate_common::{
-    Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Detail, Loss, LossAmount, LossReason,
-    Opening, Quantity, RowRef, SeriesRef, Span, Timestamp, Window,
+    Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Loss, LossAmount, LossReason, Opening,
+    Quantity, RowRef, SeriesRef, Span, Timestamp, Window,
 };
 
 use crate::aggregate::{Cells, CutRecord, Idle, Region};
@@ -49,6 +50,7 @@ use crate::spool::Durable;
 use cut::{Cutter, Part};
 use order::{Order, Place};
 use totals::Totals;
+use wide::Scratch;
 
 /// How far back a clock may go before what it showed earlier is taken for wrong: an hour.
 /// Time services slew or step by less; a larger step is a clock that was set.
@@ -181,6 +183,7 @@ pub(crate) enum Mode {
 pub(crate) struct Sealer {
     order: Order,
     idle: Idle,
+    scratch: Scratch,
     totals: Totals,
     /// The place at which the next part begins; those that have a place are done after that.
     next: usize,
@@ -204,6 +207,7 @@ impl Sealer {
         Self {
             order: Order::default(),
             idle: Idle::default(),
+            scratch: Scratch::default(),
             totals: Totals::default(),
             next: 0,
             mode: Mode::Window,
@@ -251,14 +255,14 @@ impl Sealer {
             self.mode = mode;
         }
         let span = before.span(at.to);
-        let complete = self.cut(cells, before.sequence, span, mode);
+        let next = at.step.map_or(span.to, |(_, next)| next);
+        let complete = self.cut(cells, before.sequence, (span, next), mode);
         let sequence = BatchSeq::new(before.sequence.saturating_add(1)).unwrap_or(BatchSeq::FIRST);
         if self.part.damaged || self.damage_declared == sequence.get() {
             self.part.damaged = true;
             self.damage_declared = sequence.get();
         }
         let (cut, watermark) = if complete {
-            let next = at.step.map_or(span.to, |(_, next)| next);
             let window = Window::containing(next, cells.identity().window).start();
             (next, window.max(before.watermark))
         } else {
@@ -310,13 +314,22 @@ impl Sealer {
 
     /// Writes a part's cut into the baselines of the next batch. True if the seal is complete
     /// with it.
-    fn cut<R: Region>(&mut self, cells: &Cells<R>, applied: u64, span: Span, mode: Mode) -> bool {
+    fn cut<R: Region>(
+        &mut self,
+        cells: &Cells<R>,
+        applied: u64,
+        (span, next): (Span, Timestamp),
+        mode: Mode,
+    ) -> bool {
         let identity = cells.identity();
         let cutter = Cutter {
             cells,
             applied,
             window: Window::containing(span.from, identity.window),
+            from: span.from,
             to: span.to,
+            next,
+            is_final: mode == Mode::Final,
             part_bytes_max: self.part_bytes_max,
             part_rows_max: PART_ROWS_MAX,
         };
@@ -346,7 +359,8 @@ impl Sealer {
             cutter.catch_up(slot);
             self.part.damaged |= self.next == 0 && cutter.damaged(slot);
         }
-        cutter.cut(&self.order, &mut self.idle, &mut self.part, &mut changed);
+        let marks = (&mut self.idle, &mut self.scratch);
+        cutter.cut(&self.order, marks, &mut self.part, &mut changed);
         self.changed = Some((applied.wrapping_add(1), changed));
         let told = mode == Mode::Window || {
             let totals = &self.totals;
@@ -381,18 +395,18 @@ impl Sealer {
                 let head = head.ok_or(SealError::Slot(row.place.slot()))?;
                 cells.read_key(row.place.writer(), head, &mut key);
                 let series = SeriesRef::new(&key);
-                let side = self.part.side(row, span);
+                let (window, value, detail) = self.part.side(row, span);
                 let sum = head.aggregation == Aggregation::Sum;
-                let sum = sum.then(|| side.value.unsigned_abs());
+                let sum = sum.then(|| value.unsigned_abs());
                 self.totals.count(series, head.scale, sum, row.events);
                 stream.row(&RowRef {
                     series,
                     aggregation: head.aggregation,
                     scale: head.scale,
-                    window: side.window,
-                    value: Quantity::new(side.value),
+                    window,
+                    value: Quantity::new(value),
                     events: row.events,
-                    detail: &Detail::None,
+                    detail,
                 })?;
             }
         }

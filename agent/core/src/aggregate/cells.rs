@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use tollgate::cell::sum::EVENTS_MASK;
-use tollgate::cell::{baseline, sum};
+use tollgate::cell::{baseline, histogram, sum, unique};
 use tollgate_common::{Aggregation, Timestamp};
 
 use super::Region;
@@ -269,11 +269,41 @@ impl<R: Region> Cells<R> {
         };
         let place = self.place(writer, head);
         let base = |sequence| self.wide_base(writer, place, head.aggregation, sequence);
-        if let (Some(from), Some(to)) = (base(applied), base(next)) {
-            for (from, to) in from.iter().zip(to) {
-                to.store(from.load(Relaxed), Relaxed);
+        let copy = |from: Option<&[AtomicU64]>, to: Option<&[AtomicU64]>| {
+            let pairs = to.into_iter().flatten().zip(from.into_iter().flatten());
+            pairs.for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+        };
+        copy(base(applied), base(next));
+        if head.aggregation == Aggregation::Distribution
+            && let Some(cell) = self.wide(writer, place, head.aggregation)
+        {
+            for (_, at) in histogram::chunks(cell) {
+                let base = |sequence| self.chunk_base(writer, at, sequence);
+                copy(base(applied), base(next));
             }
         }
+    }
+
+    /// The histogram of a slot.
+    pub(crate) fn histogram(
+        &self,
+        writer: u32,
+        slot: u32,
+        place: u32,
+    ) -> Option<histogram::Cell<'_>> {
+        Some(histogram::Cell {
+            head: self.wide(writer, place, Aggregation::Distribution)?,
+            sum: self.shared.sum_cell(writer, slot),
+            heap: self.heap(writer),
+        })
+    }
+
+    /// The distinct values of a wide cell.
+    pub(crate) fn unique(&self, writer: u32, place: u32) -> Option<unique::Cell<'_>> {
+        Some(unique::Cell {
+            halves: self.wide(writer, place, Aggregation::Unique)?,
+            heap: self.heap(writer),
+        })
     }
 
     /// Orders the stores of a cut after the flip before it: a writer that sees any of them

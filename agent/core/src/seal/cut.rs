@@ -5,12 +5,13 @@
 //! all counts of a part are cut within moments. The loop here is short and its turns do not
 //! depend on each other: the processor waits for many slots at a time.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 
-use tollgate::cell::halves;
-use tollgate_common::{Aggregation, Timestamp, Window};
+use tollgate_common::limits::BATCH_DETAIL_BYTES_MAX;
+use tollgate_common::{Aggregation, Detail, Timestamp, Window};
 
 use super::order::{Order, Place};
+use super::wide::Scratch;
 use crate::aggregate::{CellCut, Cells, Idle, Region};
 
 /// Bytes that a row or a total takes beside its names, generously.
@@ -28,10 +29,46 @@ pub(super) struct Row {
 }
 
 /// What a row has that most rows have not.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Side {
     pub(super) window: Window,
     pub(super) value: i128,
+    pub(super) detail: Detail,
+}
+
+/// An upper bound of what a detail takes.
+fn detail_bytes(detail: &Detail) -> usize {
+    match detail {
+        Detail::None => 0,
+        Detail::Unique(sketch) => sketch.canonical_len(),
+        Detail::Distribution(histogram) => histogram.canonical_len(),
+    }
+}
+
+/// Two writers have counted for the same series and window.
+fn merged(aggregation: Aggregation, (before, detail): (i128, &Detail), later: Side) -> Side {
+    let mut side = later;
+    match aggregation {
+        // The place of a later writer comes later, and its value stands.
+        Aggregation::Last => return side,
+        Aggregation::Max => side.value = side.value.max(before),
+        // At most 64 differences below 2^64, or integrals of that size times milliseconds.
+        _ => side.value = side.value.saturating_add(before),
+    }
+    match (&mut side.detail, detail) {
+        (Detail::Unique(sketch), Detail::Unique(other)) => {
+            let sketch = Arc::make_mut(sketch);
+            sketch.merge(other);
+            side.value = sketch.estimate().into();
+        }
+        (Detail::Distribution(histogram), Detail::Distribution(other)) => {
+            // Counts of buckets are below those of events, which are below 2^64.
+            let merged = Arc::make_mut(histogram).merge(other);
+            debug_assert!(merged.is_ok());
+        }
+        _ => {}
+    }
+    side
 }
 
 /// A part in the making.
@@ -41,6 +78,7 @@ pub(super) struct Part {
     sides: Vec<Side>,
     /// An upper bound of what rows and totals take in the record, before compression.
     pub(super) bytes: usize,
+    detail_bytes: usize,
     pub(super) damaged: bool,
     /// The place at which the next part begins.
     pub(super) next: usize,
@@ -50,24 +88,29 @@ impl Part {
     pub(super) fn clear(&mut self, next: usize) {
         self.rows.clear();
         self.sides.clear();
-        (self.bytes, self.damaged, self.next) = (0, false, next);
+        (self.bytes, self.detail_bytes) = (0, 0);
+        (self.damaged, self.next) = (false, next);
     }
 
-    /// Window and value of a row; `window` is that of the span.
-    pub(super) fn side(&self, row: &Row, window: Window) -> Side {
+    /// Window, value and detail of a row; `span` is the window of the span.
+    pub(super) fn side(&self, row: &Row, span: Window) -> (Window, i128, &Detail) {
         match self.sides.get(row.side as usize) {
-            Some(side) => *side,
-            None => Side {
-                window,
-                value: row.value.into(),
-            },
+            Some(side) => (side.window, side.value, &side.detail),
+            None => (span, row.value.into(), &Detail::None),
         }
     }
 
     /// Adds what a slot counts to the rows of its series, which begin at `group`.
-    fn push(&mut self, group: usize, place: Place, side: Side, span: Window, events: u64) {
+    pub(super) fn push(
+        &mut self,
+        group: usize,
+        place: Place,
+        side: Side,
+        span: Window,
+        events: u64,
+    ) {
         let rows = &self.rows[group..];
-        let at = rows.partition_point(|row| self.side(row, span).window < side.window);
+        let at = rows.partition_point(|row| self.side(row, span).0 < side.window);
         let mut row = Row {
             place,
             side: PLAIN,
@@ -76,22 +119,16 @@ impl Part {
         };
         let mut side = side;
         let met = rows.get(at).copied();
-        let met = met.filter(|met| self.side(met, span).window == side.window);
-        if let Some(met) = met {
-            let before = self.side(&met, span).value;
-            side.value = match place.aggregation() {
-                // The place of a later writer comes later, and its value stands.
-                Aggregation::Last => side.value,
-                Aggregation::Max => before.max(side.value),
-                // At most 64 differences below 2^64.
-                _ => before.saturating_add(side.value),
-            };
+        if let Some(met) = met.filter(|met| self.side(met, span).0 == side.window) {
+            let (_, before, detail) = self.side(&met, span);
+            side = merged(place.aggregation(), (before, detail), side);
             row.events = met.events.saturating_add(events);
             self.rows.remove(group + at);
         }
         match u64::try_from(side.value) {
-            Ok(value) if side.window == span => row.value = value,
+            Ok(value) if side.window == span && side.detail.is_none() => row.value = value,
             _ => {
+                self.detail_bytes += detail_bytes(&side.detail);
                 row.side = u32::try_from(self.sides.len()).expect("sides are bounded like rows");
                 self.sides.push(side);
             }
@@ -101,7 +138,18 @@ impl Part {
 }
 
 /// A place, its sum cell as it is now, and the baseline of that in force.
-type Seen = (Place, CellCut, CellCut);
+pub(super) type Seen = (Place, CellCut, CellCut);
+
+/// What the cut of a slot has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Nothing has been counted.
+    Idle,
+    /// Nothing to seal, but it is in use.
+    Busy,
+    /// Its baselines differ now.
+    Changed,
+}
 
 /// What a cut is made of.
 pub(super) struct Cutter<'a, R> {
@@ -110,8 +158,12 @@ pub(super) struct Cutter<'a, R> {
     pub(super) applied: u64,
     /// The window that what has no time of its own belongs to.
     pub(super) window: Window,
-    /// The time of the cut.
+    /// The time of the cut before, of the cut, and where the next span begins.
+    pub(super) from: Timestamp,
     pub(super) to: Timestamp,
+    pub(super) next: Timestamp,
+    /// Nothing is counted after this cut.
+    pub(super) is_final: bool,
     pub(super) part_bytes_max: usize,
     pub(super) part_rows_max: usize,
 }
@@ -122,7 +174,7 @@ impl<R: Region> Cutter<'_, R> {
     pub(super) fn cut(
         &self,
         order: &Order,
-        idle: &mut Idle,
+        (idle, scratch): (&mut Idle, &mut Scratch),
         part: &mut Part,
         changed: &mut Vec<Place>,
     ) {
@@ -130,7 +182,10 @@ impl<R: Region> Cutter<'_, R> {
         let mut group = 0;
         while let Some(place) = order.get(part.next) {
             if !place.same() {
-                if part.bytes >= self.part_bytes_max || part.rows.len() >= self.part_rows_max {
+                if part.bytes + part.detail_bytes >= self.part_bytes_max
+                    || part.detail_bytes >= BATCH_DETAIL_BYTES_MAX / 2
+                    || part.rows.len() >= self.part_rows_max
+                {
                     return;
                 }
                 group = part.rows.len();
@@ -143,12 +198,13 @@ impl<R: Region> Cutter<'_, R> {
             // the series it is known for, and comes up again with its new one.
             let now = now.filter(|now| order.is_current(place, now.generation()));
             let seen = (place, now.unwrap_or(base), base);
-            let moved = match place.aggregation() {
+            let found = match place.aggregation() {
                 Aggregation::Sum => self.sum(seen, part, group),
-                Aggregation::Last | Aggregation::Max => self.halves(seen, part, group),
-                _ => false,
+                _ if now.is_none() => Cut::Busy,
+                _ => self.wide(seen, part, group, scratch),
             };
-            let counted = now.is_none_or(|now| now.since(base) != (0, 0));
+            let moved = found == Cut::Changed;
+            let counted = now.is_none() || found != Cut::Idle;
             if idle.note((writer, slot), counted, self.to, longest)
                 && let Some(now) = now
             {
@@ -166,10 +222,10 @@ impl<R: Region> Cutter<'_, R> {
         }
     }
 
-    fn sum(&self, (place, now, base): Seen, part: &mut Part, group: usize) -> bool {
+    fn sum(&self, (place, now, base): Seen, part: &mut Part, group: usize) -> Cut {
         let (value, events) = now.since(base);
         if value == 0 && events == 0 {
-            return false;
+            return Cut::Idle;
         }
         let next = self.applied.wrapping_add(1);
         self.cells.put_base(place.writer(), place.slot(), next, now);
@@ -184,47 +240,11 @@ impl<R: Region> Cutter<'_, R> {
             let side = Side {
                 window: self.window,
                 value: value.into(),
+                detail: Detail::None,
             };
             part.push(group, place, side, self.window, events);
         }
-        true
-    }
-
-    /// Last values and maxima.
-    fn halves(&self, (place, now, base): Seen, part: &mut Part, group: usize) -> bool {
-        let (writer, slot, kind) = (place.writer(), place.slot(), place.aggregation());
-        if now.since(base).1 == 0 {
-            return false;
-        }
-        let next = self.applied.wrapping_add(1);
-        let at = self.cells.slot_head(writer, slot);
-        let at = at.map_or(0, |head| self.cells.place(writer, head));
-        let words = |sequence| self.cells.wide_base(writer, at, kind, sequence);
-        let cell = self.cells.wide(writer, at, kind);
-        let (Some(cell), Some(old), Some(new)) = (cell, words(self.applied), words(next)) else {
-            part.damaged = true;
-            return false;
-        };
-        // Values that the writer sets faster than they can be read wait for the next seal.
-        let [Some(even), Some(odd)] = [0, 1].map(|half| halves::read(cell, half)) else {
-            return false;
-        };
-        self.cells.put_base(writer, slot, next, now);
-        for ((old, new), half) in old.iter().zip(new).zip([even, odd]) {
-            let before = old.load(Relaxed);
-            new.store(half.events, Relaxed);
-            if half.events == before {
-                continue;
-            }
-            let start = Timestamp::from_millis(half.window);
-            let side = Side {
-                window: Window::containing(start, self.cells.identity().window),
-                value: half.value.into(),
-            };
-            let events = half.events.wrapping_sub(before);
-            part.push(group, place, side, self.window, events);
-        }
-        true
+        Cut::Changed
     }
 
     /// True if the sum cell of a damaged slot has counted since the last cut, which is declared

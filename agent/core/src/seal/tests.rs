@@ -404,3 +404,117 @@ proptest! {
         }
     }
 }
+
+/// Rows of an aggregation: window start in seconds since the opening, value, events.
+fn rows_of(bench: &Bench, aggregation: Aggregation) -> Vec<(i64, i128, u64)> {
+    let rows = bench.batches.iter().flat_map(|batch| &batch.rows);
+    let rows = rows.filter(|row| row.aggregation == aggregation);
+    rows.map(|row| {
+        let start = row.window.start().millis_since(OPENED) / 1000;
+        (start, row.value.units(), row.events)
+    })
+    .collect()
+}
+
+fn at(millis: i64) -> Timestamp {
+    OPENED.plus_millis(millis)
+}
+
+#[test]
+fn levels_are_told_window_by_window_and_carried() {
+    let mut bench = Bench::new(100, 1 << 20);
+    let mut writer = bench.writer("a");
+    let slot = writer.resolve(&key("acme", 1), Aggregation::TimeWeighted, Scale::ZERO);
+    let slot = slot.expect("room");
+    writer.set_level(slot, at(3_000), 5).expect("a level");
+    bench.seal(10, Mode::Window);
+    // Nothing is set in two windows, and the third is cut late.
+    bench.seal(20, Mode::Window);
+    bench.seal(30, Mode::Window);
+    writer.set_level(slot, at(34_000), 2).expect("a level");
+    writer.set_level(slot, at(40_200), 100).expect("a level");
+    bench.seal(41, Mode::Window);
+    drop(writer);
+    bench.seal(43, Mode::Final);
+    assert_eq!(
+        rows_of(&bench, Aggregation::TimeWeighted),
+        [
+            (0, 5 * 7_000, 1),
+            (10, 5 * 10_000, 0),
+            (20, 5 * 10_000, 0),
+            (30, 5 * 4_000 + 2 * 6_000, 2),
+            (40, 2 * 200 + 100 * 2_800, 0),
+        ]
+    );
+}
+
+#[test]
+fn seals_that_come_late_tell_every_window_of_a_level_that_held() {
+    let mut bench = Bench::new(100, 1 << 20);
+    let mut writer = bench.writer("a");
+    let slot = writer.resolve(&key("acme", 1), Aggregation::TimeWeighted, Scale::ZERO);
+    writer
+        .set_level(slot.expect("room"), at(0), 3)
+        .expect("a level");
+    bench.seal(35, Mode::Window);
+    drop(writer);
+    bench.seal(100_000, Mode::Final);
+    let rows = rows_of(&bench, Aggregation::TimeWeighted);
+    assert_eq!(
+        rows[..3],
+        [(0, 30_000, 0), (10, 30_000, 0), (20, 30_000, 1)]
+    );
+    assert!(
+        rows.len() < 3 + 130,
+        "a long time is told in {} rows",
+        rows.len()
+    );
+    let area: i128 = rows.iter().map(|row| row.1).sum();
+    assert_eq!(area, 3 * 100_000 * 1000);
+}
+
+#[test]
+fn distributions_and_distinct_values_are_told_as_differences() {
+    let mut bench = Bench::new(100, 1 << 20);
+    let (mut a, mut b) = (bench.writer("a"), bench.writer("b"));
+    let [slot_a, slot_b] = [&mut a, &mut b].map(|writer| {
+        let [size, user] = [Aggregation::Distribution, Aggregation::Unique];
+        [size, user].map(|kind| {
+            let slot = writer.resolve(&key("acme", 1), kind, Scale::ZERO);
+            slot.expect("room")
+        })
+    });
+    for value in 1..=100 {
+        a.record(slot_a[0], value, 1).expect("counted");
+        b.record(slot_b[0], value * 1000, 2).expect("counted");
+        a.insert(slot_a[1], at(1_000), value).expect("counted");
+        b.insert(slot_b[1], at(1_000), value + 50).expect("counted");
+    }
+    bench.seal(10, Mode::Window);
+    a.record(slot_a[0], 7, 3).expect("counted");
+    a.insert(slot_a[1], at(11_000), 1).expect("counted");
+    a.insert(slot_a[1], at(11_000), 1).expect("counted");
+    bench.seal(20, Mode::Window);
+    bench.seal(30, Mode::Window);
+    let sum = 5050 + 2 * 5050 * 1000;
+    assert_eq!(
+        rows_of(&bench, Aggregation::Distribution),
+        [(0, sum, 300), (10, 21, 3)]
+    );
+    assert_eq!(
+        rows_of(&bench, Aggregation::Unique),
+        [(0, 150, 200), (10, 1, 2)]
+    );
+    let rows = bench.batches.iter().flat_map(|batch| &batch.rows);
+    let counts = rows.filter_map(|row| match &row.detail {
+        tollgate_common::Detail::Distribution(histogram) => Some(
+            histogram
+                .buckets()
+                .iter()
+                .map(|bucket| bucket.1)
+                .sum::<u64>(),
+        ),
+        _ => None,
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [300, 3]);
+}

@@ -1,0 +1,292 @@
+//! The cut of what does not fit into a sum cell: last values, maxima, levels, histograms and
+//! distinct counts.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tollgate::cell::histogram::{CHUNK_BUCKETS, HistogramCut};
+use tollgate::cell::level::{self, LevelCut};
+use tollgate::cell::{halves, unique};
+use tollgate_common::sketch::{Histogram, REGISTERS, UniqueSketch};
+use tollgate_common::{Aggregation, Detail, Timestamp, Window};
+
+use super::cut::{Cut, Cutter, Part, Seen, Side};
+use super::order::Place;
+use crate::aggregate::{CellCut, Region};
+
+/// Most rows that one cut makes of one level. A longer time is told in pieces of several
+/// windows, each booked to the window in which it begins.
+const LEVEL_ROWS_MAX: i64 = 128;
+
+/// Memory that is used again from slot to slot.
+#[derive(Default)]
+pub(super) struct Scratch {
+    histogram: HistogramCut,
+    hashes: [Vec<u64>; 2],
+}
+
+type Cuts = (CellCut, CellCut);
+
+impl<R: Region> Cutter<'_, R> {
+    fn sequence(&self) -> u64 {
+        self.applied.wrapping_add(1)
+    }
+
+    /// Cuts a slot that has a wide cell. What its writer stores faster than it can be read waits
+    /// for the next seal.
+    pub(super) fn wide(
+        &self,
+        (place, now, base): Seen,
+        part: &mut Part,
+        group: usize,
+        scratch: &mut Scratch,
+    ) -> Cut {
+        let (writer, slot, cuts) = (place.writer(), place.slot(), (now, base));
+        let Some(head) = self.cells.slot_head(writer, slot) else {
+            part.damaged = true;
+            return Cut::Busy;
+        };
+        let at = self.cells.place(writer, head);
+        let found = match place.aggregation() {
+            Aggregation::TimeWeighted => self.level(place, at, part, group, cuts),
+            _ if cuts.0.since(cuts.1) == (0, 0) => Some(Cut::Idle),
+            Aggregation::Distribution => {
+                self.distribution(place, at, part, group, cuts, &mut scratch.histogram)
+            }
+            Aggregation::Unique => self.unique(place, at, part, group, &mut scratch.hashes),
+            _ => self.halves(place, at, part, group),
+        };
+        if found == Some(Cut::Changed) {
+            self.cells.put_base(writer, slot, self.sequence(), now);
+        }
+        found.unwrap_or_else(|| {
+            part.damaged = true;
+            Cut::Busy
+        })
+    }
+
+    fn bases(&self, place: Place, at: u32) -> Option<[&[AtomicU64]; 2]> {
+        let base = |sequence| {
+            let (writer, kind) = (place.writer(), place.aggregation());
+            self.cells.wide_base(writer, at, kind, sequence)
+        };
+        Some([base(self.applied)?, base(self.sequence())?])
+    }
+
+    fn window_of(&self, millis: i64) -> Window {
+        Window::containing(Timestamp::from_millis(millis), self.window.width())
+    }
+
+    fn plain(&self, at: i64, value: i128) -> Side {
+        Side {
+            window: self.window_of(at),
+            value,
+            detail: Detail::None,
+        }
+    }
+
+    /// Last values and maxima.
+    fn halves(&self, place: Place, at: u32, part: &mut Part, group: usize) -> Option<Cut> {
+        let cell = self.cells.wide(place.writer(), at, place.aggregation())?;
+        let [base, next] = self.bases(place, at)?;
+        let [Some(even), Some(odd)] = [0, 1].map(|half| halves::read(cell, half)) else {
+            return Some(Cut::Busy);
+        };
+        for ((base, next), now) in base.iter().zip(next).zip([even, odd]) {
+            let before = base.load(Relaxed);
+            if now.events == before {
+                continue;
+            }
+            next.store(now.events, Relaxed);
+            let side = self.plain(now.window, now.value.into());
+            let events = now.events.wrapping_sub(before);
+            part.push(group, place, side, self.window, events);
+        }
+        Some(Cut::Changed)
+    }
+
+    /// Distinct values.
+    fn unique(
+        &self,
+        place: Place,
+        at: u32,
+        part: &mut Part,
+        group: usize,
+        hashes: &mut [Vec<u64>; 2],
+    ) -> Option<Cut> {
+        let cell: unique::Cell<'_> = self.cells.unique(place.writer(), at)?;
+        let [base, next] = self.bases(place, at)?;
+        let [even, odd] = hashes;
+        let (Some(even_cut), Some(odd_cut)) = (cell.read(0, even), cell.read(1, odd)) else {
+            return Some(Cut::Busy);
+        };
+        for (half, (cut, words)) in [(even_cut, even), (odd_cut, odd)].into_iter().enumerate() {
+            let before = base[half].load(Relaxed);
+            if cut.inserts == before {
+                continue;
+            }
+            let sketch = if cut.registers {
+                let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                let registers = <Box<[u8; REGISTERS]>>::try_from(bytes.into_boxed_slice()).ok()?;
+                UniqueSketch::from_registers(registers)
+            } else {
+                words.sort_unstable();
+                words.dedup();
+                UniqueSketch::from_hashes(words.clone())
+            };
+            let sketch = sketch.ok()?;
+            next[half].store(cut.inserts, Relaxed);
+            let side = Side {
+                window: self.window_of(cut.window),
+                value: sketch.estimate().into(),
+                detail: Detail::Unique(Arc::new(sketch)),
+            };
+            let events = cut.inserts.wrapping_sub(before);
+            part.push(group, place, side, self.window, events);
+        }
+        Some(Cut::Changed)
+    }
+
+    /// Values by size, as counted between two cuts.
+    fn distribution(
+        &self,
+        place: Place,
+        at: u32,
+        part: &mut Part,
+        group: usize,
+        (now, base): Cuts,
+        cut: &mut HistogramCut,
+    ) -> Option<Cut> {
+        let writer = place.writer();
+        self.cells.histogram(writer, place.slot(), at)?.read(cut);
+        // Of the cells of the dead the last record may be there by half.
+        if cut.damaged || !cut.whole && !self.is_final || cut.done != now.done {
+            return if cut.damaged { None } else { Some(Cut::Busy) };
+        }
+        let mut buckets = Vec::new();
+        for chunk in &cut.chunks {
+            let base = self.cells.chunk_base(writer, chunk.at, self.applied)?;
+            let next = self.cells.chunk_base(writer, chunk.at, self.sequence())?;
+            let first = chunk.chunk * CHUNK_BUCKETS;
+            for ((bucket, &count), (base, next)) in
+                (first..).zip(&chunk.counts).zip(base.iter().zip(next))
+            {
+                let more = count.wrapping_sub(base.load(Relaxed));
+                next.store(count, Relaxed);
+                if more > 0 {
+                    buckets.push((bucket, more));
+                }
+            }
+        }
+        let (sum, events) = now.since(base);
+        let side = Side {
+            window: self.window,
+            value: sum.into(),
+            detail: Detail::Distribution(Arc::new(Histogram::from_buckets(buckets).ok()?)),
+        };
+        part.push(group, place, side, self.window, events);
+        Some(Cut::Changed)
+    }
+
+    /// A level times the time that it held, window by window.
+    ///
+    /// A row is made for every window that has ended, whether the level was set in it or not.
+    /// Only at the end of an incarnation, and where the clock is set, the time since the
+    /// last window is told as well.
+    fn level(
+        &self,
+        place: Place,
+        at: u32,
+        part: &mut Part,
+        group: usize,
+        cuts: Cuts,
+    ) -> Option<Cut> {
+        let cell = self.cells.wide(place.writer(), at, place.aggregation())?;
+        let [base, next] = self.bases(place, at)?;
+        let Some(state) = level::read(cell) else {
+            return Some(Cut::Busy);
+        };
+        if state.events == 0 {
+            return Some(Cut::Idle);
+        }
+        let word = |at: usize| base[at].load(Relaxed);
+        let mut before = LevelCut {
+            at: word(0).cast_signed(),
+            integral: u128::from(word(2)) << 64 | u128::from(word(1)),
+        };
+        let fresh = before.at == 0;
+        if fresh {
+            before.at = self.from.millis().max(state.window.min(self.to.millis()));
+            before.at = before.at.min(self.to.millis());
+        }
+        let start = before;
+        let width = self.window.width().millis();
+        let end = self.window_of(self.to.millis()).start().millis();
+        let windows = end.saturating_sub(before.at) / width;
+        let stride = width * (windows / LEVEL_ROWS_MAX + 1);
+        let mut rows: Vec<(i64, u128)> = Vec::new();
+        let mut tell = |cut: LevelCut, before: &mut LevelCut| {
+            let area = cut.integral.saturating_sub(before.integral);
+            if area > 0 {
+                rows.push((before.at, area));
+            }
+            *before = cut;
+        };
+        let mut boundary = self.window_of(before.at).start().millis() + stride;
+        while boundary <= end {
+            let cut = state.at(boundary);
+            // An instant before the last set that nobody remembers: the next one tells.
+            if cut.at == boundary {
+                tell(cut, &mut before);
+            }
+            boundary += stride;
+        }
+        let ends = self.is_final || self.next != self.to;
+        let last = if ends {
+            self.to.millis().max(state.since)
+        } else {
+            end
+        };
+        let cut = state.at(last);
+        if last > before.at && cut.at == last {
+            tell(cut, &mut before);
+        }
+        let (_, events) = cuts.0.since(cuts.1);
+        let held = if state.level > 0 {
+            Cut::Busy
+        } else {
+            Cut::Idle
+        };
+        if before == start && !(ends && events > 0) {
+            return Some(if events > 0 { Cut::Busy } else { held });
+        }
+        let told = rows.len();
+        for (index, (at, area)) in rows.into_iter().enumerate() {
+            let side = self.plain(at, i128::try_from(area).unwrap_or(i128::MAX));
+            let events = if index + 1 == told { events } else { 0 };
+            part.push(group, place, side, self.window, events);
+        }
+        if told == 0 && events > 0 {
+            let side = self.plain(start.at, 0);
+            part.push(group, place, side, self.window, events);
+        }
+        if self.next > self.to {
+            // The clock is set forward: the time in between is nobody's.
+            before = state.at(self.next.millis());
+        }
+        for (next, value) in next.iter().zip([
+            before.at.cast_unsigned(),
+            low(before.integral),
+            low(before.integral >> 64),
+        ]) {
+            next.store(value, Relaxed);
+        }
+        Some(Cut::Changed)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+const fn low(value: u128) -> u64 {
+    value as u64
+}
