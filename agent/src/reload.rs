@@ -87,6 +87,7 @@ pub(crate) fn compare(old: &Config, new: &Config) -> Reloaded {
             "input.interfaces",
             inputs.interfaces != new.inputs.interfaces,
         ),
+        ("input.sdk", inputs.sdk != new.inputs.sdk),
     ];
     let names = |keys: &[(&str, bool)]| {
         let changed = keys.iter().filter(|(_, differs)| *differs);

@@ -2,6 +2,7 @@
 
 pub(crate) mod dogstatsd;
 pub(crate) mod interfaces;
+pub(crate) mod sdk;
 pub(crate) mod stop;
 
 use std::io;

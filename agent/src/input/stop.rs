@@ -88,6 +88,27 @@ impl Stop {
         }
     }
 
+    /// Waits until one of several sockets can be read or accepted from, the signal is raised,
+    /// or `timeout` is over; shorter than that at times.
+    pub(crate) fn wait_any(
+        &self,
+        sockets: &[BorrowedFd<'_>],
+        timeout: Duration,
+    ) -> io::Result<Waited> {
+        self.beat.give();
+        let timeout = Timespec::try_from(timeout.min(BEAT_EVERY)).map_err(io::Error::other)?;
+        let mut fds: Vec<_> = std::iter::once(&self.inner.event.as_fd())
+            .chain(sockets)
+            .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+            .collect();
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) | Err(Errno::INTR) => Ok(Waited::TimedOut),
+            Ok(_) if self.is_raised() => Ok(Waited::Stopped),
+            Ok(_) => Ok(Waited::Ready),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Waits for a short time; `None` if it was interrupted.
     fn nap(&self, socket: Option<BorrowedFd<'_>>, nap: Duration) -> io::Result<Option<Waited>> {
         self.beat.give();

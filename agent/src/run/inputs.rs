@@ -6,31 +6,38 @@ use std::thread::JoinHandle;
 
 use tollgate_agent_core::config::Config;
 use tollgate_agent_core::input::live::Live;
+use tollgate_agent_core::input::page::PageTally;
 use tollgate_agent_core::input::tally::Tally;
+use tollgate_common::WindowWidth;
 use tracing::warn;
 
 use super::{RunError, cannot_spawn};
 use crate::admin::access::Access;
 use crate::admin::server::AdminSocket;
+use crate::clock;
 use crate::desk::Desk;
 use crate::engine::AgentEngine;
 use crate::health::Health;
 use crate::input::dogstatsd::{self, Bound};
 use crate::input::interfaces;
+use crate::input::sdk::SdkSocket;
 use crate::input::stop::Stop;
 use crate::state_dir::MappedCells;
 
 /// Writers of the cells. Their accounts are carried from one incarnation to the next by name.
 const ADMIN: &str = "admin";
 const INTERFACES: &str = "interfaces";
+const SDK: &str = "sdk";
 
 /// One writer for each input thread that this configuration starts.
 pub(super) fn writer_names(config: &Config) -> Vec<String> {
     let sockets = config.inputs.dogstatsd.iter();
     let interfaces = config.inputs.interfaces.iter();
+    let sdk = config.inputs.sdk.iter();
     std::iter::once(ADMIN.to_owned())
         .chain(sockets.flat_map(dogstatsd::writer_names))
         .chain(interfaces.map(|_| INTERFACES.to_owned()))
+        .chain(sdk.map(|_| SDK.to_owned()))
         .collect()
 }
 
@@ -38,6 +45,7 @@ pub(super) fn writer_names(config: &Config) -> Vec<String> {
 pub(super) struct Sockets {
     admin: AdminSocket,
     dogstatsd: Vec<Bound>,
+    sdk: Option<SdkSocket>,
 }
 
 impl Sockets {
@@ -48,10 +56,21 @@ impl Sockets {
                 .map_err(|(what, source)| RunError::Listen { what, source })?,
             None => Vec::new(),
         };
+        let sdk = match &config.inputs.sdk {
+            Some(sdk) => {
+                let bound = SdkSocket::bind(sdk);
+                Some(bound.map_err(failed(sdk.socket.display().to_string()))?)
+            }
+            None => None,
+        };
         let path = config.admin_socket_path();
         let admin = AdminSocket::bind(&path, &config.admin);
         let admin = admin.map_err(failed(path.display().to_string()))?;
-        Ok(Self { admin, dogstatsd })
+        Ok(Self {
+            admin,
+            dogstatsd,
+            sdk,
+        })
     }
 
     /// Who may use the admin socket.
@@ -66,6 +85,7 @@ pub(super) struct Tallies {
     /// In the order of the sockets.
     dogstatsd: Vec<Tally<MappedCells>>,
     interfaces: Option<Tally<MappedCells>>,
+    sdk: Option<(PageTally<MappedCells>, WindowWidth)>,
 }
 
 impl Tallies {
@@ -94,11 +114,27 @@ impl Tallies {
                 Some(_) => Some(tally(INTERFACES, 0)?),
                 None => None,
             },
+            sdk: match inputs.sdk {
+                Some(_) => Some((page_tally(engine, live)?, engine.window())),
+                None => None,
+            },
             dogstatsd: dogstatsd
                 .map(|bound| tally(&bound.writer_name(), cache_bytes))
                 .collect::<Result<_, _>>()?,
         })
     }
+}
+
+fn page_tally(engine: &AgentEngine, live: &Arc<Live>) -> Result<PageTally<MappedCells>, RunError> {
+    let writer = engine.writer(SDK).map_err(|error| {
+        warn!(%error, name = SDK, "no writer");
+        RunError::Ended("a writer of the cells")
+    })?;
+    let tally = PageTally::new(writer, Arc::clone(live), rand::random(), clock::now());
+    tally.ok_or_else(|| {
+        warn!("no room for pages of applications; raise limits.series_max");
+        RunError::Ended("the input of applications")
+    })
 }
 
 /// A running input.
@@ -133,6 +169,9 @@ impl Inputs {
         for (bound, tally) in sockets.dogstatsd.into_iter().zip(tallies.dogstatsd) {
             let name = bound.writer_name();
             self.spawn(&name, |stop| bound.start(tally, stop))?;
+        }
+        if let (Some(socket), Some((tally, width))) = (sockets.sdk, tallies.sdk) {
+            self.spawn(SDK, |stop| socket.serve(tally, width, stop))?;
         }
         if let (Some(interfaces), Some(tally)) = (&config.inputs.interfaces, tallies.interfaces) {
             self.spawn(INTERFACES, |stop| {

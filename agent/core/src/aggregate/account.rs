@@ -107,16 +107,19 @@ pub enum InputLoss {
     Other = 4,
     /// Received and under way when the process was killed, neither counted nor rejected.
     Interrupted = 5,
+    /// There was no room for them in an application's page, or they were no counts.
+    PageFull = 6,
 }
 
 impl InputLoss {
     /// All causes, in the order of their codes.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::KernelDrop,
         Self::CounterReset,
         Self::Shutdown,
         Self::Other,
         Self::Interrupted,
+        Self::PageFull,
     ];
 
     /// The name used in output.
@@ -127,6 +130,7 @@ impl InputLoss {
             Self::Shutdown => "shutdown",
             Self::Other => "other",
             Self::Interrupted => "interrupted",
+            Self::PageFull => "page_full",
         }
     }
 }

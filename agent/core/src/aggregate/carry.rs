@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use tollgate::cell::level;
 use tollgate_common::{Aggregation, Timestamp};
 
+use super::carry_mirrors::carry_mirrors;
 use super::slot::SlotUse;
 use super::{Cells, CellsError, Region};
 
@@ -32,6 +33,7 @@ impl<R: Region> Cells<R> {
             }
             if let Some(until) = sealed_until {
                 self.carry_levels(name, &mut writer, until);
+                carry_mirrors(self, &next, name, &mut writer, until);
             }
         }
         Ok(())
@@ -49,7 +51,7 @@ impl<R: Region> Cells<R> {
             let SlotUse::Series(series) = self.slot(from, slot, now.generation()) else {
                 continue;
             };
-            if series.aggregation != Aggregation::TimeWeighted {
+            if series.aggregation != Aggregation::TimeWeighted || series.owner.is_some() {
                 continue;
             }
             let cell = self.wide(from, series.place, series.aggregation);

@@ -234,13 +234,13 @@ impl<R: Region> Cells<R> {
     /// Bytes of a slot's key as its description says, unchecked.
     pub(crate) fn key_bytes(&self, writer: u32, slot: u32) -> usize {
         let word = self.slot_words(writer, slot)[0].load(Relaxed);
-        usize::try_from(word >> 16 & 0xffff).expect("masked")
+        usize::try_from(word >> 16 & 0x7fff).expect("masked")
     }
 
     /// Reads the key of a slot into `key`.
     pub(crate) fn read_key(&self, writer: u32, head: SlotHead, key: &mut Vec<u8>) {
         let words = head.key_words(self.keys(writer));
-        read_bytes(words, head.key_bytes as usize, key);
+        read_bytes(words, head.series_bytes(), key);
     }
 
     /// The first word of a slot's key: to have it at hand soon.
@@ -310,6 +310,11 @@ impl<R: Region> Cells<R> {
     /// also sees that the baselines have changed places.
     pub(crate) fn begin_cut() {
         baseline::begin_cut();
+    }
+
+    /// The sum cell of a slot.
+    pub(super) fn sum_words(&self, writer: u32, slot: u32) -> &[AtomicU64] {
+        self.shared.sum_cell(writer, slot)
     }
 
     /// What the sum cell of a slot shows now; `None` while it changes hands.

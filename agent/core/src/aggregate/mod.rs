@@ -14,10 +14,12 @@
 mod account;
 mod accounts;
 mod carry;
+mod carry_mirrors;
 mod cells;
 mod header;
 mod idle;
 mod layout;
+mod owner;
 mod pairs;
 mod room;
 mod shared;
@@ -47,12 +49,13 @@ pub(crate) use idle::Idle;
 pub use layout::{
     CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WIDE_BYTES_MAX, WRITERS_MAX,
 };
+pub use owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 pub(crate) use pairs::PairTotal;
 pub use shared::SeriesLimits;
 #[cfg(test)]
 pub(crate) use slot::SlotUse;
 pub(crate) use slot::{Found, State};
-pub use writer::{ADD_MAX, AddError, Counter, SeriesFull, SetError, Slot, Writer};
+pub use writer::{ADD_MAX, AddError, Counter, FollowError, SeriesFull, SetError, Slot, Writer};
 
 /// Memory that holds cells: the words of a mapped file, or of a vector in tests.
 ///

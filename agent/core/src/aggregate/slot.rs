@@ -18,6 +18,7 @@ use tollgate_common::limits::SERIES_KEY_BYTES_MAX;
 use tollgate_common::{Aggregation, Scale, SeriesKey};
 
 use super::layout::CellsLayout;
+use super::owner::{OWNER_BYTES, Owner};
 use super::words::{crc32c, get_bytes, read_bytes, words_for};
 
 /// Whether a slot is in use. The values differ in many bits, so that damage shows.
@@ -43,8 +44,10 @@ impl State {
 pub(crate) struct SlotHead {
     /// First word of the key among the writer's keys, or of the place that it follows.
     pub(crate) key_at: u32,
-    /// Bytes of the key.
+    /// Bytes of the key, that of the owner included.
     pub(crate) key_bytes: u32,
+    /// True if the key ends with the owner of a cell that the slot mirrors.
+    pub(crate) mirrors: bool,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
     pub(crate) generation: u16,
@@ -55,6 +58,8 @@ pub(crate) struct SlotHead {
 #[derive(Clone, Debug)]
 pub(crate) struct SlotKey {
     pub(crate) key: SeriesKey,
+    /// The cell of a page that this slot mirrors, if it does.
+    pub(crate) owner: Option<Owner>,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
     /// Place of the wide cell; 0 for sums.
@@ -105,9 +110,25 @@ impl SlotHead {
         }
     }
 
+    /// Bytes of the series' canonical form at the start of the key.
+    pub(crate) fn series_bytes(self) -> usize {
+        let owner = if self.mirrors { OWNER_BYTES } else { 0 };
+        (self.key_bytes as usize).saturating_sub(owner)
+    }
+
+    /// The cell that a slot mirrors, if it does.
+    pub(crate) fn owner(self, keys: &[AtomicU64]) -> Option<Owner> {
+        if !self.mirrors {
+            return None;
+        }
+        let key = get_bytes(self.key_words(keys), self.key_bytes as usize);
+        Owner::from_bytes(key.get(self.series_bytes()..)?)
+    }
+
     fn first_word(self) -> u64 {
         u64::from(self.key_at) << 32
             | u64::from(self.key_bytes) << 16
+            | u64::from(self.mirrors) << 31
             | u64::from(self.aggregation.code()) << 8
             | u64::from(self.scale.get())
     }
@@ -145,7 +166,8 @@ impl SlotHead {
     fn from_words(layout: CellsLayout, [first, second]: [u64; 2]) -> Option<Self> {
         let head = Self {
             key_at: u32::try_from(first >> 32).ok()?,
-            key_bytes: u32::try_from(first >> 16 & 0xffff).ok()?,
+            key_bytes: u32::try_from(first >> 16 & 0x7fff).ok()?,
+            mirrors: first >> 31 & 1 == 1,
             aggregation: Aggregation::from_code(u8::try_from(first >> 8 & 0xff).ok()?)?,
             scale: Scale::new(u8::try_from(first & 0xff).ok()?).ok()?,
             generation: u16::try_from(second >> 32 & 0xffff).ok()?,
@@ -223,7 +245,7 @@ fn find_words(
         // Killed, or met, between writing the slot and handing the cell over.
         return Found::Free;
     }
-    read_bytes(head.key_words(keys), head.key_bytes as usize, key);
+    read_bytes(head.key_words(keys), head.series_bytes(), key);
     Found::Series(head)
 }
 
@@ -242,6 +264,7 @@ pub(crate) fn read(
                 aggregation: head.aggregation,
                 scale: head.scale,
                 place: head.place(keys),
+                owner: head.owner(keys),
             }),
             Err(_) => SlotUse::Damaged,
         },

@@ -15,6 +15,7 @@
 //! A process killed between any two of these stores leaves a slot that counts for the series
 //! it had, or for none while there is nothing to count.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -26,6 +27,7 @@ use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId};
 
 use super::Region;
 use super::layout::WIDE_UNIT;
+use super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 use super::room::FreeRoom;
 use super::shared::{Retire, Shared};
 use super::slot::{SlotHead, State, is_wide};
@@ -45,6 +47,8 @@ type Kind = (Aggregation, Scale);
 struct Scratch {
     bytes: Vec<u8>,
     words: Vec<u64>,
+    /// The key ends with an owner.
+    mirrors: bool,
 }
 
 impl Scratch {
@@ -53,6 +57,17 @@ impl Scratch {
         self.words.clear();
         key.write_canonical(&mut self.bytes);
         pack(&self.bytes, &mut self.words);
+        self.mirrors = false;
+    }
+
+    /// The key of the slot that mirrors a cell.
+    fn set_mirror(&mut self, key: &SeriesKey, owner: Owner) {
+        self.bytes.clear();
+        self.words.clear();
+        key.write_canonical(&mut self.bytes);
+        owner.write(&mut self.bytes);
+        pack(&self.bytes, &mut self.words);
+        self.mirrors = true;
     }
 }
 
@@ -74,6 +89,9 @@ pub(super) struct Table {
     pub(super) heap: FreeRoom,
     pub(super) tenants: Tenants,
     scratch: Scratch,
+    /// Pages whose mirrors are not needed any more. Others are never idle: their pages may
+    /// go on where they stand at any time.
+    ended: BTreeSet<PageKey>,
 }
 
 fn hash(state: &FixedState, words: impl Iterator<Item = u64>, kind: Kind) -> u64 {
@@ -139,6 +157,7 @@ impl Table {
             heap: FreeRoom::new(WIDE_UNIT, heap_end, WIDE_UNIT),
             tenants: Tenants::default(),
             scratch: Scratch::default(),
+            ended: BTreeSet::new(),
         };
         let (mut keys, mut heap) = (Vec::new(), Vec::new());
         let mut damaged = !table.tenants.take_over(shared, writer, &mut heap);
@@ -212,6 +231,7 @@ impl Table {
         let same = |&slot: &u32| {
             let head = known(shared, &block, slot);
             (head.aggregation, head.scale) == kind
+                && head.mirrors == self.scratch.mirrors
                 && head.key_bytes as usize == self.scratch.bytes.len()
                 && loads(head.key_words(block.keys)).eq(self.scratch.words.iter().copied())
         };
@@ -245,6 +265,7 @@ impl Table {
         let mut head = SlotHead {
             key_at: 0,
             key_bytes: u32::try_from(self.scratch.bytes.len()).ok()?,
+            mirrors: self.scratch.mirrors,
             aggregation,
             scale,
             generation: 0,
@@ -299,8 +320,12 @@ impl Table {
         if !live || generation >= GENERATION_MAX {
             return false;
         }
+        let owner = head.owner(block.keys);
+        if owner.is_some_and(|owner| !self.ended.contains(&owner.page)) {
+            return false;
+        }
         let place = head.place(block.keys) as usize;
-        if head.aggregation == Aggregation::TimeWeighted {
+        if owner.is_none() && head.aggregation == Aggregation::TimeWeighted {
             // A level counts as long as it holds, also if nobody sets it.
             let cell = &block.heap[place..][wide::cell_range(head.aggregation)];
             if level::read(cell).is_none_or(|state| state.level > 0) {
@@ -368,11 +393,60 @@ fn handle(block: &Block<'_>, writer: u32, slot: u32, head: SlotHead) -> Slot {
 
 /// The tenant of a slot that was checked.
 fn key_of(head: SlotHead, keys: &[AtomicU64]) -> Option<TenantId> {
-    let bytes = super::words::get_bytes(head.key_words(keys), head.key_bytes as usize);
-    Some(SeriesKey::from_canonical(&bytes).ok()?.tenant().clone())
+    Some(series_of(head, keys)?.tenant().clone())
+}
+
+/// The series of a slot that was checked.
+fn series_of(head: SlotHead, keys: &[AtomicU64]) -> Option<SeriesKey> {
+    let bytes = super::words::get_bytes(head.key_words(keys), head.series_bytes());
+    SeriesKey::from_canonical(&bytes).ok()
 }
 
 impl<R: Region> Writer<R> {
+    /// The slot that mirrors a cell of a page, made if it is new; `None` if there is no room
+    /// for it, or a limit does not allow it.
+    pub fn mirror(
+        &mut self,
+        key: &SeriesKey,
+        owner: Owner,
+        aggregation: Aggregation,
+        scale: Scale,
+    ) -> Option<Slot> {
+        let kind = (aggregation, scale);
+        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        let length = key.canonical_len();
+        if length > MIRRORED_KEY_BYTES_MAX {
+            return None;
+        }
+        table.scratch.set_mirror(key, owner);
+        if let Some(slot) = table.find(shared, index, kind) {
+            return Some(slot);
+        }
+        if !shared.admit(key, length) {
+            return None;
+        }
+        let slot = table.publish(shared, index, kind, true)?;
+        shared.count_series(Some(key.tenant()), 1);
+        Some(slot)
+    }
+
+    /// What this writer's slots mirror, with their series.
+    pub fn mirrors(&self) -> Vec<(Owner, SeriesKey)> {
+        let block = Block::of(&self.shared, self.index);
+        let live = self.table.slots.iter();
+        live.filter_map(|&slot| {
+            let head = known(&self.shared, &block, slot);
+            Some((head.owner(block.keys)?, series_of(head, block.keys)?))
+        })
+        .collect()
+    }
+
+    /// The mirrors of a page are not needed any more: nobody will write to it again. Their
+    /// slots are retired like those of other idle series.
+    pub fn end_mirrors(&mut self, page: PageKey) {
+        self.table.ended.insert(page);
+    }
+
     /// The slot of a series, made if it is new.
     ///
     /// Where there is no room for another series, or a limit does not allow it, the slot of

@@ -242,6 +242,7 @@ impl<'a> Old<'a> {
                 let head = SlotHead {
                     key_at,
                     key_bytes: u32::try_from(old.key.len()).expect("keys are short"),
+                    mirrors: false,
                     aggregation: old.aggregation,
                     scale: old.scale,
                     generation: 0,

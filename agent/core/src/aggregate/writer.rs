@@ -1,5 +1,8 @@
 //! The writer's side of the cells: the hot path.
 
+#[path = "mirror.rs"]
+mod mirror;
+
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use super::table::Table;
 use super::wide;
 use crate::input::dogstatsd::Ignored;
 
+pub use mirror::FollowError;
 pub use tollgate::cell::sum::{ADD_MAX, AddError};
 
 /// A series of one writer: where its cell is. Valid as long as that writer and until the

@@ -3,6 +3,7 @@
 mod dogstatsd;
 mod operate;
 mod rule;
+mod sdk;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -362,6 +363,7 @@ impl<'a> Checker<'a> {
         let interfaces = raw
             .interfaces
             .map(|interfaces| self.interfaces(&interfaces));
+        let sdk = raw.sdk.map(|sdk| self.sdk(sdk));
         Some(Inputs {
             dogstatsd: match dogstatsd {
                 Some(dogstatsd) => Some(dogstatsd?),
@@ -369,6 +371,10 @@ impl<'a> Checker<'a> {
             },
             interfaces: match interfaces {
                 Some(interfaces) => Some(interfaces?),
+                None => None,
+            },
+            sdk: match sdk {
+                Some(sdk) => Some(sdk?),
                 None => None,
             },
         })

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use tollgate_common::{AgentId, MeterName, WindowWidth};
+use tollgate_common::{AgentId, MeterName, TenantId, WindowWidth};
 
 use crate::attribute::{Attributor, Glob, Meter, Rule};
 use crate::ship::{EndpointOrder, EndpointsConfig, ShipConfig};
@@ -228,6 +228,46 @@ pub struct Inputs {
     pub dogstatsd: Option<Dogstatsd>,
     /// The kernel's interface counters.
     pub interfaces: Option<Interfaces>,
+    /// Applications that count in process.
+    pub sdk: Option<Sdk>,
+}
+
+/// Applications that count in process and hand over their pages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sdk {
+    /// The Unix stream socket.
+    pub socket: PathBuf,
+    /// The mode of the socket's file: who can connect at all.
+    pub mode: u32,
+    /// Most pages at a time.
+    pub pages_max: u32,
+    /// Largest page, in bytes.
+    pub page_bytes_max: u64,
+    /// Who may count for whom; the first entry that fits a peer decides, and a peer that fits
+    /// none is refused.
+    pub allow: Vec<SdkAllow>,
+}
+
+/// For whom a peer may count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SdkAllow {
+    /// Only peers with this user id.
+    pub uid: Option<u32>,
+    /// Only peers with this group id.
+    pub gid: Option<u32>,
+    /// For these tenants.
+    pub tenants: SdkTenants,
+    /// Only these meters; all that are declared if there is none.
+    pub meters: Vec<Glob>,
+}
+
+/// The tenants of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SdkTenants {
+    /// Whatever it says, its counts are this tenant's.
+    Fixed(TenantId),
+    /// The one that it names, if a pattern fits.
+    Patterns(Vec<Glob>),
 }
 
 /// DogStatsD sockets, at least one.
@@ -294,6 +334,7 @@ impl Config {
             .dogstatsd
             .iter_mut()
             .flat_map(|d| d.unix.iter_mut().chain(&mut d.unix_stream));
+        let pages = self.inputs.sdk.iter_mut().map(|sdk| &mut sdk.socket);
         let paths = [
             &mut self.state_dir,
             &mut collector.ca,
@@ -304,6 +345,7 @@ impl Config {
             .into_iter()
             .chain(&mut self.admin_socket)
             .chain(sockets)
+            .chain(pages)
         {
             *path = base.join(&path);
         }

@@ -152,6 +152,30 @@ pub(super) struct Meter {
 pub(super) struct Inputs {
     pub(super) dogstatsd: Option<Spanned<Dogstatsd>>,
     pub(super) interfaces: Option<Interfaces>,
+    pub(super) sdk: Option<Spanned<Sdk>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sdk {
+    pub(super) socket: Option<Text>,
+    pub(super) mode: Option<Text>,
+    pub(super) pages_max: Option<Spanned<u32>>,
+    pub(super) page_bytes_max: Option<Text>,
+    #[serde(default)]
+    pub(super) allow: Vec<Spanned<SdkAllow>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SdkAllow {
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) tenant: Option<Text>,
+    #[serde(default)]
+    pub(super) tenants: Vec<Text>,
+    #[serde(default)]
+    pub(super) meters: Vec<Text>,
 }
 
 #[derive(Deserialize)]

@@ -371,3 +371,30 @@ fn shipping_is_configured() {
         assert!(error.key.starts_with(key), "{error:?}");
     }
 }
+
+#[test]
+fn the_sdk_input_says_who_may_count() {
+    let base = GOOD;
+    let sdk = |text: &str| parse(&format!("{base}\n{text}"));
+    let config = sdk(
+        "[input.sdk]\nsocket = \"sdk.sock\"\nmode = \"0600\"\n[[input.sdk.allow]]\nuid = 7\ntenant = \"acme\"\n[[input.sdk.allow]]\ntenants = [\"x-*\"]\nmeters = [\"http.*\"]\n",
+    );
+    let config = config.expect("valid").resolved("/etc/t".as_ref());
+    let sdk_input = config.inputs.sdk.expect("given");
+    assert_eq!(sdk_input.socket.to_str(), Some("/etc/t/sdk.sock"));
+    assert_eq!((sdk_input.mode, sdk_input.pages_max), (0o600, 64));
+    assert_eq!(sdk_input.allow.len(), 2);
+    for (text, message) in [
+        ("[input.sdk]\n", "0 entries"),
+        ("[input.sdk]\nmode = \"rw\"\n", "not permissions"),
+        ("[input.sdk]\npages_max = 0\n", "out of range"),
+        ("[[input.sdk.allow]]\nuid = 1\n", "not clear"),
+        (
+            "[[input.sdk.allow]]\ntenant = \"a\"\ntenants = [\"b\"]\n",
+            "not clear",
+        ),
+    ] {
+        let errors = sdk(text).expect_err(text).to_string();
+        assert!(errors.contains(message), "{text}: {errors}");
+    }
+}

@@ -9,6 +9,7 @@ pub mod dogstatsd;
 pub mod interfaces;
 pub mod live;
 mod observe;
+pub mod page;
 pub mod tally;
 pub mod udp_drops;
 

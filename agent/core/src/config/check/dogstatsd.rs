@@ -101,7 +101,7 @@ impl Checker<'_> {
     }
 
     /// Permissions in octal, as `chmod` takes them.
-    fn mode(&mut self, text: &Text) -> Option<u32> {
+    pub(super) fn mode(&mut self, text: &Text) -> Option<u32> {
         let mode = u32::from_str_radix(text.get_ref(), 8).ok();
         let mode = mode.filter(|mode| *mode <= 0o777 && mode & 0o200 != 0);
         if mode.is_none() {

@@ -4,5 +4,6 @@ mod basics;
 mod clock;
 mod clones;
 mod full;
+mod pages;
 mod sweep;
 mod world;

@@ -1,0 +1,148 @@
+//! What a fresh incarnation takes over from the one before: its mirrors.
+//!
+//! Pages outlive an agent. A new file of cells begins with the mirrors of the old one, where
+//! they stood when its last batch was sealed, and with baselines that say the same: nothing of
+//! it is counted again, and what the pages count from here on is.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tollgate::cell::{histogram, level};
+use tollgate_common::{Aggregation, Timestamp};
+
+use super::cells::Cells;
+use super::slot::{SlotKey, SlotUse};
+use super::{Region, Writer};
+
+/// Both parities of baselines.
+const PARITIES: [u64; 2] = [0, 1];
+
+/// Writes the mirrors of `old`, all of which is sealed up to `until`, into `next` by its writer
+/// of the same name. Mirrors that find no room are given up: their pages are then unknown.
+pub(super) fn carry_mirrors<R: Region>(
+    old: &Cells<R>,
+    next: &Cells<&[AtomicU64]>,
+    name: &str,
+    writer: &mut Writer<&[AtomicU64]>,
+    until: Timestamp,
+) {
+    let names = (0..).zip(&old.identity().writers);
+    let Some((index, _)) = names.into_iter().find(|(_, writer)| *writer == name) else {
+        return;
+    };
+    for (slot, key) in mirrors(old, index) {
+        // Without room, or with damaged words, the page is unknown from here on.
+        let _ = carry(old, index, slot, &key, writer);
+    }
+    settle(next, name, until);
+}
+
+/// The live mirrors of a writer.
+fn mirrors<R: Region>(cells: &Cells<R>, writer: u32) -> Vec<(u32, SlotKey)> {
+    (0..cells.published(writer))
+        .filter_map(|slot| {
+            let generation = cells.now(writer, slot)?.generation();
+            match cells.slot(writer, slot, generation) {
+                SlotUse::Series(key) if key.owner.is_some() => Some((slot, key)),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+fn carry<R: Region>(
+    old: &Cells<R>,
+    index: u32,
+    slot: u32,
+    of: &SlotKey,
+    writer: &mut Writer<&[AtomicU64]>,
+) -> Option<()> {
+    let place = writer.mirror(&of.key, of.owner?, of.aggregation, of.scale)?;
+    let now = old.now(index, slot)?;
+    let wide = || old.wide(index, of.place, of.aggregation);
+    match of.aggregation {
+        Aggregation::Sum => {
+            // Everything since the first life of the page: more than one step may take.
+            let half = now.sum / 2;
+            writer.follow_sum(place, half / 2, 0).ok()?;
+            writer.follow_sum(place, half, 0).ok()?;
+            writer.follow_sum(place, half + half / 2, 0).ok()?;
+            writer.follow_sum(place, now.sum, now.done).ok()?;
+        }
+        Aggregation::TimeWeighted => {
+            let state = level::read(wide()?)?;
+            writer.follow_level(place, &state).ok()?;
+        }
+        Aggregation::Distribution => {
+            let mut cut = histogram::HistogramCut::default();
+            let cell = histogram::Cell {
+                head: wide()?,
+                sum: old.sum_words(index, slot),
+                heap: old.heap(index),
+            };
+            cell.read(&mut cut);
+            writer.follow_histogram(place, &cut).ok()?;
+        }
+        // These belong to windows and merge.
+        Aggregation::Last | Aggregation::Max | Aggregation::Unique => {}
+    }
+    Some(())
+}
+
+/// Makes what the cells of a writer hold its baselines.
+fn settle(cells: &Cells<&[AtomicU64]>, name: &str, until: Timestamp) {
+    let names = &cells.identity().writers;
+    let Some(index) = (0..)
+        .zip(names)
+        .find_map(|(at, n)| (n == name).then_some(at))
+    else {
+        return;
+    };
+    for (slot, key) in mirrors(cells, index) {
+        let Some(now) = cells.now(index, slot) else {
+            continue;
+        };
+        for parity in PARITIES {
+            cells.put_base(index, slot, parity, now);
+        }
+        settle_wide(cells, index, &key, until);
+    }
+}
+
+fn settle_wide(cells: &Cells<&[AtomicU64]>, index: u32, key: &SlotKey, until: Timestamp) {
+    let Some(cell) = cells.wide(index, key.place, key.aggregation) else {
+        return;
+    };
+    match key.aggregation {
+        Aggregation::TimeWeighted => {
+            let Some(state) = level::read(cell) else {
+                return;
+            };
+            let cut = state.at(until.millis());
+            let half = |value: u128| u64::try_from(value & u128::from(u64::MAX)).expect("masked");
+            let words = [
+                cut.at.cast_unsigned(),
+                half(cut.integral),
+                half(cut.integral >> 64),
+            ];
+            for parity in PARITIES {
+                let base = cells.wide_base(index, key.place, key.aggregation, parity);
+                for (word, value) in base.into_iter().flatten().zip(words) {
+                    word.store(value, Relaxed);
+                }
+            }
+        }
+        Aggregation::Distribution => {
+            for (_, at) in histogram::chunks(cell) {
+                let counts = cells.heap(index).get(at as usize..).unwrap_or(&[]);
+                for parity in PARITIES {
+                    let base = cells.chunk_base(index, at, parity).unwrap_or(&[]);
+                    for (word, count) in base.iter().zip(counts) {
+                        word.store(count.load(Relaxed), Relaxed);
+                    }
+                }
+            }
+        }
+        Aggregation::Sum | Aggregation::Last | Aggregation::Max | Aggregation::Unique => {}
+    }
+}

@@ -1,0 +1,388 @@
+//! Pages of applications: who may count in them for whom, and how far they are counted.
+//!
+//! A [`PageTally`] owns the writer whose slots mirror pages (see
+//! [`Writer::mirror`](crate::aggregate::Writer::mirror)). The shell maps a page read-only and
+//! gives its words; everything about them is checked here, at every look, because the
+//! application may store anything there at any time. What a page can reach is bounded: its own
+//! mirrors, the tenants and meters that its user may count for, and a share of the time of
+//! every pass.
+//!
+//! `docs/formats/page.md` has the rule by which a page is taken or quarantined.
+
+mod access;
+mod visit;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use tollgate::page::{PageError, PageReader};
+use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId, Timestamp};
+
+use super::live::Live;
+use crate::aggregate::{Owner, PageKey, Region, Rejection, Slot, Writer};
+use crate::attribute::Attributor;
+use crate::config::SdkAllow;
+pub use access::find as find_access;
+
+/// How long a page that was known before the agent's start may take to come back.
+pub const MISSING_GRACE_MILLIS: i64 = 60_000;
+/// Most work on one page in one pass; a sum that has not changed costs 1.
+pub const PASS_WORK_MAX: u32 = 1 << 18;
+/// The slot of a page's own mark, which is made before the page is taken.
+const MARK_SLOT: u32 = u32::MAX;
+/// The meter of marks. Nothing is ever counted on them.
+const MARK_METER: &str = "tollgate.pages";
+
+/// Why a page is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageRefusal {
+    /// It is no page.
+    #[error(transparent)]
+    NotAPage(#[from] PageError),
+    /// It was handed to another agent, or to this one before it lost its memory: what it
+    /// holds may have been billed.
+    #[error("page was handed over before, to somebody unknown; it is quarantined")]
+    Quarantined,
+    /// There is no room for another one.
+    #[error("no room for another page; raise limits.series_max")]
+    Full,
+}
+
+/// What became of a look at a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Everything it held at the time is counted.
+    Complete,
+    /// There was too much for one pass, or something has to wait for the next seal.
+    More,
+    /// The application has not yet marked it as handed over.
+    NotYet,
+    /// It is marked as somebody else's now.
+    Quarantined,
+}
+
+/// A page that did not come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vanished {
+    /// Which.
+    pub page: PageKey,
+    /// Whose counts may be lost.
+    pub tenants: Vec<TenantId>,
+}
+
+/// How many pages and cells there are, for the status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCounts {
+    /// Pages of applications that are connected.
+    pub connected: u64,
+    /// Known pages whose application is not connected.
+    pub missing: u64,
+    /// Cells that wait for room in the agent; their counts stay in the page.
+    pub waiting: u64,
+    /// Cells that ran backwards and are not counted any more.
+    pub stopped: u64,
+    /// Events that found no room in the pages.
+    pub dropped: u64,
+}
+
+/// What is known of one slot of a page.
+enum Entry {
+    /// There is no room for its mirror at present.
+    Waiting,
+    /// Its words contradict each other.
+    Malformed,
+    /// It may not be counted.
+    Rejected {
+        reason: Rejection,
+        tenant: TenantId,
+        aggregation: Aggregation,
+        cell: Range<usize>,
+        events: u64,
+    },
+    /// It is counted.
+    Mirrored {
+        slot: Slot,
+        aggregation: Aggregation,
+        cell: Range<usize>,
+        /// Events when it was last looked at, and for cells with halves those of each.
+        events: [u64; 2],
+    },
+    /// It ran backwards.
+    Stopped,
+}
+
+struct Known {
+    /// Present while its application is connected.
+    access: Option<SdkAllow>,
+    entries: Vec<Entry>,
+    cursor: usize,
+    dropped: u64,
+    missing_since: Timestamp,
+    /// Known from before the agent's start, and not seen since.
+    before: bool,
+}
+
+/// Counts what pages hold.
+pub struct PageTally<R: Region> {
+    writer: Writer<R>,
+    live: Arc<Live>,
+    version: u64,
+    attributor: Arc<Attributor>,
+    mirror: u64,
+    pages: BTreeMap<PageKey, Known>,
+    /// Tenants of pages from before the start, for those that do not come back.
+    tenants: BTreeMap<PageKey, Vec<TenantId>>,
+    scratch: visit::Scratch,
+}
+
+fn mark() -> SeriesKey {
+    let meter = MeterName::new(MARK_METER).expect("a valid name");
+    SeriesKey::new(TenantId::unattributed(), meter, Dimensions::none()).expect("a short key")
+}
+
+impl<R: Region> PageTally<R> {
+    /// Counts through `writer`, which may know pages from an earlier life. `random` names the
+    /// mirror if there is none yet. `None` without room for that.
+    pub fn new(
+        mut writer: Writer<R>,
+        live: Arc<Live>,
+        random: u64,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let mut pages: BTreeMap<PageKey, Known> = BTreeMap::new();
+        let mut tenants: BTreeMap<PageKey, Vec<TenantId>> = BTreeMap::new();
+        let mut mirror = None;
+        for (owner, key) in writer.mirrors() {
+            if let Some(name) = mirror_name(owner) {
+                mirror = Some(name);
+                continue;
+            }
+            pages
+                .entry(owner.page)
+                .or_insert_with(|| Known::missing(now));
+            let of_page = tenants.entry(owner.page).or_default();
+            if owner.slot != MARK_SLOT && !of_page.contains(key.tenant()) {
+                of_page.push(key.tenant().clone());
+            }
+        }
+        let name = mirror.unwrap_or(random.max(1));
+        writer.mirror(&mark(), mirror_owner(name), Aggregation::Sum, Scale::ZERO)?;
+        let (version, current) = live.current();
+        let attributor = current.attributor;
+        Some(Self {
+            writer,
+            live,
+            version,
+            attributor,
+            mirror: name,
+            pages,
+            tenants,
+            scratch: visit::Scratch::default(),
+        })
+    }
+
+    /// The mirror's name, which an application stores in its page.
+    pub fn mirror(&self) -> u64 {
+        self.mirror
+    }
+
+    /// Takes a page from a process of `user`, which may count as `access` says; or says why
+    /// not. Nothing is counted before the page is marked as this mirror's.
+    pub fn handle_page(
+        &mut self,
+        words: &[AtomicU64],
+        user: u32,
+        access: &SdkAllow,
+    ) -> Result<PageKey, PageRefusal> {
+        let reader = PageReader::open(words)?;
+        let page = PageKey {
+            id: reader.id(),
+            user,
+        };
+        let home = reader.home();
+        let known = self.pages.contains_key(&page);
+        if home != 0 && (home != self.mirror || !known) {
+            return Err(PageRefusal::Quarantined);
+        }
+        let owner = Owner {
+            page,
+            slot: MARK_SLOT,
+        };
+        // Before the page can be marked as ours, so that a page which is, is known.
+        let marked = self
+            .writer
+            .mirror(&mark(), owner, Aggregation::Sum, Scale::ZERO);
+        marked.ok_or(PageRefusal::Full)?;
+        let known = self
+            .pages
+            .entry(page)
+            .or_insert_with(|| Known::missing(Timestamp::EPOCH));
+        known.access = Some(access.clone());
+        known.entries.clear();
+        known.cursor = 0;
+        known.before = false;
+        self.tenants.remove(&page);
+        Ok(page)
+    }
+
+    /// Counts what has come into a page. `orphaned` says that its process has ended, so that
+    /// nobody can hand it to another agent any more.
+    pub fn handle_pass(
+        &mut self,
+        page: PageKey,
+        words: &[AtomicU64],
+        now: Timestamp,
+        orphaned: bool,
+    ) -> Pass {
+        self.refresh();
+        let Ok(reader) = PageReader::open(words) else {
+            return Pass::Quarantined;
+        };
+        match reader.home() {
+            home if home == self.mirror => {}
+            0 if orphaned => {}
+            0 => return Pass::NotYet,
+            _ => return Pass::Quarantined,
+        }
+        let Some(mut known) = self.pages.remove(&page) else {
+            return Pass::Quarantined;
+        };
+        let pass = self.visit_all(page, &mut known, &reader, now);
+        self.pages.insert(page, known);
+        pass
+    }
+
+    fn visit_all(
+        &mut self,
+        page: PageKey,
+        known: &mut Known,
+        reader: &PageReader<'_>,
+        now: Timestamp,
+    ) -> Pass {
+        let Some(access) = known.access.clone() else {
+            return Pass::Quarantined;
+        };
+        let dropped = reader.dropped();
+        let more = dropped.saturating_sub(known.dropped);
+        known.dropped = known.dropped.max(dropped);
+        self.writer
+            .lost(crate::aggregate::InputLoss::PageFull, more);
+        let published = reader.published() as usize;
+        let mut work: u32 = 0;
+        let mut waits = false;
+        for _ in 0..published {
+            if work > PASS_WORK_MAX {
+                return Pass::More;
+            }
+            let at = known.cursor;
+            known.cursor = if at + 1 < published { at + 1 } else { 0 };
+            let slot = u32::try_from(at).unwrap_or(u32::MAX);
+            while known.entries.len() <= at {
+                known.entries.push(Entry::Waiting);
+            }
+            let visited = self.visit(page, &access, reader, slot, &mut known.entries[at], now);
+            work = work.saturating_add(visited.work);
+            waits |= visited.waits;
+        }
+        if waits { Pass::More } else { Pass::Complete }
+    }
+
+    /// The connection of a page has ended. `gone` says that its process has, too: then the
+    /// page is counted for the last time, and the mirrors are given free.
+    pub fn handle_end(&mut self, page: PageKey, gone: bool, now: Timestamp) {
+        let Some(known) = self.pages.get_mut(&page) else {
+            return;
+        };
+        known.access = None;
+        known.entries = Vec::new();
+        known.missing_since = now;
+        if gone {
+            self.pages.remove(&page);
+            self.writer.end_mirrors(page);
+        }
+    }
+
+    /// The next page that was known before the start and did not come back in time. Its
+    /// mirrors are given free; should it come after all, it is quarantined.
+    pub fn poll_vanished(&mut self, now: Timestamp) -> Option<Vanished> {
+        let (&page, _) = self.pages.iter().find(|(_, known)| {
+            known.before && now.millis_since(known.missing_since) >= MISSING_GRACE_MILLIS
+        })?;
+        self.pages.remove(&page);
+        self.writer.end_mirrors(page);
+        let mut tenants = self.tenants.remove(&page).unwrap_or_default();
+        tenants.sort();
+        Some(Vanished { page, tenants })
+    }
+
+    /// Gives room back that is not needed any more; to be called between passes.
+    pub fn poll_retired(&mut self) {
+        if self.writer.poll_retired() {
+            // Slots may have become another's: everything is looked up again.
+            for known in self.pages.values_mut() {
+                known.entries.clear();
+                known.cursor = 0;
+            }
+        }
+    }
+
+    /// Follows a change of the configuration: everything is decided again.
+    fn refresh(&mut self) {
+        if self.live.version() == self.version {
+            return;
+        }
+        let (version, current) = self.live.current();
+        (self.version, self.attributor) = (version, current.attributor);
+        for known in self.pages.values_mut() {
+            known.entries.clear();
+            known.cursor = 0;
+        }
+    }
+
+    /// Counts of pages and cells.
+    pub fn counts(&self) -> PageCounts {
+        let mut counts = PageCounts::default();
+        for known in self.pages.values() {
+            let connected = known.access.is_some();
+            counts.connected += u64::from(connected);
+            counts.missing += u64::from(!connected);
+            counts.dropped = counts.dropped.saturating_add(known.dropped);
+            for entry in &known.entries {
+                counts.waiting += u64::from(matches!(entry, Entry::Waiting));
+                counts.stopped += u64::from(matches!(entry, Entry::Stopped));
+            }
+        }
+        counts
+    }
+}
+
+impl Known {
+    fn missing(since: Timestamp) -> Self {
+        Self {
+            access: None,
+            entries: Vec::new(),
+            cursor: 0,
+            dropped: 0,
+            missing_since: since,
+            before: true,
+        }
+    }
+}
+
+/// The owner whose slot keeps the mirror's name: no page has that number of a slot.
+fn mirror_owner(name: u64) -> Owner {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&name.to_le_bytes());
+    Owner {
+        page: PageKey { id, user: u32::MAX },
+        slot: MARK_SLOT - 1,
+    }
+}
+
+fn mirror_name(owner: Owner) -> Option<u64> {
+    let (name, _) = owner.page.id.split_first_chunk::<8>()?;
+    let name = u64::from_le_bytes(*name);
+    (owner == mirror_owner(name)).then_some(name)
+}

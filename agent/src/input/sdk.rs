@@ -1,0 +1,296 @@
+//! Applications that count in process: takes their pages and counts what is in them.
+//!
+//! One thread serves the socket and looks at all pages: shortly before every window's end, at
+//! least once a second, when an application ends, and when the agent stops. The number of
+//! connections, the size of a page and the time of one look are bounded. Who is at the other
+//! end is told by the kernel (`SO_PEERCRED`), and the configuration says for whom that user may
+//! count.
+
+mod connection;
+mod mapping;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tollgate::page::hello::{self, Answer};
+use tollgate_agent_core::aggregate::Region;
+use tollgate_agent_core::config::Sdk;
+use tollgate_agent_core::input::page::{PageRefusal, PageTally, Pass, find_access};
+use tollgate_common::{Window, WindowWidth};
+use tracing::{debug, info, warn};
+
+use super::stop::Stop;
+use crate::clock;
+use connection::{Brought, Connection, Page};
+use mapping::MappedPage;
+
+/// Longest time between two looks at the pages.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long before the end of a window the pages are looked at.
+const BEFORE_END_MILLIS: i64 = 25;
+/// How soon a page is looked at again that is not marked yet, or not counted whole.
+const LOOK_SOON: Duration = Duration::from_millis(10);
+/// How long a page that is taken may stay unmarked before it is looked at less often.
+const MARK_PATIENCE: Duration = Duration::from_secs(2);
+/// Connections beside those that have a page: hellos under way.
+const HELLOS_MAX: usize = 32;
+/// Looks at pages that a stopping agent takes at most, to leave nothing behind.
+const LAST_LOOKS: u32 = 200;
+
+/// A bound socket.
+pub(crate) struct SdkSocket {
+    listener: UnixListener,
+    config: Sdk,
+}
+
+impl SdkSocket {
+    /// Binds the socket in place of one that a dead agent left.
+    pub(crate) fn bind(config: &Sdk) -> io::Result<Self> {
+        let path = &config.socket;
+        super::remove_stale_socket(path, |path| UnixStream::connect(path).is_err());
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(config.mode))?;
+        listener.set_nonblocking(true)?;
+        info!(path = %path.display(), "listening for applications");
+        Ok(Self {
+            listener,
+            config: config.clone(),
+        })
+    }
+
+    /// Takes pages until `stop` is raised, and counts what they hold then.
+    pub(crate) fn serve<R: Region + 'static>(
+        self,
+        tally: PageTally<R>,
+        width: WindowWidth,
+        stop: Stop,
+    ) -> io::Result<JoinHandle<()>> {
+        super::spawn("sdk", move || {
+            let mut server = Server {
+                socket: self,
+                tally,
+                width,
+                connections: Vec::new(),
+            };
+            server.run(&stop);
+        })
+    }
+}
+
+impl Drop for SdkSocket {
+    fn drop(&mut self) {
+        // The next start removes it otherwise.
+        let _ = std::fs::remove_file(&self.config.socket);
+    }
+}
+
+struct Server<R: Region> {
+    socket: SdkSocket,
+    tally: PageTally<R>,
+    width: WindowWidth,
+    connections: Vec<Connection>,
+}
+
+impl<R: Region> Server<R> {
+    fn run(&mut self, stop: &Stop) {
+        let mut next_look = Instant::now();
+        while !stop.is_raised() {
+            let pause = next_look.saturating_duration_since(Instant::now());
+            if let Err(error) = self.wait(stop, pause) {
+                warn!(%error, "cannot wait for applications");
+                std::thread::sleep(LOOK_SOON);
+            }
+            self.accept();
+            self.read();
+            if Instant::now() >= next_look {
+                next_look = Instant::now() + self.look();
+            }
+        }
+        for _ in 0..LAST_LOOKS {
+            let _ = self.look();
+            if self.connections.iter().all(is_complete) {
+                break;
+            }
+        }
+    }
+
+    fn wait(&self, stop: &Stop, pause: Duration) -> io::Result<()> {
+        // A closed connection would be readable for ever.
+        let open = self.connections.iter().filter(|c| c.closed.is_none());
+        let sockets: Vec<_> = std::iter::once(self.socket.listener.as_fd())
+            .chain(open.map(Connection::socket))
+            .collect();
+        stop.wait_any(&sockets, pause).map(|_| ())
+    }
+
+    fn accept(&mut self) {
+        let most = self.socket.config.pages_max as usize + HELLOS_MAX;
+        while self.connections.len() < most {
+            let stream = match self.socket.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    warn!(%error, "cannot accept an application");
+                    std::thread::sleep(LOOK_SOON);
+                    return;
+                }
+            };
+            match Connection::new(stream) {
+                Ok(connection) => self.connections.push(connection),
+                Err(error) => debug!(%error, "application has gone already"),
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let now = Instant::now();
+        for at in 0..self.connections.len() {
+            if self.connections[at].closed.is_some() {
+                continue;
+            }
+            match self.connections[at].read() {
+                Brought::Nothing if !self.connections[at].is_late(now) => {}
+                Brought::Hello { bytes, fd } => {
+                    let answer = self.take(at, bytes, &fd);
+                    self.connections[at].answer(answer);
+                    if answer.code != hello::TAKEN {
+                        self.connections[at].closed = Some(now);
+                    }
+                }
+                Brought::Nothing | Brought::Nonsense | Brought::Closed => {
+                    self.connections[at].closed = Some(now);
+                }
+            }
+        }
+        // What has no page is done with; the others are, when they are counted.
+        self.connections
+            .retain(|c| c.closed.is_none() || c.page.is_some());
+    }
+
+    /// Decides about a page.
+    fn take(&mut self, at: usize, bytes: u64, fd: &std::os::fd::OwnedFd) -> Answer {
+        let config = &self.socket.config;
+        let peer = self.connections[at].peer;
+        let (window_secs, mirror) = (self.width.secs(), self.tally.mirror());
+        let answer = |code| Answer {
+            code,
+            window_secs,
+            mirror,
+        };
+        let Some(access) = find_access(&config.allow, peer.uid, peer.gid).cloned() else {
+            warn!(
+                uid = peer.uid,
+                gid = peer.gid,
+                "an application is refused: no [[input.sdk.allow]] fits"
+            );
+            return answer(hello::UNACCEPTABLE);
+        };
+        let pages = self.connections.iter().filter(|c| c.page.is_some()).count();
+        if pages >= config.pages_max as usize {
+            warn!(pid = peer.pid, "too many pages; raise input.sdk.pages_max");
+            return answer(hello::BUSY);
+        }
+        let map = match MappedPage::map(fd, bytes, config.page_bytes_max) {
+            Ok(map) => map,
+            Err(error) => {
+                warn!(pid = peer.pid, %error, "a page is refused");
+                return answer(hello::UNACCEPTABLE);
+            }
+        };
+        match self.tally.handle_page(map.words(), peer.uid, &access) {
+            Ok(key) => {
+                let answer = answer(hello::TAKEN);
+                // A new connection for a page takes the place of the old one.
+                for other in &mut self.connections {
+                    other.page.take_if(|page| page.key == key);
+                }
+                self.connections[at].page = Some(Page {
+                    key,
+                    map,
+                    taken: Instant::now(),
+                    complete: false,
+                });
+                info!(pid = peer.pid, uid = peer.uid, "took a page");
+                answer
+            }
+            Err(error) => {
+                warn!(pid = peer.pid, uid = peer.uid, %error, "a page is refused");
+                answer(match error {
+                    PageRefusal::Quarantined => hello::QUARANTINED,
+                    PageRefusal::NotAPage(_) => hello::UNACCEPTABLE,
+                    PageRefusal::Full => hello::BUSY,
+                })
+            }
+        }
+    }
+
+    /// Looks at all pages, and says when to look again.
+    fn look(&mut self) -> Duration {
+        self.tally.poll_retired();
+        let (now, clock) = (Instant::now(), clock::now());
+        let mut soon = false;
+        for connection in &mut self.connections {
+            let gone = connection.closed.is_some() && connection.is_gone();
+            let may_be_ending = connection.may_be_ending(now);
+            let Some(page) = &mut connection.page else {
+                continue;
+            };
+            let pass = self
+                .tally
+                .handle_pass(page.key, page.map.words(), clock, gone);
+            page.complete = pass == Pass::Complete;
+            match pass {
+                Pass::Complete => {}
+                Pass::More => soon = true,
+                Pass::NotYet => soon |= now.duration_since(page.taken) < MARK_PATIENCE,
+                Pass::Quarantined => {
+                    warn!(
+                        pid = connection.peer.pid,
+                        "a page was marked as another agent's; it is quarantined"
+                    );
+                    connection.closed.get_or_insert(now);
+                }
+            }
+            if connection.closed.is_none() {
+                continue;
+            }
+            // The last look has to come after the end of the process; a page that waits for
+            // room is looked at until it has found some.
+            let undecided = !gone && may_be_ending;
+            let waits = pass == Pass::More;
+            if undecided || waits {
+                soon = true;
+                continue;
+            }
+            self.tally.handle_end(page.key, gone, clock);
+            connection.page = None;
+            debug!(pid = connection.peer.pid, gone, "an application has ended");
+        }
+        self.connections
+            .retain(|c| c.closed.is_none() || c.page.is_some());
+        while let Some(vanished) = self.tally.poll_vanished(clock) {
+            warn!(
+                tenants = ?vanished.tenants,
+                "a page that was known did not come back; what it counted while the agent was \
+                 down is lost"
+            );
+        }
+        if soon {
+            return LOOK_SOON;
+        }
+        let end = Window::containing(clock, self.width).end();
+        let left = end.millis_since(clock) - BEFORE_END_MILLIS;
+        let left = u64::try_from(left).unwrap_or(0);
+        let before_end = Duration::from_millis(left).max(LOOK_SOON);
+        before_end.min(LOOK_EVERY)
+    }
+}
+
+fn is_complete(connection: &Connection) -> bool {
+    let page = connection.page.as_ref();
+    page.is_none_or(|page| page.complete)
+}

@@ -1,0 +1,170 @@
+//! One application at the socket: its hello, its page, its end.
+
+use std::io::{self, IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{PidfdFlags, pidfd_open};
+use tollgate::page::hello::{self, Answer, HELLO_BYTES};
+use tollgate_agent_core::aggregate::PageKey;
+
+use super::mapping::MappedPage;
+
+/// How long an application may take to say hello.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the end of a process may come after that of its connection.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+/// Descriptors that a hello may bring; those beyond the first are closed.
+const FDS_MAX: usize = 4;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) pid: i32,
+}
+
+/// A page that was handed over.
+#[derive(Debug)]
+pub(super) struct Page {
+    pub(super) key: PageKey,
+    pub(super) map: MappedPage,
+    /// Since when the application has been expected to mark it.
+    pub(super) taken: Instant,
+    /// False while something of it waits.
+    pub(super) complete: bool,
+}
+
+/// An application.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: UnixStream,
+    pub(super) peer: Peer,
+    /// Becomes readable when the process has ended; `None` where the kernel has no such thing.
+    process: Option<OwnedFd>,
+    since: Instant,
+    got: Vec<u8>,
+    fd: Option<OwnedFd>,
+    pub(super) page: Option<Page>,
+    /// When the connection was found closed.
+    pub(super) closed: Option<Instant>,
+}
+
+/// What a readable connection brought.
+#[derive(Debug)]
+pub(super) enum Brought {
+    /// Nothing that needs to be done.
+    Nothing,
+    /// A whole hello: the page's name and size, and its descriptor.
+    Hello { bytes: u64, fd: OwnedFd },
+    /// Something that is no hello.
+    Nonsense,
+    /// The other end is closed.
+    Closed,
+}
+
+impl Connection {
+    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let credentials = socket_peercred(&stream)?;
+        Ok(Self {
+            process: pidfd_open(credentials.pid, PidfdFlags::empty()).ok(),
+            peer: Peer {
+                uid: credentials.uid.as_raw(),
+                gid: credentials.gid.as_raw(),
+                pid: credentials.pid.as_raw_nonzero().get(),
+            },
+            stream,
+            since: Instant::now(),
+            got: Vec::new(),
+            fd: None,
+            page: None,
+            closed: None,
+        })
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+
+    /// True if nothing has come for too long.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.page.is_none() && now.duration_since(self.since) > HELLO_TIMEOUT
+    }
+
+    /// True once the process has ended, as far as that can be known.
+    pub(super) fn is_gone(&self) -> bool {
+        let Some(process) = &self.process else {
+            return false;
+        };
+        let mut fds = [PollFd::new(process, PollFlags::IN)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        matches!(poll(&mut fds, Some(&now)), Ok(1))
+    }
+
+    /// True if the process may still end as part of what closed the connection.
+    pub(super) fn may_be_ending(&self, now: Instant) -> bool {
+        let closed = self.closed.unwrap_or(now);
+        self.process.is_some() && now.duration_since(closed) < END_PATIENCE
+    }
+
+    /// Reads what is there.
+    pub(super) fn read(&mut self) -> Brought {
+        let mut bytes = [0; HELLO_BYTES];
+        // Behind the hello nothing is expected; it is read to see the end.
+        let wanted = if self.page.is_some() {
+            HELLO_BYTES
+        } else {
+            HELLO_BYTES - self.got.len()
+        };
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let read = recvmsg(
+            &self.stream,
+            &mut [IoSliceMut::new(&mut bytes[..wanted])],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        );
+        let length = match read {
+            Ok(message) => message.bytes,
+            Err(Errno::AGAIN | Errno::INTR) => return Brought::Nothing,
+            Err(_) => return Brought::Closed,
+        };
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(fds) = message {
+                // All others are closed by being dropped.
+                self.fd = self.fd.take().or_else(|| fds.into_iter().next());
+            }
+        }
+        if length == 0 {
+            return Brought::Closed;
+        }
+        if self.page.is_some() {
+            return Brought::Nonsense;
+        }
+        self.got.extend_from_slice(&bytes[..length]);
+        let Some(whole) = self.got.first_chunk() else {
+            return Brought::Nothing;
+        };
+        match (hello::parse_hello(whole), self.fd.take()) {
+            (Some((_, bytes)), Some(fd)) => Brought::Hello { bytes, fd },
+            _ => Brought::Nonsense,
+        }
+    }
+
+    /// Answers the hello. It fits the buffer of a fresh socket; an application that is gone
+    /// shows when the socket is read.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        let _ = self.stream.write_all(&answer.to_bytes());
+    }
+}

@@ -1,0 +1,367 @@
+//! Applications that count in process, agents that die, and both.
+//!
+//! The application is this test binary, started again with a job in its environment.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Home, Running, exit_code, signal, stdout};
+use tollgate::Meter;
+
+/// Names the job of an application.
+const JOB: &str = "TOLLGATE_TEST_JOB";
+const SOCKET: &str = "TOLLGATE_SOCKET";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A port that nobody answers on: everything stays in the spool.
+const NOBODY: u16 = 9;
+
+fn home(allow: &str) -> Home {
+    let more = format!(
+        r#"
+[input.sdk]
+socket = "sdk.sock"
+mode = "0600"
+{allow}
+"#
+    );
+    Home::new(NOBODY, &more)
+}
+
+const ALL: &str = "[[input.sdk.allow]]\ntenants = [\"*\"]\n";
+
+/// An application at its job.
+struct Application {
+    child: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Application {
+    fn start(home: &Home, job: &str) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("known"))
+            .args(["--exact", "application", "--nocapture", "--test-threads=1"])
+            .env(JOB, job)
+            .env(SOCKET, home.dir.path().join("sdk.sock"))
+            .stdout(Stdio::piped())
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("this binary starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped"));
+        Self { child, lines }
+    }
+
+    /// Waits until it says that it has done its job.
+    fn wait_done(&mut self) {
+        let mut line = String::new();
+        while self.lines.read_line(&mut line).expect("readable") > 0 {
+            if line.contains("done") {
+                return;
+            }
+            line.clear();
+        }
+        panic!("the application ended before it was done");
+    }
+
+    fn kill(mut self) {
+        self.child.kill().expect("ours");
+        self.child.wait().expect("ours");
+    }
+}
+
+/// Not a test: what the application does when it is one.
+#[test]
+fn application() {
+    let Ok(job) = std::env::var(JOB) else {
+        return;
+    };
+    match job.as_str() {
+        "quick" => count_quickly(),
+        "slow" => count_slowly(),
+        "threads" => count_in_threads(),
+        other => panic!("no such job: {other}"),
+    }
+    let mut out = std::io::stdout();
+    out.write_all(b"done\n").expect("the test reads");
+    out.flush().expect("the test reads");
+    // Until it is killed.
+    let _ = std::io::stdin().read_line(&mut String::new());
+}
+
+fn count_quickly() {
+    let meter = Meter::new("requests").expect("valid");
+    let counter = meter.counter("acme", &[("region", "eu")]).expect("valid");
+    for _ in 0..1000 {
+        counter.add(3);
+    }
+    assert!(tollgate::wait_until_handed_over(PATIENCE));
+    counter.add(4);
+}
+
+/// 200,000 counts over some seconds.
+fn count_slowly() {
+    let meter = Meter::new("requests").expect("valid");
+    let counter = meter.counter("acme", &[]).expect("valid");
+    let local = counter.local();
+    for _ in 0..2000 {
+        for _ in 0..50 {
+            counter.inc();
+            local.inc();
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(tollgate::dropped(), 0);
+}
+
+fn count_in_threads() {
+    let meter = Meter::new("requests").expect("valid");
+    for _ in 0..10 {
+        std::thread::scope(|scope| {
+            for thread in 0..10 {
+                let meter = &meter;
+                scope.spawn(move || {
+                    let tenant = format!("t{}", thread % 2);
+                    for _ in 0..100 {
+                        tollgate::count!(meter, tenant, 1, "thread" => format!("{thread}"));
+                    }
+                });
+            }
+        });
+    }
+    assert!(tollgate::wait_until_handed_over(PATIENCE));
+}
+
+fn stop(mut agent: Running) {
+    signal(&agent, "TERM");
+    let code = exit_code(&mut agent);
+    assert!(code.is_some(), "a clean end");
+}
+
+/// What the spool holds: sums of values and of events by meter and tenant.
+fn sealed(home: &Home) -> BTreeMap<String, (i128, u64)> {
+    let output = home.command(&["spool", "export"]);
+    let mut sums = BTreeMap::new();
+    for line in stdout(&output).lines() {
+        let batch: Value = serde_json::from_str(line).expect("JSON");
+        collect(&batch, &mut sums);
+    }
+    sums
+}
+
+fn collect(value: &Value, sums: &mut BTreeMap<String, (i128, u64)>) {
+    match value {
+        Value::Object(map) if map.contains_key("series") && map.contains_key("events") => {
+            let text = |key: &str| {
+                let value = &map["series"][key];
+                value.as_str().unwrap_or("?").to_owned()
+            };
+            let number = |value: &Value| {
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
+                text.parse::<i128>().expect("a number")
+            };
+            let sum = sums
+                .entry(format!("{}/{}", text("tenant"), text("meter")))
+                .or_insert((0, 0));
+            sum.0 += number(&map["value"]);
+            sum.1 += u64::try_from(number(&map["events"])).expect("not negative");
+        }
+        Value::Object(map) => map.values().for_each(|value| collect(value, sums)),
+        Value::Array(list) => list.iter().for_each(|value| collect(value, sums)),
+        _ => {}
+    }
+}
+
+#[test]
+fn a_killed_application_loses_nothing() {
+    let home = home(ALL);
+    let (agent, _) = home.run();
+    let mut application = Application::start(&home, "quick");
+    application.wait_done();
+    application.kill();
+    std::thread::sleep(Duration::from_millis(200));
+    stop(agent);
+    let sealed = sealed(&home);
+    assert_eq!(sealed["acme/requests"], (3004, 1001), "{sealed:?}");
+}
+
+#[test]
+fn a_killed_agent_goes_on_where_it_stood() {
+    let home = home(ALL);
+    let mut application = Application::start(&home, "slow");
+    // Some of it is counted before there is an agent.
+    std::thread::sleep(Duration::from_millis(500));
+    for kill in 0..4u64 {
+        let (mut agent, _) = home.run();
+        std::thread::sleep(Duration::from_millis(700 + kill * 190));
+        agent.0.kill().expect("ours");
+        agent.0.wait().expect("ours");
+    }
+    let (agent, _) = home.run();
+    application.wait_done();
+    std::thread::sleep(Duration::from_millis(1500));
+    application.kill();
+    std::thread::sleep(Duration::from_millis(200));
+    stop(agent);
+    assert_eq!(sealed(&home)["acme/requests"], (200_000, 200_000));
+}
+
+#[test]
+fn a_hundred_threads_are_counted_and_whom_one_may_count_for_is_kept() {
+    let home = home("[[input.sdk.allow]]\ntenants = [\"t1\"]\n");
+    let (agent, mut client) = home.run();
+    let mut application = Application::start(&home, "threads");
+    application.wait_done();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = client.status().expect("answers");
+        let input = find(&status, "sdk").expect("the input is listed");
+        if input["rejected"]["other"] == 5000 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{input}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    application.kill();
+    stop(agent);
+    let sealed = sealed(&home);
+    assert_eq!(sealed.get("t1/requests"), Some(&(5000, 5000)), "{sealed:?}");
+    assert_eq!(sealed.get("t0/requests"), None);
+}
+
+/// The account of an input by its name.
+fn find<'a>(status: &'a Value, name: &str) -> Option<&'a Value> {
+    match status {
+        Value::Object(map) if map.get("name").is_some_and(|n| n == name) => Some(status),
+        Value::Object(map) => map.values().find_map(|value| find(value, name)),
+        Value::Array(list) => list.iter().find_map(|value| find(value, name)),
+        _ => None,
+    }
+}
+
+#[test]
+fn hostile_pages_harm_nobody() {
+    let home = home(ALL);
+    let (agent, _) = home.run();
+    let mut application = Application::start(&home, "quick");
+    let socket = home.dir.path().join("sdk.sock");
+    let hostile = std::thread::spawn(move || hostile::attack(&socket));
+    application.wait_done();
+    hostile.join().expect("the attack went through");
+    application.kill();
+    std::thread::sleep(Duration::from_millis(200));
+    stop(agent);
+    assert_eq!(sealed(&home)["acme/requests"], (3004, 1001));
+}
+
+/// Pages that nobody should make, and changes while they are read.
+mod hostile {
+    use super::{Duration, Instant, Path, Write};
+    use std::io::{IoSlice, Read};
+    use std::mem::MaybeUninit;
+    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    use rustix::io::pwrite;
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use tollgate::page::hello::{self, ANSWER_BYTES, Answer};
+    use tollgate::page::{MAGIC, VERSION, at};
+
+    const BYTES: u64 = 64 << 10;
+
+    fn file(seals: SealFlags, words: &[(usize, u64)]) -> OwnedFd {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = memfd_create("hostile", flags).expect("memfd");
+        ftruncate(&fd, BYTES).expect("sizeable");
+        for (at, value) in words {
+            put(&fd, *at, *value);
+        }
+        fcntl_add_seals(&fd, seals).expect("sealable");
+        fd
+    }
+
+    fn put(fd: &OwnedFd, at: usize, value: u64) {
+        pwrite(fd, &value.to_ne_bytes(), at as u64 * 8).expect("writable");
+    }
+
+    fn offer(socket: &Path, fd: &OwnedFd, said: u64) -> (UnixStream, Option<Answer>) {
+        let mut stream = UnixStream::connect(socket).expect("the agent listens");
+        let timeout = Some(Duration::from_secs(10));
+        stream.set_read_timeout(timeout).expect("settable");
+        let hello = hello::hello([9; 16], said);
+        let fds = [fd.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        let hello = [IoSlice::new(&hello)];
+        sendmsg(&stream, &hello, &mut control, SendFlags::NOSIGNAL).expect("sent");
+        let mut answer = [0; ANSWER_BYTES];
+        let read = stream.read_exact(&mut answer);
+        (stream, read.ok().and_then(|()| Answer::parse(&answer)))
+    }
+
+    fn header(more: &[(usize, u64)]) -> Vec<(usize, u64)> {
+        let mut words = vec![
+            (at::MAGIC, MAGIC),
+            (at::VERSION, VERSION),
+            (at::WORDS, BYTES / 8),
+            (at::SLOTS_MAX, 100),
+            (at::ID, 77),
+        ];
+        words.extend_from_slice(more);
+        let memory: Vec<_> = (0..at::DIRECTORY)
+            .map(|at| {
+                let value = words.iter().find(|word| word.0 == at);
+                std::sync::atomic::AtomicU64::new(value.map_or(0, |word| word.1))
+            })
+            .collect();
+        words.push((at::CHECKSUM, tollgate::page::header_checksum(&memory)));
+        words
+    }
+
+    pub(super) fn attack(socket: &Path) {
+        let all = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        let refused = |fd: &OwnedFd, said| {
+            let (_, answer) = offer(socket, fd, said);
+            assert_ne!(answer.map(|answer| answer.code), Some(hello::TAKEN));
+        };
+        refused(&file(SealFlags::empty(), &header(&[])), BYTES);
+        refused(&file(all, &header(&[])), BYTES * 2);
+        refused(&file(all, &header(&[])), u64::MAX);
+        refused(&file(all, &[]), BYTES);
+        refused(&file(all, &header(&[(at::SLOTS_MAX, 1 << 40)])), BYTES);
+        // Of another agent.
+        refused(&file(all, &header(&[(at::HOME, 5)])), BYTES);
+        // Nonsense, silence, and a hello in pieces.
+        for bytes in [&b"GET / HTTP/1.0\r\n\r\n"[..], &[], &hello::HELLO] {
+            let mut stream = UnixStream::connect(socket).expect("the agent listens");
+            stream.write_all(bytes).expect("writable");
+        }
+        // Taken, then changed without rest while it is read.
+        let fd = file(all, &header(&[]));
+        let (stream, answer) = offer(socket, &fd, BYTES);
+        let answer = answer.expect("taken");
+        assert_eq!(answer.code, hello::TAKEN);
+        put(&fd, at::HOME, answer.mirror);
+        put(&fd, at::COUNT, u64::MAX);
+        let (mut random, begin) = (88_172_645_463_325_252_u64, Instant::now());
+        while begin.elapsed() < Duration::from_secs(3) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let words = usize::try_from(BYTES / 8).expect("small");
+            let word = usize::try_from(random >> 8).unwrap_or(0) % words;
+            if word >= at::DIRECTORY {
+                put(&fd, word, random);
+            }
+        }
+        drop(stream);
+    }
+}
