@@ -88,6 +88,9 @@ impl Session {
         let mut released = Vec::new();
         let mut skipped: u64 = 0;
         for held in &held {
+            // What was let go may still lie in a segment; the hello did not offer it.
+            let before = held.first.get() - 1;
+            known.insert(held.incarnation, before);
             let Some(resume) = resumes.get(&held.incarnation) else {
                 continue;
             };
@@ -95,7 +98,6 @@ impl Session {
                 continue;
             }
             known.insert(held.incarnation, resume.durable);
-            let before = held.first.get() - 1;
             skipped = skipped.saturating_add(resume.durable.saturating_sub(before));
             released.push(Acknowledged {
                 incarnation: held.incarnation,
