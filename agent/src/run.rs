@@ -139,7 +139,7 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
         writers: inputs::writer_names(config),
         series_max,
         key_bytes: u64::from(series_max) * KEY_BYTES_PER_SERIES,
-        limits: tollgate_agent_core::aggregate::SeriesLimits::default(),
+        limits: config.limits.into(),
         spool: config.spool.into(),
         ship: config.collector.ship_config(),
     }

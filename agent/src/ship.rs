@@ -10,7 +10,7 @@ mod watcher;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ use tollgate_agent_core::ship::pace::TokenBucket;
 use tollgate_common::AgentId;
 use tollgate_common::limits::FRAME_BYTES_MAX;
 use tollgate_common::tls::{self, Credentials};
-use tollgate_common::wire::{Decoder, Encoder};
+use tollgate_common::wire::{Decoder, EncodeError, Encoder, Message, VERSION, VERSION_MIN};
 use tracing::{debug, info, warn};
 
 use crate::clock;
@@ -324,17 +324,19 @@ impl Session<'_> {
             written: &written,
             events: self.events,
         };
+        let version = AtomicU8::new(VERSION_MIN);
         let writer = Writer {
             id: self.id,
             target: self.target,
             stream: send,
+            version: &version,
             pace: Pace::new(self.target.collector.bandwidth_max),
             written: &written,
             events: self.events,
         };
         tokio::select! {
             result = writer.run(orders) => result,
-            result = read(self.id, receive, self.events) => result,
+            result = read(self.id, receive, &version, self.events) => result,
             () = watch.run() => Err("the watch over the connection ended".to_owned()),
         }
     }
@@ -393,6 +395,8 @@ struct Writer<'a> {
     target: &'a Arc<Target>,
     stream: SendStream,
     pace: Pace,
+    /// The version of the protocol that the collector's welcome names; the oldest before.
+    version: &'a AtomicU8,
     written: &'a Arc<AtomicU64>,
     events: &'a Sender<Event>,
 }
@@ -433,8 +437,10 @@ impl Writer<'_> {
     ) -> Result<(), String> {
         match order {
             Order::Send { id, message, load } if id == self.id => {
+                // The engine sends a batch only after it was told of the welcome.
+                encoder.set_version(self.version.load(Ordering::Acquire));
                 let encoded = encoder.encode(&message, buffer);
-                encoded.map_err(|error| format!("cannot encode: {error}"))?;
+                encoded.map_err(|error| cannot_encode(&error))?;
                 // Its rows are bytes now, and there is room for others.
                 drop(load);
             }
@@ -462,6 +468,18 @@ impl Writer<'_> {
     }
 }
 
+/// Why a batch is not sent. It stays in the spool, and so does what follows it: the connection
+/// ends, and another collector may be tried.
+fn cannot_encode(error: &EncodeError) -> String {
+    match error {
+        EncodeError::NotInVersion(version) => format!(
+            "the collector only speaks version {version} of the protocol, but a batch that waits \
+             needs version {VERSION}: upgrade the collector; nothing is lost meanwhile"
+        ),
+        error => format!("cannot encode: {error}"),
+    }
+}
+
 /// Looks whether another endpoint answers: makes a connection and closes it again.
 async fn probe(target: &Target, id: ConnectionId, endpoint: usize, events: &Sender<Event>) {
     let result = try_probe(target, endpoint).await;
@@ -485,6 +503,7 @@ async fn try_probe(target: &Target, endpoint: usize) -> Result<(), String> {
 async fn read(
     id: ConnectionId,
     mut stream: RecvStream,
+    version: &AtomicU8,
     events: &Sender<Event>,
 ) -> Result<(), String> {
     let mut decoder = Decoder::new();
@@ -501,6 +520,9 @@ async fn read(
             .next()
             .map_err(|error| format!("cannot read what the collector sent: {error}"))?
         {
+            if let Message::Welcome(welcome) = &message {
+                version.store(welcome.version, Ordering::Release);
+            }
             let message = Box::new(message);
             report(events, Event::Message { id, message }).await;
         }

@@ -44,6 +44,9 @@ const TOP_SLOT_BYTES: u64 = 2 * TopMemory::SLOT_BYTES as u64;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// How often room of idle series is given to others while nobody asks anything.
+const RETIRE_EVERY: Duration = Duration::from_secs(15);
+
 /// How often a tap says how it stands; also how long one lives on after its reader has gone.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
@@ -112,9 +115,15 @@ impl AdminSocket {
     fn accept_until<R: Region + 'static>(&self, tally: &SharedTally<R>, desk: &Desk, stop: &Stop) {
         let open = Arc::new(AtomicUsize::new(0));
         loop {
-            match stop.wait(Some(self.listener.as_fd()), None) {
+            match stop.wait(Some(self.listener.as_fd()), Some(RETIRE_EVERY)) {
                 Ok(Waited::Stopped) => return,
-                Ok(Waited::Ready | Waited::TimedOut) => {}
+                Ok(Waited::Ready) => {}
+                Ok(Waited::TimedOut) => {
+                    if let Some(tally) = lock(tally).as_mut() {
+                        tally.retire_idle();
+                    }
+                    continue;
+                }
                 Err(error) => pause("cannot wait for connections", &error),
             }
             let stream = match self.listener.accept() {

@@ -96,6 +96,7 @@ impl<R: Region + 'static> Poller<R> {
                 (sample, index.unwrap_or(0))
             });
         self.tracker.handle_poll(samples, &mut sink);
+        self.tally.retire_idle();
         Ok(())
     }
 }

@@ -8,24 +8,30 @@ use hashbrown::HashTable;
 
 use crate::series::{SeriesKey, SeriesKeyError};
 
-/// The cache starts over when the keys that it holds reach this size, in bytes. A key stands
-/// for about five times its size in memory.
-const KEY_BYTES_MAX: usize = 16 << 20;
+/// Where nothing else is said, the cache starts over when it reaches this size, in bytes.
+pub(super) const CACHE_BYTES_MAX: usize = 96 << 20;
+/// Memory of an entry beside the bytes of its key, which are there twice: the place in the
+/// table, the series with its texts, and what the allocator adds.
+const ENTRY_BYTES: usize = 288;
 
 /// Canonical bytes and the series they stand for.
 pub(super) struct SeriesCache {
     table: HashTable<(Box<[u8]>, Arc<SeriesKey>)>,
     /// Seeded, because whoever names the series could aim at one slot.
     hasher: FixedState,
+    /// Of all entries, as estimated.
     bytes: usize,
+    bytes_max: usize,
 }
 
 impl SeriesCache {
-    pub(super) fn new(seed: u64) -> Self {
+    /// A cache that starts over when it reaches about `bytes_max` bytes.
+    pub(super) fn new(seed: u64, bytes_max: usize) -> Self {
         Self {
             table: HashTable::new(),
             hasher: FixedState::with_seed(seed),
             bytes: 0,
+            bytes_max,
         }
     }
 
@@ -36,11 +42,12 @@ impl SeriesCache {
             return Ok(Arc::clone(series));
         }
         let series = Arc::new(SeriesKey::from_canonical(key)?);
-        if self.bytes + key.len() > KEY_BYTES_MAX {
+        let bytes = ENTRY_BYTES + 2 * key.len();
+        if self.bytes + bytes > self.bytes_max {
             self.table = HashTable::new();
             self.bytes = 0;
         }
-        self.bytes += key.len();
+        self.bytes += bytes;
         let hasher = &self.hasher;
         let entry = (Box::from(key), Arc::clone(&series));
         self.table
@@ -54,9 +61,11 @@ mod tests {
     use super::*;
     use crate::wire::tests::sample::series;
 
+    const BYTES_MAX: usize = 1 << 20;
+
     #[test]
     fn the_same_bytes_are_the_same_series() {
-        let mut cache = SeriesCache::new(7);
+        let mut cache = SeriesCache::new(7, BYTES_MAX);
         let key = series("acme", "m", &[("a", "1")]).to_canonical();
         let first = cache.get(&key).expect("valid");
         assert!(Arc::ptr_eq(&first, &cache.get(&key).expect("valid")));
@@ -66,9 +75,9 @@ mod tests {
 
     #[test]
     fn the_cache_is_bounded() {
-        let mut cache = SeriesCache::new(7);
+        let mut cache = SeriesCache::new(7, BYTES_MAX);
         let long = "x".repeat(256);
-        let count = 2 * KEY_BYTES_MAX / 1400;
+        let count = 2 * BYTES_MAX / 1400;
         for n in 0..count {
             let number = format!("{n:08}");
             let pairs = ["b", "c", "d", "e", "f"].map(|key| (key, long.as_str()));
@@ -76,7 +85,7 @@ mod tests {
             all.extend(pairs);
             let key = series("acme", "m", &all).to_canonical();
             cache.get(&key).expect("valid");
-            assert!(cache.bytes <= KEY_BYTES_MAX);
+            assert!(cache.bytes <= BYTES_MAX);
         }
         assert!(cache.table.len() < count);
     }

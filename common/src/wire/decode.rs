@@ -1,7 +1,7 @@
 //! Frames to messages.
 
 use super::archive::{self, ArchivedBatchV1, ArchivedBatchV2};
-use super::cache::SeriesCache;
+use super::cache::{CACHE_BYTES_MAX, SeriesCache};
 use super::definitions::Seen;
 use super::details::DetailReader;
 use super::dictionary::Dictionary;
@@ -228,9 +228,14 @@ impl RecordDecoder {
     /// random number, for a hash table whose keys come from outside; it has no influence on
     /// what is decoded.
     pub fn with_cache(seed: u64) -> Self {
+        Self::with_cache_bytes(seed, CACHE_BYTES_MAX)
+    }
+
+    /// The same with another bound of what is remembered, in bytes of memory.
+    pub fn with_cache_bytes(seed: u64, bytes_max: usize) -> Self {
         Self {
             session: Session {
-                cache: Some(SeriesCache::new(seed)),
+                cache: Some(SeriesCache::new(seed, bytes_max)),
                 ..Session::default()
             },
             ..Self::default()

@@ -1,6 +1,7 @@
 //! From what is written to what is right: every value is checked, every mistake reported.
 
 mod dogstatsd;
+mod limits;
 mod operate;
 mod rule;
 mod sdk;
@@ -12,7 +13,7 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tollgate_common::limits::SEGMENT_BYTES_MIN;
+use tollgate_common::limits::{SCALE_MAX, SEGMENT_BYTES_MIN};
 use tollgate_common::{AgentId, Aggregation, MeterName, Scale, WindowWidth};
 use toml::Spanned;
 
@@ -20,8 +21,8 @@ use super::error::{ConfigError, ConfigErrors, error_at};
 use super::raw::{self, Text};
 use super::units::{DURATION_FORM, RATE_FORM, SIZE_FORM, parse_duration, parse_rate, parse_size};
 use super::{
-    Collector, Config, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, Limits, METERS_MAX, RULES_MAX,
-    SERIES_MAX, SOCKET_PATH_BYTES_MAX, Spool,
+    Collector, Config, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, METERS_MAX, RULES_MAX,
+    SOCKET_PATH_BYTES_MAX, Spool,
 };
 use crate::attribute::{Glob, Meter};
 use crate::spool::SyncPolicy;
@@ -38,9 +39,10 @@ const SPOOL_FREE_MIN: u64 = 64 << 20;
 const SYNC_INTERVAL: Duration = Duration::from_secs(30);
 /// Fewer segments than this would leave nothing to trim when the spool is full.
 const SEGMENTS_MIN: u64 = 4;
-const SERIES: u32 = 65_536;
 const INTERVAL: Duration = Duration::from_secs(1);
 const UNIT_BYTES_MAX: usize = 64;
+/// A level times seconds has three decimal places more than the level.
+const LEVEL_SCALE_MAX: u8 = SCALE_MAX - 3;
 
 const NAME_FORM: &str = "ASCII letters, digits and . _ - / : @";
 
@@ -344,20 +346,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn limits(&mut self, raw: &raw::Limits) -> Option<Limits> {
-        let Some(series_max) = &raw.series_max else {
-            return Some(Limits { series_max: SERIES });
-        };
-        if !(1..=SERIES_MAX).contains(series_max.get_ref()) {
-            let message = format!("{} is out of range", series_max.get_ref());
-            self.report(series_max.span(), message, &format!("1 to {SERIES_MAX}"));
-            return None;
-        }
-        Some(Limits {
-            series_max: *series_max.get_ref(),
-        })
-    }
-
     fn inputs(&mut self, raw: raw::Inputs) -> Option<Inputs> {
         let dogstatsd = raw.dogstatsd.map(|dogstatsd| self.dogstatsd(dogstatsd));
         let interfaces = raw
@@ -423,15 +411,20 @@ impl<'a> Checker<'a> {
             None => Some(Scale::ZERO),
         };
         let aggregation = match &raw.aggregation {
-            Some(text) => self.parsed(text, "").filter(|aggregation| {
-                let counted = matches!(aggregation, Aggregation::Sum | Aggregation::Last);
-                if !counted {
-                    self.report(text.span(), "not counted by this agent", "`sum` or `last`");
-                }
-                counted
-            }),
+            Some(text) => self.parsed(text, ""),
             None => Some(Aggregation::Sum),
         };
+        if let (Some(text), Some(Aggregation::TimeWeighted), Some(scale)) =
+            (&raw.aggregation, aggregation, scale)
+            && scale.get() > LEVEL_SCALE_MAX
+        {
+            let message = format!("a scale of {} for a level", scale.get());
+            let expected = format!(
+                "at most {LEVEL_SCALE_MAX}: the amount billed, level times seconds, has three \
+                 decimal places more"
+            );
+            self.report(text.span(), message, &expected);
+        }
         let unit_span = raw.unit.span();
         let unit = raw.unit.into_inner();
         if unit.is_empty() || unit.len() > UNIT_BYTES_MAX || unit.chars().any(char::is_control) {

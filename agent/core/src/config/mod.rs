@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use tollgate_common::{AgentId, MeterName, TenantId, WindowWidth};
 
+use crate::aggregate::SeriesLimits;
 use crate::attribute::{Attributor, Glob, Meter, Rule};
 use crate::ship::{EndpointOrder, EndpointsConfig, ShipConfig};
 use crate::spool::{SpoolConfig, SyncPolicy};
@@ -39,8 +40,8 @@ pub const RULES_MAX: usize = 10_000;
 pub const UDP_SOCKETS_MAX: u16 = 32;
 /// Most collectors.
 pub const ENDPOINTS_MAX: usize = 16;
-/// Most series of one input: the inputs together must fit one batch.
-pub const SERIES_MAX: u32 = 1 << 18;
+/// Most series of the host.
+pub const SERIES_MAX: u32 = crate::aggregate::SERIES_MAX;
 /// Where metrics are shown unless the configuration says otherwise: the port that OpenTelemetry
 /// registered for Prometheus exporters.
 pub const METRICS_PORT: u16 = 9464;
@@ -214,11 +215,38 @@ impl From<Spool> for SpoolConfig {
     }
 }
 
-/// Bounds of the cells.
+/// Bounds of the cells. A series beyond one of them loses its dimensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most series of each input's writer.
+    /// Most series of all inputs together, 1 to [`SERIES_MAX`].
     pub series_max: u32,
+    /// Most series of one tenant; `None` for no other limit than that of the host.
+    pub series_per_tenant: Option<u32>,
+    /// Most bytes of a series' key: tenant, meter, names and values of its dimensions.
+    pub key_bytes: u32,
+    /// Most dimensions of a series.
+    pub dimensions_max: u32,
+    /// After how long a series that nobody counts on gives its room to others; `None` for
+    /// never.
+    pub idle_series: Option<Duration>,
+    /// Bytes of each input thread for what does not fit into a sum: last values, maxima, levels,
+    /// distributions and sets; `None` for as many as the number of series lets expect.
+    pub wide_bytes: Option<u64>,
+}
+
+impl From<Limits> for SeriesLimits {
+    fn from(limits: Limits) -> Self {
+        Self {
+            series_max: limits.series_max,
+            series_per_tenant: limits.series_per_tenant.unwrap_or(u32::MAX),
+            key_bytes: limits.key_bytes,
+            dimensions: limits.dimensions_max,
+            idle_millis: limits.idle_series.map_or(i64::MAX, |idle| {
+                i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)
+            }),
+            wide_bytes: limits.wide_bytes,
+        }
+    }
 }
 
 /// Where counts come from. The admin socket is always there.

@@ -135,6 +135,11 @@ pub(super) enum Sync {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) series_max: Option<Spanned<u32>>,
+    pub(super) series_per_tenant: Option<Spanned<u32>>,
+    pub(super) key_bytes: Option<Text>,
+    pub(super) dimensions_max: Option<Spanned<u32>>,
+    pub(super) idle_series: Option<Text>,
+    pub(super) wide_bytes: Option<Text>,
 }
 
 #[derive(Deserialize)]

@@ -215,6 +215,69 @@ fn dogstatsd_sockets_are_read() {
 }
 
 #[test]
+fn limits_are_read_and_checked() {
+    let limits = |text: &str| {
+        let text = GOOD.replace("series_max = 65536", text);
+        parse(&text).map(|config| config.limits)
+    };
+    let usual = limits("").expect("good");
+    assert_eq!((usual.series_max, usual.series_per_tenant), (65_536, None));
+    assert_eq!(usual.idle_series, Some(Duration::from_hours(1)));
+    assert_eq!(SeriesLimits::from(usual).series_per_tenant, u32::MAX);
+    let given = limits(
+        "series_max = 1000\nseries_per_tenant = 10\nkey_bytes = \"200B\"\ndimensions_max = 3\n\
+         idle_series = \"never\"\nwide_bytes = \"1MiB\"",
+    );
+    let given = SeriesLimits::from(given.expect("good"));
+    let expected = SeriesLimits {
+        series_max: 1000,
+        series_per_tenant: 10,
+        key_bytes: 200,
+        dimensions: 3,
+        idle_millis: i64::MAX,
+        wide_bytes: Some(1 << 20),
+    };
+    assert_eq!(given, expected);
+    for (key, value) in [
+        ("series_max", "0"),
+        ("series_max", "2000000"),
+        ("series_per_tenant", "0"),
+        ("key_bytes", "\"8B\""),
+        ("key_bytes", "\"1MiB\""),
+        ("dimensions_max", "1000"),
+        ("idle_series", "\"10ms\""),
+        ("idle_series", "\"seldom\""),
+        ("wide_bytes", "\"1KiB\""),
+    ] {
+        let errors = limits(&format!("{key} = {value}")).expect_err("out of range");
+        let error = errors.iter().next().expect("one");
+        assert_eq!(error.key, format!("limits.{key}"), "{error}");
+        assert!(error.expected.is_some(), "{error}");
+    }
+}
+
+#[test]
+fn every_aggregation_may_be_declared_and_a_level_needs_room_for_seconds() {
+    for name in [
+        "sum",
+        "last",
+        "max",
+        "unique",
+        "distribution",
+        "time_weighted",
+    ] {
+        let meter = format!("scale = 9\naggregation = \"{name}\"");
+        let good = GOOD.replace("scale = 3\naggregation = \"sum\"", &meter);
+        assert!(good.contains(name) && parse(&good).is_ok(), "{name}");
+    }
+    let error = error(
+        "scale = 3\naggregation = \"sum\"",
+        "scale = 10\naggregation = \"time_weighted\"",
+    );
+    assert_eq!(error.key, "meter[0].aggregation", "{error}");
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once() {
     let text = GOOD
         .replace("window = \"10s\"", "window = \"soon\"")
@@ -247,7 +310,7 @@ fn each_rule_of_the_values_is_kept() {
         ("series_max = 65536", "series_max = 0"),
         ("name = \"net.bytes\"", "name = \"http.requests\""),
         ("unit = \"By\"", "unit = \"\""),
-        ("aggregation = \"sum\"", "aggregation = \"max\""),
+        ("aggregation = \"sum\"", "aggregation = \"median\""),
         ("inexact = \"round\"", "inexact = \"up\""),
         ("interval = \"1s\"", "interval = \"1ms\""),
         ("listener = \"udp\"", "listener = \"tcp\""),

@@ -5,10 +5,12 @@
 //! sum with `memory_max` before it starts, and a test compares it with a filled agent.
 
 use tollgate_common::Rollup;
+use tollgate_common::limits::DICTIONARY_BYTES_MAX;
 
 use super::EngineConfig;
 use crate::aggregate::{CellsLayout, LayoutError};
 use crate::seal::PART_BYTES_MAX;
+use crate::spool::CACHE_BYTES;
 
 /// Where the memory goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,30 +29,56 @@ const KEY_BYTES: u64 = 160;
 /// Buffers of the compressor at the levels that are used.
 const COMPRESSOR_BYTES: u64 = 4 << 20;
 
+/// Bytes that a tenant may cost while its account is read.
+const TENANT_BYTES: u64 = 320;
+/// Bytes of a slot in the lists of its writer: free, retired, and the rooms of its key and cell.
+const LIST_BYTES: u64 = 32;
+
 impl EngineConfig {
-    /// The worst case of an engine that may have `rows_queued` decoded rows under way.
-    pub fn memory_max(&self, rows_queued: u64) -> Result<Vec<MemoryPart>, LayoutError> {
+    /// How the cells are laid out.
+    pub(super) fn layout(&self) -> Result<CellsLayout, LayoutError> {
         let writers = u32::try_from(self.writers.len()).unwrap_or(u32::MAX);
         let layout = CellsLayout::new(writers, self.series_max, self.key_bytes)?;
-        let slots = u64::from(layout.series()) * u64::from(writers);
-        let keys = self.key_bytes * u64::from(writers);
+        match self.limits.wide_bytes {
+            Some(bytes) => layout.with_wide_bytes(bytes),
+            None => Ok(layout),
+        }
+    }
+
+    /// The worst case of an engine that may have `rows_queued` decoded rows under way.
+    pub fn memory_max(&self, rows_queued: u64) -> Result<Vec<MemoryPart>, LayoutError> {
+        let layout = self.layout()?;
+        let writers = u64::from(layout.writers());
+        let slots = u64::from(layout.series()) * writers;
+        // Slots hold what is in use and what has been; in use at a time are no more series than
+        // the host may have, and those for overflow of every writer.
+        let overflow = u64::from(layout.reserve().0) * writers;
+        let series = slots.min(u64::from(self.limits.series_max).saturating_add(overflow));
+        let key_bytes = u64::from(self.limits.key_bytes).saturating_mul(series);
+        let keys = key_bytes.min(self.key_bytes * writers);
         let part = |name, bytes| MemoryPart { name, bytes };
         // Each writer's table doubles when seven of eight places are taken; old and new are
         // both there while it grows.
         let table = (u64::from(layout.series()) * 8 / 7 + 1).next_power_of_two() * 5;
-        // The order of the slots, what the last batch changed, and the sort of fresh ones.
-        let order = slots * 4 * 4;
+        // The order of the slots, what the last batch changed, the sort of fresh ones, their
+        // generations, and since when each is idle.
+        let order = slots * (4 * 4 + 2 + 4);
         let batch_bytes = PART_BYTES_MAX as u64;
-        // A batch may come on top of what is queued; it has no more rows than there are slots,
-        // each for the windows that a last value may straddle.
-        let rows = rows_queued.saturating_add(slots.saturating_mul(2));
+        // A batch may come on top of what is queued; it has no more rows than there are series
+        // in use, each for the windows that a last value may straddle.
+        let rows = rows_queued.saturating_add(series.saturating_mul(2));
+        // A batch that is read while a backlog drains may name each series once more.
+        let backlog = CACHE_BYTES as u64 + 3 * batch_bytes + COMPRESSOR_BYTES;
+        let lookup = table * writers * 3 / 2 + slots * LIST_BYTES;
+        let dictionary = (2 * (series * KEY_BYTES + keys)).min(2 * DICTIONARY_BYTES_MAX as u64);
         Ok(vec![
             part("cells (mapped file)", layout.words() as u64 * 8),
-            part("lookup of series", table * u64::from(writers) * 3 / 2),
+            part("lookup of series", lookup),
             part("sealing", order + 3 * batch_bytes + COMPRESSOR_BYTES),
-            part("reading the spool", 3 * batch_bytes + COMPRESSOR_BYTES),
+            part("reading the spool", backlog),
             part("rows on their way", rows * ROW_BYTES),
-            part("series dictionary", 2 * (slots * KEY_BYTES + keys)),
+            part("series dictionary", dictionary),
+            part("accounts of tenants", 2 * series * TENANT_BYTES),
         ])
     }
 }

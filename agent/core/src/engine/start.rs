@@ -114,12 +114,7 @@ pub enum StartError {
 }
 
 fn check(config: &EngineConfig) -> Result<CellsLayout, StartError> {
-    let writers =
-        u32::try_from(config.writers.len()).map_err(|_| StartError::Config("too many writers"))?;
-    let mut layout = CellsLayout::new(writers, config.series_max, config.key_bytes)?;
-    if let Some(bytes) = config.limits.wide_bytes {
-        layout = layout.with_wide_bytes(bytes)?;
-    }
+    let layout = config.layout()?;
     for (at, name) in config.writers.iter().enumerate() {
         if name.is_empty() || name.len() > WRITER_NAME_BYTES_MAX || name.contains('\0') {
             return Err(StartError::Config("name of a writer is empty or too long"));

@@ -8,7 +8,10 @@
 use std::sync::Arc;
 
 use tollgate_common::quantity::ParseQuantityError;
-use tollgate_common::{Aggregation, Quantity, Scale, SeriesKey, Timestamp, Window, WindowWidth};
+use tollgate_common::sketch;
+use tollgate_common::{
+    Aggregation, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window, WindowWidth,
+};
 
 use super::dogstatsd::{Lines, Malformed};
 use super::interfaces::Increment;
@@ -26,8 +29,8 @@ pub enum CountError {
     /// The value is no number, out of range, or has too many decimal places.
     #[error("value: {0}")]
     Value(#[from] ParseQuantityError),
-    /// A sum below zero.
-    #[error("value is below zero, which a sum cannot take")]
+    /// A sum, a level that is billed by time or a value of a distribution below zero.
+    #[error("value is below zero, which only a last value or a maximum can be")]
     Negative,
     /// More than a cell takes at once.
     #[error("value is larger than a counter takes")]
@@ -44,9 +47,40 @@ pub enum CountError {
     /// Refused before, for the same reason.
     #[error("refused: {}", .0.as_str())]
     Refused(Rejection),
-    /// A slot of another writer: a mistake of the agent itself.
-    #[error("internal: slot belongs to another writer")]
+    /// The series has been retired since it was looked up, or the slot is of another writer.
+    #[error("internal: the series has to be looked up again")]
     WrongSlot,
+}
+
+/// An event that is not counted, and whose it would have been, if that is known.
+struct Uncounted {
+    tenant: Option<TenantId>,
+    error: CountError,
+}
+
+impl From<CountError> for Uncounted {
+    fn from(error: CountError) -> Self {
+        Self {
+            tenant: None,
+            error,
+        }
+    }
+}
+
+impl From<AttributeError> for Uncounted {
+    fn from(error: AttributeError) -> Self {
+        CountError::from(error).into()
+    }
+}
+
+impl Uncounted {
+    /// For the errors of a sample that was attributed.
+    fn of<E: Into<CountError>>(target: &Target) -> impl Fn(E) -> Self {
+        |error| Self {
+            tenant: Some(target.series.tenant().clone()),
+            error: error.into(),
+        }
+    }
 }
 
 impl CountError {
@@ -97,7 +131,8 @@ pub struct Counted {
     pub series: SeriesKey,
     /// Decimal places of the quantity.
     pub scale: Scale,
-    /// What is in the cell now more (sum) or instead (last).
+    /// What is in the cell now more (sum), instead (last, level), or among others (maximum,
+    /// distribution); for a member of a set 1, whether or not the set had it before.
     pub quantity: Quantity,
     /// True if it was rounded as the meter declares.
     pub rounded: bool,
@@ -124,15 +159,15 @@ impl<R: Region> Counting<R> {
     /// The slot of a sample, and how it is counted there.
     pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<(Slot, Target), CountError> {
         let target = self.current.attributor.attribute(sample)?;
-        // The cells hold no others yet.
-        if !matches!(target.aggregation, Aggregation::Sum | Aggregation::Last) {
-            return Err(CountError::Refused(Rejection::Unsupported));
-        }
-        let slot = self
-            .writer
-            .resolve(&target.series, target.aggregation, target.scale)
-            .map_err(|_| CountError::SeriesFull)?;
+        let slot = self.slot(&target)?;
         Ok((slot, target))
+    }
+
+    /// The slot of what a sample was attributed to.
+    fn slot(&mut self, target: &Target) -> Result<Slot, CountError> {
+        self.writer
+            .resolve(&target.series, target.aggregation, target.scale)
+            .map_err(|_| CountError::SeriesFull)
     }
 
     /// Accounts for events that are not counted.
@@ -157,35 +192,40 @@ impl<R: Region> Counting<R> {
         units: i128,
         now: Timestamp,
     ) -> Result<(), CountError> {
+        let signed = || i64::try_from(units).map_err(|_| CountError::TooLarge);
         match aggregation {
-            Aggregation::Sum => {
-                if units < 0 {
-                    return Err(CountError::Negative);
-                }
-                let units = u64::try_from(units).map_err(|_| CountError::TooLarge)?;
-                self.writer.add(slot, units)?;
-            }
-            Aggregation::Last => {
-                let units = i64::try_from(units).map_err(|_| CountError::TooLarge)?;
-                let window = Window::containing(now, self.width);
-                self.writer.set(slot, window.start(), units)?;
-            }
-            // No slot of these can be resolved.
-            _ => return Err(CountError::WrongSlot),
+            Aggregation::Sum => self.writer.add(slot, self.unsigned(units)?)?,
+            Aggregation::Last => self.writer.set(slot, now, signed()?)?,
+            Aggregation::Max => self.writer.set_max(slot, now, signed()?)?,
+            Aggregation::TimeWeighted => self.writer.set_level(slot, now, signed()?)?,
+            Aggregation::Distribution => self.record(slot, self.unsigned(units)?, 1)?,
+            // Members of a set are no quantities.
+            Aggregation::Unique => return Err(CountError::Refused(Rejection::WrongType)),
         }
         Ok(())
     }
 
+    /// A quantity that cannot be below zero.
+    pub(super) fn unsigned(&self, units: i128) -> Result<u64, CountError> {
+        if units < 0 {
+            return Err(CountError::Negative);
+        }
+        u64::try_from(units).map_err(|_| CountError::TooLarge)
+    }
+
     /// Records a value `count` times.
-    pub(super) fn record(&mut self, _: Slot, _: u64, _: u64) -> Result<(), CountError> {
-        // No slot can be resolved.
-        Err(CountError::WrongSlot)
+    pub(super) fn record(&mut self, slot: Slot, value: u64, count: u64) -> Result<(), CountError> {
+        Ok(self.writer.record(slot, value, count)?)
     }
 
     /// Puts a member into a set.
-    pub(super) fn insert(&mut self, _: Slot, _: &[u8], _: Timestamp) -> Result<(), CountError> {
-        // No slot can be resolved.
-        Err(CountError::WrongSlot)
+    pub(super) fn insert(
+        &mut self,
+        slot: Slot,
+        member: &[u8],
+        now: Timestamp,
+    ) -> Result<(), CountError> {
+        Ok(self.writer.insert(slot, now, sketch::hash(member))?)
     }
 }
 
@@ -236,9 +276,10 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) -> Result<Counted, CountError> {
         self.refresh();
+        self.retire_idle();
         self.counting.writer.received(1);
         let result = self.count(metric, tags, value, now);
-        let rejection = self.account_for(&result);
+        let (result, rejection) = self.account_for(result);
         if self.is_watched() {
             let sample = Sample {
                 source: Source::Admin,
@@ -257,12 +298,12 @@ impl<R: Region> Tally<R> {
         tags: &[(&str, &str)],
         value: &str,
         now: Timestamp,
-    ) -> Result<Counted, CountError> {
+    ) -> Result<Counted, Uncounted> {
         if metric.len() > METRIC_BYTES_MAX {
-            return Err(CountError::Malformed(Malformed::TooLong));
+            return Err(CountError::Malformed(Malformed::TooLong).into());
         }
         if tags.len() > TAGS_MAX {
-            return Err(CountError::Malformed(Malformed::Tags));
+            return Err(CountError::Malformed(Malformed::Tags).into());
         }
         let sample = Sample {
             source: Source::Admin,
@@ -270,18 +311,40 @@ impl<R: Region> Tally<R> {
             kind: None,
             tags,
         };
-        let (slot, target) = self.counting.place(&sample)?;
-        let parsed = Quantity::parse_decimal(value, target.scale, target.inexact)?;
-        let units = parsed.quantity.units();
-        self.counting
-            .count_units(slot, target.aggregation, units, now)?;
-        self.counting.writer.rounded(u64::from(parsed.rounded));
+        let target = self.counting.current.attributor.attribute(&sample)?;
+        let (quantity, rounded) = self
+            .value(&target, value, now)
+            .map_err(Uncounted::of(&target))?;
+        self.counting.writer.rounded(u64::from(rounded));
         Ok(Counted {
             series: target.series,
             scale: target.scale,
-            quantity: parsed.quantity,
-            rounded: parsed.rounded,
+            quantity,
+            rounded,
         })
+    }
+
+    /// Counts a decimal number, or for a set any text that is not empty.
+    fn value(
+        &mut self,
+        target: &Target,
+        value: &str,
+        now: Timestamp,
+    ) -> Result<(Quantity, bool), CountError> {
+        let counting = &mut self.counting;
+        if target.aggregation == Aggregation::Unique {
+            if value.is_empty() {
+                return Err(CountError::Malformed(Malformed::Value));
+            }
+            let slot = counting.slot(target)?;
+            counting.insert(slot, value.as_bytes(), now)?;
+            return Ok((Quantity::from(1), false));
+        }
+        let parsed = Quantity::parse_decimal(value, target.scale, target.inexact)?;
+        let slot = counting.slot(target)?;
+        let units = parsed.quantity.units();
+        counting.count_units(slot, target.aggregation, units, now)?;
+        Ok((parsed.quantity, parsed.rounded))
     }
 
     /// Counts traffic of an interface.
@@ -293,7 +356,7 @@ impl<R: Region> Tally<R> {
         self.refresh();
         self.counting.writer.received(1);
         let result = self.increment(increment, now);
-        let rejection = self.account_for(&result);
+        let (result, rejection) = self.account_for(result);
         if self.is_watched() {
             let tags = increment.tags();
             let value = increment.amount.to_string();
@@ -302,23 +365,47 @@ impl<R: Region> Tally<R> {
         result
     }
 
-    fn increment(&mut self, increment: &Increment<'_>, now: Timestamp) -> Result<(), CountError> {
+    fn increment(&mut self, increment: &Increment<'_>, now: Timestamp) -> Result<(), Uncounted> {
         let tags = increment.tags();
-        let (slot, target) = self.counting.place(&increment.sample(&tags))?;
+        let sample = increment.sample(&tags);
+        let target = self.counting.current.attributor.attribute(&sample)?;
         // The kernel counts whole bytes and packets, the meter perhaps thousandths of them.
         let factor = 10i128.pow(u32::from(target.scale.get()));
         let units = i128::from(increment.amount)
             .checked_mul(factor)
-            .ok_or(CountError::TooLarge)?;
-        self.counting
-            .count_units(slot, target.aggregation, units, now)
+            .ok_or(CountError::TooLarge);
+        let counting = &mut self.counting;
+        units
+            .and_then(|units| {
+                let slot = counting.slot(&target)?;
+                counting.count_units(slot, target.aggregation, units, now)
+            })
+            .map_err(Uncounted::of(&target))
     }
 
-    /// Puts a failure into the account; says with which reason.
-    fn account_for<T>(&mut self, result: &Result<T, CountError>) -> Option<Rejection> {
-        let error = result.as_ref().err()?;
-        self.counting.reject(error, 1);
-        Some(error.rejection())
+    /// Puts a failure into the account of the input, and of its tenant; says with which reason.
+    fn account_for<T>(
+        &mut self,
+        result: Result<T, Uncounted>,
+    ) -> (Result<T, CountError>, Option<Rejection>) {
+        let Uncounted { tenant, error } = match result {
+            Ok(counted) => return (Ok(counted), None),
+            Err(uncounted) => uncounted,
+        };
+        let reason = error.rejection();
+        match tenant {
+            Some(tenant) => self.counting.writer.rejected_for(&tenant, reason, 1),
+            None => self.counting.reject(&error, 1),
+        }
+        (Err(error), Some(reason))
+    }
+
+    /// Gives room of series that have been idle to others; to be called now and then, also
+    /// while nothing is counted.
+    ///
+    /// For inputs that look a series up for every event, and so hold no slot in between.
+    pub fn retire_idle(&mut self) {
+        self.counting.writer.poll_retired();
     }
 
     /// True while somebody wants to see every event.

@@ -39,6 +39,23 @@ scale = 3
 name = "rounded"
 unit = "1"
 inexact = "round"
+[[meter]]
+name = "peak"
+unit = "1"
+scale = 1
+aggregation = "max"
+[[meter]]
+name = "users"
+unit = "1"
+aggregation = "unique"
+[[meter]]
+name = "latency"
+unit = "ms"
+aggregation = "distribution"
+[[meter]]
+name = "disk"
+unit = "By"
+aggregation = "time_weighted"
 [[rule]]
 input = "interfaces"
 interface = "eth*"
@@ -187,6 +204,67 @@ fn what_is_answered_is_in_its_cell() {
     assert!(refused.is_err_and(|e| e.rejection() == Rejection::TooLarge));
     let account = bench.account();
     assert_eq!((account.received, account.accepted), (3, 1));
+}
+
+#[test]
+fn every_aggregation_is_counted_by_hand() {
+    let mut bench = bench();
+    let mut count = |metric: &str, value: &str| {
+        let tags = [("customer", "acme")];
+        let now = Timestamp::from_secs(25);
+        let counted = bench.tally.handle_count(metric, &tags, value, now);
+        counted
+            .map(|counted| counted.quantity.units())
+            .map_err(|error| error.rejection())
+    };
+    assert_eq!(count("level", "-7"), Ok(-7));
+    assert_eq!(count("peak", "9.5"), Ok(95));
+    assert_eq!(count("peak", "-2"), Ok(-20));
+    assert_eq!(count("latency", "120"), Ok(120));
+    assert_eq!(count("latency", "-1"), Err(Rejection::OutOfRange));
+    assert_eq!(count("disk", "4096"), Ok(4096));
+    assert_eq!(count("disk", "-1"), Err(Rejection::OutOfRange));
+    // A member is any text; how often it comes does not matter.
+    for member in ["ada", "grace", "ada", "0x17"] {
+        assert_eq!(count("users", member), Ok(1));
+    }
+    assert_eq!(count("users", ""), Err(Rejection::Malformed));
+    let account = bench.account();
+    assert_eq!((account.received, account.accepted), (12, 9));
+    assert!(account.balances());
+    // Who is refused something sees it in the account of the tenant, too.
+    let tenants = bench.cells.tenant_accounts(10);
+    assert_eq!(tenants.len(), 1);
+    assert_eq!(tenants[0].account.rejected, account.rejected);
+    let users = bench.cells.key(0, 4).expect("the fifth series");
+    assert_eq!(users.aggregation, Aggregation::Unique);
+    let cell = bench.cells.unique(0, users.place).expect("a cell");
+    let found = [0, 1].map(|half| {
+        let mut members = Vec::new();
+        let cut = cell.read(half, &mut members).expect("quiet");
+        (cut.inserts, members.len())
+    });
+    assert!(found.contains(&(4, 3)), "{found:?}");
+}
+
+#[test]
+fn idle_series_are_retired_by_who_looks_them_up_each_time() {
+    let mut bench = bench();
+    let now = Timestamp::from_secs(25);
+    let tags = [("customer", "acme"), ("region", "eu")];
+    for slot in 0..2 {
+        let counted = bench.tally.handle_count("requests", &tags, "1", now);
+        assert!(counted.is_ok());
+        let seen = bench.cells.now(0, slot).expect("quiet");
+        assert!(bench.cells.retire(0, slot, seen));
+        bench.tally.retire_idle();
+        assert_eq!(bench.tally.series(), 0);
+    }
+    // Nothing is sealed yet: both have a slot, and neither count is gone.
+    let account = bench.account();
+    assert_eq!((account.accepted, account.open), (2, 2));
+    let tenants = bench.cells.tenant_accounts(10);
+    assert_eq!(tenants[0].account.open, 2);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub use config::{SpoolConfig, SyncPolicy};
 pub(crate) use index::Tail;
 use index::{Entry, Index};
 use lazy::{Generation, Waiting};
-pub(crate) use reader::{Cursor, Shipment};
+pub(crate) use reader::{CACHE_BYTES, Cursor, Shipment};
 
 /// Smallest spool: room for a few segments and records.
 pub const SPOOL_BYTES_MIN: u64 = 64 << 10;

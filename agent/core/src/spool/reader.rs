@@ -18,6 +18,9 @@ use super::lazy::Generation;
 
 /// How much is read from the log at once.
 const READ_BYTES: usize = 1 << 20;
+/// Memory in which the series of a backlog are remembered: enough for some 100,000 of them.
+/// With more, they are read anew in every batch, which is slower and takes no more memory.
+pub(crate) const CACHE_BYTES: usize = 40 << 20;
 /// Bytes that a tombstone counts for in flow control.
 const TOMBSTONE_BYTES: u64 = 256;
 
@@ -113,7 +116,10 @@ impl Decoding {
     /// `more` is true if another record is known to follow.
     fn decode(&mut self, bytes: &[u8], more: bool) -> Option<Record> {
         if more && self.shared.is_none() {
-            self.shared = Some(Box::new(RecordDecoder::with_cache(self.seed)));
+            self.shared = Some(Box::new(RecordDecoder::with_cache_bytes(
+                self.seed,
+                CACHE_BYTES,
+            )));
         }
         match &mut self.shared {
             Some(shared) => Record::decode(bytes, shared),

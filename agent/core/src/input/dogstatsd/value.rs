@@ -86,12 +86,3 @@ fn exact(value: &[u8], divisor: Option<&str>, ratio: (u64, u64), scale: Scale) -
     let denominator = i128::from(ratio.1).checked_mul(10i128.pow(places))?;
     (product % denominator == 0).then(|| product / denominator)
 }
-
-impl<R: Region> Counting<R> {
-    fn unsigned(&self, units: i128) -> Result<u64, CountError> {
-        if units < 0 {
-            return Err(CountError::Negative);
-        }
-        u64::try_from(units).map_err(|_| CountError::TooLarge)
-    }
-}
