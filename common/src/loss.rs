@@ -27,9 +27,40 @@ pub enum LossReason {
     JournalDamaged = 6,
     /// The agent reported totals that its batches do not explain.
     TotalsMismatch = 7,
+    /// The page of an application did not come back; what it counted that the agent had not
+    /// copied is gone.
+    PageVanished = 8,
+    /// A page may have been billed by another agent, or before this one forgot: what it
+    /// holds is not billed.
+    PageQuarantined = 9,
+    /// There was no room for another series, not even for one without dimensions.
+    SeriesRefused = 10,
+    /// A counter of the host went back; what it had counted since it was read is not known.
+    CounterReset = 11,
+    /// An input stopped while usage was waiting for it.
+    InputStopped = 12,
+    /// The clock was set back; levels that nobody set meanwhile stood still until it caught up.
+    ClockSetBack = 13,
 }
 
 impl LossReason {
+    /// All reasons, in the order of their codes.
+    pub const ALL: [Self; 13] = [
+        Self::UncleanBoot,
+        Self::CellsDamaged,
+        Self::SpoolDamaged,
+        Self::SpoolFull,
+        Self::Fork,
+        Self::JournalDamaged,
+        Self::TotalsMismatch,
+        Self::PageVanished,
+        Self::PageQuarantined,
+        Self::SeriesRefused,
+        Self::CounterReset,
+        Self::InputStopped,
+        Self::ClockSetBack,
+    ];
+
     /// The number that stands for this reason in formats.
     pub const fn code(self) -> u8 {
         self as u8
@@ -45,6 +76,12 @@ impl LossReason {
             5 => Self::Fork,
             6 => Self::JournalDamaged,
             7 => Self::TotalsMismatch,
+            8 => Self::PageVanished,
+            9 => Self::PageQuarantined,
+            10 => Self::SeriesRefused,
+            11 => Self::CounterReset,
+            12 => Self::InputStopped,
+            13 => Self::ClockSetBack,
             _ => return None,
         })
     }
@@ -59,6 +96,12 @@ impl LossReason {
             Self::Fork => "fork",
             Self::JournalDamaged => "journal_damaged",
             Self::TotalsMismatch => "totals_mismatch",
+            Self::PageVanished => "page_vanished",
+            Self::PageQuarantined => "page_quarantined",
+            Self::SeriesRefused => "series_refused",
+            Self::CounterReset => "counter_reset",
+            Self::InputStopped => "input_stopped",
+            Self::ClockSetBack => "clock_set_back",
         }
     }
 }
@@ -96,4 +139,20 @@ pub struct Loss {
     pub from: Timestamp,
     /// The loss happened before this instant.
     pub to: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LossReason;
+
+    #[test]
+    fn codes_are_dense_and_come_back() {
+        for (code, reason) in (1..).zip(LossReason::ALL) {
+            assert_eq!(reason.code(), code);
+            assert_eq!(LossReason::from_code(code), Some(reason));
+        }
+        let beyond = u8::try_from(LossReason::ALL.len() + 1).expect("few");
+        assert_eq!(LossReason::from_code(beyond), None);
+        assert_eq!(LossReason::from_code(0), None);
+    }
 }

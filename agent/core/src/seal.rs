@@ -175,6 +175,8 @@ pub(crate) enum Mode {
     Window,
     /// The end of the incarnation.
     Final,
+    /// Nothing of the cells: losses are declared.
+    Losses,
 }
 
 /// Reads cells and makes batches of them.
@@ -236,6 +238,18 @@ impl Sealer {
         }
     }
 
+    /// Makes the next batch of nothing but declared losses. It cuts nothing: the batch after it
+    /// continues the same span. It has no figures that a scale could be taken from, so that
+    /// amounts of losses are whole units.
+    pub(crate) fn declare<R: Region>(
+        &mut self,
+        cells: &Cells<R>,
+        to: Timestamp,
+        losses: Vec<Loss>,
+    ) -> Result<Sealed, SealError> {
+        self.make(cells, to.into(), Mode::Losses, losses)
+    }
+
     /// Cuts and makes the next batch; with [`Sealed::complete`] unset there is more.
     pub(crate) fn seal<R: Region>(
         &mut self,
@@ -243,7 +257,16 @@ impl Sealer {
         at: impl Into<CutAt>,
         mode: Mode,
     ) -> Result<Sealed, SealError> {
-        let at = at.into();
+        self.make(cells, at.into(), mode, Vec::new())
+    }
+
+    fn make<R: Region>(
+        &mut self,
+        cells: &Cells<R>,
+        at: CutAt,
+        mode: Mode,
+        declared: Vec<Loss>,
+    ) -> Result<Sealed, SealError> {
         let before = Standing::of(cells)?;
         if before.is_final {
             return Err(SealError::Final);
@@ -282,7 +305,9 @@ impl Sealer {
             }),
             is_final: complete && mode == Mode::Final,
             totals: Vec::new(),
-            losses: losses(cells, first, self.part.damaged, span),
+            losses: losses(cells, first, self.part.damaged, span)
+                .chain(declared)
+                .collect(),
             rows: Vec::new(),
             steps: at
                 .step
@@ -359,14 +384,16 @@ impl Sealer {
             cutter.catch_up(slot);
             self.part.damaged |= self.next == 0 && cutter.damaged(slot);
         }
-        let marks = (&mut self.idle, &mut self.scratch);
-        cutter.cut(&self.order, marks, &mut self.part, &mut changed);
+        if mode != Mode::Losses {
+            let marks = (&mut self.idle, &mut self.scratch);
+            cutter.cut(&self.order, marks, &mut self.part, &mut changed);
+        }
         self.changed = Some((applied.wrapping_add(1), changed));
         let told = mode == Mode::Window || {
             let totals = &self.totals;
             totals.rest_fits(self.part.bytes, self.part_bytes_max)
         };
-        self.part.next >= self.order.len() && told
+        mode != Mode::Losses && self.part.next >= self.order.len() && told
     }
 
     /// Makes the record of the part, whose head is `batch`.
@@ -420,7 +447,12 @@ impl Sealer {
     }
 }
 
-fn losses<R: Region>(cells: &Cells<R>, first: bool, damaged: bool, span: Span) -> Vec<Loss> {
+fn losses<R: Region>(
+    cells: &Cells<R>,
+    first: bool,
+    damaged: bool,
+    span: Span,
+) -> impl Iterator<Item = Loss> {
     let loss = |reason, from, to| Loss {
         reason,
         tenant: None,
@@ -432,7 +464,7 @@ fn losses<R: Region>(cells: &Cells<R>, first: bool, damaged: bool, span: Span) -
     let inherited = cells.identity().inherited.filter(|_| first);
     let inherited = inherited.map(|i| loss(i.reason, i.from, i.to));
     let damaged = damaged.then(|| loss(LossReason::CellsDamaged, span.from, span.to));
-    inherited.into_iter().chain(damaged).collect()
+    inherited.into_iter().chain(damaged)
 }
 
 /// Makes the cut of a batch that is durable the baseline.

@@ -1,13 +1,13 @@
 //! Reading accounts: of inputs, and of tenants.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
 
 use serde::Serialize;
 use tollgate_common::{SeriesKey, TenantId};
 
-use super::account::{ACCOUNT_WORDS, Account, AccountWords, Counts};
+use super::account::{self, ACCOUNT_WORDS, Account, AccountWords, Counts, InputLoss};
 use super::header::AT_RETIRED;
 use super::pairs::is_overflow;
 use super::slot::SlotUse;
@@ -71,6 +71,23 @@ impl<R: Region> Cells<R> {
 
     fn account_words(&self, writer: u32) -> AccountWords {
         AccountWords::read(self.shared().account(writer))
+    }
+
+    /// Events that inputs know to be lost by this cause, over all writers of this life and
+    /// those carried into it.
+    pub(crate) fn events_lost(&self, cause: InputLoss) -> u64 {
+        self.sum_of(account::lost_word(cause))
+    }
+
+    /// Events that inputs have rejected for this reason, likewise.
+    pub(crate) fn events_rejected(&self, reason: Rejection) -> u64 {
+        self.sum_of(account::rejected_word(reason))
+    }
+
+    fn sum_of(&self, word: usize) -> u64 {
+        (0..self.layout().writers()).fold(0, |sum, writer| {
+            sum.wrapping_add(self.shared().account(writer)[word].load(Relaxed))
+        })
     }
 
     /// The accounts of all writers by name, as they stand.

@@ -8,6 +8,7 @@
 //! process ends, starts, and recovers from its files; [`recover`](crate::recover) says how.
 
 mod clock;
+mod declare;
 mod memory;
 mod pace;
 mod start;
@@ -21,11 +22,13 @@ use tollgate_common::wire::{Hello, Message};
 use tollgate_common::{AgentId, ClockStep, Timestamp, Window, WindowWidth};
 
 use self::clock::Clock;
+use self::declare::Watch;
 use crate::aggregate::{Cells, Region, SeriesLimits, TenantAccount, Writer, WriterError};
-use crate::seal::{self, CutAt, Mode, SealError, Sealer, Standing};
+use crate::seal::{self, CutAt, Mode, SealError, Sealed, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
 pub use clock::{Anchor, SLEW_DIVISOR, STEP_MILLIS};
+pub use declare::{Declarations, Declared};
 pub use memory::MemoryPart;
 pub use pace::Pressure;
 pub use start::{Recovery, Start, StartError, StartReport};
@@ -99,6 +102,10 @@ pub struct Engine<R: Region, S: Storage> {
     closed: bool,
     /// Since when there has been no room for a seal.
     full_since: Option<Timestamp>,
+    declarations: Declarations,
+    watch: Watch,
+    /// When the next batch of declarations may be made.
+    declare_at: Timestamp,
     /// Damaged places that opening the spool found.
     damaged: u64,
 }
@@ -133,6 +140,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
         pace::pressure(left, room, self.full_since.is_some())
     }
 
+    /// Where losses are declared that are learned of while the agent runs: they travel in a
+    /// batch of their own, which the next tick makes durable.
+    pub fn declarations(&self) -> Declarations {
+        self.declarations.clone()
+    }
+
     /// The accounts of tenants, the busiest `limit` of them. It reads every
     /// slot: for a page that somebody looks at.
     pub fn tenant_accounts(&self, limit: usize) -> Vec<TenantAccount> {
@@ -150,6 +163,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
         if self.closed {
             return Ok(());
         }
+        self.handle_declarations(now, time)?;
         // Who gives a time that goes back would move the next seal far away.
         let width = self.cells.identity().window;
         let windows = self.windows_per_seal();
@@ -170,6 +184,34 @@ impl<R: Region, S: Storage> Engine<R, S> {
         let more = width.millis() * i64::from(self.windows_per_seal() - 1);
         self.due = self.window_end(now)?.plus_millis(more);
         Ok(())
+    }
+
+    /// Seals what is declared, without cutting the cells; what finds no room waits.
+    fn handle_declarations(&mut self, now: Timestamp, time: Timestamp) -> Result<(), EngineError> {
+        self.declare_at = self.declare_at.min(now.plus_millis(declare::EVERY_MILLIS));
+        if now < self.declare_at {
+            return Ok(());
+        }
+        self.watch.look(&self.cells, time, &self.declarations);
+        if self.declarations.waiting() > 0 {
+            self.declare_at = now.plus_millis(declare::EVERY_MILLIS);
+            self.seal_declarations(time.into(), Room::Ordinary)?;
+        }
+        Ok(())
+    }
+
+    /// False if there is no room for them.
+    fn seal_declarations(&mut self, at: CutAt, room: Room) -> Result<bool, EngineError> {
+        let losses = self.declarations.take();
+        if losses.is_empty() {
+            return Ok(true);
+        }
+        let sealed = self.sealer.declare(&self.cells, at.to, losses)?;
+        if self.append(sealed, room)?.is_none() {
+            return Ok(false);
+        }
+        self.declarations.settle();
+        Ok(true)
     }
 
     /// Where a cut now is, and what it says about a step of the wall clock.
@@ -208,7 +250,10 @@ impl<R: Region, S: Storage> Engine<R, S> {
         }
         let at = self.cut_at(now);
         self.cells.set_last_alive(at.to);
-        if self.seal(at, Mode::Final, Room::Reserve)? {
+        self.watch.look(&self.cells, at.to, &self.declarations);
+        if self.seal_declarations(at, Room::Reserve)?
+            && self.seal(at, Mode::Final, Room::Reserve)?
+        {
             self.closed = true;
             Ok(Stopped::Sealed)
         } else {
@@ -222,24 +267,32 @@ impl<R: Region, S: Storage> Engine<R, S> {
     fn seal(&mut self, at: CutAt, mode: Mode, room: Room) -> Result<bool, EngineError> {
         loop {
             let sealed = self.sealer.seal(&self.cells, at, mode)?;
-            match self.spool.append(&sealed, room) {
-                Ok(durable) => {
-                    if !seal::apply(&self.cells, &durable) {
-                        return Err(EngineError::Contradiction);
-                    }
-                }
-                Err(SpoolError::Full { .. }) => {
-                    self.sealer.rewind();
-                    return Ok(false);
-                }
-                Err(error) => return Err(error.into()),
-            }
-            let complete = sealed.complete;
-            self.sealer.recycle(sealed);
-            if complete {
-                return Ok(true);
+            match self.append(sealed, room)? {
+                None => return Ok(false),
+                Some(true) => return Ok(true),
+                Some(false) => {}
             }
         }
+    }
+
+    /// Makes a batch durable and applies it. `None` if the spool is full, else whether the
+    /// seal is complete with it.
+    fn append(&mut self, sealed: Sealed, room: Room) -> Result<Option<bool>, EngineError> {
+        match self.spool.append(&sealed, room) {
+            Ok(durable) => {
+                if !seal::apply(&self.cells, &durable) {
+                    return Err(EngineError::Contradiction);
+                }
+            }
+            Err(SpoolError::Full { .. }) => {
+                self.sealer.rewind();
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let complete = sealed.complete;
+        self.sealer.recycle(sealed);
+        Ok(Some(complete))
     }
 
     /// When to connect next; `None` while there is a connection or an attempt.
@@ -328,8 +381,10 @@ impl<R: Region, S: Storage> Engine<R, S> {
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         let seal = (!self.closed).then_some(self.due);
         let sync = self.spool.poll_timeout();
+        let declare = (!self.closed && self.declarations.waiting() > 0).then_some(self.declare_at);
         seal.into_iter()
             .chain(sync)
+            .chain(declare)
             .chain(self.shipper.poll_timeout())
             .min()
     }

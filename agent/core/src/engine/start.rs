@@ -11,6 +11,7 @@ use tollgate_common::{
 };
 
 use super::clock::Clock;
+use super::declare::{Declarations, Watch};
 use super::{Engine, EngineConfig, EngineError};
 use crate::aggregate::{
     AccountWords, Cells, CellsError, CellsHome, CellsLayout, Identity, LayoutError, Region,
@@ -241,6 +242,9 @@ impl<R: Region, S: Storage> Engine<R, S> {
             ),
             full_since: None,
             damaged: 0,
+            declarations: Declarations::default(),
+            watch: Watch::new(&cells, standing.cut.max(now)),
+            declare_at: now,
             cells,
             spool,
         })

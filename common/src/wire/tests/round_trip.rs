@@ -80,7 +80,7 @@ fn times() -> impl Strategy<Value = Timestamp> {
 }
 
 fn reasons() -> impl Strategy<Value = LossReason> {
-    (1u8..=7).prop_map(|code| LossReason::from_code(code).expect("in range"))
+    (1u8..=13).prop_map(|code| LossReason::from_code(code).expect("in range"))
 }
 
 fn losses() -> impl Strategy<Value = Loss> {

@@ -4,6 +4,7 @@ mod basics;
 mod clock;
 mod clones;
 mod full;
+mod losses;
 mod pages;
 mod sweep;
 mod world;
