@@ -5,7 +5,7 @@ use tollgate_common::{Batch, BatchHash, BatchSeq, Lineage, Opening, Span};
 
 use super::*;
 use crate::seal::Sealed;
-use crate::spool::Room;
+use crate::spool::{Room, SpoolConfig, SyncPolicy};
 
 const NOW: Timestamp = Timestamp::from_secs(1_780_000_000);
 const LIFE: Incarnation = Incarnation::from_bytes([1; 16]);
@@ -23,34 +23,39 @@ fn spool(count: u64) -> (Spool<MemoryStorage>, Vec<BatchHash>) {
     let (mut spool, _) = Spool::open(MemoryStorage::new(1), config).expect("opens");
     let mut hashes = vec![BatchHash::ZERO];
     for number in 1..=count {
-        let batch = Batch {
-            agent: agent(),
-            incarnation: LIFE,
-            sequence: BatchSeq::new(number).expect("positive"),
-            parent_hash: *hashes.last().expect("never empty"),
-            span: Span { from: NOW, to: NOW },
-            watermark: NOW,
-            opening: (number == 1).then_some(Opening { parent: None }),
-            is_final: false,
-            rows: Vec::new(),
-            totals: Vec::new(),
-            losses: Vec::new(),
-            steps: Vec::new(),
-        };
-        let mut record = Vec::new();
-        encode_record(&batch, &mut record).expect("valid");
-        let hash = batch.hash();
-        hashes.push(hash);
-        let sealed = Sealed {
-            batch,
-            hash,
-            record,
-            complete: true,
-            rows: 0,
-        };
-        spool.append(&sealed, Room::Ordinary).expect("room");
+        append(&mut spool, number, &mut hashes);
     }
     (spool, hashes)
+}
+
+/// Appends batch `number`.
+fn append(spool: &mut Spool<MemoryStorage>, number: u64, hashes: &mut Vec<BatchHash>) {
+    let batch = Batch {
+        agent: agent(),
+        incarnation: LIFE,
+        sequence: BatchSeq::new(number).expect("positive"),
+        parent_hash: *hashes.last().expect("never empty"),
+        span: Span { from: NOW, to: NOW },
+        watermark: NOW,
+        opening: (number == 1).then_some(Opening { parent: None }),
+        is_final: false,
+        rows: Vec::new(),
+        totals: Vec::new(),
+        losses: Vec::new(),
+        steps: Vec::new(),
+    };
+    let mut record = Vec::new();
+    encode_record(&batch, &mut record).expect("valid");
+    let hash = batch.hash();
+    hashes.push(hash);
+    let sealed = Sealed {
+        batch,
+        hash,
+        record,
+        complete: true,
+        rows: 0,
+    };
+    spool.append(&sealed, Room::Ordinary).expect("room");
 }
 
 fn welcome(durable: u64, durable_hash: BatchHash) -> Welcome {
@@ -451,4 +456,51 @@ fn other_endpoints_are_taken_at_once_when_idle_and_after_the_last_answer_when_no
     shipper.handle_disconnected(NOW, 9, "down");
     shipper.handle_config(NOW, ShipConfig::default());
     assert_eq!(shipper.connect_at(), Some(NOW));
+}
+
+/// A lazy spool drops what was let go and never synced, and puts an anchor in its place. What
+/// was synced before stays where it lies: it was let go too, and must not go out again.
+#[test]
+fn what_was_let_go_and_still_lies_in_a_segment_is_not_sent() {
+    let config = SpoolConfig {
+        sync: SyncPolicy::OnDisconnect { millis: 30_000 },
+        ..SpoolConfig::from(LogConfig {
+            segment_bytes: 1 << 20,
+            bytes_max: 1 << 24,
+        })
+    };
+    let (mut spool, _) = Spool::open(MemoryStorage::new(1), config).expect("opens");
+    spool.set_connected(true);
+    // The first batch of a life is always synced; the second waits for its sync.
+    let mut hashes = vec![BatchHash::ZERO];
+    append(&mut spool, 1, &mut hashes);
+    append(&mut spool, 2, &mut hashes);
+    spool
+        .release(Acknowledged::for_test(LIFE, 2))
+        .expect("lets go");
+    let held = spool.held();
+    assert_eq!(
+        (held[0].first.get(), held[0].last.get()),
+        (2, 2),
+        "an anchor"
+    );
+    append(&mut spool, 3, &mut hashes);
+    // Another collector, which knows nothing of this life: no resume names it.
+    let stranger = Welcome {
+        resume: Vec::new(),
+        ..welcome(0, BatchHash::ZERO)
+    };
+    let (mut shipper, released) = welcomed(&spool, stranger);
+    assert_eq!(released, []);
+    let sent: Vec<_> =
+        std::iter::from_fn(|| shipper.poll_transmit(NOW, &spool).expect("reads")).collect();
+    let what: Vec<_> = sent
+        .iter()
+        .map(|message| match message {
+            Message::Batch(batch) => ("batch", batch.sequence.get()),
+            Message::Tombstone(tombstone) => ("tombstone", tombstone.sequence.get()),
+            other => (other.kind(), 0),
+        })
+        .collect();
+    assert_eq!(what, [("tombstone", 2), ("batch", 3)]);
 }
