@@ -106,6 +106,8 @@ pub struct Metrics {
     pub snapshots: Counter,
     /// Snapshots that could not be written.
     pub snapshot_failures: Counter,
+    /// Holes between what agents have released and what the journal has.
+    pub journal_behind: Counter,
     /// Whether the journal has been replayed.
     pub ready: Gauge,
     /// HTTP requests answered.
@@ -144,6 +146,7 @@ impl Metrics {
             projection_commits: Counter::default(),
             snapshots: Counter::default(),
             snapshot_failures: Counter::default(),
+            journal_behind: Counter::default(),
             ready: Gauge::default(),
             http_requests: Counter::default(),
             reload_failures: Counter::default(),
@@ -199,8 +202,13 @@ impl Metrics {
     }
 
     /// Every counter with its name and help; clones count together.
-    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 17] {
+    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 18] {
         [
+            (
+                "journal_behind",
+                "Ranges of batches that agents have released and the journal does not have",
+                self.journal_behind.clone(),
+            ),
             (
                 "connections",
                 "Connections accepted",

@@ -11,6 +11,7 @@ mod data_dir;
 mod front;
 mod inputs;
 mod reload;
+mod restored;
 mod service;
 mod start;
 mod threads;
@@ -34,6 +35,7 @@ pub use data_dir::{DataDir, DataDirError};
 use front::{Front, HttpServer};
 pub use inputs::{InputError, Inputs};
 use reload::Reloader;
+pub use restored::{Marked, mark_restored};
 use threads::Threads;
 
 /// Why the collector ended.
@@ -80,6 +82,9 @@ pub enum RunError {
     /// A thread panicked.
     #[error("the {0} thread panicked; this is a defect, please report it with the lines above")]
     Panicked(&'static str),
+    /// A journal cannot be marked as restored.
+    #[error("{0}")]
+    Restore(String),
     /// It was told to stop before it was ready.
     #[error("stopped before the journal was replayed")]
     Interrupted,

@@ -190,7 +190,7 @@ pub struct PolicyChange {
     pub text: String,
 }
 
-/// The beginning of a journal, or of a lineage after a restore.
+/// The beginning of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// The journal's life.
@@ -226,6 +226,22 @@ pub enum Entry {
     Clock,
     /// A damaged entry is given up: the fold passes over it and declares what it can.
     Lost(LostEntry),
+    /// The journal up to here was restored from a backup: a new lineage begins.
+    Restored(Restored),
+}
+
+/// A journal that was set back to an older copy of itself. What it had beyond here is gone,
+/// and may have been acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restored {
+    /// The journal's new life.
+    pub lineage: Lineage,
+    /// The life that the copy was taken of.
+    pub previous: Lineage,
+    /// Who decided.
+    pub author: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// A damaged journal entry that could not be fetched again.

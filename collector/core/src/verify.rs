@@ -11,7 +11,8 @@ use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId};
 
 use crate::effect::{AccountState, Effect};
-use crate::entry::Digest;
+use crate::entry::{Digest, Entry};
+use crate::fold::intake::Restore;
 use crate::fold::whole::Fold;
 use crate::journal::reader::{ReadError, Reader};
 use crate::journal::{Journal, PartitionId};
@@ -52,6 +53,8 @@ pub struct Report {
     pub journal_entries: u64,
     /// The last of them, where the projection stands.
     pub upto: Option<Position>,
+    /// Where the journal was restored from a backup and began a new lineage, oldest first.
+    pub restores: Vec<Restore>,
     /// Ledger entries that agree.
     pub ledger_entries: u64,
     /// The end of each partition's chain.
@@ -154,6 +157,7 @@ pub fn verify_with<J: Journal, P: Projection>(
     let mut stored: BTreeMap<u16, Stored> = BTreeMap::new();
     let mut accounts = BTreeMap::new();
     let mut difference = None;
+    let mut restores = Vec::new();
     let mut journal_entries = 0;
     let mut ledger_entries = 0;
     while upto.is_some_and(|upto| reader.position().is_none_or(|position| position < upto)) {
@@ -173,6 +177,9 @@ pub fn verify_with<J: Journal, P: Projection>(
         }
         journal_entries += 1;
         let effects = fold.apply(position, &stamped);
+        if matches!(stamped.entry, Entry::Restored(_)) {
+            restores.extend(fold.intake().last_restore().cloned());
+        }
         witness(&effects)?;
         for effect in effects {
             match effect {
@@ -203,6 +210,7 @@ pub fn verify_with<J: Journal, P: Projection>(
         verified,
         journal_entries,
         upto,
+        restores,
         ledger_entries,
         chains,
         difference,

@@ -105,7 +105,7 @@ pub enum Command {
     #[command(subcommand)]
     Ledger(LedgerCommand),
 
-    /// Look into the journal.
+    /// Look into the journal, or mark it as restored.
     #[command(subcommand)]
     Journal(JournalCommand),
 
@@ -326,5 +326,25 @@ pub enum JournalCommand {
         /// Show batches with all their rows.
         #[arg(long)]
         rows: bool,
+    },
+    /// Say that the journal was restored from a backup.
+    #[command(
+        long_about = "Journals that the data folder was restored from a backup: a new lineage begins, agents hear \
+            of it, and what the lost end of the journal may have held is declared lost as far as nobody can send \
+            it again. Snapshots and projection are discarded, because they may speak of the lost end; the next \
+            start builds them anew. The collector must not run. Do this before its first start on the restored \
+            folder.",
+        after_help = "Example:\n  tollgate-collector journal restored --reason 'disk of 2026-06-01 died, backup of 03:00'"
+    )]
+    Restored {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Why; it is kept in the journal.
+        #[arg(long)]
+        reason: String,
+        /// Who decides.
+        #[arg(long, env = "USER", default_value = "unknown")]
+        author: String,
     },
 }

@@ -1,4 +1,4 @@
-//! `journal inspect`.
+//! `journal inspect` and `journal restored`.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use tollgate_collector_core::position::Position;
 use super::args::OutputArgs;
 use super::output::{Output, table};
 use super::{Exit, Failure, load};
-use crate::run::DataDir;
+use crate::run::{DataDir, RunError, mark_restored};
 
 /// Bytes read from the journal at a time.
 const READ_BYTES: usize = 4 << 20;
@@ -74,6 +74,27 @@ pub(super) fn inspect(
             out,
             &["POSITION", "STAMP", "KIND", "BYTES", "DETAIL"],
             &rows,
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+pub(super) fn restored(args: &OutputArgs, author: String, reason: String) -> Result<Exit, Failure> {
+    let config = load::config(&args.config)?;
+    let marked = mark_restored(&config, author, reason).map_err(|error| match error {
+        RunError::Journal(_) => Failure::new(Exit::Journal, error),
+        error => Failure::failed(error),
+    })?;
+    Output::new(args.json).print(&marked, |out| {
+        writeln!(
+            out,
+            "journal up to {} ({}) marked as restored",
+            marked.backup, marked.upto
+        )?;
+        writeln!(out, "lineage {} -> {}", marked.previous, marked.lineage)?;
+        writeln!(
+            out,
+            "snapshots and projection are discarded; the next start builds them anew"
         )
     })?;
     Ok(Exit::Done)
@@ -154,5 +175,6 @@ fn describe(entry: &Entry, rows: bool) -> (&'static str, Value) {
         Entry::Close(closing) => ("close", json!(closing)),
         Entry::Clock => ("clock", json!({})),
         Entry::Lost(lost) => ("lost", json!(lost)),
+        Entry::Restored(restored) => ("restored", json!(restored)),
     }
 }

@@ -131,6 +131,13 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
         "ledger    {} entries recomputed",
         report.ledger_entries
     )?;
+    for restore in &report.restores {
+        writeln!(
+            out,
+            "RESTORED  {} from the backup of {} ({}, {}); entries booked between are gone",
+            restore.at, restore.backup, restore.author, restore.reason
+        )?;
+    }
     for chain in &report.chains {
         writeln!(
             out,

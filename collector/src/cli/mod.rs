@@ -173,6 +173,11 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
             limit,
             rows,
         }) => journal::inspect(&output, after.as_deref(), limit, rows),
+        Command::Journal(args::JournalCommand::Restored {
+            output,
+            reason,
+            author,
+        }) => journal::restored(&output, author, reason),
         Command::Status(output) => period::status(&output),
     }
 }

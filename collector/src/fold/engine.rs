@@ -177,8 +177,14 @@ impl<P: Projection> Engine<P> {
             return;
         }
         for notice in notices {
-            if notice.kind == NoticeKind::Duplicate {
-                self.metrics.duplicates.inc();
+            match notice.kind {
+                NoticeKind::Duplicate => {
+                    self.metrics.duplicates.inc();
+                }
+                NoticeKind::JournalBehind => {
+                    self.metrics.journal_behind.inc();
+                }
+                _ => {}
             }
             let agent = notice.agent.as_ref().map(tracing::field::display);
             let incarnation = notice.incarnation.as_ref().map(tracing::field::display);
@@ -283,6 +289,12 @@ impl<P: Projection> Engine<P> {
             partitions: self.tenants.len(),
             catalog: self.catalog().map(|digest| digest.to_string()),
             policy: self.policy().map(|digest| digest.to_string()),
+            lineage: self
+                .intake
+                .opened()
+                .map(|opened| opened.lineage.to_string()),
+            restores: self.intake.restores(),
+            last_restore: self.intake.last_restore().cloned(),
         }
     }
 

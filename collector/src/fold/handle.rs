@@ -7,7 +7,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 use tokio::sync::oneshot;
 use tollgate_collector_core::entry::Closing;
-use tollgate_collector_core::fold::intake::{Progress, ProgressQuery};
+use tollgate_collector_core::fold::intake::{Progress, ProgressQuery, Restore};
 use tollgate_common::{TenantId, Timestamp};
 
 /// Questions that may wait at a time.
@@ -90,6 +90,12 @@ pub struct FoldStatus {
     pub catalog: Option<String>,
     /// Digest of the policy in force.
     pub policy: Option<String>,
+    /// The journal's life.
+    pub lineage: Option<String>,
+    /// How often the journal was restored from a backup.
+    pub restores: u64,
+    /// The last time.
+    pub last_restore: Option<Restore>,
 }
 
 /// Sends questions to the fold.

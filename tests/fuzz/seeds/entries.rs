@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tollgate_collector_core::entry::codec::encode;
 use tollgate_collector_core::entry::{
     CatalogChange, CloseCause, Closing, Digest, Entry, LostEntry, Missing, Opened, PolicyChange,
-    ReceivedBatch, RefusedReason, Verdicts,
+    ReceivedBatch, RefusedReason, Restored, Verdicts,
 };
 use tollgate_collector_core::position::Position;
 use tollgate_common::{AgentId, BatchSeq, Incarnation, Lineage, TenantId};
@@ -24,6 +24,7 @@ pub fn entries() -> Vec<Seed> {
         ("close", "close_body"),
         ("clock", "clock_body"),
         ("lost", "lost_body"),
+        ("restored", "restored_body"),
     ];
     let mut seeds = Vec::new();
     for ((whole_name, body_name), entry) in names.into_iter().zip(all()) {
@@ -88,6 +89,12 @@ fn all() -> Vec<Entry> {
         Entry::Clock,
         Entry::Lost(LostEntry {
             position: Position::from_bytes([5; 16]),
+            author: "operator".to_owned(),
+            reason: "the disk is gone".to_owned(),
+        }),
+        Entry::Restored(Restored {
+            lineage: Lineage::from_bytes([6; 16]),
+            previous: Lineage::from_bytes([3; 16]),
             author: "operator".to_owned(),
             reason: "the disk is gone".to_owned(),
         }),

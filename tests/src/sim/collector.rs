@@ -35,6 +35,7 @@ use super::workload;
 
 mod books;
 mod life;
+mod restore;
 
 /// How hard the wire compresses; the cheapest that goes through zstd.
 const LEVEL: i32 = 1;
@@ -96,6 +97,12 @@ pub struct CollectorNode {
     late: Vec<(Timestamp, EncodedEntry)>,
     /// What the journal is known to hold.
     survey: life::Survey,
+    /// A backup of the journal's disk, to which it may be set back.
+    backup: Option<restore::Backup>,
+    /// Whether the operator says that the journal was restored.
+    says_restored: bool,
+    /// What restores have taken from the journal.
+    torn_off: Vec<restore::TornOff>,
     /// Entries may be held back for a commit until this instant.
     reorder_until: Timestamp,
     settling: bool,

@@ -35,6 +35,12 @@ probes! {
     CollectorKill = "collector_kills",
     /// Reset of the collector's host.
     CollectorReset = "collector_resets",
+    /// The collector's disk was set back to a backup, and its operator said so.
+    CollectorRestored = "collectors_restored",
+    /// The same, and its operator forgot to say so.
+    RestoreUnmarked = "restores_unmarked",
+    /// A journal lost acknowledged batches to a restore.
+    RestoredTail = "batches_lost_by_restores",
     /// A reset lost written bytes that were not synced.
     LostWrite = "lost_writes",
     /// A reset left a part of a write.

@@ -42,6 +42,8 @@ pub enum Fault {
     Image,
     /// Catalog or policy change.
     Change,
+    /// A backup of the collector is taken, or the collector is set back to it.
+    CollectorRestored,
 }
 
 /// The next time of each class of fault.
@@ -71,6 +73,7 @@ impl Schedule {
             (Fault::DeleteSnapshots, faults.delete_snapshots),
             (Fault::Image, faults.image),
             (Fault::Change, faults.change),
+            (Fault::CollectorRestored, faults.restore),
         ];
         let on = classes
             .into_iter()

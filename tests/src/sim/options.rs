@@ -89,6 +89,8 @@ pub struct Faults {
     pub image: Mean,
     /// Catalog or policy change.
     pub change: Mean,
+    /// A backup of the collector is taken, or the collector is set back to it.
+    pub restore: Mean,
 }
 
 /// One run.
@@ -193,7 +195,13 @@ impl Options {
             forbidden_tenant: random.chance(300),
             unpriced_meter: random.chance(300),
             unknown_tenant: random.chance(200),
-            faults: Faults::draw(&mut random, minutes, canary),
+            faults: Faults {
+                restore: canary
+                    .is_none()
+                    .then(|| restore_of(seed, minutes))
+                    .flatten(),
+                ..Faults::draw(&mut random, minutes, canary)
+            },
             spool_sync: *random.pick(&[
                 SyncPolicy::Always,
                 SyncPolicy::Interval { millis: 20_000 },
@@ -212,6 +220,15 @@ impl Options {
         self.faults.image = Some((millis / 12).max(500));
         self
     }
+}
+
+/// How often the collector is set back. Drawn by itself, so that what else goes wrong with a
+/// seed does not depend on it.
+fn restore_of(seed: u64, minutes: u64) -> Mean {
+    let mut random = Random::new(seed ^ 0x7265_7374_6F72_6500);
+    let on = random.chance(250);
+    let times = 2 + random.below(5);
+    on.then(|| (minutes * 60_000 / times).max(500))
 }
 
 impl Faults {
@@ -240,6 +257,7 @@ impl Faults {
             delete_snapshots: class(200, 3),
             image: class(150, 6),
             change: class(300, 4),
+            restore: None,
         };
         match canary {
             None | Some(Canary::DedupeOff) => {}

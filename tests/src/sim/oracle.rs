@@ -38,9 +38,14 @@ pub struct Oracle {
     /// itself has never counted what it counted since.
     untold: BTreeMap<Key, i128>,
     agents: Vec<AgentAccount>,
+    /// What a journal that was set back to a backup may have lost without a figure.
+    torn_off: BTreeMap<Key, i128>,
     /// Hash of every ledger entry ever committed to a projection.
-    booked: BTreeMap<(u16, u64), Digest>,
+    booked: Booked,
 }
+
+/// Hashes of ledger entries by partition and index.
+pub type Booked = BTreeMap<(u16, u64), Digest>;
 
 fn add_all(sums: &mut BTreeMap<Key, i128>, more: &BTreeMap<Key, i128>) {
     for (key, quantity) in more {
@@ -132,6 +137,7 @@ impl Oracle {
             at_risk: BTreeMap::new(),
             untold: BTreeMap::new(),
             agents: vec![AgentAccount::default(); agents],
+            torn_off: BTreeMap::new(),
             booked: BTreeMap::new(),
         }
     }
@@ -209,6 +215,22 @@ impl Oracle {
         }
     }
 
+    /// The ledger as published so far.
+    pub fn published(&self) -> Booked {
+        self.booked.clone()
+    }
+
+    /// The journal was set back: what was published behind its backup is booked anew, and may
+    /// be booked otherwise.
+    pub fn ledger_set_back(&mut self, published: Booked) {
+        self.booked = published;
+    }
+
+    /// A restore took a batch from the journal, and no total may tell what was in it.
+    pub fn torn_off(&mut self, sums: &BTreeMap<Key, i128>) {
+        add_all(&mut self.torn_off, sums);
+    }
+
     /// Number of different ledger entries ever booked.
     pub fn entries(&self) -> u64 {
         self.booked.len() as u64
@@ -244,14 +266,15 @@ impl Oracle {
             let at_risk = self.at_risk.get(key).copied().unwrap_or_default();
             let untold = self.untold.get(key).copied().unwrap_or_default();
             // A loss of at most so much is a bound by itself.
-            let bound = at_risk + untold + sums.lost_at_most;
+            let torn_off = self.torn_off.get(key).copied().unwrap_or_default();
+            let bound = at_risk + untold + torn_off + sums.lost_at_most;
             let declared = missing <= untold + sums.lost_at_most
                 || ledger.unknown > 0
                 || ledger.at_most_nowhere > 0;
             if missing < 0 || missing > bound || (missing > 0 && !declared) {
                 return Err(format!(
                     "{}/{}: accepted {accepted} = billed {} + refused {} + lost {} + {missing} \
-                     unexplained (at risk by resets: {at_risk}, untold: {untold}; declared: {} unknown, at most {})",
+                     unexplained (at risk by resets: {at_risk}, untold: {untold}, by restores: {torn_off}; declared: {} unknown, at most {})",
                     key.0,
                     key.1,
                     sums.billed,

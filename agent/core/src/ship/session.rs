@@ -88,7 +88,9 @@ impl Session {
         let mut released = Vec::new();
         let mut skipped: u64 = 0;
         for held in &held {
-            // What was let go may still lie in a segment; the hello did not offer it.
+            // What lies before the first batch that is held was released once. Some of it may
+            // still be read, but the hello did not offer it, and a collector that was set back
+            // to a backup has declared it lost by now.
             let before = held.first.get() - 1;
             known.insert(held.incarnation, before);
             let Some(resume) = resumes.get(&held.incarnation) else {
@@ -97,7 +99,7 @@ impl Session {
             if !is_proven(resume, spool)? {
                 continue;
             }
-            known.insert(held.incarnation, resume.durable);
+            known.insert(held.incarnation, resume.durable.max(before));
             skipped = skipped.saturating_add(resume.durable.saturating_sub(before));
             released.push(Acknowledged {
                 incarnation: held.incarnation,

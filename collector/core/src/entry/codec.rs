@@ -34,6 +34,7 @@ const KIND_CATALOG: u8 = 6;
 const KIND_CLOSE: u8 = 7;
 const KIND_CLOCK: u8 = 8;
 const KIND_LOST: u8 = 9;
+const KIND_RESTORED: u8 = 10;
 
 /// An encoded entry that waits for its stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +159,7 @@ impl EntryEncoder {
             Entry::Close(closing) => json(KIND_CLOSE, closing, &mut bytes)?,
             Entry::Clock => KIND_CLOCK,
             Entry::Lost(lost) => json(KIND_LOST, lost, &mut bytes)?,
+            Entry::Restored(restored) => json(KIND_RESTORED, restored, &mut bytes)?,
         };
         let body = u32::try_from(bytes.len() - HEADER_BYTES)
             .map_err(|_| EncodeError::TooLong(bytes.len()))?;
@@ -259,6 +261,7 @@ impl EntryDecoder {
                 });
             }
             KIND_LOST => Entry::Lost(parse(body)?),
+            KIND_RESTORED => Entry::Restored(parse(body)?),
             other => return Err(DecodeError::Kind(other)),
         })
     }

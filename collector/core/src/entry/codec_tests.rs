@@ -7,7 +7,7 @@ use tollgate_common::{
 
 use super::*;
 use crate::entry::{
-    CatalogChange, CloseCause, Closing, FOLD_VERSION, LostEntry, Missing, PolicyChange,
+    CatalogChange, CloseCause, Closing, FOLD_VERSION, LostEntry, Missing, PolicyChange, Restored,
 };
 use crate::fold::intake::test_support::{Sealer, row};
 use crate::position::Position;
@@ -86,7 +86,17 @@ fn entries() -> Vec<Entry> {
             author: "jane".to_owned(),
             reason: "no copy".to_owned(),
         }),
+        Entry::Restored(restored()),
     ]
+}
+
+fn restored() -> Restored {
+    Restored {
+        lineage: Lineage::from_bytes([6; 16]),
+        previous: Lineage::from_bytes([1; 16]),
+        author: "jane".to_owned(),
+        reason: "the disk died".to_owned(),
+    }
 }
 
 #[test]
@@ -112,6 +122,21 @@ fn the_header_is_as_documented() {
         .expect("encodes")
         .stamped(Timestamp::from_millis(0x0102_0304));
     assert_eq!(bytes, b"TJ\x01\x08\0\0\0\0\x04\x03\x02\x01\0\0\0\0");
+}
+
+#[test]
+fn a_restore_is_as_documented() {
+    let bytes = encode(&Entry::Restored(restored()))
+        .expect("encodes")
+        .stamped(Timestamp::from_millis(0x0102_0304));
+    let body = concat!(
+        r#"{"lineage":"06060606060606060606060606060606","previous":"01010101010101010101010101010101","#,
+        r#""author":"jane","reason":"the disk died"}"#
+    );
+    let length = u8::try_from(body.len()).expect("short");
+    assert_eq!(bytes[..8], [b'T', b'J', 1, 10, length, 0, 0, 0]);
+    assert_eq!(bytes[8..16], [4, 3, 2, 1, 0, 0, 0, 0]);
+    assert_eq!(std::str::from_utf8(&bytes[16..]), Ok(body));
 }
 
 #[test]

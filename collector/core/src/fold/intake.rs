@@ -22,26 +22,28 @@ mod life;
 mod lost;
 mod outbox;
 mod progress;
+mod restore;
 mod totals;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{AgentId, Incarnation, Loss, LossAmount, LossReason, Timestamp, Tombstone};
+use tollgate_common::{AgentId, Incarnation, LossReason, Timestamp, Tombstone};
 
 pub use agent::{BRANCHES_MAX, CLOSED_KEPT, derived};
 pub use life::{HASHES_KEPT, ROW_BATCHES_KEPT, ROWS_KEPT_MAX};
 pub use progress::{KnownLife, Progress, ProgressQuery};
+pub use restore::Restore;
 
 use agent::{Agent, Route};
 use book::{take_fork, take_fresh, take_orphan, whole_rows};
 use life::Life;
-use outbox::{Origin, Outbox};
+use outbox::{Origin, Outbox, anybodys};
 
-use super::{DeclaredLoss, TenantInput, partition_of};
+use super::{TenantInput, partition_of};
 use crate::effect::Effect;
-use crate::entry::{Digest, Entry, Opened, ReceivedBatch, Stamped};
+use crate::entry::{Digest, Entry, Missing, Opened, ReceivedBatch, Stamped};
 use crate::position::Position;
 
 /// What the operator should hear of; nothing depends on it.
@@ -83,6 +85,10 @@ pub enum NoticeKind {
     Future,
     /// A damaged journal entry was given up.
     JournalLoss,
+    /// An agent has released batches that the journal does not have.
+    JournalBehind,
+    /// The journal was restored from a backup; a new lineage begins.
+    Restored,
     /// The entry asks for what this version cannot do.
     Unsupported,
 }
@@ -105,6 +111,9 @@ pub struct Intake {
     /// The stamp of the last entry.
     stamp: Timestamp,
     agents: BTreeMap<AgentId, Agent>,
+    /// The newest restore of the journal, and how many there were.
+    #[serde(default)]
+    restores: (u64, Option<Restore>),
     /// False breaks the rules on purpose.
     dedupe: bool,
 }
@@ -115,6 +124,7 @@ impl Default for Intake {
             opened: None,
             stamp: Timestamp::EPOCH,
             agents: BTreeMap::new(),
+            restores: (0, None),
             dedupe: true,
         }
     }
@@ -159,7 +169,8 @@ impl Intake {
 
     /// Takes up one entry. The same entries in the same order always give the same output.
     pub fn apply(&mut self, position: Position, stamped: &Stamped) -> IntakeOutput {
-        self.stamp = self.stamp.max(stamped.stamp);
+        let before = self.stamp;
+        self.stamp = before.max(stamped.stamp);
         let mut out = Outbox::new(self.partitions());
         match &stamped.entry {
             Entry::Opened(opened) => {
@@ -175,16 +186,8 @@ impl Intake {
             }
             Entry::Batch(received) => self.take_batch(received, &mut out),
             Entry::Tombstone(tombstone) => self.take_tombstone(tombstone, &mut out),
-            Entry::Missing(missing) => {
-                let range = (missing.from.get(), missing.to.get());
-                self.declare(
-                    &missing.agent,
-                    missing.incarnation,
-                    range,
-                    LossReason::JournalDamaged,
-                    &mut out,
-                );
-            }
+            Entry::Missing(missing) => self.take_missing(missing, &mut out),
+            Entry::Restored(restored) => self.take_restored(restored, before, position, &mut out),
             Entry::Policy(policy) => out.broadcast(&TenantInput::Policy(Arc::new(policy.clone()))),
             Entry::Catalog(catalog) => {
                 out.broadcast(&TenantInput::Catalog(Arc::new(catalog.clone())));
@@ -200,20 +203,7 @@ impl Intake {
                     lost.position, lost.author, lost.reason
                 );
                 out.notice(NoticeKind::JournalLoss, None, None, detail);
-                out.loss(DeclaredLoss {
-                    agent: None,
-                    incarnation: None,
-                    sequences: None,
-                    scale: tollgate_common::Scale::ZERO,
-                    loss: Loss {
-                        reason: LossReason::JournalDamaged,
-                        tenant: None,
-                        meter: None,
-                        amount: LossAmount::Unknown,
-                        from: Timestamp::EPOCH,
-                        to: self.stamp,
-                    },
-                });
+                out.loss(anybodys(Timestamp::EPOCH, self.stamp));
             }
         }
         out.finish()
@@ -337,6 +327,36 @@ impl Intake {
         );
     }
 
+    fn take_missing(&mut self, missing: &Missing, out: &mut Outbox) {
+        let Missing {
+            agent,
+            incarnation,
+            from,
+            to,
+        } = missing;
+        let range = (from.get(), to.get());
+        let reason = LossReason::JournalDamaged;
+        let lost = self.declare(agent, *incarnation, range, reason, out);
+        if lost > 0 {
+            let origin = Origin {
+                agent: agent.clone(),
+                incarnation: *incarnation,
+            };
+            let detail = format!(
+                "{lost} of the batches {from} to {to} are neither here nor with the agent any more; they are \
+                 declared lost. If the journal was restored from a backup, stop the collector and say so with \
+                 `tollgate-collector journal restored`"
+            );
+            out.notice(
+                NoticeKind::JournalBehind,
+                Some(&origin),
+                Some(from.get()),
+                detail,
+            );
+        }
+    }
+
+    /// Declares those of a range lost that are neither here nor declared; how many that are.
     fn declare(
         &mut self,
         agent_id: &AgentId,
@@ -344,7 +364,7 @@ impl Intake {
         range: (u64, u64),
         reason: LossReason,
         out: &mut Outbox,
-    ) {
+    ) -> u64 {
         let stamp = self.stamp;
         let cap = stamp.plus_millis(self.tolerance());
         let is_new = !self.agents.contains_key(agent_id);
@@ -365,6 +385,7 @@ impl Intake {
         agent.counters.lost = agent.counters.lost.saturating_add(lost);
         agent.note(incarnation);
         Self::report(agent, agent_id, incarnation, cap, is_new, out);
+        lost
     }
 
     /// Tells the tenants of a new watermark and the projections of the agent.

@@ -67,6 +67,11 @@ impl CollectorNode {
         cover_disk(&self.journal_disk, context);
         cover_disk(&self.snapshot_disk, context);
         self.check_accounts()?;
+        let process = self
+            .process
+            .as_ref()
+            .ok_or("the collector is down at the end")?;
+        self.tell_of_restores(process.group.journal(), context)?;
         let sums = LedgerSums::of(&ledger, is_sum);
         context.oracle.check_conserved(&sums)
     }

@@ -40,7 +40,7 @@ const CRASH_OPERATIONS: u64 = 30;
 pub(super) struct Survey {
     upto: Option<Position>,
     stamp: Timestamp,
-    opened: bool,
+    pub(super) lineage: Option<Lineage>,
     policy: Option<Digest>,
     catalog: Option<Digest>,
     /// Batches, tombstones and declared gaps.
@@ -76,6 +76,9 @@ impl CollectorNode {
             remembered: VecDeque::new(),
             late: Vec::new(),
             survey: Survey::default(),
+            backup: None,
+            says_restored: false,
+            torn_off: Vec::new(),
             reorder_until: context.now,
             settling: false,
             random,
@@ -156,6 +159,9 @@ impl CollectorNode {
         }
         let stands = self.projection.tables().position;
         let store = SnapshotStore::new(self.snapshot_disk.clone());
+        if let Err(error) = store.discard_after(last) {
+            return Ok(Err(error.to_string()));
+        }
         let loaded = match store.load(stands) {
             Ok(loaded) => loaded,
             Err(error) => return Ok(Err(error.to_string())),
@@ -224,7 +230,8 @@ impl CollectorNode {
             survey.upto = Some(position);
             survey.stamp = stamped.stamp;
             match stamped.entry {
-                Entry::Opened(_) => survey.opened = true,
+                Entry::Opened(opened) => survey.lineage = Some(opened.lineage),
+                Entry::Restored(restored) => survey.lineage = Some(restored.lineage),
                 Entry::Policy(policy) => survey.policy = Some(policy.digest),
                 Entry::Catalog(catalog) => survey.catalog = Some(catalog.digest),
                 Entry::Batch(received) => {
@@ -279,7 +286,7 @@ impl CollectorNode {
     /// Figures, policy and catalog, where the journal does not have them yet.
     fn write_first_entries(&mut self, context: &mut Context) -> Result<(), Broken> {
         let mut entries = Vec::new();
-        if !self.survey.opened {
+        if self.survey.lineage.is_none() {
             entries.push(Entry::Opened(Opened {
                 lineage: self.lineage,
                 partitions: context.options.partitions,
@@ -288,6 +295,7 @@ impl CollectorNode {
                 future_tolerance_millis: context.options.future_tolerance_millis,
             }));
         }
+        entries.extend(self.restored_entry(context));
         if self.survey.policy != Some(self.policy.digest()) {
             entries.push(Entry::Policy(self.policy.change()));
         }

@@ -67,6 +67,11 @@ pub(super) struct Agent {
 }
 
 impl Agent {
+    /// The life that watermarks come from.
+    pub(super) fn newest_life(&self) -> Option<&Life> {
+        self.lives.get(&self.newest?)
+    }
+
     /// The derived incarnations of `incarnation`'s losing branches.
     pub(super) fn branches_of(&self, incarnation: Incarnation) -> &[Incarnation] {
         self.branches.get(&incarnation).map_or(&[], Vec::as_slice)
@@ -148,6 +153,7 @@ impl Agent {
         out: &mut Outbox,
     ) {
         if batch.opening.is_some() {
+            self.reveal(name, agent, out);
             self.open(name, batch, agent, out);
             if !recovered {
                 // A child may have come first.
@@ -162,10 +168,13 @@ impl Agent {
         }
         // The first batch of the life is lost, or late. By the agent's clock the life may
         // still be the newest, and it is taken to follow the one before.
-        let Some(newest) = self.newest.filter(|newest| *newest != name) else {
+        let Some(newest) = self.newest else {
             self.newest = Some(name);
             return;
         };
+        if newest == name {
+            return;
+        }
         let cut = |name: Incarnation| self.lives.get(&name).map(Life::cut);
         let unopened = self
             .lives
@@ -177,6 +186,7 @@ impl Agent {
                 && let Some(life) = self.lives.get_mut(&name)
             {
                 life.parent.get_or_insert(newest);
+                self.presume_hidden(name, newest, batch, agent, out);
             }
         }
     }
@@ -215,10 +225,18 @@ impl Agent {
             incarnation: before,
         };
         if parent.last_sequence > 0 {
+            // Of a life of which nothing has come, not even the beginning is known: it, and
+            // what may lie before it, fell after the end of what is known.
+            let presumed = self.lives.get(&name).and_then(|life| life.parent);
+            let known = presumed
+                .or(self.newest.filter(|newest| *newest != name))
+                .and_then(|known| self.lives.get(&known))
+                .map(Life::cut);
+            let opened = known.map_or(batch.span.from, |cut| cut.min(batch.span.from));
             let life = self
                 .lives
                 .entry(before)
-                .or_insert_with(|| Life::new(batch.span.from));
+                .or_insert_with(|| Life::new(opened));
             life.expect(parent.last_sequence);
         }
         if let ParentEnd::Unclean { reason, from, to } = parent.end {

@@ -10,6 +10,7 @@ use tollgate_common::{
 use super::NoticeKind;
 use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges};
 use super::outbox::{Origin, Outbox, plus, unknown};
+use super::restore::Hidden;
 use super::totals::{Context, Figures, Totals};
 use crate::entry::Digest;
 use crate::fold::dedupe::IntervalSet;
@@ -98,6 +99,9 @@ pub(super) struct Life {
     /// tells all that a lost batch held.
     #[serde(default)]
     unpriced: bool,
+    /// What is declared because the life hides which one it follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hidden: Option<Hidden>,
     /// True once only the intervals are left.
     compacted: bool,
     /// End of the last span within the prefix.
@@ -147,6 +151,7 @@ impl Life {
             settled: false,
             forked: None,
             unpriced: false,
+            hidden: None,
             compacted: false,
             cut: opened,
             watermark: Timestamp::EPOCH,
@@ -177,6 +182,12 @@ impl Life {
     pub(super) fn is_closed(&self) -> bool {
         self.final_at.is_some_and(|last| last <= self.prefix)
             || (self.expected > 0 && self.prefix >= self.expected)
+    }
+
+    /// True if the journal has lost its first batch.
+    pub(super) fn has_lost_beginning(&self) -> bool {
+        let lost = self.lost.at(1);
+        lost.is_some_and(|(_, range)| range.reason == LossReason::JournalDamaged)
     }
 
     /// True if nothing is missing that is known to have existed.

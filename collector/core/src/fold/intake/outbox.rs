@@ -299,3 +299,21 @@ pub(super) fn unknown(
         },
     }
 }
+
+/// A loss of unknown amount of which not even the agent is known.
+pub(super) fn anybodys(from: Timestamp, to: Timestamp) -> DeclaredLoss {
+    DeclaredLoss {
+        agent: None,
+        incarnation: None,
+        sequences: None,
+        scale: tollgate_common::Scale::ZERO,
+        loss: Loss {
+            reason: LossReason::JournalDamaged,
+            tenant: None,
+            meter: None,
+            amount: LossAmount::Unknown,
+            from,
+            to,
+        },
+    }
+}

@@ -5,3 +5,4 @@ pub(crate) mod books;
 mod conservation;
 mod forks;
 mod lives;
+mod restore;
