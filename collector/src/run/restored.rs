@@ -4,7 +4,7 @@ use serde::Serialize;
 use tollgate_collector_core::config::Config;
 use tollgate_collector_core::entry::codec::{EncodedEntry, EntryDecoder, encode};
 use tollgate_collector_core::entry::{Entry, Restored};
-use tollgate_collector_core::journal::group::{GroupCommit, Pending, Token};
+use tollgate_collector_core::journal::group::{Durable, GroupCommit, Pending, Token};
 use tollgate_collector_core::journal::segment::PARTITION;
 use tollgate_collector_core::journal::{Journal, JournalItem};
 use tollgate_collector_core::position::Position;
@@ -107,7 +107,7 @@ fn append(
         .and_then(|()| group.commit())
         .map_err(RunError::Journal)?
         .first()
-        .map(|durable| durable.position())
+        .map(Durable::position)
         .ok_or_else(|| RunError::Restore("the entry was not committed".to_owned()))
 }
 
