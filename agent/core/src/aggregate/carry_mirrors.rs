@@ -1,13 +1,13 @@
 //! What a fresh incarnation takes over from the one before: its mirrors.
 //!
 //! Pages outlive an agent. A new file of cells begins with the mirrors of the old one, where
-//! they stood when its last batch was sealed, and with baselines that say the same: nothing of
-//! it is counted again, and what the pages count from here on is.
+//! they stood when its last batch was sealed, and with origins and baselines that say the same:
+//! nothing of it is counted again, and what the pages count from here on is.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tollgate::cell::{histogram, level};
+use tollgate::cell::{halves, histogram, level, sum, unique};
 use tollgate_common::{Aggregation, Timestamp};
 
 use super::cells::Cells;
@@ -57,21 +57,21 @@ fn carry<R: Region>(
     of: &SlotKey,
     writer: &mut Writer<&[AtomicU64]>,
 ) -> Option<()> {
-    let place = writer.mirror(&of.key, of.owner?, of.aggregation, of.scale)?;
     let now = old.now(index, slot)?;
+    let [sum, events] = of.origin?;
+    // Of what the page showed nothing is counted again: the fresh cell begins with zero there.
+    let counted = [
+        now.sum.wrapping_sub(sum),
+        sum::events_between(now.done, events),
+    ];
+    let kind = (of.aggregation, of.scale);
+    let place = writer.mirror_from(&of.key, of.owner?, kind, counted)?;
     let wide = || old.wide(index, of.place, of.aggregation);
     match of.aggregation {
-        Aggregation::Sum => {
-            // Everything since the first life of the page: more than one step may take.
-            let half = now.sum / 2;
-            writer.follow_sum(place, half / 2, 0).ok()?;
-            writer.follow_sum(place, half, 0).ok()?;
-            writer.follow_sum(place, half + half / 2, 0).ok()?;
-            writer.follow_sum(place, now.sum, now.done).ok()?;
-        }
+        Aggregation::Sum => {}
         Aggregation::TimeWeighted => {
             let state = level::read(wide()?)?;
-            writer.follow_level(place, &state).ok()?;
+            level::copy(writer.fresh_cell(place, of.aggregation)?, &state);
         }
         Aggregation::Distribution => {
             let mut cut = histogram::HistogramCut::default();
@@ -81,10 +81,25 @@ fn carry<R: Region>(
                 heap: old.heap(index),
             };
             cell.read(&mut cut);
-            writer.follow_histogram(place, &cut).ok()?;
+            writer.carry_histogram(place, &cut).ok()?;
         }
-        // These belong to windows and merge.
-        Aggregation::Last | Aggregation::Max | Aggregation::Unique => {}
+        Aggregation::Last | Aggregation::Max => {
+            let fresh = writer.fresh_cell(place, of.aggregation)?;
+            for half in [0, 1] {
+                halves::copy(fresh, half, &halves::read(wide()?, half)?);
+            }
+        }
+        Aggregation::Unique => {
+            let (from, heap) = (wide()?, old.heap(index));
+            let fresh = unique::Cell {
+                halves: writer.fresh_cell(place, of.aggregation)?,
+                heap: &[],
+            };
+            let from = unique::Cell { halves: from, heap };
+            for half in [0, 1] {
+                fresh.carry(half, &from.read(half, &mut Vec::new())?);
+            }
+        }
     }
     Some(())
 }
@@ -98,13 +113,7 @@ fn settle(cells: &Cells<&[AtomicU64]>, name: &str, until: Timestamp) {
     else {
         return;
     };
-    for (slot, key) in mirrors(cells, index) {
-        let Some(now) = cells.now(index, slot) else {
-            continue;
-        };
-        for parity in PARITIES {
-            cells.put_base(index, slot, parity, now);
-        }
+    for (_, key) in mirrors(cells, index) {
         settle_wide(cells, index, &key, until);
     }
 }
@@ -143,6 +152,24 @@ fn settle_wide(cells: &Cells<&[AtomicU64]>, index: u32, key: &SlotKey, until: Ti
                 }
             }
         }
-        Aggregation::Sum | Aggregation::Last | Aggregation::Max | Aggregation::Unique => {}
+        Aggregation::Last | Aggregation::Max | Aggregation::Unique => {
+            let counts = match key.aggregation {
+                Aggregation::Unique => {
+                    let cell = unique::Cell {
+                        halves: cell,
+                        heap: &[],
+                    };
+                    [0, 1].map(|half| cell.inserts(half))
+                }
+                _ => [0, 1].map(|half| halves::read(cell, half).map_or(0, |cut| cut.events)),
+            };
+            for parity in PARITIES {
+                let base = cells.wide_base(index, key.place, key.aggregation, parity);
+                for (word, count) in base.into_iter().flatten().zip(counts) {
+                    word.store(count, Relaxed);
+                }
+            }
+        }
+        Aggregation::Sum => {}
     }
 }

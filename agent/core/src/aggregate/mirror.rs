@@ -6,15 +6,22 @@
 //! memory of how far the page has been counted: an agent killed at any point between two
 //! stores goes on by comparing again, and nothing is doubled or lost.
 //!
-//! Sums, histograms and levels are cumulative and are followed exactly. Maxima, last values
-//! and distinct counts belong to a window and merge: to follow them again changes nothing.
+//! Everything is followed exactly: of sums and histograms the difference is counted; the halves
+//! of maxima, last values and distinct counts, and the states of levels, are copied with their
+//! numbers of events. What a page shows is checked against what anybody can count, so that
+//! whoever owns it cannot make figures that a collector refuses.
 
-use tollgate::cell::{histogram, level, sum, unique};
-use tollgate_common::{Aggregation, Timestamp};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tollgate::cell::{halves, histogram, level, sum, unique};
+use tollgate_common::Aggregation;
 
 use super::super::Region;
+use super::super::slot::SlotHead;
+use super::super::table::Block;
 use super::super::wide;
-use super::{AddError, SetError, Slot, Writer};
+use super::{AddError, Slot, Writer};
 
 /// Why a cell cannot be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,43 +47,95 @@ impl From<AddError> for FollowError {
     }
 }
 
-impl From<SetError> for FollowError {
-    fn from(error: SetError) -> Self {
-        match error {
-            SetError::WrongSlot => Self::WrongSlot,
-            SetError::Negative => Self::Backwards,
+/// What may be counted at once: more has to wait.
+///
+/// A page can show any figure at any time. Who owns it may bill itself what it likes, but a
+/// figure that no host can count would make batches that no collector takes. What is allowed
+/// is far beyond what processors can count, and is given again with time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Events; below zero they are owed.
+    pub events: i64,
+    /// Units of sums, likewise.
+    pub amount: i128,
+}
+
+impl Allowance {
+    /// Most that one cell may count at once: 2^41 events.
+    pub const EVENTS_AT_ONCE: u64 = 1 << 41;
+
+    /// Takes from it, if anything is left.
+    pub fn take(&mut self, amount: u64, events: u64) -> Result<(), FollowError> {
+        if events > Self::EVENTS_AT_ONCE {
+            return Err(FollowError::Backwards);
         }
+        if self.events <= 0 || self.amount <= 0 {
+            return Err(FollowError::Later);
+        }
+        self.events -= i64::try_from(events).unwrap_or(i64::MAX);
+        self.amount -= i128::from(amount);
+        Ok(())
     }
 }
 
+/// Largest integral of a mirrored level, units times milliseconds: a level of 2^56 for half a
+/// century.
+const INTEGRAL_MAX: u128 = 1 << 96;
+
 impl<R: Region> Writer<R> {
+    /// What the sum cell of a mirror shows where the mirrored one shows `to`.
+    fn mirrored(&self, slot: usize, to: [u64; 2]) -> Option<[u64; 2]> {
+        let block = Block::of(&self.shared, self.index);
+        let words = block.slots.get(slot * 2..slot * 2 + 2)?;
+        let origin = SlotHead::parse(self.layout, words)?.origin(block.keys)?;
+        let events = sum::events(origin[1].wrapping_add(to[1]));
+        Some([origin[0].wrapping_add(to[0]), events])
+    }
+
     /// Brings a sum to `sum` and `done` (events). How many events were new.
-    pub fn follow_sum(&mut self, slot: Slot, sum: u64, done: u64) -> Result<u64, FollowError> {
+    pub fn follow_sum(
+        &mut self,
+        slot: Slot,
+        sum: u64,
+        done: u64,
+        allowance: &mut Allowance,
+    ) -> Result<u64, FollowError> {
         let at = self.sums + slot.at() * sum::WORDS;
         let Some([mine, events]) = self.shared.words().get(at..at + sum::WORDS) else {
             return Err(FollowError::WrongSlot);
         };
-        if slot.tag() != self.sum_tag {
+        if slot.tag() != self.sum_tag || sum::generation(events.load(Relaxed)) != slot.generation()
+        {
             return Err(FollowError::WrongSlot);
         }
+        let to = self.mirrored(slot.at(), [sum, done]);
+        let to = to.ok_or(FollowError::WrongSlot)?;
+        let amount = to[0].wrapping_sub(mine.load(Relaxed));
+        let new = sum::events_between(to[1], events.load(Relaxed));
+        if amount > sum::ADD_MAX || new > sum::EVENTS_MASK >> 1 {
+            return Err(FollowError::Backwards);
+        }
+        allowance.take(amount, new)?;
         let base = || self.place().sum_in_force(slot.at());
-        let followed = sum::follow(mine, events, [sum, done], slot.0, base);
+        let followed = sum::follow(mine, events, to, slot.0, base);
         Ok(followed.ok_or(FollowError::Backwards)??)
     }
 
-    /// Merges the value of a window of a maximum or last value.
+    /// Brings a half (0 or 1) of a maximum or last value to what was read.
     pub fn follow_half(
         &mut self,
         slot: Slot,
         aggregation: Aggregation,
-        window: Timestamp,
-        value: i64,
+        (half, cut): (usize, &halves::HalfCut),
+        allowance: &mut Allowance,
     ) -> Result<u64, FollowError> {
-        match aggregation {
-            Aggregation::Max => self.set_max(slot, window, value)?,
-            _ => self.set(slot, window, value)?,
-        }
-        Ok(1)
+        let wide = self.place().wide(slot, aggregation);
+        let wide = wide.ok_or(FollowError::WrongSlot)?;
+        let mine = halves::read(wide.cell, half).ok_or(FollowError::Later)?;
+        allowance.take(0, cut.events.wrapping_sub(mine.events))?;
+        halves::copy(wide.cell, half, cut);
+        let to = self.mirrored(wide.slot, [0, halves::events(wide.cell)]);
+        done(&wide, slot, to)
     }
 
     /// Brings a level to a state.
@@ -87,13 +146,18 @@ impl<R: Region> Writer<R> {
     ) -> Result<u64, FollowError> {
         let wide = self.place().wide(slot, Aggregation::TimeWeighted);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
-        let mine = level::read(wide.cell).unwrap_or_default();
+        let mine = level::read(wide.cell).ok_or(FollowError::Later)?;
         if mine.events == state.events {
             return Ok(0);
         }
-        let integral = mine.at(state.since.max(mine.since)).integral;
-        let back = mine.events > 0 && state.integral < mine.integral;
-        if back || state.level > i64::MAX.unsigned_abs() || state.integral > integral + (1 << 100) {
+        let back = mine.events > 0
+            && state.integral < mine.at(state.since.max(mine.since)).integral;
+        let inside = state.level <= i64::MAX.unsigned_abs()
+            && state.integral <= INTEGRAL_MAX
+            && state.integral_at_window <= state.integral
+            && state.window >= 0
+            && state.window <= state.since;
+        if back || !inside {
             return Err(FollowError::Backwards);
         }
         level::copy(wide.cell, state);
@@ -106,7 +170,40 @@ impl<R: Region> Writer<R> {
         &mut self,
         slot: Slot,
         cut: &histogram::HistogramCut,
+        allowance: &mut Allowance,
     ) -> Result<u64, FollowError> {
+        let place = super::Place {
+            shared: &self.shared,
+            index: self.index,
+            sums: self.sums,
+        };
+        let wide = place.wide(slot, Aggregation::Distribution);
+        let wide = wide.ok_or(FollowError::WrongSlot)?;
+        let to = self.mirrored(wide.slot, [cut.sum, cut.done]);
+        let to = to.ok_or(FollowError::WrongSlot)?;
+        let amount = to[0].wrapping_sub(wide.sum[0].load(Relaxed));
+        let new = sum::events_between(to[1], wide.sum[1].load(Relaxed));
+        if amount > sum::ADD_MAX {
+            return Err(FollowError::Backwards);
+        }
+        allowance.take(amount, new)?;
+        let cell = histogram::Cell {
+            head: wide.cell,
+            sum: wide.sum,
+            heap: wide.heap,
+        };
+        let base = || place.sum_in_force(wide.slot);
+        let room = &mut self.table.heap;
+        let followed = cell.follow(room, wide::CHUNK_WORDS, cut, to, slot.0, base);
+        Ok(followed.ok_or(FollowError::Backwards)??)
+    }
+
+    /// Gives a histogram that was just made the buckets that an earlier life has counted.
+    pub(in super::super) fn carry_histogram(
+        &mut self,
+        slot: Slot,
+        cut: &histogram::HistogramCut,
+    ) -> Result<(), FollowError> {
         let place = super::Place {
             shared: &self.shared,
             index: self.index,
@@ -119,21 +216,21 @@ impl<R: Region> Writer<R> {
             sum: wide.sum,
             heap: wide.heap,
         };
-        let base = || place.sum_in_force(wide.slot);
-        let room = &mut self.table.heap;
-        let followed = cell.follow(room, wide::CHUNK_WORDS, cut, slot.0, base);
-        Ok(followed.ok_or(FollowError::Backwards)??)
+        Ok(cell.carry(&mut self.table.heap, wide::CHUNK_WORDS, cut)?)
     }
 
-    /// Merges the distinct values of a window.
+    /// Brings a half (0 or 1) of distinct values to what was read.
     pub fn follow_unique(
         &mut self,
         slot: Slot,
-        cut: &unique::UniqueCut,
+        (half, cut): (usize, &unique::UniqueCut),
         content: &[u64],
-        events: u64,
+        allowance: &mut Allowance,
     ) -> Result<u64, FollowError> {
-        let width = self.width();
+        if content.iter().all(|&word| word == 0) {
+            // Whoever inserted has something to show for it.
+            return Err(FollowError::Backwards);
+        }
         let place = super::Place {
             shared: &self.shared,
             index: self.index,
@@ -145,9 +242,26 @@ impl<R: Region> Writer<R> {
             halves: wide.cell,
             heap: wide.heap,
         };
-        cell.merge(&mut self.table.heap, width, cut, content)?;
-        let events = events.min(sum::EVENTS_MAX);
-        sum::add(&wide.sum[0], &wide.sum[1], 0, events, slot.0, || 0)?;
-        Ok(events)
+        allowance.take(0, cut.inserts.wrapping_sub(cell.inserts(half)))?;
+        cell.follow(&mut self.table.heap, half, cut, content)?;
+        let to = self.mirrored(wide.slot, [0, unique::events(wide.cell)]);
+        done(&wide, slot, to)
     }
+
+    /// The wide cell of a mirror that was just made.
+    pub(in super::super) fn fresh_cell(
+        &self,
+        slot: Slot,
+        aggregation: Aggregation,
+    ) -> Option<&[AtomicU64]> {
+        Some(self.place().wide(slot, aggregation)?.cell)
+    }
+}
+
+/// Brings the number of events to what the wide cell makes it. How many were new.
+fn done(wide: &super::Wide<'_>, slot: Slot, to: Option<[u64; 2]>) -> Result<u64, FollowError> {
+    let [_, events] = to.ok_or(FollowError::WrongSlot)?;
+    let to = [wide.sum[0].load(Relaxed), events];
+    let followed = sum::follow(&wide.sum[0], &wide.sum[1], to, slot.0, || to[0]);
+    Ok(followed.ok_or(FollowError::Backwards)??)
 }

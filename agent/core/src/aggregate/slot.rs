@@ -60,6 +60,8 @@ pub(crate) struct SlotKey {
     pub(crate) key: SeriesKey,
     /// The cell of a page that this slot mirrors, if it does.
     pub(crate) owner: Option<Owner>,
+    /// For a mirror, what its sum cell shows where the mirrored one shows zero.
+    pub(crate) origin: Option<[u64; 2]>,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
     /// Place of the wide cell; 0 for sums.
@@ -83,9 +85,30 @@ pub(crate) fn is_wide(aggregation: Aggregation) -> bool {
 }
 
 impl SlotHead {
-    /// Words before the key itself.
+    /// Words before the key itself: the place of a wide cell, and the origin of a mirror.
     fn prefix(self) -> usize {
-        usize::from(is_wide(self.aggregation))
+        usize::from(is_wide(self.aggregation)) + if self.mirrors { 2 } else { 0 }
+    }
+
+    fn origin_words(self, keys: &[AtomicU64]) -> &[AtomicU64] {
+        let at = self.key_at as usize + usize::from(is_wide(self.aggregation));
+        &keys[at..at + if self.mirrors { 2 } else { 0 }]
+    }
+
+    /// What the sum cell of a mirror shows when the cell that it mirrors shows zero: a slot may
+    /// have counted for others before, and the cell of a page for earlier lives.
+    pub(crate) fn origin(self, keys: &[AtomicU64]) -> Option<[u64; 2]> {
+        match self.origin_words(keys) {
+            [sum, events] => Some([sum.load(Relaxed), events.load(Relaxed)]),
+            _ => None,
+        }
+    }
+
+    /// Writes the origin of a mirror.
+    pub(crate) fn put_origin(self, keys: &[AtomicU64], origin: [u64; 2]) {
+        for (word, value) in self.origin_words(keys).iter().zip(origin) {
+            word.store(value, Relaxed);
+        }
     }
 
     /// Words of key and place.
@@ -138,6 +161,9 @@ impl SlotHead {
         bytes.extend_from_slice(&self.first_word().to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.place(keys).to_le_bytes());
+        for value in self.origin(keys).into_iter().flatten() {
+            bytes.extend_from_slice(&value.to_le_bytes());
+        }
         bytes.extend(get_bytes(self.key_words(keys), self.key_bytes as usize));
         u64::from(crc32c(&bytes))
     }
@@ -265,6 +291,7 @@ pub(crate) fn read(
                 scale: head.scale,
                 place: head.place(keys),
                 owner: head.owner(keys),
+                origin: head.origin(keys),
             }),
             Err(_) => SlotUse::Damaged,
         },

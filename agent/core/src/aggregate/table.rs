@@ -252,6 +252,7 @@ impl Table {
         writer: u32,
         (aggregation, scale): Kind,
         spare: bool,
+        counted: [u64; 2],
     ) -> Option<Slot> {
         let (block, layout) = (Block::of(shared, writer), shared.layout());
         let (spare_slots, spare_keys) = if spare { layout.reserve() } else { (0, 0) };
@@ -291,6 +292,15 @@ impl Table {
             let words = &block.heap[place as usize..][..wide_words as usize];
             words.iter().for_each(|word| word.store(0, Relaxed));
             wide::put_owner(words, slot, head.generation);
+        }
+        if head.mirrors {
+            // The cell of a slot goes on where it stands, whoever it counts for.
+            let cell = reused.map_or([0; 2], |slot| {
+                [0, 1].map(|at: usize| block.sum(slot)[at].load(Relaxed))
+            });
+            let sum = cell[0].wrapping_sub(counted[0]);
+            let events = sum::events_between(cell[1], counted[1]);
+            head.put_origin(block.keys, [sum, events]);
         }
         put_bytes(head.key_words(block.keys), &self.scratch.bytes);
         head.write(block.slot(slot), block.keys);
@@ -412,6 +422,17 @@ impl<R: Region> Writer<R> {
         aggregation: Aggregation,
         scale: Scale,
     ) -> Option<Slot> {
+        self.mirror_from(key, owner, (aggregation, scale), [0; 2])
+    }
+
+    /// The same for a cell of which an earlier life has counted a sum and events.
+    pub(super) fn mirror_from(
+        &mut self,
+        key: &SeriesKey,
+        owner: Owner,
+        (aggregation, scale): (Aggregation, Scale),
+        counted: [u64; 2],
+    ) -> Option<Slot> {
         let kind = (aggregation, scale);
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
         let length = key.canonical_len();
@@ -425,7 +446,7 @@ impl<R: Region> Writer<R> {
         if !shared.admit(key, length) {
             return None;
         }
-        let slot = table.publish(shared, index, kind, true)?;
+        let slot = table.publish(shared, index, kind, true, counted)?;
         shared.count_series(Some(key.tenant()), 1);
         Some(slot)
     }
@@ -465,7 +486,7 @@ impl<R: Region> Writer<R> {
         }
         let length = table.scratch.bytes.len();
         if shared.admit(key, length)
-            && let Some(slot) = table.publish(shared, index, kind, true)
+            && let Some(slot) = table.publish(shared, index, kind, true, [0; 2])
         {
             shared.count_series(Some(key.tenant()), 1);
             return Ok(slot);
@@ -477,7 +498,7 @@ impl<R: Region> Writer<R> {
         if let Some(slot) = table.find(shared, index, kind) {
             return Ok(slot);
         }
-        let slot = table.publish(shared, index, kind, false);
+        let slot = table.publish(shared, index, kind, false, [0; 2]);
         if slot.is_some() {
             shared.count_series(Some(key.tenant()), 1);
         }

@@ -20,7 +20,7 @@ use super::table::Table;
 use super::wide;
 use crate::input::dogstatsd::Ignored;
 
-pub use mirror::FollowError;
+pub use mirror::{Allowance, FollowError};
 pub use tollgate::cell::sum::{ADD_MAX, AddError};
 
 /// A series of one writer: where its cell is. Valid as long as that writer and until the
@@ -53,6 +53,10 @@ impl Slot {
     #[expect(clippy::cast_possible_truncation, reason = "a field")]
     fn at(self) -> usize {
         self.0 as u32 as usize
+    }
+
+    fn generation(self) -> u16 {
+        sum::generation(self.0)
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a field")]

@@ -12,7 +12,7 @@
 mod access;
 mod visit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,7 +21,7 @@ use tollgate::page::{PageError, PageReader};
 use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::live::Live;
-use crate::aggregate::{Owner, PageKey, Region, Rejection, Slot, Writer};
+use crate::aggregate::{Allowance, InputLoss, Owner, PageKey, Region, Rejection, Slot, Writer};
 use crate::attribute::Attributor;
 use crate::config::SdkAllow;
 pub use access::find as find_access;
@@ -87,9 +87,20 @@ pub struct PageCounts {
     pub dropped: u64,
 }
 
+/// What a page may count at once, and in a second: more waits. Processors cannot count as much;
+/// see [`Allowance`].
+const EVENTS_AT_ONCE: i64 = 1 << 40;
+const EVENTS_PER_SECOND: i64 = 1 << 36;
+const AMOUNT_AT_ONCE: i128 = 1 << 72;
+const AMOUNT_PER_SECOND: i128 = 1 << 66;
+/// Slots that are no slots before nothing more of a page is described.
+const MALFORMED_MAX: usize = 64;
+
 /// What is known of one slot of a page.
+#[derive(Default)]
 enum Entry {
     /// There is no room for its mirror at present.
+    #[default]
     Waiting,
     /// Its words contradict each other.
     Malformed,
@@ -118,7 +129,21 @@ struct Known {
     access: Option<SdkAllow>,
     entries: Vec<Entry>,
     cursor: usize,
-    dropped: u64,
+    /// Slots that are left of the round over all of them, whether any of those before has to
+    /// wait, and whether the process had ended when it began.
+    left: usize,
+    waits: bool,
+    orphaned: bool,
+    /// Events that found no room, as far as they are accounted for; `None` until the first
+    /// look.
+    dropped: Option<u64>,
+    /// Events of slots that are not counted, as far as they are accounted for.
+    rejected: BTreeMap<u32, u64>,
+    malformed: BTreeSet<u32>,
+    /// It was known before the agent's start: what it had rejected by then is in the account.
+    resumed: bool,
+    allowance: Allowance,
+    allowed_at: Timestamp,
     missing_since: Timestamp,
     /// Known from before the agent's start, and not seen since.
     before: bool,
@@ -218,10 +243,13 @@ impl<R: Region> PageTally<R> {
         let known = self
             .pages
             .entry(page)
-            .or_insert_with(|| Known::missing(Timestamp::EPOCH));
+            .or_insert_with(|| Known {
+                before: false,
+                ..Known::missing(Timestamp::EPOCH)
+            });
         known.access = Some(access.clone());
-        known.entries.clear();
-        known.cursor = 0;
+        known.forget();
+        known.resumed |= known.before;
         known.before = false;
         self.tenants.remove(&page);
         Ok(page)
@@ -249,7 +277,7 @@ impl<R: Region> PageTally<R> {
         let Some(mut known) = self.pages.remove(&page) else {
             return Pass::Quarantined;
         };
-        let pass = self.visit_all(page, &mut known, &reader, now);
+        let pass = self.visit_all(page, &mut known, &reader, now, orphaned);
         self.pages.insert(page, known);
         pass
     }
@@ -260,33 +288,48 @@ impl<R: Region> PageTally<R> {
         known: &mut Known,
         reader: &PageReader<'_>,
         now: Timestamp,
+        orphaned: bool,
     ) -> Pass {
-        let Some(access) = known.access.clone() else {
+        if known.access.is_none() {
             return Pass::Quarantined;
-        };
+        }
+        known.allow(now);
         let dropped = reader.dropped();
-        let more = dropped.saturating_sub(known.dropped);
-        known.dropped = known.dropped.max(dropped);
-        self.writer
-            .lost(crate::aggregate::InputLoss::PageFull, more);
-        let published = reader.published() as usize;
+        let before = known.dropped;
+        let before = before.unwrap_or(if known.resumed { dropped } else { 0 });
+        let more = dropped.saturating_sub(before);
+        if known.allowance.take(0, more).is_ok() {
+            self.writer.lost(InputLoss::PageFull, more);
+            known.dropped = Some(dropped.max(before));
+        }
+        let mut published = reader.published() as usize;
+        if known.malformed.len() >= MALFORMED_MAX {
+            published = published.min(known.entries.len());
+        }
+        // What is said of a whole round is of when it began.
+        if known.left == 0 || (orphaned && !known.orphaned) {
+            (known.left, known.waits, known.orphaned) = (published, false, orphaned);
+        }
         let mut work: u32 = 0;
-        let mut waits = false;
-        for _ in 0..published {
+        while known.left > 0 {
             if work > PASS_WORK_MAX {
                 return Pass::More;
             }
-            let at = known.cursor;
-            known.cursor = if at + 1 < published { at + 1 } else { 0 };
+            let at = if known.cursor < published { known.cursor } else { 0 };
+            (known.cursor, known.left) = (at + 1, known.left - 1);
             let slot = u32::try_from(at).unwrap_or(u32::MAX);
             while known.entries.len() <= at {
                 known.entries.push(Entry::Waiting);
             }
-            let visited = self.visit(page, &access, reader, slot, &mut known.entries[at], now);
+            let visited = self.visit((page, known), reader, slot, now, orphaned);
             work = work.saturating_add(visited.work);
-            waits |= visited.waits;
+            known.waits |= visited.waits;
         }
-        if waits { Pass::More } else { Pass::Complete }
+        if known.waits {
+            Pass::More
+        } else {
+            Pass::Complete
+        }
     }
 
     /// The connection of a page has ended. `gone` says that its process has, too: then the
@@ -322,8 +365,7 @@ impl<R: Region> PageTally<R> {
         if self.writer.poll_retired() {
             // Slots may have become another's: everything is looked up again.
             for known in self.pages.values_mut() {
-                known.entries.clear();
-                known.cursor = 0;
+                known.forget();
             }
         }
     }
@@ -336,8 +378,7 @@ impl<R: Region> PageTally<R> {
         let (version, current) = self.live.current();
         (self.version, self.attributor) = (version, current.attributor);
         for known in self.pages.values_mut() {
-            known.entries.clear();
-            known.cursor = 0;
+            known.forget();
         }
     }
 
@@ -348,7 +389,7 @@ impl<R: Region> PageTally<R> {
             let connected = known.access.is_some();
             counts.connected += u64::from(connected);
             counts.missing += u64::from(!connected);
-            counts.dropped = counts.dropped.saturating_add(known.dropped);
+            counts.dropped = counts.dropped.saturating_add(known.dropped.unwrap_or(0));
             for entry in &known.entries {
                 counts.waiting += u64::from(matches!(entry, Entry::Waiting));
                 counts.stopped += u64::from(matches!(entry, Entry::Stopped));
@@ -364,10 +405,38 @@ impl Known {
             access: None,
             entries: Vec::new(),
             cursor: 0,
-            dropped: 0,
+            left: 0,
+            waits: false,
+            orphaned: false,
+            dropped: None,
+            rejected: BTreeMap::new(),
+            malformed: BTreeSet::new(),
+            resumed: false,
+            allowance: Allowance {
+                events: EVENTS_AT_ONCE,
+                amount: AMOUNT_AT_ONCE,
+            },
+            allowed_at: since,
             missing_since: since,
             before: true,
         }
+    }
+
+    /// Everything is decided and looked at again.
+    fn forget(&mut self) {
+        self.entries.clear();
+        (self.cursor, self.left) = (0, 0);
+    }
+
+    /// Gives what time gives.
+    fn allow(&mut self, now: Timestamp) {
+        let millis = now.millis_since(self.allowed_at).clamp(0, 60_000);
+        let mine = &mut self.allowance;
+        let events = mine.events + EVENTS_PER_SECOND / 1000 * millis;
+        let amount = mine.amount + AMOUNT_PER_SECOND / 1000 * i128::from(millis);
+        mine.events = events.min(EVENTS_AT_ONCE);
+        mine.amount = amount.min(AMOUNT_AT_ONCE);
+        self.allowed_at = now;
     }
 }
 

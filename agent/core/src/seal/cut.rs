@@ -36,6 +36,10 @@ pub(super) struct Side {
     pub(super) detail: Detail,
 }
 
+/// Largest value of a row: a collector takes no larger one. Only levels that stand for nothing
+/// real come so far.
+pub(super) const SIDE_MAX: i128 = 1 << 95;
+
 /// An upper bound of what a detail takes.
 fn detail_bytes(detail: &Detail) -> usize {
     match detail {
@@ -52,8 +56,8 @@ fn merged(aggregation: Aggregation, (before, detail): (i128, &Detail), later: Si
         // The place of a later writer comes later, and its value stands.
         Aggregation::Last => return side,
         Aggregation::Max => side.value = side.value.max(before),
-        // At most 64 differences below 2^64, or integrals of that size times milliseconds.
-        _ => side.value = side.value.saturating_add(before),
+        // At most as many differences below 2^64 as there are slots, or integrals.
+        _ => side.value = side.value.saturating_add(before).min(SIDE_MAX),
     }
     match (&mut side.detail, detail) {
         (Detail::Unique(sketch), Detail::Unique(other)) => {

@@ -11,7 +11,7 @@ use tollgate::cell::{halves, unique};
 use tollgate_common::sketch::{Histogram, REGISTERS, UniqueSketch};
 use tollgate_common::{Aggregation, Detail, Timestamp, Window};
 
-use super::cut::{Cut, Cutter, Part, Seen, Side};
+use super::cut::{Cut, Cutter, Part, SIDE_MAX, Seen, Side};
 use super::order::Place;
 use crate::aggregate::{CellCut, Region};
 
@@ -263,7 +263,7 @@ impl<R: Region> Cutter<'_, R> {
         }
         let told = rows.len();
         for (index, (at, area)) in rows.into_iter().enumerate() {
-            let side = self.plain(at, i128::try_from(area).unwrap_or(i128::MAX));
+            let side = self.plain(at, i128::try_from(area).map_or(SIDE_MAX, |area| area.min(SIDE_MAX)));
             let events = if index + 1 == told { events } else { 0 };
             part.push(group, place, side, self.window, events);
         }

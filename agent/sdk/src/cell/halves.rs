@@ -85,6 +85,27 @@ pub fn set(cell: &[AtomicU64], now: i64, width: i64, value: i64, keep: Keep) {
     half[0].store(count, Release);
 }
 
+/// Brings a half (0 or 1) to what was read in that of another cell, by the cell's only writer:
+/// a copy, with the number of sets. A writer killed at any point goes on by doing it again.
+pub fn copy(cell: &[AtomicU64], half: usize, cut: &HalfCut) {
+    let half = &cell[half * HALF_WORDS..][..HALF_WORDS];
+    let count = half[0].load(Relaxed);
+    if count == cut.events {
+        return;
+    }
+    // The version that stands is never written: where it is the one that the copy needs, the
+    // copy is made in the other one first.
+    let detour = (count ^ cut.events) & 1 == 0;
+    let counts = [cut.events.wrapping_sub(1), cut.events];
+    for count in &counts[usize::from(!detour)..] {
+        let version = usize::from(count & 1 == 1);
+        fence(Release);
+        half[AT_WINDOWS + version].store(cut.window.cast_unsigned(), Relaxed);
+        half[AT_VALUES + version].store(cut.value.cast_unsigned(), Relaxed);
+        half[0].store(*count, Release);
+    }
+}
+
 /// What one half (0 or 1) holds, or `None` while the writer is faster than the reader.
 pub fn read(cell: &[AtomicU64], half: usize) -> Option<HalfCut> {
     let half = &cell[half * HALF_WORDS..][..HALF_WORDS];
@@ -157,6 +178,27 @@ mod tests {
         set(&cell, 110_000, WIDTH, 3, Keep::Last);
         assert_eq!(read(&cell, 0).map(|cut| cut.value), Some(2));
         assert_eq!(found(&cell, 1), (110, 3, 1));
+    }
+
+    #[test]
+    fn a_copy_is_the_same_whatever_was_there() {
+        for before in 0..4_i64 {
+            for after in 0..4_i64 {
+                let (from, to) = (cell(), cell());
+                for n in 0..before {
+                    set(&to, 100_000, WIDTH, n, Keep::Last);
+                }
+                for n in 0..before + after {
+                    set(&from, 120_000, WIDTH, 10 + n, Keep::Last);
+                }
+                let cut = read(&from, 0).expect("quiet");
+                copy(&to, 0, &cut);
+                if after > 0 {
+                    assert_eq!(read(&to, 0), Some(cut));
+                }
+                assert_eq!(events(&to), events(&from));
+            }
+        }
     }
 
     #[test]

@@ -73,6 +73,11 @@ fn place(head: &[AtomicU64], chunk: u32) -> usize {
     (head[word].load(Acquire) >> shift & 0xffff_ffff) as usize
 }
 
+/// All chunks: range and place, which is 0 for those that do not exist.
+fn chunks_of(head: &[AtomicU64]) -> impl Iterator<Item = (u32, usize)> + '_ {
+    (0..CHUNKS).map(move |chunk| (chunk, place(head, chunk)))
+}
+
 /// The chunks that exist: range and place.
 pub fn chunks(head: &[AtomicU64]) -> impl Iterator<Item = (u32, u32)> + '_ {
     (0..CHUNKS).filter_map(move |chunk| {
@@ -114,39 +119,106 @@ impl Cell<'_> {
         Ok(())
     }
 
-    /// Brings the buckets and the sum to what was read in another cell, by the cell's only
-    /// writer: of everything the difference is counted. A writer killed at any point goes on
-    /// by doing it again.
+    /// Brings the buckets to what was read in another cell and the sum cell to `to`, by the
+    /// cell's only writer: of everything the difference is counted. A writer killed at any point
+    /// goes on by doing it again.
     ///
-    /// `None` if anything of it would run backwards, or by 2^62 or more at once; some of it may
-    /// be counted then. Otherwise how many values were new.
+    /// `None` if anything of it would run backwards, by 2^62 or more at once, or by another
+    /// number of values in the buckets than in the sum cell. Nothing is counted then, nor with
+    /// an error. Otherwise how many values were new.
     pub fn follow(
         &self,
         room: &mut impl Room,
         chunk_words: u32,
         cut: &HistogramCut,
+        to: [u64; sum::WORDS],
         generation: u64,
         base: impl Fn() -> u64,
     ) -> Option<Result<u64, AddError>> {
-        self.head[0].store(sum::events(cut.done), Relaxed);
+        let events = sum::events_between(to[1], self.sum[1].load(Relaxed));
+        // A writer that was killed here has brought some buckets up to date, and said so.
+        let again = self.head[0].load(Relaxed) != sum::events(self.sum[1].load(Relaxed));
+        let more = self.beyond(cut)?;
+        if more > events || more < events && !again {
+            return None;
+        }
+        let amount = to[0].wrapping_sub(self.sum[0].load(Relaxed));
+        if amount > sum::ADD_MAX || events > EVENTS_MASK >> 1 {
+            return None;
+        }
+        let some = events.min(sum::EVENTS_MAX);
+        if let Err(error) = sum::next(
+            &self.sum[0],
+            &self.sum[1],
+            amount,
+            some,
+            generation,
+            &base,
+        ) {
+            return Some(Err(error));
+        }
+        for chunk in &cut.chunks {
+            if place(self.head, chunk.chunk) == 0
+                && let Err(error) = self.grow(room, chunk.chunk, chunk_words)
+            {
+                return Some(Err(error));
+            }
+        }
+        self.head[0].store(sum::events(to[1]), Relaxed);
         fence(Release);
         for chunk in &cut.chunks {
-            let at = match place(self.head, chunk.chunk) {
-                0 => match self.grow(room, chunk.chunk, chunk_words) {
-                    Ok(at) => at,
-                    Err(error) => return Some(Err(error)),
-                },
-                at => at,
-            };
-            for (word, &count) in self.heap[at..].iter().zip(&chunk.counts) {
-                if count.wrapping_sub(word.load(Relaxed)) > EVENTS_MASK {
-                    return None;
-                }
+            let words = &self.heap[place(self.head, chunk.chunk)..];
+            for (word, &count) in words.iter().zip(&chunk.counts) {
                 word.store(count, Relaxed);
             }
         }
-        let to = [cut.sum, cut.done];
         sum::follow(&self.sum[0], &self.sum[1], to, generation, base)
+    }
+
+    /// Gives a cell without chunks those of a cut, whose values are accounted for elsewhere.
+    pub fn carry(
+        &self,
+        room: &mut impl Room,
+        chunk_words: u32,
+        cut: &HistogramCut,
+    ) -> Result<(), AddError> {
+        for chunk in &cut.chunks {
+            let at = self.grow(room, chunk.chunk, chunk_words)?;
+            for (word, &count) in self.heap[at..].iter().zip(&chunk.counts) {
+                word.store(count, Relaxed);
+            }
+        }
+        if !cut.whole {
+            // Cut short in the life before: the next follow makes it whole.
+            self.head[0].store(!self.sum[1].load(Relaxed) & EVENTS_MASK, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// How many values a cut has in its buckets beyond those here. `None` if a bucket would run
+    /// backwards, or one is missing.
+    pub fn beyond(&self, cut: &HistogramCut) -> Option<u64> {
+        let mut chunks = cut.chunks.iter();
+        let mut more = 0_u64;
+        for (chunk, at) in chunks_of(self.head) {
+            let theirs = chunks.as_slice().first().map(|first| first.chunk);
+            if at > 0 && theirs != Some(chunk) {
+                return None;
+            }
+            if theirs != Some(chunk) {
+                continue;
+            }
+            let theirs = chunks.next()?;
+            for (offset, &count) in theirs.counts.iter().enumerate() {
+                let mine = match at {
+                    0 => 0,
+                    at => self.heap.get(at + offset)?.load(Relaxed),
+                };
+                let new = count.checked_sub(mine).filter(|&n| n <= EVENTS_MASK)?;
+                more = more.checked_add(new)?;
+            }
+        }
+        chunks.next().is_none().then_some(more)
     }
 
     #[cold]

@@ -176,39 +176,58 @@ impl<'a> Cell<'a> {
         half[AT_EPOCH].store(epoch.wrapping_add(1), Release);
     }
 
-    /// Merges what [`Cell::read`] copied out of another cell into the half of its window, by the
-    /// cell's only writer. Doing it again changes nothing.
-    pub fn merge(
+    /// Brings a half (0 or 1) to what [`Cell::read`] copied out of that of another cell, by the
+    /// cell's only writer: of the same window both are merged, and the number of inserts becomes
+    /// the same. A writer killed at any point goes on by doing it again.
+    pub fn follow(
         &self,
         room: &mut impl Room,
-        width: i64,
+        half: usize,
         cut: &UniqueCut,
         content: &[u64],
     ) -> Result<(), AddError> {
-        // The first hash brings the half to its window; a rank is at least 1 where it is any.
-        if !cut.registers {
-            return content
-                .iter()
-                .try_for_each(|&hash| self.insert(room, cut.window, width, hash));
-        }
-        let half = self.half(half_of(window_start(cut.window, width), width));
-        let before = half[AT_INSERTS].load(Relaxed);
+        let half = self.half(half);
+        let unused = half[AT_INSERTS].load(Relaxed) == 0;
         let other = half[AT_WINDOW].load(Relaxed).cast_signed() != cut.window;
-        if before == 0 || other || half[AT_EPOCH].load(Relaxed) & 1 == 1 {
+        if unused || other || half[AT_EPOCH].load(Relaxed) & 1 == 1 {
             self.clear(half, cut.window);
         }
+        if cut.registers {
+            self.raise_all(half, room, content)?;
+        } else {
+            for &hash in content {
+                self.put(half, room, hash.max(1))?;
+            }
+        }
+        half[AT_INSERTS].store(cut.inserts, Release);
+        Ok(())
+    }
+
+    /// Begins a half of a cell of zeros where another one stands whose inserts are accounted
+    /// for elsewhere.
+    pub fn carry(&self, half: usize, cut: &UniqueCut) {
+        let half = self.half(half);
+        half[AT_WINDOW].store(cut.window.cast_unsigned(), Relaxed);
+        half[AT_INSERTS].store(cut.inserts, Release);
+    }
+
+    fn raise_all(
+        &self,
+        half: &[AtomicU64],
+        room: &mut impl Room,
+        registers: &[u64],
+    ) -> Result<(), AddError> {
         loop {
             let chunk = Chunk::from_word(half[AT_CHUNK].load(Relaxed));
             if chunk.form != REGISTER_FORM {
                 self.grow(half, room, chunk)?;
                 continue;
             }
-            for (word, &other) in chunk.of(self.heap).iter().zip(content) {
+            for (word, &other) in chunk.of(self.heap).iter().zip(registers) {
                 let (mine, theirs) = (word.load(Relaxed).to_le_bytes(), other.to_le_bytes());
                 let larger = std::array::from_fn(|at| mine[at].max(theirs[at].min(RANK_MAX)));
                 word.store(u64::from_le_bytes(larger), Relaxed);
             }
-            half[AT_INSERTS].store(before.wrapping_add(1), Release);
             return Ok(());
         }
     }

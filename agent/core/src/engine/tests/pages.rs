@@ -5,10 +5,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
+use tollgate::cell::{Room, halves, histogram, level, unique};
 use tollgate::kinds;
 use tollgate::page::{MAGIC, SlotWords, VERSION, at, header_checksum, put_bytes, words_for};
 use tollgate_common::quantity::Inexact;
-use tollgate_common::{Aggregation, MeterName, Scale, TenantId};
+use tollgate_common::sketch::UniqueSketch;
+use tollgate_common::{Aggregation, Detail, MeterName, Scale, TenantId};
 
 use super::world::{Life, TestEngine, Words, World, series};
 use crate::attribute::{Attributor, Glob, Meter};
@@ -171,6 +173,215 @@ fn a_page_is_counted_once_through_kills_of_the_agent() {
     assert_eq!(billed(&world, "acme"), counted);
     assert!(!world.collector.declared());
     world.collector.check_lines();
+}
+
+/// Ends a life of the agent: every other one by a kill.
+fn end(world: &mut World, life: Life, tally: PageTally<Words>, killed: bool) {
+    drop(tally);
+    if killed {
+        drop(life);
+        world.kill();
+    } else {
+        world.finish(life);
+    }
+}
+
+/// Counts in a page through lives of the agent, and gives the rows of what was sealed, merged
+/// by window.
+fn lives(
+    aggregation: Aggregation,
+    mut count: impl FnMut(&[AtomicU64], usize, i64),
+) -> (World, Vec<AtomicU64>, usize, Rows) {
+    let mut world = world();
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", aggregation);
+    for life in 0..8_i64 {
+        let mut engine = start(&mut world);
+        let mut tally = tally(&engine.engine, &world, aggregation);
+        let key = tally
+            .handle_page(&page.words, USER, &allow("*"))
+            .expect("taken");
+        page.put(at::HOME, tally.mirror());
+        for round in 0..5 {
+            count(&page.words, cell, world.now.millis());
+            world.now = world.now.plus_millis(3_000 + life);
+            // Not always: an agent may end without having looked.
+            if round != 4 || life % 3 == 0 {
+                let pass = tally.handle_pass(key, &page.words, world.now, false);
+                assert_eq!(pass, Pass::Complete, "{:?}", tally.counts());
+            }
+            assert_eq!(tally.counts().stopped, 0);
+            engine.engine.handle_tick(world.now).expect("sealed");
+        }
+        let account = &engine.engine.status().inputs;
+        assert!(account.iter().all(|input| input.account.balances()));
+        end(&mut world, engine, tally, life % 2 == 0);
+    }
+    count(&page.words, cell, world.now.millis());
+    let engine = start(&mut world);
+    let mut last = tally(&engine.engine, &world, aggregation);
+    let key = last
+        .handle_page(&page.words, USER, &allow("*"))
+        .expect("known");
+    let pass = last.handle_pass(key, &page.words, world.now, false);
+    assert_eq!(pass, Pass::Complete);
+    end(&mut world, engine, last, false);
+    assert!(!world.collector.declared());
+    let mut rows = Rows::new();
+    for row in world.collector.batches().flat_map(|batch| &batch.rows) {
+        if row.aggregation == aggregation {
+            let known = rows.entry(row.window.start().millis()).or_default();
+            known.push((row.value.units(), row.events, row.detail.clone()));
+        }
+    }
+    (world, page.words, cell, rows)
+}
+
+type Rows = std::collections::BTreeMap<i64, Vec<(i128, u64, Detail)>>;
+
+fn events(rows: &Rows) -> u64 {
+    rows.values().flatten().map(|row| row.1).sum()
+}
+
+const WIDTH: i64 = 10_000;
+
+#[test]
+fn levels_go_on_exactly_through_lives() {
+    let (world, words, cell, rows) = lives(Aggregation::TimeWeighted, |words, cell, now| {
+        let words = &words[cell..cell + level::WORDS];
+        level::set(words, now, WIDTH, 5);
+        level::set(words, now + 1_000, WIDTH, 2);
+    });
+    let state = level::read(&words[cell..cell + level::WORDS]).expect("quiet");
+    let exact = state.at(world.now.millis().max(state.since)).integral;
+    let billed: i128 = rows.values().flatten().map(|row| row.0).sum();
+    assert_eq!(billed, i128::try_from(exact).expect("small"));
+}
+
+#[test]
+fn maxima_go_on_exactly_through_lives() {
+    let mut sets = Vec::new();
+    let (_, _, _, rows) = lives(Aggregation::Max, |words, cell, now| {
+        let value = 1000 - i64::try_from(sets.len()).expect("small");
+        for (at, value) in [(now, value), (now + 1, value - 500)] {
+            let words = &words[cell..cell + halves::WORDS];
+            halves::set(words, at, WIDTH, value, halves::Keep::Max);
+            sets.push((at, value));
+        }
+    });
+    assert_eq!(events(&rows), sets.len() as u64);
+    for (start, rows) in rows {
+        let of = sets.iter().filter(|set| set.0 - set.0 % WIDTH == start);
+        let exact = of.map(|set| i128::from(set.1)).max();
+        assert_eq!(rows.iter().map(|row| row.0).max(), exact, "{start}");
+    }
+}
+
+#[test]
+fn distinct_values_go_on_exactly_through_lives() {
+    let mut inserts = Vec::new();
+    let mut heap = PageHeap(1024);
+    let (_, _, _, rows) = lives(Aggregation::Unique, |words, cell, now| {
+        for n in 0..3 {
+            let hash = tollgate_common::sketch::hash(&(inserts.len() / 5 + n).to_le_bytes());
+            let halves = &words[cell..cell + unique::WORDS];
+            let of = unique::Cell {
+                halves,
+                heap: words,
+            };
+            of.insert(&mut heap, now, WIDTH, hash).expect("room");
+            inserts.push((now - now % WIDTH, hash));
+        }
+    });
+    assert_eq!(events(&rows), inserts.len() as u64);
+    for (start, rows) in rows {
+        let of = inserts.iter().filter(|insert| insert.0 == start);
+        let exact: std::collections::BTreeSet<u64> = of.map(|insert| insert.1).collect();
+        let mut all = UniqueSketch::default();
+        for (_, _, detail) in rows {
+            if let Detail::Unique(sketch) = detail {
+                all.merge(&sketch);
+            }
+        }
+        assert_eq!(all.estimate(), exact.len() as u64, "{start}");
+    }
+}
+
+#[test]
+fn distributions_go_on_exactly_through_lives() {
+    let mut exact = (0, 0_u64);
+    let mut heap = PageHeap(1024);
+    let (_, _, _, rows) = lives(Aggregation::Distribution, |words, cell, _| {
+        let (sum, head) = words[cell..].split_at(2);
+        let head = &head[..histogram::WORDS];
+        let of = histogram::Cell {
+            head,
+            sum: &sum[..2],
+            heap: words,
+        };
+        for value in [1, 300 + exact.1, 1 << 59] {
+            of.record(&mut heap, histogram::CHUNK_BUCKETS, (value, 2), 0, || {
+                words[cell].load(Relaxed)
+            })
+            .expect("room");
+            exact = (exact.0 + i128::from(value) * 2, exact.1 + 2);
+        }
+    });
+    // More than 2^64 in all: the sum of a page wraps.
+    let billed: i128 = rows.values().flatten().map(|row| row.0).sum();
+    assert_eq!((billed, events(&rows)), exact);
+    for (_, events, detail) in rows.values().flatten() {
+        let Detail::Distribution(histogram) = detail else {
+            panic!("no histogram");
+        };
+        assert_eq!(histogram.count(), *events);
+    }
+}
+
+#[test]
+fn a_slot_that_counted_for_another_page_does_not_count_again() {
+    let mut world = world();
+    world.config.limits.idle_millis = 20_000;
+    let mut engine = start(&mut world);
+    let mut tally = tally(&engine.engine, &world, Aggregation::Sum);
+    let mut counted = 0;
+    for id in 0..40_u8 {
+        let mut page = Page::new(id);
+        let cell = page.slot("acme", Aggregation::Sum);
+        page.put(cell, 1000 - u64::from(id) * 20);
+        page.put(cell + 1, 100 - u64::from(id));
+        counted += 1000 - i128::from(id) * 20;
+        let key = tally
+            .handle_page(&page.words, USER, &allow("*"))
+            .expect("taken");
+        page.put(at::HOME, tally.mirror());
+        let pass = tally.handle_pass(key, &page.words, world.now, true);
+        assert_eq!(pass, Pass::Complete);
+        assert_eq!(tally.counts().stopped, 0, "{id}");
+        tally.handle_end(key, true, world.now);
+        for _ in 0..5 {
+            world.now = world.now.plus_millis(10_000);
+            engine.engine.handle_tick(world.now).expect("sealed");
+            tally.poll_retired();
+        }
+    }
+    drop(tally);
+    world.finish(engine);
+    assert_eq!(billed(&world, "acme"), counted);
+    world.collector.check_lines();
+}
+
+/// Room in a page behind everything that is described.
+struct PageHeap(u32);
+
+impl Room for PageHeap {
+    fn take(&mut self, words: u32) -> Option<u32> {
+        let at = self.0;
+        self.0 = at.checked_add(words).filter(|end| *end as usize <= WORDS)?;
+        Some(at)
+    }
+
+    fn give(&mut self, _: u32, _: u32) {}
 }
 
 #[test]

@@ -8,9 +8,8 @@ use tollgate::cell::{halves, histogram, level, sum, unique};
 use tollgate::page::{PageReader, PageSlot};
 use tollgate_common::{Aggregation, SeriesKey, Timestamp};
 
-use super::{Entry, PageTally, access};
-use crate::aggregate::{FollowError, Owner, PageKey, Region, Rejection, Slot};
-use crate::config::SdkAllow;
+use super::{Entry, Known, PageTally, access};
+use crate::aggregate::{Allowance, FollowError, Owner, PageKey, Region, Rejection, Slot};
 
 /// How far the window of a value may lie in the past and in the future.
 const WINDOW_PAST_MILLIS: i64 = 86_400_000;
@@ -55,22 +54,24 @@ impl<R: Region> PageTally<R> {
     /// Looks at one slot.
     pub(super) fn visit(
         &mut self,
-        page: PageKey,
-        access: &SdkAllow,
+        (page, known): (PageKey, &mut Known),
         reader: &PageReader<'_>,
         slot: u32,
-        entry: &mut Entry,
         now: Timestamp,
+        orphaned: bool,
     ) -> Visited {
         let mut visited = Visited {
             work: WORK_LOOK,
             waits: false,
         };
+        let Some(mut entry) = known.entries.get_mut(slot as usize).map(std::mem::take) else {
+            return visited;
+        };
         if matches!(entry, Entry::Waiting) {
             visited.work = WORK_DESCRIBE;
-            *entry = self.describe(page, access, reader, slot);
+            entry = self.describe(page, known, reader, slot);
         }
-        match entry {
+        match &mut entry {
             Entry::Waiting => visited.waits = true,
             Entry::Malformed | Entry::Stopped => {}
             Entry::Rejected {
@@ -82,8 +83,9 @@ impl<R: Region> PageTally<R> {
             } => {
                 let counted = cell_events(reader, cell, *aggregation);
                 let more = sum::events_between(counted, *events);
-                if more > 0 {
+                if more > 0 && known.allowance.take(0, more).is_ok() {
                     *events = counted;
+                    known.rejected.insert(slot, counted);
                     self.writer.received(more);
                     self.writer.rejected_for(tenant, *reason, more);
                 }
@@ -94,9 +96,16 @@ impl<R: Region> PageTally<R> {
                 cell,
                 events,
             } => {
-                let (slot, aggregation) = (*slot, *aggregation);
                 let cell = reader.words().get(cell.clone()).unwrap_or(&[]);
-                match self.follow(slot, aggregation, reader.words(), cell, events, now) {
+                let look = Look {
+                    slot: *slot,
+                    aggregation: *aggregation,
+                    heap: reader.words(),
+                    cell,
+                    now,
+                    orphaned,
+                };
+                match self.follow(&look, events, &mut known.allowance) {
                     Ok((work, accepted)) => {
                         visited.work = work;
                         self.writer.received(accepted);
@@ -106,13 +115,14 @@ impl<R: Region> PageTally<R> {
                         visited.waits = true;
                     }
                     Err(Stop::Backwards) => {
-                        *entry = Entry::Stopped;
+                        entry = Entry::Stopped;
                         self.writer.received(1);
                         self.writer.rejected(Rejection::OutOfRange, 1);
                     }
                 }
             }
         }
+        known.entries[slot as usize] = entry;
         visited
     }
 
@@ -120,14 +130,19 @@ impl<R: Region> PageTally<R> {
     fn describe(
         &mut self,
         page: PageKey,
-        access: &SdkAllow,
+        known: &mut Known,
         reader: &PageReader<'_>,
         slot: u32,
     ) -> Entry {
         let Some(of) = reader.slot(slot) else {
-            self.writer.received(1);
-            self.writer.rejected(Rejection::Malformed, 1);
+            if known.malformed.insert(slot) {
+                self.writer.received(1);
+                self.writer.rejected(Rejection::Malformed, 1);
+            }
             return Entry::Malformed;
+        };
+        let Some(access) = &known.access else {
+            return Entry::Waiting;
         };
         let PageSlot {
             key,
@@ -135,19 +150,31 @@ impl<R: Region> PageTally<R> {
             scale,
             cell,
         } = of;
+        let rejected = |reason, key: &SeriesKey, cell: Range<usize>| {
+            let counted = known.rejected.get(&slot).copied();
+            let before = || cell_events(reader, &cell, aggregation);
+            Entry::Rejected {
+                reason,
+                tenant: key.tenant().clone(),
+                aggregation,
+                // What was rejected before the agent's start is in the account.
+                events: counted.unwrap_or_else(|| if known.resumed { before() } else { 0 }),
+                cell,
+            }
+        };
         let Some(tenant) = access::tenant(access, key.tenant()) else {
-            return rejected(Rejection::Other, &key, aggregation, cell);
+            return rejected(Rejection::Other, &key, cell);
         };
         let declared = self.attributor.meters().get(key.meter());
         let Some(declared) = declared.filter(|_| access::meter(access, key.meter())) else {
-            return rejected(Rejection::UnknownMeter, &key, aggregation, cell);
+            return rejected(Rejection::UnknownMeter, &key, cell);
         };
         if (declared.aggregation, declared.scale) != (aggregation, scale) {
-            return rejected(Rejection::WrongType, &key, aggregation, cell);
+            return rejected(Rejection::WrongType, &key, cell);
         }
         let dimensions = key.dimensions().clone();
         let Ok(key) = SeriesKey::new(tenant, key.meter().clone(), dimensions) else {
-            return rejected(Rejection::TooLarge, &key, aggregation, cell);
+            return rejected(Rejection::TooLarge, &key, cell);
         };
         let owner = Owner { page, slot };
         match self.writer.mirror(&key, owner, aggregation, scale) {
@@ -165,16 +192,14 @@ impl<R: Region> PageTally<R> {
     /// Brings a mirror to its cell: the work, and the events that were new.
     fn follow(
         &mut self,
-        slot: Slot,
-        aggregation: Aggregation,
-        heap: &[AtomicU64],
-        cell: &[AtomicU64],
+        look: &Look<'_>,
         seen: &mut [u64; 2],
-        now: Timestamp,
+        allowance: &mut Allowance,
     ) -> Result<(u32, u64), Stop> {
+        let (slot, aggregation) = (look.slot, look.aggregation);
         match aggregation {
             Aggregation::Sum => {
-                let [sum, done] = cell else {
+                let [sum, done] = look.cell else {
                     return Err(Stop::Backwards);
                 };
                 // The events first: what is seen as counted is in the sum that is seen.
@@ -182,54 +207,57 @@ impl<R: Region> PageTally<R> {
                 if done == seen[0] {
                     return Ok((WORK_LOOK, 0));
                 }
-                let events = self.writer.follow_sum(slot, sum.load(Relaxed), done)?;
+                let sum = sum.load(Relaxed);
+                let events = self.writer.follow_sum(slot, sum, done, allowance)?;
                 seen[0] = done;
                 Ok((WORK_LOOK * 4, events))
             }
             Aggregation::Last | Aggregation::Max => {
                 let mut events = 0;
                 for half in [0, 1] {
-                    let cut = halves::read(cell, half).ok_or(Stop::Later(WORK_GIVEN_UP))?;
-                    if cut.events == seen[half] || cut.events == 0 {
+                    let cut = halves::read(look.cell, half);
+                    let Some(cut) = look.settled(cut)? else {
+                        continue;
+                    };
+                    if cut.events == seen[half] || cut.events == 0 || look.is_old(cut.window)? {
                         continue;
                     }
-                    seen[half] = cut.events;
-                    let window = Timestamp::from_millis(cut.window);
-                    if !is_near(window, now) {
-                        return Err(Stop::Backwards);
-                    }
+                    let of = (half, &cut);
                     events += self
                         .writer
-                        .follow_half(slot, aggregation, window, cut.value)?;
+                        .follow_half(slot, aggregation, of, allowance)?;
+                    seen[half] = cut.events;
                 }
                 Ok((WORK_WIDE, events))
             }
             Aggregation::TimeWeighted => {
-                let state = level::read(cell).ok_or(Stop::Later(WORK_GIVEN_UP))?;
+                let Some(state) = look.settled(level::read(look.cell))? else {
+                    return Ok((WORK_WIDE, 0));
+                };
                 if state.events == seen[0] || state.events == 0 {
                     return Ok((WORK_WIDE, 0));
                 }
-                let since = Timestamp::from_millis(state.since);
-                if now.plus_millis(WINDOW_FUTURE_MILLIS) < since || state.window > state.since {
+                if look.now.plus_millis(WINDOW_FUTURE_MILLIS).millis() < state.since {
                     return Err(Stop::Backwards);
                 }
+                allowance.take(0, 1)?;
                 let events = self.writer.follow_level(slot, &state)?;
                 seen[0] = state.events;
                 Ok((WORK_WIDE, events))
             }
-            Aggregation::Distribution => self.follow_histogram(slot, heap, cell, &mut seen[0]),
-            Aggregation::Unique => self.follow_unique(slot, heap, cell, seen, now),
+            Aggregation::Distribution => self.follow_histogram(look, &mut seen[0], allowance),
+            Aggregation::Unique => self.follow_unique(look, seen, allowance),
         }
     }
 
     fn follow_histogram(
         &mut self,
-        slot: Slot,
-        heap: &[AtomicU64],
-        cell: &[AtomicU64],
+        look: &Look<'_>,
         seen: &mut u64,
+        allowance: &mut Allowance,
     ) -> Result<(u32, u64), Stop> {
-        let (sum, head) = cell
+        let (sum, head) = look
+            .cell
             .split_at_checked(sum::WORDS)
             .filter(|(_, head)| head.len() == histogram::WORDS)
             .ok_or(Stop::Backwards)?;
@@ -238,6 +266,7 @@ impl<R: Region> PageTally<R> {
             return Ok((WORK_LOOK, 0));
         }
         let cut = &mut self.scratch.histogram;
+        let heap = look.heap;
         histogram::Cell { head, sum, heap }.read_few(cut);
         if cut.damaged {
             return Err(Stop::Backwards);
@@ -245,27 +274,32 @@ impl<R: Region> PageTally<R> {
         let chunks = u32::try_from(cut.chunks.len()).unwrap_or(u32::MAX);
         let work = chunks.saturating_mul(4 * histogram::CHUNK_BUCKETS) + WORK_WIDE;
         if !cut.whole {
-            return Err(Stop::Later(work));
+            if !look.orphaned {
+                return Err(Stop::Later(work));
+            }
+            // Killed within a record, of which the bucket may be there and the rest not.
+            let counts = cut.chunks.iter().flat_map(|chunk| &chunk.counts);
+            cut.done = counts.fold(0_u64, |sum, &count| sum.wrapping_add(count));
         }
-        let events = self
-            .writer
-            .follow_histogram(slot, &self.scratch.histogram)?;
-        *seen = self.scratch.histogram.done;
+        let cut = &self.scratch.histogram;
+        let events = self.writer.follow_histogram(look.slot, cut, allowance)?;
+        *seen = done;
         Ok((work, events))
     }
 
     fn follow_unique(
         &mut self,
-        slot: Slot,
-        heap: &[AtomicU64],
-        cell: &[AtomicU64],
+        look: &Look<'_>,
         seen: &mut [u64; 2],
-        now: Timestamp,
+        allowance: &mut Allowance,
     ) -> Result<(u32, u64), Stop> {
-        if cell.len() != unique::WORDS {
+        if look.cell.len() != unique::WORDS {
             return Err(Stop::Backwards);
         }
-        let cell = unique::Cell { halves: cell, heap };
+        let cell = unique::Cell {
+            halves: look.cell,
+            heap: look.heap,
+        };
         let (mut work, mut events) = (WORK_LOOK, 0);
         for half in [0, 1] {
             let before = cell.inserts(half);
@@ -273,43 +307,52 @@ impl<R: Region> PageTally<R> {
                 continue;
             }
             let content = &mut self.scratch.unique;
-            let cut = cell.read(half, content).ok_or(Stop::Later(WORK_GIVEN_UP))?;
-            let window = Timestamp::from_millis(cut.window);
-            if !is_near(window, now) {
-                return Err(Stop::Backwards);
+            let Some(cut) = look.settled(cell.read(half, content))? else {
+                continue;
+            };
+            if cut.inserts == 0 || look.is_old(cut.window)? {
+                continue;
             }
             work += WORK_WIDE + 8 * u32::try_from(content.len()).unwrap_or(u32::MAX >> 4);
-            let known = if seen[half] == u64::MAX {
-                0
-            } else {
-                seen[half]
-            };
-            let more = cut.inserts.wrapping_sub(known);
+            let content = &self.scratch.unique;
+            let of = (half, &cut);
             events += self
                 .writer
-                .follow_unique(slot, &cut, &self.scratch.unique, more)?;
+                .follow_unique(look.slot, of, content, allowance)?;
             seen[half] = cut.inserts;
         }
         Ok((work, events))
     }
 }
 
-fn is_near(window: Timestamp, now: Timestamp) -> bool {
-    now <= window.plus_millis(WINDOW_PAST_MILLIS) && window <= now.plus_millis(WINDOW_FUTURE_MILLIS)
+/// A cell that is looked at.
+struct Look<'a> {
+    slot: Slot,
+    aggregation: Aggregation,
+    heap: &'a [AtomicU64],
+    cell: &'a [AtomicU64],
+    now: Timestamp,
+    /// Nobody writes any more.
+    orphaned: bool,
 }
 
-fn rejected(
-    reason: Rejection,
-    key: &SeriesKey,
-    aggregation: Aggregation,
-    cell: Range<usize>,
-) -> Entry {
-    Entry::Rejected {
-        reason,
-        tenant: key.tenant().clone(),
-        aggregation,
-        cell,
-        events: 0,
+impl Look<'_> {
+    /// What was read of the cell; `None` if there is nothing and never will be.
+    fn settled<T>(&self, read: Option<T>) -> Result<Option<T>, Stop> {
+        match read {
+            Some(read) => Ok(Some(read)),
+            None if self.orphaned => Ok(None),
+            None => Err(Stop::Later(WORK_GIVEN_UP)),
+        }
+    }
+
+    /// True for a window so long ago that it was told, or is not told any more. No honest
+    /// window lies far in the future.
+    fn is_old(&self, window: i64) -> Result<bool, Stop> {
+        if self.now.plus_millis(WINDOW_FUTURE_MILLIS).millis() < window {
+            return Err(Stop::Backwards);
+        }
+        Ok(window < self.now.plus_millis(-WINDOW_PAST_MILLIS).millis())
     }
 }
 
