@@ -203,11 +203,9 @@ impl Receiver for Collectd {
         // It shows no count of lines; what the kernel did not drop and does not hold any more
         // has been read.
         let port = self.address.port();
-        wait_until(
-            "collectd to read its queue",
-            Duration::from_secs(60),
-            || socket_line(port).is_some_and(|(queued, _)| queued == 0),
-        )?;
+        wait_until("collectd to read its queue", Duration::from_mins(1), || {
+            socket_line(port).is_some_and(|(queued, _)| queued == 0)
+        })?;
         let (_, drops) = socket_line(port).context("collectd has ended")?;
         let dropped = drops - self.drops;
         self.drops = drops;

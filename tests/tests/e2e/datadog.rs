@@ -1,6 +1,7 @@
 //! A published client: the Python package `datadog` sends, and the totals match.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -15,7 +16,8 @@ if kind == 'udp':
     host, port = where.rsplit(':', 1)
     client = DogStatsd(host=host, port=int(port), disable_telemetry=True)
 else:
-    client = DogStatsd(socket_path=where, disable_telemetry=True)
+    # A full socket makes the client wait rather than drop what it has.
+    client = DogStatsd(socket_path=where, socket_timeout=10, disable_telemetry=True)
 total = 0
 with client:
     for i in range(2000):
@@ -24,10 +26,62 @@ with client:
     client.increment('requests', 3, tags=['customer:globex'], sample_rate=1)
     client.gauge('level', 17, tags=['customer:acme'])
     client.gauge('level', 42, tags=['customer:acme'])
+    for i in range(400):
+        client.set('users', 'user-%d' % (i % 150), tags=['customer:acme'])
+        client.histogram('sizes', 1000 + i, tags=['customer:acme'])
+        client.distribution('sizes', i, tags=['customer:globex'])
+        client.gauge('peak', 5000 - i, tags=['customer:acme'])
+    for i in range(100):
+        client.timing('duration', 250 + i, tags=['customer:acme'])
+    client.histogram('duration', 0.5, tags=['customer:acme'])
 client.flush()
 client.close_socket()
 print(total)
 ";
+
+/// Declares a meter for every aggregation, at both ends.
+fn every_aggregation(world: &World) {
+    let mut meters = String::new();
+    for (name, unit, scale, aggregation) in [
+        ("users", "{user}", 0, "unique"),
+        ("sizes", "By", 0, "distribution"),
+        ("duration", "s", 3, "sum"),
+        ("peak", "{level}", 0, "max"),
+    ] {
+        write!(
+            meters,
+            "\n[[meter]]\nname = {name:?}\nunit = {unit:?}\nscale = {scale}\n\
+             aggregation = {aggregation:?}\n"
+        )
+        .expect("a string takes everything");
+    }
+    let rule = "\n[[rule]]\ntags = { customer = \"*\" }\ntenant = { tag = \"customer\" }\n";
+    for (file, more) in [
+        ("edge-1.toml", format!("{meters}{rule}")),
+        ("catalog/meters.toml", meters.clone()),
+        ("catalog/cards/edge.toml", prices()),
+    ] {
+        let text = std::fs::read_to_string(world.path(file)).expect("written before");
+        world.write(file, &(text + &more));
+    }
+}
+
+fn prices() -> String {
+    [
+        ("users", "{user}"),
+        ("sizes", "By"),
+        ("duration", "s"),
+        ("peak", "{level}"),
+    ]
+    .iter()
+    .map(|(name, unit)| {
+        format!(
+            "\n[[price]]\nid = {name:?}\nmeter = {name:?}\nmodel = \"per_unit\"\n\
+                 per = \"1 {unit}\"\nunit = \"0.01\"\n"
+        )
+    })
+    .collect()
+}
 
 /// A Python that has the package: named by `TOLLGATE_PYTHON`, or the system's.
 fn python() -> Option<PathBuf> {
@@ -59,6 +113,7 @@ fn totals_match_what_the_published_client_sent() {
         return;
     };
     let world = World::new(&[("edge-1", &["acme", "globex"])]);
+    every_aggregation(&world);
     let collector = world.start_collector();
     let agent = world.start_agent("edge-1");
     let script = world.path("send.py");
@@ -96,6 +151,21 @@ fn totals_match_what_the_published_client_sent() {
         of("acme", "level").is_some_and(|level| level >= 42),
         "the newest level of the period is billed"
     );
+    let runs = 2;
+    assert_eq!(
+        of("acme", "sizes"),
+        Some(runs * (1000..1400).sum::<i128>()),
+        "the sum of the values of a distribution is exact"
+    );
+    assert_eq!(of("globex", "sizes"), Some(runs * (0..400).sum::<i128>()));
+    // Milliseconds become thousandths of a second, and a number of seconds stays one.
+    let durations = (250..350).sum::<i128>() + 500;
+    assert_eq!(of("acme", "duration"), Some(runs * durations));
+    // These count once in each period that the test runs through: at most in every one.
+    let peak = of("acme", "peak").expect("billed");
+    assert!(peak >= 5000, "{peak} is the largest of the period");
+    let users = of("acme", "users").expect("billed");
+    assert!((150..=runs * 150 * 2).contains(&users), "{users} members");
     collector.stop();
     world.assert_verified();
 }

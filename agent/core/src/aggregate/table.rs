@@ -316,37 +316,41 @@ impl Table {
     }
 
     /// Retires what the sealer has found idle and nobody has counted on since.
-    fn retire<R: Region>(&mut self, shared: &Shared<R>, writer: u32, request: Retire) -> bool {
+    fn retire<R: Region>(
+        &mut self,
+        shared: &Shared<R>,
+        writer: u32,
+        request: Retire,
+    ) -> Option<Slot> {
         let block = Block::of(shared, writer);
         let slot = request.slot;
         if slot >= self.count || block.sum(slot)[1].load(Relaxed) != request.done {
-            return false;
+            return None;
         }
         let generation = sum::generation(request.done);
-        let Some(head) = SlotHead::parse(shared.layout(), block.slot(slot)) else {
-            return false;
-        };
+        let head = SlotHead::parse(shared.layout(), block.slot(slot))?;
         let live = head.state == State::Live && head.agrees(generation);
         if !live || generation >= GENERATION_MAX {
-            return false;
+            return None;
         }
+        let gone = handle(&block, writer, slot, head);
         let owner = head.owner(block.keys);
         if owner.is_some_and(|owner| !self.ended.contains(&owner.page)) {
-            return false;
+            return None;
         }
         let place = head.place(block.keys) as usize;
         if owner.is_none() && head.aggregation == Aggregation::TimeWeighted {
             // A level counts as long as it holds, also if nobody sets it.
             let cell = &block.heap[place..][wide::cell_range(head.aggregation)];
             if level::read(cell).is_none_or(|state| state.level > 0) {
-                return false;
+                return None;
             }
         }
         let kind = (head.aggregation, head.scale);
         let hashed = hash(&self.hasher, loads(head.key_words(block.keys)), kind);
         match self.slots.find_entry(hashed, |&other| other == slot) {
             Ok(entry) => entry.remove(),
-            Err(_) => return false,
+            Err(_) => return None,
         };
         SlotHead::set_state(block.slot(slot), State::Retired);
         if is_wide(head.aggregation) {
@@ -356,7 +360,7 @@ impl Table {
         shared.changed(writer);
         shared.count_series(key_of(head, block.keys).as_ref(), -1);
         self.retired.push((slot, shared.changes(writer)));
-        true
+        Some(gone)
     }
 
     /// Frees retired slots of which everything is sealed, and for whose series the sealer does
@@ -478,43 +482,62 @@ impl<R: Region> Writer<R> {
         aggregation: Aggregation,
         scale: Scale,
     ) -> Result<Slot, SeriesFull> {
+        let resolved = self.resolve_telling(key, aggregation, scale);
+        resolved.map(|(slot, _)| slot)
+    }
+
+    /// Like [`resolve`](Self::resolve); says besides whether the dimensions had to go. Once
+    /// other series are retired the same key may have a slot of its own.
+    pub fn resolve_telling(
+        &mut self,
+        key: &SeriesKey,
+        aggregation: Aggregation,
+        scale: Scale,
+    ) -> Result<(Slot, bool), SeriesFull> {
         let kind = (aggregation, scale);
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
         table.scratch.set(key);
         if let Some(slot) = table.find(shared, index, kind) {
-            return Ok(slot);
+            return Ok((slot, false));
         }
         let length = table.scratch.bytes.len();
         if shared.admit(key, length)
             && let Some(slot) = table.publish(shared, index, kind, true, [0; 2])
         {
             shared.count_series(Some(key.tenant()), 1);
-            return Ok(slot);
+            return Ok((slot, false));
         }
         table
             .tenants
             .overflowed((shared, index), &mut table.heap, key.tenant());
         table.scratch.set(&key.to_overflow());
         if let Some(slot) = table.find(shared, index, kind) {
-            return Ok(slot);
+            return Ok((slot, true));
         }
         let slot = table.publish(shared, index, kind, false, [0; 2]);
         if slot.is_some() {
             shared.count_series(Some(key.tenant()), 1);
         }
-        slot.ok_or(SeriesFull)
+        slot.map(|slot| (slot, true)).ok_or(SeriesFull)
     }
 
     /// Retires series that the sealer has found idle, unless something was counted on them
-    /// since. True if any was: handles to it are stale from then on, and counting on them is
-    /// refused with `WrongSlot`.
+    /// since. True if any was: handles to it are stale from then on and must not be used.
     ///
     /// To be called now and then, and never while a slot is looked up and not yet counted on.
     pub fn poll_retired(&mut self) -> bool {
+        self.poll_retired_into(|_| {})
+    }
+
+    /// Like [`poll_retired`](Self::poll_retired); names every slot that is stale now.
+    pub fn poll_retired_into(&mut self, mut gone: impl FnMut(Slot)) -> bool {
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
         let mut any = false;
         while let Some(request) = shared.retire_queue(index).pop() {
-            any |= table.retire(shared, index, request);
+            if let Some(slot) = table.retire(shared, index, request) {
+                any = true;
+                gone(slot);
+            }
         }
         if !table.retired.is_empty() {
             table.reclaim(shared, index);
@@ -527,6 +550,26 @@ impl<R: Region> Writer<R> {
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
         let of = (shared, index);
         table.tenants.carry(of, &mut table.heap, tenant, record);
+    }
+
+    /// Accounts for `n` received events that were for the series of `slot` and are not counted.
+    pub fn rejected_on(&mut self, slot: Slot, reason: super::Rejection, n: u64) {
+        match self.tenant_of(slot) {
+            Some(tenant) => self.rejected_for(&tenant, reason, n),
+            None => self.rejected(reason, n),
+        }
+    }
+
+    /// Whose a slot is, unless it is stale.
+    fn tenant_of(&self, slot: Slot) -> Option<TenantId> {
+        let (index, sum) = self.sum_of(slot)?;
+        if (sum[1].load(Relaxed) ^ slot.to_bits()) >> sum::EVENTS_BITS != 0 {
+            return None;
+        }
+        let block = Block::of(&*self.shared, self.index);
+        let index = u32::try_from(index).ok()?;
+        let head = SlotHead::parse(self.layout, block.slot(index))?;
+        key_of(head, block.keys)
     }
 
     /// Accounts for `n` received events of a known tenant that are not counted.

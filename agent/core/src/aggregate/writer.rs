@@ -249,6 +249,18 @@ impl<R: Region> Writer<R> {
         }
     }
 
+    /// The number of a slot, and its sum cell.
+    pub(super) fn sum_of(&self, slot: Slot) -> Option<(usize, &[AtomicU64])> {
+        if slot.tag() == self.sum_tag {
+            let at = self.sums + slot.at() * SUM_WORDS;
+            let cell = self.shared.words().get(at..at + SUM_WORDS)?;
+            return (slot.at() < self.layout.series() as usize).then_some((slot.at(), cell));
+        }
+        let aggregation = Aggregation::from_code(slot.tag().to_le_bytes()[0])?;
+        let wide = self.place().wide(slot, aggregation)?;
+        Some((wide.slot, wide.sum))
+    }
+
     fn width(&self) -> i64 {
         self.shared.identity().window.millis()
     }

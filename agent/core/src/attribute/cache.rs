@@ -19,6 +19,10 @@
 //! The memory is bounded. When it is used up the oldest keys make room: that costs a live key
 //! one slow lookup, needs no bookkeeping on the fast path, and what is forgotten is only a
 //! shortcut, no count depends on it.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "words are packed and unpacked here: halves of products, fields of headers, and lengths that were checked where the line was cut"
+)]
 
 use wide::i8x16;
 

@@ -5,10 +5,11 @@
 //! is one value: a packed line with three values is three events, and one bad value among
 //! them costs only itself. `received = accepted + rejected` holds after every call.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use tollgate_common::quantity::ParseQuantityError;
-use tollgate_common::sketch;
+use tollgate_common::sketch::hash;
 use tollgate_common::{
     Aggregation, Quantity, Scale, SeriesKey, TenantId, Timestamp, Window, WindowWidth,
 };
@@ -17,8 +18,13 @@ use super::dogstatsd::{Lines, Malformed};
 use super::interfaces::Increment;
 use super::live::{Current, Live};
 use super::{METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
-use crate::aggregate::{AddError, InputLoss, Region, Rejection, SetError, Slot, Writer};
+use crate::aggregate::{
+    AddError, InputLoss, Region, Rejection, SeriesFull, SetError, Slot, Writer,
+};
 use crate::attribute::{AttributeError, Target};
+
+/// How often idle series are let go of: what is remembered is searched for them each time.
+const TEND_EVERY_MILLIS: u64 = 1000;
 
 /// Why an event is not counted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,37 +56,6 @@ pub enum CountError {
     /// The series has been retired since it was looked up, or the slot is of another writer.
     #[error("internal: the series has to be looked up again")]
     WrongSlot,
-}
-
-/// An event that is not counted, and whose it would have been, if that is known.
-struct Uncounted {
-    tenant: Option<TenantId>,
-    error: CountError,
-}
-
-impl From<CountError> for Uncounted {
-    fn from(error: CountError) -> Self {
-        Self {
-            tenant: None,
-            error,
-        }
-    }
-}
-
-impl From<AttributeError> for Uncounted {
-    fn from(error: AttributeError) -> Self {
-        CountError::from(error).into()
-    }
-}
-
-impl Uncounted {
-    /// For the errors of a sample that was attributed.
-    fn of<E: Into<CountError>>(target: &Target) -> impl Fn(E) -> Self {
-        |error| Self {
-            tenant: Some(target.series.tenant().clone()),
-            error: error.into(),
-        }
-    }
 }
 
 impl CountError {
@@ -124,6 +99,39 @@ impl From<SetError> for CountError {
     }
 }
 
+/// Why events are not counted, and whose they were, where that is known.
+pub(super) struct Refusal {
+    pub(super) error: CountError,
+    tenant: Option<TenantId>,
+}
+
+impl<E: Into<CountError>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self {
+            error: error.into(),
+            tenant: None,
+        }
+    }
+}
+
+impl Refusal {
+    /// For the errors of a sample that was attributed.
+    fn of<E: Into<CountError>>(target: &Target) -> impl Fn(E) -> Self {
+        |error| Self {
+            tenant: Some(target.series.tenant().clone()),
+            error: error.into(),
+        }
+    }
+}
+
+/// Where a sample counts.
+pub(super) struct Placed {
+    pub(super) slot: Slot,
+    /// True if there was no room for the dimensions; once there is, the slot is another one.
+    pub(super) overflow: bool,
+    pub(super) target: Target,
+}
+
 /// What a count through the admin socket became.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Counted {
@@ -145,6 +153,10 @@ pub struct Tally<R: Region> {
     live: Arc<Live>,
     /// The version of `live` that the attributor and what is remembered are of.
     version: u64,
+    /// When idle series were last let go of.
+    tended: Timestamp,
+    /// Slots of series that were let go of.
+    gone: HashSet<u64>,
 }
 
 /// What every kind of input counts with.
@@ -157,31 +169,46 @@ pub(super) struct Counting<R: Region> {
 
 impl<R: Region> Counting<R> {
     /// The slot of a sample, and how it is counted there.
-    pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<(Slot, Target), CountError> {
+    pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<Placed, Refusal> {
         let target = self.current.attributor.attribute(sample)?;
-        let slot = self.slot(&target)?;
-        Ok((slot, target))
+        let (slot, overflow) = self.slot(&target).map_err(Refusal::of(&target))?;
+        Ok(Placed {
+            slot,
+            overflow,
+            target,
+        })
     }
 
-    /// The slot of what a sample was attributed to.
-    fn slot(&mut self, target: &Target) -> Result<Slot, CountError> {
+    /// The slot of what a sample was attributed to, and whether the dimensions found no room.
+    fn slot(&mut self, target: &Target) -> Result<(Slot, bool), CountError> {
         self.writer
-            .resolve(&target.series, target.aggregation, target.scale)
-            .map_err(|_| CountError::SeriesFull)
+            .resolve_telling(&target.series, target.aggregation, target.scale)
+            .map_err(|SeriesFull| CountError::SeriesFull)
     }
 
     /// Accounts for events that are not counted.
     #[cold]
-    pub(super) fn reject(&mut self, error: &CountError, events: u64) {
-        self.writer.rejected(error.rejection(), events);
+    pub(super) fn reject(&mut self, refusal: &Refusal, events: u64) {
+        let reason = refusal.error.rejection();
+        match &refusal.tenant {
+            Some(tenant) => self.writer.rejected_for(tenant, reason, events),
+            None => self.writer.rejected(reason, events),
+        }
     }
 
-    /// True if the second is not in the window of `now`.
-    pub(super) fn is_another_window(&self, seconds: u64, now: Timestamp) -> bool {
+    /// Accounts for events that were for a slot and are not counted.
+    #[cold]
+    pub(super) fn reject_on(&mut self, slot: Slot, error: &CountError, events: u64) {
+        self.writer.rejected_on(slot, error.rejection(), events);
+    }
+
+    /// The instant that a second means, if it is in the window of `now`; nothing is counted
+    /// ahead of time.
+    pub(super) fn within_window(&self, seconds: u64, now: Timestamp) -> Option<Timestamp> {
         let here = Window::containing(now, self.width);
-        let seconds = i64::try_from(seconds).ok();
-        let millis = seconds.and_then(|s| s.checked_mul(1000));
-        millis.is_none_or(|at| at < here.start().millis() || at >= here.end().millis())
+        let millis = i64::try_from(seconds).ok()?.checked_mul(1000)?;
+        let inside = millis >= here.start().millis() && millis < here.end().millis();
+        inside.then(|| Timestamp::from_millis(millis).min(now))
     }
 
     /// Counts a quantity.
@@ -192,30 +219,26 @@ impl<R: Region> Counting<R> {
         units: i128,
         now: Timestamp,
     ) -> Result<(), CountError> {
-        let signed = || i64::try_from(units).map_err(|_| CountError::TooLarge);
         match aggregation {
-            Aggregation::Sum => self.writer.add(slot, self.unsigned(units)?)?,
-            Aggregation::Last => self.writer.set(slot, now, signed()?)?,
-            Aggregation::Max => self.writer.set_max(slot, now, signed()?)?,
-            Aggregation::TimeWeighted => self.writer.set_level(slot, now, signed()?)?,
-            Aggregation::Distribution => self.record(slot, self.unsigned(units)?, 1)?,
-            // Members of a set are no quantities.
+            Aggregation::Sum => self.writer.add(slot, unsigned(units)?)?,
+            Aggregation::Distribution => self.record(slot, unsigned(units)?, 1)?,
+            Aggregation::Last => self.writer.set(slot, now, signed(units)?)?,
+            Aggregation::Max => self.writer.set_max(slot, now, signed(units)?)?,
+            Aggregation::TimeWeighted => self.writer.set_level(slot, now, signed(units)?)?,
+            // A quantity is no member of a set.
             Aggregation::Unique => return Err(CountError::Refused(Rejection::WrongType)),
         }
         Ok(())
     }
 
-    /// A quantity that cannot be below zero.
-    pub(super) fn unsigned(&self, units: i128) -> Result<u64, CountError> {
-        if units < 0 {
-            return Err(CountError::Negative);
-        }
-        u64::try_from(units).map_err(|_| CountError::TooLarge)
-    }
-
-    /// Records a value `count` times.
+    /// Records a value `count` times, each of them an event, of which one is known to have
+    /// been received.
     pub(super) fn record(&mut self, slot: Slot, value: u64, count: u64) -> Result<(), CountError> {
-        Ok(self.writer.record(slot, value, count)?)
+        self.writer.record(slot, value, count)?;
+        if count > 1 {
+            self.writer.received(count - 1);
+        }
+        Ok(())
     }
 
     /// Puts a member into a set.
@@ -225,8 +248,20 @@ impl<R: Region> Counting<R> {
         member: &[u8],
         now: Timestamp,
     ) -> Result<(), CountError> {
-        Ok(self.writer.insert(slot, now, sketch::hash(member))?)
+        Ok(self.writer.insert(slot, now, hash(member))?)
     }
+}
+
+/// An amount that cannot be below zero.
+pub(super) fn unsigned(units: i128) -> Result<u64, CountError> {
+    if units < 0 {
+        return Err(CountError::Negative);
+    }
+    u64::try_from(units).map_err(|_| CountError::TooLarge)
+}
+
+fn signed(units: i128) -> Result<i64, CountError> {
+    i64::try_from(units).map_err(|_| CountError::TooLarge)
 }
 
 impl<R: Region> Tally<R> {
@@ -250,6 +285,32 @@ impl<R: Region> Tally<R> {
             lines: Lines::new(cache_bytes, seed),
             live,
             version,
+            tended: Timestamp::EPOCH,
+            gone: HashSet::new(),
+        }
+    }
+
+    /// Retires idle series, unless that was just done: counting does it now and then, and who
+    /// receives nothing may.
+    #[inline]
+    pub fn tend(&mut self, now: Timestamp) {
+        if now.millis().abs_diff(self.tended.millis()) >= TEND_EVERY_MILLIS {
+            self.tended = now;
+            self.retire_idle();
+        }
+    }
+
+    /// Gives room of series that have been idle to others, and forgets the lines that led to
+    /// them; to be called now and then, also while nothing is counted.
+    #[cold]
+    pub fn retire_idle(&mut self) {
+        let gone = &mut self.gone;
+        gone.clear();
+        let any = self.counting.writer.poll_retired_into(|slot| {
+            gone.insert(slot.to_bits());
+        });
+        if any {
+            self.lines.forget_slots(gone);
         }
     }
 
@@ -276,10 +337,10 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) -> Result<Counted, CountError> {
         self.refresh();
-        self.retire_idle();
+        self.tend(now);
         self.counting.writer.received(1);
         let result = self.count(metric, tags, value, now);
-        let (result, rejection) = self.account_for(result);
+        let rejection = self.account_for(&result);
         if self.is_watched() {
             let sample = Sample {
                 source: Source::Admin,
@@ -289,7 +350,7 @@ impl<R: Region> Tally<R> {
             };
             self.observe_sample(&sample, value, rejection);
         }
-        result
+        result.map_err(|refusal| refusal.error)
     }
 
     fn count(
@@ -298,7 +359,7 @@ impl<R: Region> Tally<R> {
         tags: &[(&str, &str)],
         value: &str,
         now: Timestamp,
-    ) -> Result<Counted, Uncounted> {
+    ) -> Result<Counted, Refusal> {
         if metric.len() > METRIC_BYTES_MAX {
             return Err(CountError::Malformed(Malformed::TooLong).into());
         }
@@ -314,7 +375,7 @@ impl<R: Region> Tally<R> {
         let target = self.counting.current.attributor.attribute(&sample)?;
         let (quantity, rounded) = self
             .value(&target, value, now)
-            .map_err(Uncounted::of(&target))?;
+            .map_err(Refusal::of(&target))?;
         self.counting.writer.rounded(u64::from(rounded));
         Ok(Counted {
             series: target.series,
@@ -336,12 +397,12 @@ impl<R: Region> Tally<R> {
             if value.is_empty() {
                 return Err(CountError::Malformed(Malformed::Value));
             }
-            let slot = counting.slot(target)?;
+            let (slot, _) = counting.slot(target)?;
             counting.insert(slot, value.as_bytes(), now)?;
             return Ok((Quantity::from(1), false));
         }
         let parsed = Quantity::parse_decimal(value, target.scale, target.inexact)?;
-        let slot = counting.slot(target)?;
+        let (slot, _) = counting.slot(target)?;
         let units = parsed.quantity.units();
         counting.count_units(slot, target.aggregation, units, now)?;
         Ok((parsed.quantity, parsed.rounded))
@@ -354,18 +415,19 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) -> Result<(), CountError> {
         self.refresh();
+        self.tend(now);
         self.counting.writer.received(1);
         let result = self.increment(increment, now);
-        let (result, rejection) = self.account_for(result);
+        let rejection = self.account_for(&result);
         if self.is_watched() {
             let tags = increment.tags();
             let value = increment.amount.to_string();
             self.observe_sample(&increment.sample(&tags), &value, rejection);
         }
-        result
+        result.map_err(|refusal| refusal.error)
     }
 
-    fn increment(&mut self, increment: &Increment<'_>, now: Timestamp) -> Result<(), Uncounted> {
+    fn increment(&mut self, increment: &Increment<'_>, now: Timestamp) -> Result<(), Refusal> {
         let tags = increment.tags();
         let sample = increment.sample(&tags);
         let target = self.counting.current.attributor.attribute(&sample)?;
@@ -377,35 +439,17 @@ impl<R: Region> Tally<R> {
         let counting = &mut self.counting;
         units
             .and_then(|units| {
-                let slot = counting.slot(&target)?;
+                let (slot, _) = counting.slot(&target)?;
                 counting.count_units(slot, target.aggregation, units, now)
             })
-            .map_err(Uncounted::of(&target))
+            .map_err(Refusal::of(&target))
     }
 
-    /// Puts a failure into the account of the input, and of its tenant; says with which reason.
-    fn account_for<T>(
-        &mut self,
-        result: Result<T, Uncounted>,
-    ) -> (Result<T, CountError>, Option<Rejection>) {
-        let Uncounted { tenant, error } = match result {
-            Ok(counted) => return (Ok(counted), None),
-            Err(uncounted) => uncounted,
-        };
-        let reason = error.rejection();
-        match tenant {
-            Some(tenant) => self.counting.writer.rejected_for(&tenant, reason, 1),
-            None => self.counting.reject(&error, 1),
-        }
-        (Err(error), Some(reason))
-    }
-
-    /// Gives room of series that have been idle to others; to be called now and then, also
-    /// while nothing is counted.
-    ///
-    /// For inputs that look a series up for every event, and so hold no slot in between.
-    pub fn retire_idle(&mut self) {
-        self.counting.writer.poll_retired();
+    /// Puts a failure into the account; says with which reason.
+    fn account_for<T>(&mut self, result: &Result<T, Refusal>) -> Option<Rejection> {
+        let refusal = result.as_ref().err()?;
+        self.counting.reject(refusal, 1);
+        Some(refusal.error.rejection())
     }
 
     /// True while somebody wants to see every event.

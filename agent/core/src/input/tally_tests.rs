@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;
-use tollgate::cell::halves;
+use tollgate::cell::{halves, level};
 use tollgate_common::{AgentId, Incarnation};
 
 use super::*;
@@ -51,6 +51,11 @@ aggregation = "unique"
 [[meter]]
 name = "latency"
 unit = "ms"
+aggregation = "distribution"
+[[meter]]
+name = "wait"
+unit = "s"
+scale = 3
 aggregation = "distribution"
 [[meter]]
 name = "disk"
@@ -121,7 +126,21 @@ impl Bench {
         self.cells.accounts().remove(0).1
     }
 
-    /// Every series with its sum, or its last value.
+    /// The wide cell of a series, and its place.
+    fn wide(&self, series: &str) -> (u32, &[AtomicU64]) {
+        let found = (0..self.cells.published(0)).find_map(|slot| {
+            let now = self.cells.now(0, slot)?;
+            match self.cells.slot(0, slot, now.generation()) {
+                SlotUse::Series(key) if key.key.to_string() == series => Some(key),
+                _ => None,
+            }
+        });
+        let key = found.expect("counted");
+        let cell = self.cells.wide(0, key.place, key.aggregation);
+        (key.place, cell.expect("a wide cell"))
+    }
+
+    /// Every series with its sum, its last value or its maximum, or how many events it had.
     fn values(&self) -> BTreeMap<String, i128> {
         let slots = 0..self.cells.published(0);
         slots
@@ -131,8 +150,8 @@ impl Bench {
                     panic!("slot {slot} is not of a series");
                 };
                 let value = match key.aggregation {
-                    Aggregation::Sum => now.sum.into(),
-                    Aggregation::Last => {
+                    Aggregation::Sum | Aggregation::Distribution => now.sum.into(),
+                    Aggregation::Last | Aggregation::Max => {
                         let cell = self.cells.wide(0, key.place, key.aggregation);
                         let cell = cell.expect("a place");
                         let halves = [0, 1].map(|half| halves::read(cell, half));
@@ -164,6 +183,116 @@ fn lines_reach_their_cells() {
     let account = bench.account();
     assert_eq!((account.received, account.accepted), (6, 6));
     assert!(account.rejected.is_empty());
+}
+
+#[test]
+fn every_type_reaches_every_cell_that_it_fits() {
+    let mut bench = bench();
+    bench.datagram(
+        "peak:3:9:4|g|#customer:a\npeak:12|ms|#customer:a\npeak:7|d|@0.1|#customer:a\n\
+         users:ann|s|#customer:a\nusers:bob:ann|s|#customer:a\nusers:ann|s|#customer:a\n\
+         wait:12:8|ms|#customer:a\nwait:0.5|h|#customer:a\nwait:1|d|@0.1|#customer:a\n\
+         requests:250|ms|#customer:a\nrequests:0.5|h|@0.5|#customer:a\nlevel:4|g|#customer:a\n\
+         other:5|g\nmembers:x|s\ntimes:5:6|ms",
+    );
+    for (series, value) in [
+        ("a/peak{}", 120),
+        // The member may hold a colon, and the same one counts once.
+        ("a/users{}", 3),
+        ("a/wait{}", 12 + 8 + 500 + 10 * 1000),
+        ("a/requests{}", 2500 + 10),
+        ("a/level{}", 4),
+        ("_unattributed/other{}", 5),
+        ("_unattributed/members{}", 1),
+        ("_unattributed/times{}", 11),
+    ] {
+        assert_eq!(bench.value(series), Some(value), "{series}");
+    }
+    let (place, _) = bench.wide("a/users{}");
+    let users = bench.cells.unique(0, place).expect("a set");
+    let (mut all, mut hashes) = (Vec::new(), Vec::new());
+    for half in [0, 1] {
+        users.read(half, &mut hashes).expect("quiet");
+        all.append(&mut hashes);
+    }
+    all.sort_unstable();
+    let mut members = ["ann", "bob:ann"].map(|name| tollgate_common::sketch::hash(name.as_bytes()));
+    members.sort_unstable();
+    assert_eq!(all, members);
+    let account = bench.account();
+    // A sample of a distribution at 0.1 stands for ten events.
+    assert_eq!((account.received, account.accepted), (28, 28));
+    assert_eq!(account.under_way, 0);
+}
+
+#[test]
+fn what_a_cell_cannot_take_is_rejected_for_its_tenant() {
+    let mut bench = bench();
+    bench.datagram(
+        "wait:-1|h|#customer:a\ndisk:-1|g|#customer:a\npeak:9999999999999999999|g|#customer:a\n\
+         wait:9999999999999999|d|@0.00000001|#customer:a\nusers:|s|#customer:a\n\
+         disk:1|c|#customer:a\npeak:-5|g|#customer:a",
+    );
+    let account = bench.account();
+    assert_eq!(account.accepted, 1);
+    assert_eq!(account.received, 7);
+    let rejected = BTreeMap::from([("malformed", 1), ("out_of_range", 4), ("wrong_type", 1)]);
+    assert_eq!(account.rejected, rejected);
+    assert_eq!(bench.value("a/peak{}"), Some(-50));
+}
+
+#[test]
+fn a_level_holds_from_the_time_that_its_line_names() {
+    let mut bench = bench();
+    // Now is second 25, in a window from 20 to 30.
+    bench.datagram("disk:100|g|#customer:a|T21\ndisk:40|g|#customer:a|T23");
+    // Nothing is counted ahead of time, and nothing in a window that may be sealed.
+    bench.datagram("disk:50|g|#customer:b|T29\ndisk:50|g|#customer:c|T15");
+    let state = |series: &str| level::read(bench.wide(series).1).expect("quiet");
+    let a = state("a/disk{}");
+    assert_eq!(
+        (a.level, a.since, a.integral),
+        (40, 23_000, 200_000),
+        "100 for two seconds"
+    );
+    assert_eq!(state("b/disk{}").since, 25_000);
+    assert_eq!(state("c/disk{}").since, 25_000);
+    assert_eq!(bench.account().retimed, 1);
+}
+
+#[test]
+fn an_idle_series_is_let_go_and_its_lines_are_looked_up_again() {
+    let mut bench = bench();
+    let lines = "requests:1|c|#customer:a\nlevel:1|g|#customer:a\nrequests:1|c|#customer:b";
+    bench.datagram(lines);
+    assert_eq!(
+        (bench.tally.series(), bench.tally.lines_remembered()),
+        (3, 3)
+    );
+    for slot in [0, 1] {
+        let now = bench.cells.now(0, slot).expect("quiet");
+        assert!(bench.cells.retire(0, slot, now));
+    }
+    // Not more often than once a second.
+    bench.datagram("requests:1|c|#customer:b");
+    assert_eq!(bench.tally.series(), 3);
+    bench.tally.tend(Timestamp::from_secs(27));
+    assert_eq!(
+        (bench.tally.series(), bench.tally.lines_remembered()),
+        (1, 1)
+    );
+    bench.datagram(lines);
+    assert_eq!(
+        (bench.tally.series(), bench.tally.lines_remembered()),
+        (3, 3)
+    );
+    let account = bench.account();
+    assert_eq!((account.received, account.accepted), (7, 7));
+    assert_eq!(
+        bench.cells.now(0, 3).expect("quiet").sum,
+        10,
+        "in a slot of its own"
+    );
 }
 
 #[test]

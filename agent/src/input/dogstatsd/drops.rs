@@ -49,7 +49,7 @@ impl Drops {
             return Look::TooSoon;
         }
         self.looked = Instant::now();
-        let drops = receive::drops(socket).ok().or_else(|| self.from_table());
+        let drops = receive::drops(socket).ok().or_else(|| self.ask_table());
         let drops = drops.unwrap_or(self.seen);
         // The kernel counts modulo 2^32.
         let more = drops.wrapping_sub(self.seen);
@@ -57,7 +57,7 @@ impl Drops {
         Look::Dropped(u64::from(more))
     }
 
-    fn from_table(&mut self) -> Option<u32> {
+    fn ask_table(&mut self) -> Option<u32> {
         crate::read_proc(self.table, NET_UDP_BYTES_MAX, &mut self.text).ok()?;
         let drops = parse_drops(&self.text, self.inode)?;
         u32::try_from(drops & u64::from(u32::MAX)).ok()

@@ -92,7 +92,8 @@ pub(crate) fn bind(config: &Dogstatsd) -> Result<Vec<Bound>, BindError> {
         }
     }
     for (bound, name) in all.iter_mut().zip(writer_names(config)) {
-        bound.name = name.trim_start_matches("dogstatsd.").to_owned();
+        name.trim_start_matches("dogstatsd.")
+            .clone_into(&mut bound.name);
     }
     Ok(all)
 }

@@ -13,6 +13,7 @@ use super::Bound;
 use super::drops::{self, Look};
 use super::receive::{DATAGRAMS, Datagrams};
 use crate::clock;
+use crate::health::BEAT_EVERY;
 use crate::input::stop::{Stop, Waited};
 
 /// Calls between two looks at the stop signal and the drops.
@@ -72,9 +73,10 @@ impl<R: Region + 'static> Server<R> {
                 }
                 Left::Nothing => {}
             }
+            self.tally.tend(clock::now());
             // Drops happen under load; a socket at rest is not looked at again.
-            let timeout = unseen.then_some(drops::INTERVAL);
-            match stop.wait(Some(self.bound.socket.as_fd()), timeout) {
+            let timeout = if unseen { drops::INTERVAL } else { BEAT_EVERY };
+            match stop.wait(Some(self.bound.socket.as_fd()), Some(timeout)) {
                 Ok(Waited::Ready | Waited::TimedOut) => {}
                 Ok(Waited::Stopped) => break,
                 Err(error) => {

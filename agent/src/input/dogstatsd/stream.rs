@@ -80,6 +80,7 @@ impl<R: Region + 'static> Server<R> {
                 std::thread::sleep(Duration::from_millis(100));
                 continue;
             }
+            self.tally.tend(clock::now());
             // While the spool is full, what clients send waits in their sockets.
             if !pressure::hold() {
                 self.accept();

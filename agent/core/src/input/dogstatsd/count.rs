@@ -10,6 +10,7 @@
 //! a sum, is done by that. Everything else goes through [`Lines::count_slowly`], line by
 //! line in the order of arrival, and so does nothing else: gauges keep their order.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use tollgate_common::Timestamp;
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::aggregate::{Region, Slot};
 use crate::attribute::{Hit, LineCache, LineKey, NO_ENTRY, SLACK_BYTES};
-use crate::input::tally::{CountError, Counting, Tally};
+use crate::input::tally::{CountError, Counting, Placed, Refusal, Tally};
 use crate::input::{Listener, Sample, Source};
 
 /// Lines that are taken together: enough to overlap their misses, few enough to stay in the
@@ -85,7 +86,7 @@ struct Known {
 struct Refused {
     /// How many events the line held.
     events: u64,
-    error: CountError,
+    refusal: Refusal,
 }
 
 impl Lines {
@@ -104,6 +105,18 @@ impl Lines {
     pub(in crate::input) fn forget(&mut self) {
         self.plans.clear();
         self.cache.clear();
+    }
+
+    /// Forgets the lines of slots that are gone, and those for which there may be room now.
+    pub(in crate::input) fn forget_slots(&mut self, gone: &HashSet<u64>) {
+        let plans = &self.plans;
+        self.cache.retain(|hit| {
+            let plan = plans.get(hit.plan);
+            plan.is_some_and(|plan| match plan.how {
+                How::Count { .. } => !plan.is_overflow() && !gone.contains(&hit.payload),
+                How::Refuse(_) => true,
+            })
+        });
     }
 
     pub(in crate::input) fn remembered(&self) -> usize {
@@ -169,7 +182,7 @@ impl Lines {
             events += match self.small(pending) {
                 Some((slot, units)) => {
                     if let Err(error) = counting.writer.add(slot, units) {
-                        counting.reject(&error.into(), 1);
+                        counting.reject_on(slot, &error.into(), 1);
                     }
                     1
                 }
@@ -216,9 +229,9 @@ impl Lines {
                     return 0;
                 }
                 match self.learn(counting, origin.now, pending.hash, &key, values) {
-                    Ok(known) => known,
-                    Err(Refused { events, error }) => {
-                        counting.reject(&error, events);
+                    Ok((known, at)) => return self.count_values(counting, at, &known, values),
+                    Err(Refused { events, refusal }) => {
+                        counting.reject(&refusal, events);
                         return events;
                     }
                 }
@@ -248,7 +261,10 @@ impl Lines {
         for value in split_values(known.plan.kind, values) {
             events += 1;
             if let Err(error) = place.count(counting, &known.plan, value) {
-                counting.reject(&error, 1);
+                match error {
+                    CountError::Refused(_) => counting.reject(&error.into(), 1),
+                    error => counting.reject_on(place.slot, &error, 1),
+                }
             }
         }
         if let Some(carry) = place.carry.filter(|_| place.carry != before) {
@@ -266,7 +282,7 @@ impl Lines {
         })
     }
 
-    /// Reads and remembers a line that is not in the cache.
+    /// Reads and remembers a line that is not in the cache; says besides when it counts.
     fn learn<R: Region>(
         &mut self,
         counting: &mut Counting<R>,
@@ -274,26 +290,28 @@ impl Lines {
         hash: u64,
         key: &LineKey<'_>,
         values: &[u8],
-    ) -> Result<Known, Refused> {
+    ) -> Result<(Known, Timestamp), Refused> {
         let whole_line = |malformed| Refused {
             events: 1,
-            error: CountError::Malformed(malformed),
+            refusal: CountError::Malformed(malformed).into(),
         };
         let name = &key.buffer[key.name_at..][..key.name_len];
         check_name(name).map_err(whole_line)?;
         let raw = &key.buffer[key.suffix_at..][..key.suffix_len];
         let suffix = parse_suffix(raw.strip_suffix(b"\r").unwrap_or(raw)).map_err(whole_line)?;
         let events = split_values(suffix.kind, values).count() as u64;
-        let known = match suffix.timestamp {
-            None => self.resolve(counting, hash, key, name, &suffix),
-            Some(seconds) => {
-                if counting.is_another_window(seconds, now) {
-                    counting.writer.retimed(events);
-                }
-                self.find_untimed(counting, key, name, raw, &suffix)
-            }
+        let (known, at) = match suffix.timestamp {
+            None => (self.resolve(counting, hash, key, name, &suffix), Some(now)),
+            Some(seconds) => (
+                self.find_untimed(counting, key, name, raw, &suffix),
+                counting.within_window(seconds, now),
+            ),
         };
-        known.map_err(|error| Refused { events, error })
+        let known = known.map_err(|refusal| Refused { events, refusal })?;
+        if at.is_none() {
+            counting.writer.retimed(events);
+        }
+        Ok((known, at.unwrap_or(now)))
     }
 
     /// A line that names a time would be new every second: it is remembered without it.
@@ -304,7 +322,7 @@ impl Lines {
         name: &[u8],
         raw: &[u8],
         suffix: &Suffix<'_>,
-    ) -> Result<Known, CountError> {
+    ) -> Result<Known, Refusal> {
         let mut buffer = std::mem::take(&mut self.untimed);
         buffer.clear();
         buffer.extend_from_slice(name);
@@ -344,7 +362,7 @@ impl Lines {
         key: &LineKey<'_>,
         name: &[u8],
         suffix: &Suffix<'_>,
-    ) -> Result<Known, CountError> {
+    ) -> Result<Known, Refusal> {
         let mut tags = Vec::new();
         let name = std::str::from_utf8(name).map_err(|_| CountError::Malformed(Malformed::Utf8))?;
         split_tags(suffix.tags, &mut tags).map_err(CountError::Malformed)?;
@@ -355,7 +373,11 @@ impl Lines {
             tags: &tags,
         });
         let (payload, how) = match placed {
-            Ok((slot, target)) => (
+            Ok(Placed {
+                slot,
+                target,
+                overflow,
+            }) => (
                 slot.to_bits(),
                 How::Count {
                     aggregation: target.aggregation,
@@ -363,11 +385,14 @@ impl Lines {
                     inexact: target.inexact,
                     divisor: target.millis_divisor,
                     rate: suffix.rate,
+                    overflow,
                 },
             ),
             // No rule will say otherwise until the configuration changes.
-            Err(error @ CountError::Attribute(_)) => (0, How::Refuse(error.rejection())),
-            Err(error) => return Err(error),
+            Err(refusal) if matches!(refusal.error, CountError::Attribute(_)) => {
+                (0, How::Refuse(refusal.error.rejection()))
+            }
+            Err(refusal) => return Err(refusal),
         };
         let plan = Plan::new(suffix.kind, how);
         let mut known = Known {
@@ -400,12 +425,12 @@ fn count_odd<R: Region>(counting: &mut Counting<R>, line: &[u8]) -> u64 {
             0
         }
         Item::Malformed(malformed) => {
-            counting.reject(&CountError::Malformed(malformed), 1);
+            counting.reject(&CountError::Malformed(malformed).into(), 1);
             1
         }
         // The scanner and the grammar agree about the form of a line.
         Item::Metric(_) => {
-            counting.reject(&CountError::Malformed(Malformed::Name), 1);
+            counting.reject(&CountError::Malformed(Malformed::Name).into(), 1);
             1
         }
     }
@@ -425,6 +450,7 @@ impl<R: Region> Tally<R> {
         now: Timestamp,
     ) {
         self.refresh();
+        self.tend(now);
         if self.is_watched() {
             self.observe_datagrams(listener, buffer, datagrams, now);
         } else {

@@ -29,6 +29,8 @@ pub(super) enum How {
         inexact: Inexact,
         divisor: Option<&'static str>,
         rate: Option<SampleRate>,
+        /// There was no room for the dimensions.
+        overflow: bool,
     },
     Refuse(Rejection),
 }
@@ -49,6 +51,11 @@ impl Plan {
             _ => 0,
         };
         Self { factor, kind, how }
+    }
+
+    /// True if there was no room for the dimensions.
+    pub(super) const fn is_overflow(&self) -> bool {
+        matches!(self.how, How::Count { overflow: true, .. })
     }
 
     /// The rate, if values have to be scaled by more than a whole number.

@@ -183,7 +183,7 @@ mod tests {
             hundredths in 1u32..=10_000,
             values in proptest::collection::vec(0u64..1 << 40, 1..50),
         ) {
-            let text = format!("{}e-4", hundredths);
+            let text = format!("{hundredths}e-4");
             let rate = SampleRate::parse(text.as_bytes()).expect("good");
             let (numerator, denominator) = rate.reciprocal();
             prop_assert_eq!(

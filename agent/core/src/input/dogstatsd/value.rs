@@ -6,7 +6,7 @@ use tollgate_common::{Aggregation, Scale, Timestamp, limits};
 use super::plan::{How, Plan};
 use super::{Malformed, parse_value};
 use crate::aggregate::{Region, Slot};
-use crate::input::tally::{CountError, Counting};
+use crate::input::tally::{CountError, Counting, unsigned};
 
 /// Where the values of a line go.
 pub(super) struct Place {
@@ -38,6 +38,7 @@ impl Place {
                 inexact,
                 divisor,
                 rate,
+                ..
             } => (aggregation, scale, inexact, divisor, rate),
         };
         if value.is_empty() {
@@ -56,7 +57,7 @@ impl Place {
         let units = parsed.quantity.units();
         match (rate, aggregation) {
             (Some(rate), Aggregation::Sum) => {
-                let units = counting.unsigned(units)?;
+                let units = unsigned(units)?;
                 let scaled = rate.scale(units, self.carry.unwrap_or(rate.carry()));
                 let scaled = scaled.ok_or(CountError::TooLarge)?;
                 counting.writer.add(self.slot, scaled.units)?;
@@ -64,7 +65,7 @@ impl Place {
                 counting.writer.estimated(u64::from(scaled.estimated));
             }
             (Some(rate), Aggregation::Distribution) => {
-                let units = counting.unsigned(units)?;
+                let units = unsigned(units)?;
                 let scaled = rate.scale(1, self.carry.unwrap_or(rate.carry()));
                 let scaled = scaled.ok_or(CountError::TooLarge)?;
                 counting.record(self.slot, units, scaled.units)?;
