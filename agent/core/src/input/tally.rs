@@ -5,7 +5,6 @@
 //! is one value: a packed line with three values is three events, and one bad value among
 //! them costs only itself. `received = accepted + rejected` holds after every call.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use tollgate_common::quantity::ParseQuantityError;
@@ -156,7 +155,7 @@ pub struct Tally<R: Region> {
     /// When idle series were last let go of.
     tended: Timestamp,
     /// Slots of series that were let go of.
-    gone: HashSet<u64>,
+    gone: Vec<u64>,
 }
 
 /// What every kind of input counts with.
@@ -286,7 +285,7 @@ impl<R: Region> Tally<R> {
             live,
             version,
             tended: Timestamp::EPOCH,
-            gone: HashSet::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -307,8 +306,9 @@ impl<R: Region> Tally<R> {
         let gone = &mut self.gone;
         gone.clear();
         let any = self.counting.writer.poll_retired_into(|slot| {
-            gone.insert(slot.to_bits());
+            gone.push(slot.to_bits());
         });
+        gone.sort_unstable();
         if any {
             self.lines.forget_slots(gone);
         }

@@ -10,7 +10,6 @@
 //! a sum, is done by that. Everything else goes through [`Lines::count_slowly`], line by
 //! line in the order of arrival, and so does nothing else: gauges keep their order.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use tollgate_common::Timestamp;
@@ -107,13 +106,15 @@ impl Lines {
         self.cache.clear();
     }
 
-    /// Forgets the lines of slots that are gone, and those for which there may be room now.
-    pub(in crate::input) fn forget_slots(&mut self, gone: &HashSet<u64>) {
+    /// Forgets the lines of slots that are gone, which are sorted, and those for which there may be room now.
+    pub(in crate::input) fn forget_slots(&mut self, gone: &[u64]) {
         let plans = &self.plans;
         self.cache.retain(|hit| {
             let plan = plans.get(hit.plan);
             plan.is_some_and(|plan| match plan.how {
-                How::Count { .. } => !plan.is_overflow() && !gone.contains(&hit.payload),
+                How::Count { .. } => {
+                    !plan.is_overflow() && gone.binary_search(&hit.payload).is_err()
+                }
                 How::Refuse(_) => true,
             })
         });
@@ -221,19 +222,18 @@ impl Lines {
         let values_at = usize::from(line.name_len) + 1;
         let values = &bytes[values_at..(line.suffix_at - line.at) as usize - 1];
         let key = origin.key(line);
-        let known = match self.known(pending.hash, &key) {
-            Some(known) => known,
-            None => {
-                if let Some(ignored) = Ignored::of(bytes) {
-                    counting.writer.ignored(ignored);
-                    return 0;
-                }
-                match self.learn(counting, origin.now, pending.hash, &key, values) {
-                    Ok((known, at)) => return self.count_values(counting, at, &known, values),
-                    Err(Refused { events, refusal }) => {
-                        counting.reject(&refusal, events);
-                        return events;
-                    }
+        let known = if let Some(known) = self.known(pending.hash, &key) {
+            known
+        } else {
+            if let Some(ignored) = Ignored::of(bytes) {
+                counting.writer.ignored(ignored);
+                return 0;
+            }
+            match self.learn(counting, origin.now, pending.hash, &key, values) {
+                Ok((known, at)) => return self.count_values(counting, at, &known, values),
+                Err(Refused { events, refusal }) => {
+                    counting.reject(&refusal, events);
+                    return events;
                 }
             }
         };
