@@ -222,20 +222,18 @@ impl Lines {
         let values_at = usize::from(line.name_len) + 1;
         let values = &bytes[values_at..(line.suffix_at - line.at) as usize - 1];
         let key = origin.key(line);
-        let known = if let Some(known) = self.known(pending.hash, &key) {
-            known
-        } else {
+        let Some(known) = self.known(pending.hash, &key) else {
             if let Some(ignored) = Ignored::of(bytes) {
                 counting.writer.ignored(ignored);
                 return 0;
             }
-            match self.learn(counting, origin.now, pending.hash, &key, values) {
-                Ok((known, at)) => return self.count_values(counting, at, &known, values),
+            return match self.learn(counting, origin.now, pending.hash, &key, values) {
+                Ok((known, at)) => self.count_values(counting, at, &known, values),
                 Err(Refused { events, refusal }) => {
                     counting.reject(&refusal, events);
-                    return events;
+                    events
                 }
-            }
+            };
         };
         self.count_values(counting, origin.now, &known, values)
     }
