@@ -4,6 +4,8 @@ use crate::batch::{Batch, BatchHash, Tombstone};
 use crate::ids::{AgentId, BatchSeq, Incarnation, Lineage};
 use crate::time::Timestamp;
 
+use super::VERSION_MIN;
+
 /// One message; a frame holds exactly one.
 #[expect(
     clippy::large_enum_variant,
@@ -28,6 +30,16 @@ pub enum Message {
 }
 
 impl Message {
+    /// The oldest version of the format that can say this. A batch that needs a newer one than
+    /// the peer speaks cannot be told to it.
+    pub fn version(&self) -> u8 {
+        match self {
+            Self::Batch(batch) => super::details::version_of(batch) as u8,
+            Self::Grant(_) => GRANT_VERSION,
+            _ => VERSION_MIN,
+        }
+    }
+
     /// The name of the message's kind, for logs and errors.
     pub const fn kind(&self) -> &'static str {
         match self {

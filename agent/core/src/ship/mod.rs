@@ -91,6 +91,17 @@ pub enum Disconnect {
     /// The collector said something that has no place in the protocol.
     #[error("collector broke the protocol: {0}")]
     Protocol(&'static str),
+    /// The next batch needs a newer version of the wire format than the collector speaks.
+    #[error(
+        "collector speaks version {spoken} of the wire format, and the next batch needs version \
+         {needed}: upgrade the collector"
+    )]
+    Version {
+        /// The version that was agreed upon.
+        spoken: u8,
+        /// The oldest version that can say what the batch says.
+        needed: u8,
+    },
     /// No answer in time.
     #[error("collector did not answer: {0} is overdue")]
     Timeout(&'static str),
@@ -207,7 +218,7 @@ impl Shipper {
     }
 
     fn end(&mut self, why: Disconnect) {
-        self.refused |= matches!(why, Disconnect::Protocol(_));
+        self.refused |= matches!(why, Disconnect::Protocol(_) | Disconnect::Version { .. });
         self.disconnect.get_or_insert(why);
     }
 
@@ -330,6 +341,10 @@ impl Shipper {
         }
         let deadline = Self::after(now, self.config.answer_timeout_millis);
         let message = session.next(spool, now, deadline)?;
+        let stuck = session.stuck();
+        if let Some((spoken, needed)) = stuck {
+            self.end(Disconnect::Version { spoken, needed });
+        }
         if message.is_some() {
             self.counts.sent = self.counts.sent.saturating_add(1);
         }

@@ -70,6 +70,10 @@ pub(super) struct Session {
     /// When an acknowledgement is overdue.
     deadline: Option<Timestamp>,
     skipped: u64,
+    /// The version of the wire format that was agreed upon.
+    version: u8,
+    /// The next batch needs this newer one: nothing goes out any more.
+    needed: Option<u8>,
 }
 
 impl Session {
@@ -122,6 +126,8 @@ impl Session {
             in_flight_bytes: 0,
             deadline: None,
             skipped,
+            version: welcome.version,
+            needed: None,
         };
         Ok((session, released))
     }
@@ -134,7 +140,7 @@ impl Session {
         now: Timestamp,
         deadline: Timestamp,
     ) -> Result<Option<Message>, SpoolError> {
-        if self.paused_until.is_some_and(|until| now < until) {
+        if self.needed.is_some() || self.paused_until.is_some_and(|until| now < until) {
             return Ok(None);
         }
         self.paused_until = None;
@@ -147,6 +153,11 @@ impl Session {
             let known = self.known.entry(shipment.incarnation).or_insert(0);
             if shipment.sequence <= *known {
                 continue;
+            }
+            let needed = shipment.message.version();
+            if needed > self.version {
+                self.needed = Some(needed);
+                return Ok(None);
             }
             *known = shipment.sequence;
             self.in_flight.push_back(InFlight {
@@ -201,6 +212,13 @@ impl Session {
         let answer = answer_millis.saturating_add(u64::from(pause));
         let answer = i64::try_from(answer).unwrap_or(i64::MAX);
         self.put_off_deadline(now.plus_millis(answer));
+    }
+
+    /// The version that was agreed upon, and the newer one that the next batch needs, as soon as
+    /// everything before it is acknowledged.
+    pub(super) fn stuck(&self) -> Option<(u8, u8)> {
+        let needed = self.needed.filter(|_| self.in_flight.is_empty())?;
+        Some((self.version, needed))
     }
 
     pub(super) fn put_off_deadline(&mut self, deadline: Timestamp) {

@@ -1,7 +1,7 @@
 use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Ack, Grant, RefuseCode, Resume, Welcome, encode_record};
-use tollgate_common::{Batch, BatchHash, BatchSeq, Lineage, Opening, Span};
+use tollgate_common::{Batch, BatchHash, BatchSeq, ClockStep, Lineage, Opening, Span};
 
 use super::*;
 use crate::seal::Sealed;
@@ -22,17 +22,23 @@ fn spool(count: u64) -> (Spool<MemoryStorage>, Vec<BatchHash>) {
     };
     let (mut spool, _) = Spool::open(MemoryStorage::new(1), config).expect("opens");
     let mut hashes = vec![BatchHash::ZERO];
-    for number in 1..=count {
-        append(&mut spool, number, &mut hashes);
+    for _ in 1..=count {
+        append(&mut spool, LIFE, &mut hashes, Vec::new());
     }
     (spool, hashes)
 }
 
-/// Appends batch `number`.
-fn append(spool: &mut Spool<MemoryStorage>, number: u64, hashes: &mut Vec<BatchHash>) {
+/// Appends the next batch of a life, whose hashes so far are `hashes`.
+fn append(
+    spool: &mut Spool<MemoryStorage>,
+    incarnation: Incarnation,
+    hashes: &mut Vec<BatchHash>,
+    steps: Vec<ClockStep>,
+) {
+    let number = hashes.len() as u64;
     let batch = Batch {
         agent: agent(),
-        incarnation: LIFE,
+        incarnation,
         sequence: BatchSeq::new(number).expect("positive"),
         parent_hash: *hashes.last().expect("never empty"),
         span: Span { from: NOW, to: NOW },
@@ -42,7 +48,7 @@ fn append(spool: &mut Spool<MemoryStorage>, number: u64, hashes: &mut Vec<BatchH
         rows: Vec::new(),
         totals: Vec::new(),
         losses: Vec::new(),
-        steps: Vec::new(),
+        steps,
     };
     let mut record = Vec::new();
     encode_record(&batch, &mut record).expect("valid");
@@ -473,8 +479,8 @@ fn what_was_let_go_and_still_lies_in_a_segment_is_not_sent() {
     spool.set_connected(true);
     // The first batch of a life is always synced; the second waits for its sync.
     let mut hashes = vec![BatchHash::ZERO];
-    append(&mut spool, 1, &mut hashes);
-    append(&mut spool, 2, &mut hashes);
+    append(&mut spool, LIFE, &mut hashes, Vec::new());
+    append(&mut spool, LIFE, &mut hashes, Vec::new());
     spool
         .release(Acknowledged::for_test(LIFE, 2))
         .expect("lets go");
@@ -484,7 +490,7 @@ fn what_was_let_go_and_still_lies_in_a_segment_is_not_sent() {
         (2, 2),
         "an anchor"
     );
-    append(&mut spool, 3, &mut hashes);
+    append(&mut spool, LIFE, &mut hashes, Vec::new());
     // Another collector, which knows nothing of this life: no resume names it.
     let stranger = Welcome {
         resume: Vec::new(),
@@ -503,4 +509,95 @@ fn what_was_let_go_and_still_lies_in_a_segment_is_not_sent() {
         })
         .collect();
     assert_eq!(what, [("tombstone", 2), ("batch", 3)]);
+}
+
+#[test]
+fn what_was_let_go_is_not_sent_to_a_collector_that_has_nothing() {
+    let config = SpoolConfig {
+        sync: SyncPolicy::OnDisconnect { millis: 1000 },
+        ..SpoolConfig::from(LogConfig {
+            segment_bytes: 1 << 20,
+            bytes_max: 1 << 24,
+        })
+    };
+    let (mut spool, _) = Spool::open(MemoryStorage::new(1), config).expect("opens");
+    let parent = Incarnation::from_bytes([9; 16]);
+    append(&mut spool, parent, &mut vec![BatchHash::ZERO], Vec::new());
+    spool.set_connected(true);
+    let mut hashes = vec![BatchHash::ZERO];
+    for _ in 1..=5 {
+        append(&mut spool, LIFE, &mut hashes, Vec::new());
+    }
+    for (life, releasable) in [(parent, 1), (LIFE, 5)] {
+        let acknowledged = Acknowledged::for_test(life, releasable);
+        spool.release(acknowledged).expect("lets go");
+    }
+    let held = spool.held();
+    assert_eq!((held[1].incarnation, held[1].first.get()), (LIFE, 5));
+    // Another collector, which has nothing of either life. Of this life it may get the fifth
+    // batch at the earliest: it takes an earlier one for a breach of the protocol.
+    let nothing = |incarnation| Resume {
+        incarnation,
+        durable: 0,
+        durable_hash: BatchHash::ZERO,
+        releasable: 0,
+    };
+    let welcome = Welcome {
+        resume: vec![nothing(parent), nothing(LIFE)],
+        ..wide(0)
+    };
+    let (mut shipper, _) = welcomed(&spool, welcome);
+    let mut sent = Vec::new();
+    while let Some(message) = shipper.poll_transmit(NOW, &spool).expect("reads") {
+        sent.push(match message {
+            Message::Batch(batch) => (batch.incarnation, batch.sequence.get()),
+            Message::Tombstone(stone) => (stone.incarnation, stone.sequence.get()),
+            other => panic!("a {}", other.kind()),
+        });
+    }
+    assert_eq!(sent, [(parent, 1), (LIFE, 5)]);
+}
+
+#[test]
+fn a_batch_that_the_collector_cannot_read_sends_the_agent_to_another() {
+    let (mut spool, mut hashes) = spool(2);
+    let step = ClockStep {
+        at: NOW,
+        by_millis: -7000,
+    };
+    append(&mut spool, LIFE, &mut hashes, vec![step]);
+    append(&mut spool, LIFE, &mut hashes, Vec::new());
+    let mut config = ShipConfig::default();
+    config.endpoints.names = vec!["old:1".to_owned(), "new:2".to_owned()];
+    let mut shipper = Shipper::new(config, NOW, 9);
+    shipper.handle_connecting(NOW);
+    shipper.handle_connected(NOW, &agent(), &spool);
+    let old = Message::Welcome(Welcome {
+        version: 1,
+        ..wide(0)
+    });
+    shipper.handle_message(NOW, old, &spool).expect("reads");
+    // What it can read goes out and is waited for.
+    assert_eq!(sent(&mut shipper, &spool), [1, 2]);
+    assert_eq!(shipper.poll_disconnect(), None);
+    shipper.handle_message(NOW, ack(2), &spool).expect("reads");
+    assert!(sent(&mut shipper, &spool).is_empty());
+    let why = Disconnect::Version {
+        spoken: 1,
+        needed: 2,
+    };
+    assert_eq!(shipper.poll_disconnect(), Some(why));
+    shipper.handle_disconnected(NOW, 5, "closed");
+    // It is passed over for long, and says why.
+    let status = shipper.status();
+    assert!(status.endpoints[0].refused.is_some());
+    assert!(status.endpoints[0].retry_at.millis_since(NOW) >= 30_000);
+    let soon = NOW.plus_millis(2_000);
+    assert!(shipper.connect_at().is_some_and(|at| at <= soon));
+    shipper.handle_connecting(soon);
+    assert_eq!(shipper.status().endpoint.as_deref(), Some("new:2"));
+    shipper.handle_connected(soon, &agent(), &spool);
+    let new = Message::Welcome(welcome(2, hashes[2]));
+    shipper.handle_message(soon, new, &spool).expect("reads");
+    assert_eq!(sent(&mut shipper, &spool), [3, 4]);
 }

@@ -292,6 +292,8 @@ impl Index {
         if let Some(first) = first
             && let Some(run) = self.runs.front_mut()
             && run.incarnation == first.incarnation
+            // What an anchor has let go may still lie here, and does not come back.
+            && run.first <= first.sequence
         {
             run.first = first.sequence;
             run.first_parent = first.parent_hash.unwrap_or(BatchHash::ZERO);

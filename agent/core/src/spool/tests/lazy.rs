@@ -205,3 +205,37 @@ fn a_power_cut_leaves_a_true_end() {
         assert_eq!(tail.last_hash, hashes[at], "seed {seed}");
     }
 }
+
+#[test]
+fn a_trim_does_not_bring_back_what_was_let_go() {
+    let storage = MemoryStorage::new(1);
+    let config = SpoolConfig {
+        sync: SyncPolicy::OnDisconnect { millis: MILLIS },
+        ..SpoolConfig::from(CONFIG)
+    };
+    let (mut spool, _) = Spool::open(storage.clone(), config).expect("opens");
+    let mut maker = Maker::new(1);
+    while spool.log.segments() < 3 {
+        append(&mut spool, &mut maker);
+    }
+    spool.set_connected(true);
+    // The newest segment has nothing that is synced: the one before it must stay.
+    while spool.log.segments() < 4 {
+        append(&mut spool, &mut maker);
+    }
+    for _ in 0..3 {
+        append(&mut spool, &mut maker);
+    }
+    let last = maker.sequence;
+    release(&mut spool, last);
+    assert!(spool.log.segments() < 4, "trimmed");
+    let first = spool.held()[0].first.get();
+    assert_eq!(first, last, "what is held has no hole");
+    // Somebody without anything gets the anchor's tombstone and nothing before it.
+    let mut cursor = spool.cursor_past(|_| first - 1);
+    assert_eq!(
+        after(&spool, &mut cursor, first - 1),
+        Some((last, "tombstone"))
+    );
+    assert_eq!(spool.backlog().batches, 0);
+}
