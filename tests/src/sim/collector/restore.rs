@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate_collector_core::entry::{Entry, Restored};
+use tollgate_collector_core::entry::codec::EntryEncoder;
+use tollgate_collector_core::entry::{Entry, ReceivedBatch, Restored};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
 use tollgate_collector_core::projection::Projection;
@@ -66,15 +67,17 @@ impl CollectorNode {
         for (name, bytes) in &backup.files {
             self.journal_disk.set_contents(name, bytes);
         }
-        let has: BTreeSet<_> = has.iter().map(Batch::hash).collect();
-        let gone = had.iter().filter(|batch| !has.contains(&batch.hash()));
-        let before = self.torn_off.len();
-        self.torn_off.extend(gone.map(TornOff::of));
-        let gone = self.torn_off.len() - before;
-        context.coverage.add(Probe::RestoredTail, gone as u64);
+        let has: BTreeSet<_> = has.iter().map(|received| received.batch.hash()).collect();
+        let mut gone = had;
+        gone.retain(|received| !has.contains(&received.batch.hash()));
+        let torn = gone.iter().map(|received| TornOff::of(&received.batch));
+        self.torn_off.extend(torn);
+        let count = gone.len();
+        context.coverage.add(Probe::RestoredTail, count as u64);
         context.trace(format_args!(
-            "collector is set back, {gone} batches are gone"
+            "collector is set back, {count} batches are gone"
         ));
+        self.find_again(gone, context)?;
         // What is acknowledged from now on is acknowledged by another journal, and what was
         // published behind the backup will be booked otherwise.
         self.survey = Survey::default();
@@ -91,6 +94,31 @@ impl CollectorNode {
                 .map_err(|error| error.to_string())?;
         } else {
             context.hit(Probe::RestoreUnmarked);
+        }
+        Ok(())
+    }
+
+    /// Another receiver has some of what is gone, and appends it when it may have been declared
+    /// lost.
+    fn find_again(
+        &mut self,
+        mut gone: Vec<ReceivedBatch>,
+        context: &mut Context,
+    ) -> Result<(), Broken> {
+        if !self.random.chance(400) {
+            return Ok(());
+        }
+        let mut encoder = EntryEncoder::new();
+        for _ in 0..self.random.below(4) {
+            if gone.is_empty() {
+                break;
+            }
+            let received = gone.swap_remove(self.random.index(gone.len()));
+            let entry = encoder
+                .encode(&Entry::Batch(Box::new(received)))
+                .map_err(|error| error.to_string())?;
+            let at = context.now.plus_millis(self.random.millis(10_000, 60_000));
+            self.late.push((at, entry));
         }
         Ok(())
     }
@@ -122,7 +150,8 @@ impl CollectorNode {
         }
         let clones = context.options.faults.image.is_some();
         let batches = read(journal)?;
-        let finals = batches.iter().filter(|batch| batch.is_final && !clones);
+        let batches = batches.iter().map(|received| &received.batch);
+        let finals = batches.filter(|batch| batch.is_final && !clones);
         let finals: BTreeSet<_> = finals.map(|batch| batch.incarnation).collect();
         for torn in &self.torn_off {
             if !finals.contains(&torn.incarnation) {
@@ -157,7 +186,7 @@ fn files_of(disk: &MemoryStorage) -> Files {
 }
 
 /// The batches of the journal in these files, which stay as they are.
-fn batches_of(files: &Files, context: &Context) -> Result<Vec<Batch>, Broken> {
+fn batches_of(files: &Files, context: &Context) -> Result<Vec<ReceivedBatch>, Broken> {
     let disk = MemoryStorage::new(0);
     for (name, bytes) in files {
         disk.set_contents(name, bytes);
@@ -171,7 +200,7 @@ fn batches_of(files: &Files, context: &Context) -> Result<Vec<Batch>, Broken> {
 }
 
 /// Every batch once, however often the journal has it.
-fn read(journal: &SegmentJournal<MemoryStorage>) -> Result<Vec<Batch>, Broken> {
+fn read(journal: &SegmentJournal<MemoryStorage>) -> Result<Vec<ReceivedBatch>, Broken> {
     let mut reader = Reader::new(PARTITION, None);
     let mut seen: BTreeSet<BatchHash> = BTreeSet::new();
     let mut batches = Vec::new();
@@ -179,7 +208,7 @@ fn read(journal: &SegmentJournal<MemoryStorage>) -> Result<Vec<Batch>, Broken> {
         if let Entry::Batch(received) = stamped.entry
             && seen.insert(received.batch.hash())
         {
-            batches.push(received.batch);
+            batches.push(*received);
         }
     }
     Ok(batches)
