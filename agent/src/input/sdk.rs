@@ -230,8 +230,8 @@ impl<R: Region> Server<R> {
 
     /// Looks at all pages, and says when to look again.
     fn look(&mut self) -> Duration {
-        self.tally.poll_retired();
         let (now, clock) = (Instant::now(), clock::now());
+        self.tally.poll_retired(clock);
         let mut soon = false;
         for connection in &mut self.connections {
             let gone = connection.closed.is_some() && connection.is_gone();
@@ -276,7 +276,7 @@ impl<R: Region> Server<R> {
             warn!(
                 tenants = ?vanished.tenants,
                 "a page that was known did not come back; what it counted while the agent was \
-                 down is lost"
+                 down is declared lost"
             );
         }
         if soon {

@@ -130,7 +130,13 @@ fn page_tally(engine: &AgentEngine, live: &Arc<Live>) -> Result<PageTally<Mapped
         warn!(%error, name = SDK, "no writer");
         RunError::Ended("a writer of the cells")
     })?;
-    let tally = PageTally::new(writer, Arc::clone(live), rand::random(), clock::now());
+    let tally = PageTally::new(
+        writer,
+        Arc::clone(live),
+        engine.declarations(),
+        rand::random(),
+        (engine.last_alive(), clock::now()),
+    );
     tally.ok_or_else(|| {
         warn!("no room for pages of applications; raise limits.series_max");
         RunError::Ended("the input of applications")

@@ -11,7 +11,7 @@ use tollgate::cell::{halves, histogram, level, sum, unique};
 use tollgate_common::{Aggregation, Timestamp};
 
 use super::cells::Cells;
-use super::slot::{SlotKey, SlotUse};
+use super::slot::{SlotKey, SlotUse, State};
 use super::{Region, Writer};
 
 /// Both parities of baselines.
@@ -41,6 +41,11 @@ pub(super) fn carry_mirrors<R: Region>(
 fn mirrors<R: Region>(cells: &Cells<R>, writer: u32) -> Vec<(u32, SlotKey)> {
     (0..cells.published(writer))
         .filter_map(|slot| {
+            // A retired one has a key until it is sealed, and no page any more.
+            let head = cells.slot_head(writer, slot)?;
+            if head.state != State::Live {
+                return None;
+            }
             let generation = cells.now(writer, slot)?.generation();
             match cells.slot(writer, slot, generation) {
                 SlotUse::Series(key) if key.owner.is_some() => Some((slot, key)),

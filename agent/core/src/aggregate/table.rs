@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use tollgate::cell::{Room, baseline, level, sum};
-use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId};
+use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::Region;
 use super::layout::WIDE_UNIT;
@@ -466,10 +466,33 @@ impl<R: Region> Writer<R> {
         .collect()
     }
 
-    /// The mirrors of a page are not needed any more: nobody will write to it again. Their
-    /// slots are retired like those of other idle series.
-    pub fn end_mirrors(&mut self, page: PageKey) {
+    /// The mirrors of a page are not needed any more: nobody will write to it again. Levels
+    /// end with it; their slots are retired like those of other idle series, all others at
+    /// once, the one that `first` mirrors before the rest.
+    pub fn end_mirrors(&mut self, page: PageKey, first: u32, now: Timestamp) {
         self.table.ended.insert(page);
+        let mut slots = Vec::new();
+        {
+            let block = Block::of(&self.shared, self.index);
+            for &slot in &self.table.slots {
+                let head = known(&self.shared, &block, slot);
+                if let Some(owner) = head.owner(block.keys).filter(|o| o.page == page) {
+                    let handle = handle(&block, self.index, slot, head);
+                    let done = block.sum(slot)[1].load(Relaxed);
+                    slots.push((owner.slot != first, slot, handle, head.aggregation, done));
+                }
+            }
+        }
+        slots.sort_unstable();
+        for (_, slot, handle, aggregation, done) in slots {
+            if aggregation == Aggregation::TimeWeighted {
+                // A stale one holds nothing.
+                let _ = self.set_level(handle, now, 0);
+            } else {
+                let (shared, table) = (&*self.shared, &mut self.table);
+                table.retire(shared, self.index, Retire { slot, done });
+            }
+        }
     }
 
     /// The slot of a series, made if it is new.

@@ -140,6 +140,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
         pace::pressure(left, room, self.full_since.is_some())
     }
 
+    /// The last instant at which the cells were known to be alive: right after a start that goes
+    /// on with the cells of the life before, the end of that.
+    pub fn last_alive(&self) -> Timestamp {
+        self.cells.last_alive()
+    }
+
     /// Where losses are declared that are learned of while the agent runs: they travel in a
     /// batch of their own, which the next tick makes durable.
     pub fn declarations(&self) -> Declarations {

@@ -18,12 +18,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use tollgate::page::{PageError, PageReader};
-use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId, Timestamp};
+use tollgate_common::{
+    Aggregation, Dimensions, Loss, LossAmount, LossReason, MeterName, Scale, SeriesKey, TenantId,
+    Timestamp,
+};
 
 use super::live::Live;
 use crate::aggregate::{Allowance, InputLoss, Owner, PageKey, Region, Rejection, Slot, Writer};
 use crate::attribute::Attributor;
 use crate::config::SdkAllow;
+use crate::engine::{Declarations, Declared};
 pub use access::find as find_access;
 
 /// How long a page that was known before the agent's start may take to come back.
@@ -147,6 +151,8 @@ struct Known {
     missing_since: Timestamp,
     /// Known from before the agent's start, and not seen since.
     before: bool,
+    /// It did not come back, which was declared: it is known until that is durable.
+    declared: Option<Declared>,
 }
 
 /// Counts what pages hold.
@@ -157,6 +163,9 @@ pub struct PageTally<R: Region> {
     attributor: Arc<Attributor>,
     mirror: u64,
     pages: BTreeMap<PageKey, Known>,
+    declarations: Declarations,
+    /// Until when the agent lived before: a page that does not come back counted since then.
+    since: Timestamp,
     /// Tenants of pages from before the start, for those that do not come back.
     tenants: BTreeMap<PageKey, Vec<TenantId>>,
     scratch: visit::Scratch,
@@ -169,19 +178,32 @@ fn mark() -> SeriesKey {
 
 impl<R: Region> PageTally<R> {
     /// Counts through `writer`, which may know pages from an earlier life. `random` names the
-    /// mirror if there is none yet. `None` without room for that.
+    /// mirror if there is none yet. Pages that do not come back are declared as losses, of a
+    /// time that begins at `since`, until when the agent lived before. `None` without room.
     pub fn new(
         mut writer: Writer<R>,
         live: Arc<Live>,
+        declarations: Declarations,
         random: u64,
-        now: Timestamp,
+        (since, now): (Timestamp, Timestamp),
     ) -> Option<Self> {
         let mut pages: BTreeMap<PageKey, Known> = BTreeMap::new();
         let mut tenants: BTreeMap<PageKey, Vec<TenantId>> = BTreeMap::new();
         let mut mirror = None;
-        for (owner, key) in writer.mirrors() {
+        let mirrors = writer.mirrors();
+        let marked: BTreeSet<PageKey> = mirrors
+            .iter()
+            .filter(|(owner, _)| owner.slot == MARK_SLOT)
+            .map(|(owner, _)| owner.page)
+            .collect();
+        for (owner, key) in mirrors {
             if let Some(name) = mirror_name(owner) {
                 mirror = Some(name);
+                continue;
+            }
+            if !marked.contains(&owner.page) {
+                // It has ended, and this has not been given free.
+                writer.end_mirrors(owner.page, MARK_SLOT, now);
                 continue;
             }
             pages
@@ -203,6 +225,8 @@ impl<R: Region> PageTally<R> {
             attributor,
             mirror: name,
             pages,
+            declarations,
+            since,
             tenants,
             scratch: visit::Scratch::default(),
         })
@@ -227,7 +251,7 @@ impl<R: Region> PageTally<R> {
             user,
         };
         let home = reader.home();
-        let known = self.pages.contains_key(&page);
+        let known = self.pages.get(&page).is_some_and(|known| known.declared.is_none());
         if home != 0 && (home != self.mirror || !known) {
             return Err(PageRefusal::Quarantined);
         }
@@ -343,25 +367,55 @@ impl<R: Region> PageTally<R> {
         known.missing_since = now;
         if gone {
             self.pages.remove(&page);
-            self.writer.end_mirrors(page);
+            self.writer.end_mirrors(page, MARK_SLOT, now);
         }
     }
 
     /// The next page that was known before the start and did not come back in time. Its
-    /// mirrors are given free; should it come after all, it is quarantined.
+    /// mirrors are given free when that is declared; should it come after all, it is
+    /// quarantined.
     pub fn poll_vanished(&mut self, now: Timestamp) -> Option<Vanished> {
         let (&page, _) = self.pages.iter().find(|(_, known)| {
-            known.before && now.millis_since(known.missing_since) >= MISSING_GRACE_MILLIS
+            known.before && known.declared.is_none() && now.millis_since(known.missing_since) >= MISSING_GRACE_MILLIS
         })?;
-        self.pages.remove(&page);
-        self.writer.end_mirrors(page);
         let mut tenants = self.tenants.remove(&page).unwrap_or_default();
         tenants.sort();
+        let from = self.since.min(now);
+        let loss = |tenant| Loss {
+            reason: LossReason::PageVanished,
+            tenant,
+            meter: None,
+            amount: LossAmount::Unknown,
+            from,
+            to: now,
+        };
+        let mut declared = None;
+        let of: Vec<_> = if tenants.is_empty() {
+            vec![None]
+        } else {
+            tenants.iter().cloned().map(Some).collect()
+        };
+        for tenant in of {
+            declared = Some(self.declarations.declare(loss(tenant)));
+        }
+        if let Some(known) = self.pages.get_mut(&page) {
+            known.declared = declared;
+        }
         Some(Vanished { page, tenants })
     }
 
     /// Gives room back that is not needed any more; to be called between passes.
-    pub fn poll_retired(&mut self) {
+    pub fn poll_retired(&mut self, now: Timestamp) {
+        let declared = |known: &Known| {
+            let declared = known.declared;
+            declared.is_some_and(|declared| self.declarations.is_durable(declared))
+        };
+        let told = self.pages.iter().filter(|(_, known)| declared(known));
+        let told: Vec<PageKey> = told.map(|(page, _)| *page).collect();
+        for page in told {
+            self.pages.remove(&page);
+            self.writer.end_mirrors(page, MARK_SLOT, now);
+        }
         if self.writer.poll_retired() {
             // Slots may have become another's: everything is looked up again.
             for known in self.pages.values_mut() {
@@ -419,6 +473,7 @@ impl Known {
             allowed_at: since,
             missing_since: since,
             before: true,
+            declared: None,
         }
     }
 

@@ -10,7 +10,7 @@ use tollgate::kinds;
 use tollgate::page::{MAGIC, SlotWords, VERSION, at, header_checksum, put_bytes, words_for};
 use tollgate_common::quantity::Inexact;
 use tollgate_common::sketch::UniqueSketch;
-use tollgate_common::{Aggregation, Detail, MeterName, Scale, TenantId};
+use tollgate_common::{Aggregation, Detail, LossReason, MeterName, Scale, TenantId};
 
 use super::world::{Life, TestEngine, Words, World, series};
 use crate::attribute::{Attributor, Glob, Meter};
@@ -109,7 +109,14 @@ fn tally(engine: &TestEngine, world: &World, aggregation: Aggregation) -> PageTa
     let meters = [(name, meter)].into_iter().collect();
     let live = Arc::new(Live::new(Attributor::new(meters, Vec::new())));
     let writer = engine.writer("sdk").expect("free");
-    PageTally::new(writer, live, 42, world.now).expect("room")
+    PageTally::new(
+        writer,
+        live,
+        engine.declarations(),
+        42,
+        (world.now, world.now),
+    )
+    .expect("room")
 }
 
 fn billed(world: &World, tenant: &str) -> i128 {
@@ -362,13 +369,42 @@ fn a_slot_that_counted_for_another_page_does_not_count_again() {
         for _ in 0..5 {
             world.now = world.now.plus_millis(10_000);
             engine.engine.handle_tick(world.now).expect("sealed");
-            tally.poll_retired();
+            tally.poll_retired(world.now);
         }
     }
     drop(tally);
     world.finish(engine);
     assert_eq!(billed(&world, "acme"), counted);
     world.collector.check_lines();
+}
+
+#[test]
+fn a_level_ends_with_its_application() {
+    let mut world = world();
+    let mut engine = start(&mut world);
+    let mut tally = tally(&engine.engine, &world, Aggregation::TimeWeighted);
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", Aggregation::TimeWeighted);
+    let begin = world.now.millis();
+    level::set(&page.words[cell..cell + level::WORDS], begin, WIDTH, 3);
+    let key = tally
+        .handle_page(&page.words, USER, &allow("*"))
+        .expect("taken");
+    page.put(at::HOME, tally.mirror());
+    world.now = world.now.plus_millis(25_000);
+    let pass = tally.handle_pass(key, &page.words, world.now, true);
+    assert_eq!(pass, Pass::Complete);
+    tally.handle_end(key, true, world.now);
+    for _ in 0..10 {
+        world.now = world.now.plus_millis(10_000);
+        engine.engine.handle_tick(world.now).expect("sealed");
+        tally.poll_retired(world.now);
+    }
+    drop(tally);
+    world.finish(engine);
+    let rows = world.collector.batches().flat_map(|batch| &batch.rows);
+    let billed: i128 = rows.map(|row| row.value.units()).sum();
+    assert_eq!(billed, 3 * 25_000);
 }
 
 /// Room in a page behind everything that is described.
@@ -448,20 +484,36 @@ fn a_page_that_does_not_come_back_is_told() {
         world.kill();
         page
     };
+    let mut engine = start(&mut world);
+    let mut first = tally(&engine.engine, &world, Aggregation::Sum);
+    assert_eq!(first.poll_vanished(world.now), None);
+    world.now = world.now.plus_millis(MISSING_GRACE_MILLIS);
+    let acme = TenantId::new("acme").expect("valid");
+    let vanished = first.poll_vanished(world.now).expect("told");
+    assert_eq!(vanished.tenants, vec![acme.clone()]);
+    assert_eq!(first.poll_vanished(world.now), None);
+    let refused = first.handle_page(&page.words, USER, &allow("*"));
+    assert_eq!(refused, Err(PageRefusal::Quarantined));
+    for _ in 0..2 {
+        world.now = world.now.plus_millis(2_000);
+        engine.engine.handle_tick(world.now).expect("sealed");
+    }
+    first.poll_retired(world.now);
+    assert_eq!(first.counts().missing, 0);
+    drop((first, engine));
+    world.kill();
+    // Told once, and forgotten.
     let engine = start(&mut world);
     let mut tally = tally(&engine.engine, &world, Aggregation::Sum);
-    assert_eq!(tally.poll_vanished(world.now), None);
-    let later = world.now.plus_millis(MISSING_GRACE_MILLIS);
-    let vanished = tally.poll_vanished(later).expect("told");
-    assert_eq!(
-        vanished.tenants,
-        vec![TenantId::new("acme").expect("valid")]
-    );
+    let later = world.now.plus_millis(2 * MISSING_GRACE_MILLIS);
     assert_eq!(tally.poll_vanished(later), None);
     let refused = tally.handle_page(&page.words, USER, &allow("*"));
     assert_eq!(refused, Err(PageRefusal::Quarantined));
     drop(tally);
     world.finish(engine);
+    let losses = world.collector.batches().flat_map(|batch| &batch.losses);
+    let losses: Vec<_> = losses.map(|l| (l.reason, l.tenant.clone())).collect();
+    assert_eq!(losses, [(LossReason::PageVanished, Some(acme))]);
     assert_eq!(billed(&world, "acme"), 5);
 }
 
@@ -502,5 +554,12 @@ proptest! {
         drop(tally);
         world.finish(engine);
         prop_assert_eq!(billed(&world, "acme"), 5);
+        // Nothing that a collector refuses.
+        for row in world.collector.batches().flat_map(|batch| &batch.rows) {
+            prop_assert!((0..=1 << 96).contains(&row.value.units()) || !row.aggregation.adds_up());
+            if let Detail::Distribution(histogram) = &row.detail {
+                prop_assert!(histogram.count() <= 1 << 48);
+            }
+        }
     }
 }
