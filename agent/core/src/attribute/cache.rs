@@ -177,30 +177,17 @@ fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// The bytes of the arena at `entry` equal those of the buffer at `at`.
+/// The bytes of the arena at `at` equal those of the buffer.
 #[inline]
-fn equal(buffer: &[u8], at: usize, arena: &[u8], entry: usize, len: usize) -> bool {
-    // Most suffixes are a type and no more.
-    if len <= 8 {
-        return (word(buffer, at) ^ word(arena, entry)) & MASKS[len].0 == 0;
-    }
-    if len <= 16 {
-        let (a, b) = (two_words(buffer, at), two_words(arena, entry));
-        return (a.0 ^ b.0) | (a.1 ^ b.1) & MASKS[len].1 == 0;
-    }
-    let (Some(ours), Some(theirs)) = (buffer.get(at..at + len), arena.get(entry..entry + len))
-    else {
-        return false;
-    };
-    let ((ours_in, _), (theirs_in, _)) = (ours.as_chunks::<16>(), theirs.as_chunks::<16>());
+fn equal(buffer: &[u8], mut at: usize, arena: &[u8], mut entry: usize, mut len: usize) -> bool {
     let mut differ = 0;
-    for (a, b) in ours_in.iter().zip(theirs_in) {
-        differ |= u128::from_le_bytes(*a) ^ u128::from_le_bytes(*b);
+    while len > 16 {
+        let (a, b) = (two_words(buffer, at), two_words(arena, entry));
+        differ |= (a.0 ^ b.0) | (a.1 ^ b.1);
+        (at, entry, len) = (at + 16, entry + 16, len - 16);
     }
-    // The last sixteen bytes; some of them once more.
-    if let (Some(a), Some(b)) = (ours.last_chunk(), theirs.last_chunk()) {
-        differ |= u128::from_le_bytes(*a) ^ u128::from_le_bytes(*b);
-    }
+    let (a, b, mask) = (two_words(buffer, at), two_words(arena, entry), MASKS[len]);
+    differ |= (a.0 ^ b.0) & mask.0 | (a.1 ^ b.1) & mask.1;
     differ == 0
 }
 
@@ -258,9 +245,6 @@ impl LineCache {
 
     #[inline]
     fn absorb(&self, mut hash: u64, bytes: &[u8], mut at: usize, mut len: usize) -> u64 {
-        if len <= 8 {
-            return fold(word(bytes, at) & MASKS[len].0 ^ hash, self.secret);
-        }
         while len > 16 {
             let (a, b) = two_words(bytes, at);
             hash = fold(a ^ hash, b ^ self.secret);

@@ -264,10 +264,13 @@ impl<R: Region> PageTally<R> {
             .writer
             .mirror(&mark(), owner, Aggregation::Sum, Scale::ZERO);
         marked.ok_or(PageRefusal::Full)?;
-        let known = self.pages.entry(page).or_insert_with(|| Known {
-            before: false,
-            ..Known::missing(Timestamp::EPOCH)
-        });
+        let known = self
+            .pages
+            .entry(page)
+            .or_insert_with(|| Known {
+                before: false,
+                ..Known::missing(Timestamp::EPOCH)
+            });
         known.access = Some(access.clone());
         known.forget();
         known.resumed |= known.before;
@@ -336,11 +339,7 @@ impl<R: Region> PageTally<R> {
             if work > PASS_WORK_MAX {
                 return Pass::More;
             }
-            let at = if known.cursor < published {
-                known.cursor
-            } else {
-                0
-            };
+            let at = if known.cursor < published { known.cursor } else { 0 };
             (known.cursor, known.left) = (at + 1, known.left - 1);
             let slot = u32::try_from(at).unwrap_or(u32::MAX);
             while known.entries.len() <= at {
