@@ -150,8 +150,8 @@ impl<R: Region> Writer<R> {
         if mine.events == state.events {
             return Ok(0);
         }
-        let back = mine.events > 0
-            && state.integral < mine.at(state.since.max(mine.since)).integral;
+        let back =
+            mine.events > 0 && state.integral < mine.at(state.since.max(mine.since)).integral;
         let inside = state.level <= i64::MAX.unsigned_abs()
             && state.integral <= INTEGRAL_MAX
             && state.integral_at_window <= state.integral

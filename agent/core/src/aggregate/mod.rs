@@ -55,7 +55,9 @@ pub use shared::SeriesLimits;
 #[cfg(test)]
 pub(crate) use slot::SlotUse;
 pub(crate) use slot::{Found, State};
-pub use writer::{ADD_MAX, AddError, Allowance, Counter, FollowError, SeriesFull, SetError, Slot, Writer};
+pub use writer::{
+    ADD_MAX, AddError, Allowance, Counter, FollowError, SeriesFull, SetError, Slot, Writer,
+};
 
 /// Memory that holds cells: the words of a mapped file, or of a vector in tests.
 ///

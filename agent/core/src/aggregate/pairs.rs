@@ -98,7 +98,9 @@ impl<R: Region> Cells<R> {
         }
         put_bytes(&area[at..end], names);
         let words = self.pair_words(index);
-        words.iter().for_each(|word| word.store(0, Relaxed));
+        for word in words {
+            word.store(0, Relaxed);
+        }
         let first = (at as u64) << 32 | (names.len() as u64) << 16 | u64::from(scale.get());
         words[0].store(first, Relaxed);
         words[AT_CHECKSUM].store(checksum(first, names), Relaxed);

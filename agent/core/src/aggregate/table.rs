@@ -290,7 +290,9 @@ impl Table {
         if wide {
             block.keys[head.key_at as usize].store(place.into(), Relaxed);
             let words = &block.heap[place as usize..][..wide_words as usize];
-            words.iter().for_each(|word| word.store(0, Relaxed));
+            for word in words {
+                word.store(0, Relaxed);
+            }
             wide::put_owner(words, slot, head.generation);
         }
         if head.mirrors {

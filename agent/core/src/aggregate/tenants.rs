@@ -143,7 +143,9 @@ impl Tenants {
         let heap = &shared.words()[shared.layout().wide(writer)];
         let words = &heap[at as usize..][..WORDS as usize];
         let head = &shared.head(writer)[AT_TENANTS];
-        words.iter().for_each(|word| word.store(0, Relaxed));
+        for word in words {
+            word.store(0, Relaxed);
+        }
         words[AT_NEXT].store(head.load(Relaxed), Relaxed);
         words[AT_LENGTH].store(name.len() as u64, Relaxed);
         put_bytes(&words[AT_NAME..], name.as_bytes());

@@ -128,16 +128,23 @@ enum Entry {
     Stopped,
 }
 
+/// A look at all slots of a page, which may take several passes.
+#[derive(Default)]
+struct Round {
+    /// Slots that are left.
+    left: usize,
+    /// Any of those before has to wait.
+    waits: bool,
+    /// The process had ended when it began.
+    orphaned: bool,
+}
+
 struct Known {
     /// Present while its application is connected.
     access: Option<SdkAllow>,
     entries: Vec<Entry>,
     cursor: usize,
-    /// Slots that are left of the round over all of them, whether any of those before has to
-    /// wait, and whether the process had ended when it began.
-    left: usize,
-    waits: bool,
-    orphaned: bool,
+    round: Round,
     /// Events that found no room, as far as they are accounted for; `None` until the first
     /// look.
     dropped: Option<u64>,
@@ -251,7 +258,10 @@ impl<R: Region> PageTally<R> {
             user,
         };
         let home = reader.home();
-        let known = self.pages.get(&page).is_some_and(|known| known.declared.is_none());
+        let known = self
+            .pages
+            .get(&page)
+            .is_some_and(|known| known.declared.is_none());
         if home != 0 && (home != self.mirror || !known) {
             return Err(PageRefusal::Quarantined);
         }
@@ -264,13 +274,10 @@ impl<R: Region> PageTally<R> {
             .writer
             .mirror(&mark(), owner, Aggregation::Sum, Scale::ZERO);
         marked.ok_or(PageRefusal::Full)?;
-        let known = self
-            .pages
-            .entry(page)
-            .or_insert_with(|| Known {
-                before: false,
-                ..Known::missing(Timestamp::EPOCH)
-            });
+        let known = self.pages.entry(page).or_insert_with(|| Known {
+            before: false,
+            ..Known::missing(Timestamp::EPOCH)
+        });
         known.access = Some(access.clone());
         known.forget();
         known.resumed |= known.before;
@@ -331,25 +338,30 @@ impl<R: Region> PageTally<R> {
             published = published.min(known.entries.len());
         }
         // What is said of a whole round is of when it began.
-        if known.left == 0 || (orphaned && !known.orphaned) {
-            (known.left, known.waits, known.orphaned) = (published, false, orphaned);
+        if known.round.left == 0 || (orphaned && !known.round.orphaned) {
+            (known.round.left, known.round.waits, known.round.orphaned) =
+                (published, false, orphaned);
         }
         let mut work: u32 = 0;
-        while known.left > 0 {
+        while known.round.left > 0 {
             if work > PASS_WORK_MAX {
                 return Pass::More;
             }
-            let at = if known.cursor < published { known.cursor } else { 0 };
-            (known.cursor, known.left) = (at + 1, known.left - 1);
+            let at = if known.cursor < published {
+                known.cursor
+            } else {
+                0
+            };
+            (known.cursor, known.round.left) = (at + 1, known.round.left - 1);
             let slot = u32::try_from(at).unwrap_or(u32::MAX);
             while known.entries.len() <= at {
                 known.entries.push(Entry::Waiting);
             }
             let visited = self.visit((page, known), reader, slot, now, orphaned);
             work = work.saturating_add(visited.work);
-            known.waits |= visited.waits;
+            known.round.waits |= visited.waits;
         }
-        if known.waits {
+        if known.round.waits {
             Pass::More
         } else {
             Pass::Complete
@@ -376,7 +388,9 @@ impl<R: Region> PageTally<R> {
     /// quarantined.
     pub fn poll_vanished(&mut self, now: Timestamp) -> Option<Vanished> {
         let (&page, _) = self.pages.iter().find(|(_, known)| {
-            known.before && known.declared.is_none() && now.millis_since(known.missing_since) >= MISSING_GRACE_MILLIS
+            known.before
+                && known.declared.is_none()
+                && now.millis_since(known.missing_since) >= MISSING_GRACE_MILLIS
         })?;
         let mut tenants = self.tenants.remove(&page).unwrap_or_default();
         tenants.sort();
@@ -459,9 +473,7 @@ impl Known {
             access: None,
             entries: Vec::new(),
             cursor: 0,
-            left: 0,
-            waits: false,
-            orphaned: false,
+            round: Round::default(),
             dropped: None,
             rejected: BTreeMap::new(),
             malformed: BTreeSet::new(),
@@ -480,7 +492,7 @@ impl Known {
     /// Everything is decided and looked at again.
     fn forget(&mut self) {
         self.entries.clear();
-        (self.cursor, self.left) = (0, 0);
+        (self.cursor, self.round.left) = (0, 0);
     }
 
     /// Gives what time gives.

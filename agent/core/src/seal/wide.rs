@@ -263,7 +263,10 @@ impl<R: Region> Cutter<'_, R> {
         }
         let told = rows.len();
         for (index, (at, area)) in rows.into_iter().enumerate() {
-            let side = self.plain(at, i128::try_from(area).map_or(SIDE_MAX, |area| area.min(SIDE_MAX)));
+            let side = self.plain(
+                at,
+                i128::try_from(area).map_or(SIDE_MAX, |area| area.min(SIDE_MAX)),
+            );
             let events = if index + 1 == told { events } else { 0 };
             part.push(group, place, side, self.window, events);
         }

@@ -147,14 +147,7 @@ impl Cell<'_> {
             return None;
         }
         let some = events.min(sum::EVENTS_MAX);
-        if let Err(error) = sum::next(
-            &self.sum[0],
-            &self.sum[1],
-            amount,
-            some,
-            generation,
-            &base,
-        ) {
+        if let Err(error) = sum::next(&self.sum[0], &self.sum[1], amount, some, generation, &base) {
             return Some(Err(error));
         }
         for chunk in &cut.chunks {

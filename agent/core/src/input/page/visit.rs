@@ -223,9 +223,7 @@ impl<R: Region> PageTally<R> {
                         continue;
                     }
                     let of = (half, &cut);
-                    events += self
-                        .writer
-                        .follow_half(slot, aggregation, of, allowance)?;
+                    events += self.writer.follow_half(slot, aggregation, of, allowance)?;
                     seen[half] = cut.events;
                 }
                 Ok((WORK_WIDE, events))
