@@ -7,6 +7,7 @@
 use serde::Serialize;
 use tollgate_agent_core::config::Config;
 use tollgate_agent_core::engine::MemoryPart;
+use tollgate_agent_core::input::page;
 
 use crate::admin::server;
 use crate::engine::{self, ROWS_QUEUED_MAX};
@@ -75,6 +76,11 @@ impl Budget {
                 dogstatsd::buffers_max(sockets, streams),
             );
         }
+        if let Some(sdk) = &config.inputs.sdk {
+            // The pages themselves belong to the applications, and the kernel charges them.
+            let known = page::memory_max(u64::from(sdk.pages_max), sdk.page_bytes_max);
+            add("what is known of pages", known);
+        }
         parts.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(b.name)));
         Ok(Self {
             bytes: parts
@@ -91,7 +97,7 @@ impl Budget {
         let largest = self.parts.first().map_or("", |part| part.name);
         Some(format!(
             "the worst case needs {}, more than memory_max = {}; the largest part is: {largest} \
-             (lower limits.series_max, input.dogstatsd.receive_buffer or .cache_bytes, or raise \
+             (lower limits.series_max, input.dogstatsd.receive_buffer or .cache, or raise \
              memory_max)",
             mib(self.bytes),
             mib(bytes_max)

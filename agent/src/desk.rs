@@ -10,6 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::Sender;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
+use tollgate_agent_core::aggregate::TenantAccounts;
 use tollgate_agent_core::config::Admin;
 use tollgate_agent_core::engine::{Status, TopMemory};
 use tollgate_agent_core::input::live::Live;
@@ -29,6 +30,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most pages of `top` that are watched at a time: each remembers every series.
 pub(crate) const VIEWERS_MAX: usize = 4;
+
+/// Tenants whose accounts the status shows one by one.
+const TENANTS_SHOWN: usize = 20;
 
 /// Somebody waits for the outcome of a reload.
 pub(crate) type ReloadRequest = oneshot::Sender<Result<Reloaded, Refusal>>;
@@ -54,6 +58,10 @@ pub(crate) struct Report {
     /// What the engine knows.
     #[serde(flatten)]
     pub(crate) status: Status,
+    /// The accounts of tenants, the busiest [`TENANTS_SHOWN`] and the rest as one; only for who
+    /// looks at the status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tenants: Option<TenantAccounts>,
     /// The connection that stands.
     pub(crate) link: Option<LinkStatus>,
     /// The configuration in force.
@@ -127,18 +135,24 @@ impl Desk {
 
     /// The whole report, for an ordinary thread.
     pub(crate) fn report(&self) -> Option<Report> {
-        self.ask(|engine| engine.status()).map(|s| self.complete(s))
+        let question = |engine: &mut AgentEngine| {
+            let tenants = engine.tenant_accounts(TENANTS_SHOWN);
+            (engine.status(), tenants)
+        };
+        self.ask(question)
+            .map(|(status, tenants)| self.complete(status, Some(tenants)))
     }
 
     /// The whole report, for the runtime.
     pub(crate) async fn report_async(&self) -> Option<Report> {
         let status = engine::ask_async(&self.0.events, ANSWER_TIMEOUT, |engine| engine.status());
-        status.await.map(|status| self.complete(status))
+        status.await.map(|status| self.complete(status, None))
     }
 
-    fn complete(&self, status: Status) -> Report {
+    fn complete(&self, status: Status, tenants: Option<TenantAccounts>) -> Report {
         Report {
             status,
+            tenants,
             link: self.0.link.status(),
             config: lock(&self.0.config).clone(),
             stuck: self.0.health.stuck(),
@@ -155,7 +169,7 @@ impl Desk {
         });
         let (back, rates, status) = asked?;
         *memory = back;
-        let status = serde_json::to_value(self.complete(status)).ok()?;
+        let status = serde_json::to_value(self.complete(status, None)).ok()?;
         Some(TopPage { rates, status })
     }
 

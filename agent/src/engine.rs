@@ -18,6 +18,7 @@ use tollgate_agent_core::engine::{Engine, EngineError, Stopped};
 use tollgate_agent_core::ship::{Disconnect, ShipConfig};
 use tollgate_common::storage::file::DirStorage;
 use tollgate_common::wire::Message;
+use tollgate_common::{Detail, Rollup};
 use tracing::{error, info, warn};
 
 use crate::health::Beat;
@@ -115,7 +116,7 @@ impl Load {
     /// The load of an order with this message.
     fn of(&self, message: &Message) -> Self {
         let own = match message {
-            Message::Batch(batch) => batch.rows.len(),
+            Message::Batch(batch) => batch.rows.iter().map(weight).sum(),
             _ => 0,
         };
         self.all.fetch_add(own, Relaxed);
@@ -130,6 +131,16 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.all.fetch_sub(self.own, Relaxed);
     }
+}
+
+/// How many plain rows take as much memory as this one.
+fn weight(row: &Rollup) -> usize {
+    let detail = match &row.detail {
+        Detail::None => 0,
+        Detail::Unique(sketch) => sketch.canonical_len(),
+        Detail::Distribution(histogram) => histogram.canonical_len(),
+    };
+    1 + detail / 100
 }
 
 /// What the engine is told.

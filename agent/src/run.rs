@@ -28,7 +28,10 @@ use crate::state_dir::{StateDir, StateDirError, boot_id};
 use inputs::{Sockets, Tallies};
 
 /// Bytes of keys for each series that a writer may have: most keys are shorter.
-const KEY_BYTES_PER_SERIES: u64 = 128;
+const KEY_BYTES_PER_SERIES: u64 = 96;
+
+/// Room for some keys as long as they may be, also where there are few series.
+const KEY_BYTES_MIN: u64 = 64 << 10;
 
 /// Why an agent could not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +141,7 @@ pub(crate) fn engine_config(config: &Config) -> EngineConfig {
         window: config.window,
         writers: inputs::writer_names(config),
         series_max,
-        key_bytes: u64::from(series_max) * KEY_BYTES_PER_SERIES,
+        key_bytes: (u64::from(series_max) * KEY_BYTES_PER_SERIES).max(KEY_BYTES_MIN),
         limits: config.limits.into(),
         spool: config.spool.into(),
         ship: config.collector.ship_config(),

@@ -135,6 +135,15 @@ fn count_and_status_talk_to_the_agent() {
         "{}",
         stdout(&output)
     );
+    // The equation, for the input and for the tenant.
+    let text = stdout(&output);
+    let account = "account: 3 received = 1 accepted + 2 rejected + 0 lost; 1 accepted = ";
+    assert_eq!(text.matches(account).count(), 2, "{text}");
+    assert!(
+        text.contains("busiest:") && text.contains("acme:"),
+        "{text}"
+    );
+    assert!(!text.contains("BALANCE"), "{text}");
 
     // A second agent cannot have the same state.
     let second = home.command(&["run"]);

@@ -5,6 +5,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
+use std::time::{Duration, Instant};
 
 use support::collector::Collector;
 use support::{Home, exit_code, signal};
@@ -148,4 +149,32 @@ fn garbage_on_the_admin_socket_harms_nobody() {
         );
     }
     client.count(count(1)).expect("still counted");
+}
+
+/// A set needs the second version of the protocol; sums do not.
+#[test]
+fn what_an_older_collector_cannot_take_waits_for_its_upgrade() {
+    let (home, collector) =
+        with_collector("[[meter]]\nname = \"users\"\nunit = \"1\"\naggregation = \"unique\"\n");
+    collector.speak_behind(1);
+    let (_running, mut client) = home.run();
+    client.count(count(5)).expect("counted");
+    collector.wait_for(SERIES, 5);
+    let output = home.command(&["count", "users", "ada"]);
+    assert_eq!(output.status.code(), Some(0));
+    let deadline = Instant::now() + support::TIMEOUT;
+    loop {
+        let status = client.status().expect("a status");
+        let error = status["ship"]["last_error"].as_str().unwrap_or_default();
+        if error.contains("upgrade the collector") {
+            assert!(status["spool"]["batches"].as_u64() >= Some(1), "{status:#}");
+            assert!(status["spool"]["oldest"].is_u64(), "{status:#}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status:#}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    collector.speak_behind(0);
+    collector.wait_for("_unattributed/users{}", 1);
+    assert_eq!(collector.sums()[SERIES], 5);
 }

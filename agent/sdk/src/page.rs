@@ -92,6 +92,8 @@ impl PageLayout {
         let fits = usize::try_from(claimed_words) == Ok(words)
             && words >= at::DIRECTORY
             && slots_max >= 1
+            // What is kept of each slot outside is bounded by the size of the page, too.
+            && slots_max as usize <= words / WORDS_PER_SLOT
             && layout.arena() < words;
         fits.then_some(layout)
     }

@@ -36,11 +36,12 @@ pub(crate) const CONNECTIONS_MAX: usize = 64;
 /// Most memory of the connections, if there are `slots` of series: a line of a request and
 /// its answer for each, and what the viewers of `top` remember.
 pub(crate) fn memory_max(slots: u64) -> u64 {
-    let viewers = crate::desk::VIEWERS_MAX as u64 * slots * TOP_SLOT_BYTES;
+    // One list at a time may be moved to a place where it can grow.
+    let viewers = (crate::desk::VIEWERS_MAX as u64 + 1) * slots * TOP_SLOT_BYTES;
     CONNECTIONS_MAX as u64 * 4 * REQUEST_BYTES_MAX as u64 + viewers
 }
-/// What `top` remembers of a slot, the growth of its list included.
-const TOP_SLOT_BYTES: u64 = 2 * TopMemory::SLOT_BYTES as u64;
+/// What `top` remembers of a slot.
+const TOP_SLOT_BYTES: u64 = TopMemory::SLOT_BYTES as u64;
 /// How long a connection may be silent, and how long a client may take to read an answer.
 const SILENCE: Duration = Duration::from_secs(30);
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tollgate_common::Timestamp;
 
 use super::{
@@ -147,10 +147,11 @@ pub(super) fn reload(args: &StatusArgs) -> u8 {
 }
 
 /// Keys whose numbers are instants, in milliseconds since 1970.
-const INSTANTS: [&str; 7] = [
+const INSTANTS: [&str; 8] = [
     "cut",
     "full_since",
     "loaded_at",
+    "oldest",
     "opened_at",
     "paused_until",
     "retry_at",
@@ -163,6 +164,11 @@ fn print(value: &Value, depth: usize) -> bool {
     let Value::Object(map) = value else {
         return line(format_args!("{indent}{value}"));
     };
+    if let Some(equation) = equation(map)
+        && !line(format_args!("{indent}account: {equation}"))
+    {
+        return false;
+    }
     map.iter().all(|(key, value)| match value {
         Value::Object(map) if map.is_empty() => line(format_args!("{indent}{key}: none")),
         Value::Object(_) => line(format_args!("{indent}{key}:")) && print(value, depth + 1),
@@ -179,10 +185,32 @@ fn print(value: &Value, depth: usize) -> bool {
     })
 }
 
+/// The account of an input or tenant as the equation that it keeps; `None` for what is no
+/// account.
+fn equation(map: &Map<String, Value>) -> Option<String> {
+    let number = |key: &str| map.get(key)?.as_u64();
+    let sum = |key: &str| {
+        let parts = map.get(key)?.as_object()?.values();
+        Some(parts.filter_map(Value::as_u64).sum::<u64>())
+    };
+    let (received, accepted) = (number("received")?, number("accepted")?);
+    let (rejected, lost) = (sum("rejected")?, sum("lost")?);
+    let (sealed, open, discarded) = (number("sealed")?, number("open")?, number("discarded")?);
+    let holds = received == accepted.saturating_add(rejected).saturating_add(lost)
+        && accepted == sealed.saturating_add(open).saturating_add(discarded);
+    let verdict = if holds { "" } else { "  DOES NOT BALANCE" };
+    Some(format!(
+        "{received} received = {accepted} accepted + {rejected} rejected + {lost} lost; \
+         {accepted} accepted = {sealed} sealed + {open} open + {discarded} discarded{verdict}"
+    ))
+}
+
 /// Writes an element of a list below its name, if it has one.
 fn entry(item: &Value, depth: usize) -> bool {
     let mut item = item.clone();
-    let name = item.as_object_mut().and_then(|map| map.remove("name"));
+    let name = item
+        .as_object_mut()
+        .and_then(|map| map.remove("name").or_else(|| map.remove("tenant")));
     match name {
         Some(Value::String(name)) => {
             let indent = "  ".repeat(depth);

@@ -135,12 +135,27 @@ fn inputs(inputs: &[InputStatus]) -> Vec<Family> {
         gauge(
             "tollgate_agent_input_series",
             "Series in use",
-            each(&|input| input.series.into()),
+            each(&|input| input.cardinality.series.into()),
         ),
         gauge(
             "tollgate_agent_input_series_limit",
             "Series that there is room for",
             each(&|input| input.series_max.into()),
+        ),
+        counter(
+            "tollgate_agent_input_overflow_lookups",
+            "Lookups of series that lost their dimensions to a limit, since the start",
+            each(&|input| input.cardinality.overflow_lookups),
+        ),
+        counter(
+            "tollgate_agent_input_retired_series",
+            "Idle series that made room for others, since the start",
+            each(&|input| input.cardinality.retired_series),
+        ),
+        counter(
+            "tollgate_agent_input_reused_slots",
+            "Times that a new series took the room of a retired one, since the start",
+            each(&|input| input.cardinality.reused_slots),
         ),
     ]
 }
@@ -158,6 +173,16 @@ fn engine(report: &Report) -> Vec<Family> {
                 ],
                 Value::Whole(1),
             )]),
+        ),
+        gauge(
+            "tollgate_agent_series",
+            "Series in use, of all inputs",
+            whole(status.series.into()),
+        ),
+        gauge(
+            "tollgate_agent_series_limit",
+            "Series that the host may have",
+            whole(status.series_limit.into()),
         ),
         counter(
             "tollgate_agent_sealed_batches",
@@ -219,6 +244,14 @@ fn spool(status: &Status) -> Vec<Family> {
             "tollgate_agent_spool_batches",
             "Batches and tombstones that no collector has let go",
             whole(spool.batches),
+        ),
+        with_unit(
+            gauge(
+                "tollgate_agent_spool_oldest_timestamp",
+                "About when the oldest batch was sealed that no collector has let go",
+                spool.oldest.map(instant).unwrap_or_default(),
+            ),
+            Unit::Seconds,
         ),
         gauge(
             "tollgate_agent_spool_full",

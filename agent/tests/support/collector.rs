@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ struct Seen {
     bytes: AtomicU64,
     sources: Mutex<BTreeSet<SocketAddr>>,
     certificates: Mutex<Vec<Vec<u8>>>,
+    /// Versions of the protocol that it does not speak, from the newest.
+    versions_behind: AtomicU8,
 }
 
 type Batches = Arc<Mutex<BTreeMap<(Incarnation, u64), Batch>>>;
@@ -114,6 +116,11 @@ impl Collector {
             }
         }
         sums
+    }
+
+    /// Speaks the newest version of the protocol less so many from the next connection on.
+    pub(crate) fn speak_behind(&self, versions: u8) {
+        self.seen.versions_behind.store(versions, Ordering::Relaxed);
     }
 
     /// Connections that were accepted.
@@ -228,7 +235,7 @@ async fn converse(connection: &quinn::Connection, batches: &Batches, seen: &Seen
         while let Some(message) = decoder.next().expect("an agent sends frames") {
             let mut out = Vec::new();
             encoder
-                .encode(&answer(message, batches), &mut out)
+                .encode(&answer(message, batches, seen), &mut out)
                 .expect("small");
             send.write_all(&out).await.ok()?;
         }
@@ -236,7 +243,7 @@ async fn converse(connection: &quinn::Connection, batches: &Batches, seen: &Seen
     Some(())
 }
 
-fn answer(message: Message, batches: &Batches) -> Message {
+fn answer(message: Message, batches: &Batches, seen: &Seen) -> Message {
     let mut batches = batches.lock().expect("no panic");
     match message {
         Message::Hello(hello) => {
@@ -252,7 +259,7 @@ fn answer(message: Message, batches: &Batches) -> Message {
                 }
             });
             Message::Welcome(Welcome {
-                version: VERSION,
+                version: VERSION - seen.versions_behind.load(Ordering::Relaxed),
                 lineage: Lineage::from_bytes([7; 16]),
                 now: Timestamp::EPOCH,
                 resume: resume.collect(),

@@ -19,6 +19,10 @@ use super::{CellCut, Cells, Region, Rejection};
 pub struct TenantAccount {
     /// Whose; `None` for those beyond the number of tenants that are told apart.
     pub tenant: Option<TenantId>,
+    /// Series in use that have counted something.
+    pub series: u64,
+    /// Of these, series without dimensions that stand for those beyond a limit.
+    pub overflow_series: u64,
     /// Events of series that had lost their dimensions to a limit: those in this life, in
     /// cells that have had no other series before.
     pub overflow_events: u64,
@@ -33,11 +37,80 @@ pub struct TenantAccount {
 /// How often a reading that a seal has overtaken is made again.
 const ATTEMPTS: usize = 64;
 
+/// Most tenants that are told apart in one look; those that come later are lumped together.
+pub(crate) const TENANTS_SEEN_MAX: usize = 1 << 14;
+
+/// The accounts of tenants: the busiest, and all others as one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TenantAccounts {
+    /// How many tenants have an account.
+    pub tenants: u64,
+    /// Series in use, of all tenants.
+    pub series: u64,
+    /// Of these, series without dimensions that stand for those beyond a limit.
+    pub overflow_series: u64,
+    /// Events counted on these, of all tenants, as in [`TenantAccount::overflow_events`].
+    pub overflow_events: u64,
+    /// The busiest first.
+    pub busiest: Vec<TenantAccount>,
+    /// The rest; `None` if there is none.
+    pub others: Option<TenantAccount>,
+}
+
 #[derive(Default)]
 struct Tenant {
     counts: Counts,
+    series: u64,
+    overflow_series: u64,
     overflow: u64,
     record: TenantRecord,
+}
+
+type Tenants = BTreeMap<Option<TenantId>, Tenant>;
+
+/// The entry of a tenant, or of those who are not told apart.
+fn entry(tenants: &mut Tenants, of: Option<TenantId>) -> &mut Tenant {
+    let apart = tenants.len() < TENANTS_SEEN_MAX || tenants.contains_key(&of);
+    tenants.entry(of.filter(|_| apart)).or_default()
+}
+
+impl Tenant {
+    fn received(&self) -> u64 {
+        let rejected = self.record.rejected.iter();
+        let counts = [
+            &self.record.accepted,
+            &self.counts.sealed,
+            &self.counts.open,
+        ];
+        counts
+            .into_iter()
+            .chain(rejected)
+            .fold(0, |sum, &n| sum.saturating_add(n))
+    }
+
+    fn add(&mut self, other: &Self) {
+        let (own, more) = (&mut self.counts, other.counts);
+        own.sealed = own.sealed.saturating_add(more.sealed);
+        own.open = own.open.saturating_add(more.open);
+        self.series += other.series;
+        self.overflow_series += other.overflow_series;
+        self.overflow = self.overflow.saturating_add(other.overflow);
+        self.record.add(&other.record);
+    }
+
+    fn account(&self, of: Option<TenantId>) -> TenantAccount {
+        let record = &self.record;
+        let mut words = AccountWords::default();
+        words.set_carried(record.accepted, record.sealed, record.rejected);
+        TenantAccount {
+            tenant: of,
+            series: self.series,
+            overflow_series: self.overflow_series,
+            overflow_events: self.overflow,
+            overflow_lookups: record.overflowed,
+            account: words.to_account(self.counts),
+        }
+    }
 }
 
 impl<R: Region> Cells<R> {
@@ -125,20 +198,21 @@ impl<R: Region> Cells<R> {
         (carried, retired)
     }
 
-    fn tenants(&self) -> BTreeMap<Option<TenantId>, Tenant> {
+    fn tenants(&self) -> Tenants {
         self.steady(|applied| {
-            let mut tenants: BTreeMap<Option<TenantId>, Tenant> = BTreeMap::new();
+            let mut tenants = Tenants::new();
             for pair in 0..self.pairs() {
                 let names = self.pair(pair).map(|(names, _)| names);
                 let key = names.and_then(|names| SeriesKey::from_canonical(&names).ok());
-                let tenant = tenants.entry(key.map(|key| key.tenant().clone()));
-                let sealed = &mut tenant.or_default().counts.sealed;
+                let tenant = entry(&mut tenants, key.map(|key| key.tenant().clone()));
+                let sealed = &mut tenant.counts.sealed;
                 *sealed = sealed.wrapping_add(self.pair_total(pair, applied).events);
             }
             for writer in 0..self.layout().writers() {
                 for record in tenants::records(self.shared(), writer) {
-                    let tenant = tenants.entry(record.tenant.clone()).or_default();
-                    tenant.record.add(&record);
+                    entry(&mut tenants, record.tenant.clone())
+                        .record
+                        .add(&record);
                 }
                 for slot in 0..self.published(writer) {
                     let base = self.base(writer, slot, applied);
@@ -152,7 +226,7 @@ impl<R: Region> Cells<R> {
 
     fn add_open(
         &self,
-        tenants: &mut BTreeMap<Option<TenantId>, Tenant>,
+        tenants: &mut Tenants,
         (writer, slot): (u32, u32),
         now: CellCut,
         base: CellCut,
@@ -165,43 +239,50 @@ impl<R: Region> Cells<R> {
             SlotUse::Series(slot) => (Some(slot.key.tenant().clone()), is_overflow(&slot.key)),
             SlotUse::Free | SlotUse::Damaged => (None, false),
         };
-        if events == 0 && !overflow {
+        if events == 0 && of.is_none() {
             return;
         }
-        let tenant = tenants.entry(of).or_default();
+        let series = u64::from(of.is_some());
+        let tenant = entry(tenants, of);
         tenant.counts.open = tenant.counts.open.wrapping_add(events);
+        tenant.series += series;
         if overflow {
+            tenant.overflow_series += series;
             let first = now.generation() == 0;
             tenant.overflow += if first { now.done } else { events };
         }
     }
 
-    /// The accounts of tenants, the busiest `limit` of them first.
+    /// The accounts of tenants: the busiest `limit` of them, and the rest as one.
     ///
     /// Reads every slot; for a page that somebody looks at, not for every event.
-    pub(crate) fn tenant_accounts(&self, limit: usize) -> Vec<TenantAccount> {
-        let mut accounts: Vec<_> = self
-            .tenants()
-            .into_iter()
-            .map(|(of, tenant)| {
-                let record = &tenant.record;
-                let mut words = AccountWords::default();
-                words.set_carried(record.accepted, record.sealed, record.rejected);
-                TenantAccount {
-                    tenant: of,
-                    overflow_events: tenant.overflow,
-                    overflow_lookups: record.overflowed,
-                    account: words.to_account(tenant.counts),
-                }
-            })
-            .filter(|account| account.account.received > 0 || account.overflow_lookups > 0)
-            .collect();
-        accounts.sort_by(|a, b| {
-            let received = b.account.received.cmp(&a.account.received);
-            received.then_with(|| a.tenant.cmp(&b.tenant))
+    pub(crate) fn tenant_accounts(&self, limit: usize) -> TenantAccounts {
+        let seen = |tenant: &Tenant| tenant.received() > 0 || tenant.record.overflowed > 0;
+        let tenants = self.tenants().into_iter();
+        let mut tenants: Vec<_> = tenants.filter(|(_, tenant)| seen(tenant)).collect();
+        tenants.sort_by(|(a, left), (b, right)| {
+            let busier = right.received().cmp(&left.received());
+            busier.then_with(|| a.cmp(b))
         });
-        accounts.truncate(limit);
-        accounts
+        let mut all = Tenant::default();
+        let mut others = Tenant::default();
+        for (at, (_, tenant)) in tenants.iter().enumerate() {
+            all.add(tenant);
+            if at >= limit {
+                others.add(tenant);
+            }
+        }
+        let number = tenants.len();
+        tenants.truncate(limit);
+        let busiest = tenants.into_iter();
+        TenantAccounts {
+            tenants: number as u64,
+            series: all.series,
+            overflow_series: all.overflow_series,
+            overflow_events: all.overflow,
+            busiest: busiest.map(|(of, tenant)| tenant.account(of)).collect(),
+            others: (number > limit).then(|| others.account(None)),
+        }
     }
 
     /// What a next incarnation keeps of tenants.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use serde::Serialize;
 use tollgate::cell::sum::EVENTS_MASK;
 use tollgate::cell::{baseline, histogram, sum, unique};
 use tollgate_common::{Aggregation, Timestamp};
@@ -51,6 +52,19 @@ impl CellCut {
         let events = if ahead { 0 } else { events };
         (self.sum.wrapping_sub(base.sum), events)
     }
+}
+
+/// How many series a writer has, and what became of earlier ones since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Cardinality {
+    /// Series in use.
+    pub series: u32,
+    /// Lookups of series that lost their dimensions to a limit, since the start.
+    pub overflow_lookups: u64,
+    /// Series that were idle and made room, since the start.
+    pub retired_series: u64,
+    /// Times that a new series took the room of a retired one, since the start.
+    pub reused_slots: u64,
 }
 
 /// What a slot has counted since its cells were made. Both numbers only grow, and wrap.
@@ -199,6 +213,22 @@ impl<R: Region> Cells<R> {
             events: sum::events(done),
             amount,
         }
+    }
+
+    /// How many series a writer has.
+    pub(crate) fn cardinality(&self, writer: u32) -> Cardinality {
+        let shown = self.shared.cardinality(writer);
+        Cardinality {
+            series: shown.live.load(Relaxed),
+            overflow_lookups: shown.overflowed.load(Relaxed),
+            retired_series: shown.retired.load(Relaxed),
+            reused_slots: shown.reused.load(Relaxed),
+        }
+    }
+
+    /// Series in use, of all writers.
+    pub(crate) fn live(&self) -> u32 {
+        self.shared.live()
     }
 
     fn slot_words(&self, writer: u32, slot: u32) -> &[AtomicU64] {

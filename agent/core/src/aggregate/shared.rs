@@ -61,6 +61,19 @@ impl Default for SeriesLimits {
     }
 }
 
+/// What a writer says of its series; it alone stores here, and whoever likes reads.
+#[derive(Debug, Default)]
+pub(super) struct Cardinality {
+    /// Series in use.
+    pub(super) live: AtomicU32,
+    /// Lookups of series that lost their dimensions, since the start.
+    pub(super) overflowed: AtomicU64,
+    /// Series retired since the start.
+    pub(super) retired: AtomicU64,
+    /// Slots given to another series since the start.
+    pub(super) reused: AtomicU64,
+}
+
 /// The sealer asks a writer to retire a slot whose cell was last seen like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Retire {
@@ -78,6 +91,7 @@ pub(crate) struct Shared<R> {
     retire: Box<[ArrayQueue<Retire>]>,
     /// Up to which of a writer's changes the sealer has taken them in.
     seen: Box<[AtomicU64]>,
+    cardinality: Box<[Cardinality]>,
     /// Series in use, of all writers.
     live: AtomicU32,
     /// Series in use by tenant, where that is limited. Writers meet here when one makes or
@@ -99,7 +113,8 @@ impl<R: Region> Shared<R> {
                 .clone()
                 .map(|_| ArrayQueue::new(RETIRE_MAX))
                 .collect(),
-            seen: writers.map(|_| AtomicU64::new(0)).collect(),
+            seen: writers.clone().map(|_| AtomicU64::new(0)).collect(),
+            cardinality: writers.map(|_| Cardinality::default()).collect(),
             live: AtomicU32::new(0),
             tenants: Mutex::default(),
             region,
@@ -211,6 +226,15 @@ impl<R: Region> Shared<R> {
 
     pub(super) fn retire_queue(&self, writer: u32) -> &ArrayQueue<Retire> {
         &self.retire[writer as usize]
+    }
+
+    pub(super) fn cardinality(&self, writer: u32) -> &Cardinality {
+        &self.cardinality[writer as usize]
+    }
+
+    /// Series in use, of all writers.
+    pub(super) fn live(&self) -> u32 {
+        self.live.load(Relaxed)
     }
 
     fn tenants(&self) -> MutexGuard<'_, HashMap<TenantId, u32, foldhash::quality::RandomState>> {

@@ -26,6 +26,7 @@ use tollgate::cell::{Room, baseline, level, sum};
 use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::Region;
+use super::account::bump;
 use super::layout::WIDE_UNIT;
 use super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 use super::room::FreeRoom;
@@ -206,11 +207,16 @@ impl Table {
             table.keys = FreeRoom::around(0, keys_end, 1, keys);
             table.heap = FreeRoom::around(WIDE_UNIT, heap_end, WIDE_UNIT, heap);
         }
+        table.tell_live(shared, writer);
         table
     }
 
     pub(super) fn live(&self) -> u32 {
         u32::try_from(self.slots.len()).expect("no more than slots")
+    }
+
+    fn tell_live<R: Region>(&self, shared: &Shared<R>, writer: u32) {
+        shared.cardinality(writer).live.store(self.live(), Relaxed);
     }
 
     fn insert<R: Region>(&mut self, shared: &Shared<R>, writer: u32, slot: u32, head: SlotHead) {
@@ -309,11 +315,13 @@ impl Table {
         if reused.is_some() {
             sum::hand_over(block.sum(slot), head.generation);
             shared.changed(writer);
+            bump(&shared.cardinality(writer).reused, 1);
         } else {
             self.count += 1;
             shared.publish(writer, self.count);
         }
         self.insert(shared, writer, slot, head);
+        self.tell_live(shared, writer);
         Some(handle(&block, writer, slot, head))
     }
 
@@ -362,6 +370,8 @@ impl Table {
         shared.changed(writer);
         shared.count_series(key_of(head, block.keys).as_ref(), -1);
         self.retired.push((slot, shared.changes(writer)));
+        bump(&shared.cardinality(writer).retired, 1);
+        self.tell_live(shared, writer);
         Some(gone)
     }
 
@@ -532,6 +542,7 @@ impl<R: Region> Writer<R> {
             shared.count_series(Some(key.tenant()), 1);
             return Ok((slot, false));
         }
+        bump(&shared.cardinality(index).overflowed, 1);
         table
             .tenants
             .overflowed((shared, index), &mut table.heap, key.tenant());

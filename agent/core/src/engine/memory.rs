@@ -8,7 +8,7 @@ use tollgate_common::Rollup;
 use tollgate_common::limits::DICTIONARY_BYTES_MAX;
 
 use super::EngineConfig;
-use crate::aggregate::{CellsLayout, LayoutError};
+use crate::aggregate::{CellsLayout, LayoutError, TENANTS_SEEN_MAX};
 use crate::seal::PART_BYTES_MAX;
 use crate::spool::CACHE_BYTES;
 
@@ -30,7 +30,7 @@ const KEY_BYTES: u64 = 160;
 const COMPRESSOR_BYTES: u64 = 4 << 20;
 
 /// Bytes that a tenant may cost while its account is read.
-const TENANT_BYTES: u64 = 320;
+const TENANT_BYTES: u64 = 640;
 /// Bytes of a slot in the lists of its writer: free, retired, and the rooms of its key and cell.
 const LIST_BYTES: u64 = 32;
 
@@ -76,9 +76,12 @@ impl EngineConfig {
             part("lookup of series", lookup),
             part("sealing", order + 3 * batch_bytes + COMPRESSOR_BYTES),
             part("reading the spool", backlog),
-            part("rows on their way", rows * ROW_BYTES),
+            part("rows on their way", rows * ROW_BYTES + 2 * batch_bytes),
             part("series dictionary", dictionary),
-            part("accounts of tenants", 2 * series * TENANT_BYTES),
+            part(
+                "accounts of tenants",
+                TENANTS_SEEN_MAX as u64 * TENANT_BYTES,
+            ),
         ])
     }
 }

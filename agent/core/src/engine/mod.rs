@@ -23,7 +23,7 @@ use tollgate_common::{AgentId, ClockStep, Timestamp, Window, WindowWidth};
 
 use self::clock::Clock;
 use self::declare::Watch;
-use crate::aggregate::{Cells, Region, SeriesLimits, TenantAccount, Writer, WriterError};
+use crate::aggregate::{Cells, Region, SeriesLimits, TenantAccounts, Writer, WriterError};
 use crate::seal::{self, CutAt, Mode, SealError, Sealed, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
@@ -152,9 +152,9 @@ impl<R: Region, S: Storage> Engine<R, S> {
         self.declarations.clone()
     }
 
-    /// The accounts of tenants, the busiest `limit` of them. It reads every
+    /// The accounts of tenants: the busiest `limit` of them, and the rest as one. It reads every
     /// slot: for a page that somebody looks at.
-    pub fn tenant_accounts(&self, limit: usize) -> Vec<TenantAccount> {
+    pub fn tenant_accounts(&self, limit: usize) -> TenantAccounts {
         self.cells.tenant_accounts(limit)
     }
 

@@ -5,7 +5,7 @@ use tollgate_common::storage::Storage;
 use tollgate_common::{AgentId, Incarnation, Parent, Timestamp};
 
 use super::{Engine, Pressure};
-use crate::aggregate::{Account, Region};
+use crate::aggregate::{Account, Cardinality, Region};
 use crate::seal::Standing;
 use crate::ship::ShipStatus;
 
@@ -28,6 +28,10 @@ pub struct Status {
     pub watermark: Timestamp,
     /// True after the final batch.
     pub closed: bool,
+    /// Series in use, of all inputs.
+    pub series: u32,
+    /// Series that the host may have: `limits.series_max`.
+    pub series_limit: u32,
     /// The account of each input, over the life of the state directory.
     pub inputs: Vec<InputStatus>,
     /// The account of inputs that are no longer configured.
@@ -47,9 +51,10 @@ pub struct Status {
 pub struct InputStatus {
     /// The writer's name.
     pub name: String,
-    /// Series in use.
-    pub series: u32,
-    /// Series that there is room for, those for overflow included.
+    /// How many series it has, and what became of earlier ones.
+    #[serde(flatten)]
+    pub cardinality: Cardinality,
+    /// Series that there is room for, those for overflow included; the host's limit may be less.
     pub series_max: u32,
     /// What became of its events.
     #[serde(flatten)]
@@ -69,6 +74,8 @@ pub struct SpoolStatus {
     pub unsynced: u64,
     /// Batches and tombstones that no collector has let go.
     pub batches: u64,
+    /// About when the oldest of them was sealed; `None` if there is none.
+    pub oldest: Option<Timestamp>,
     /// Incarnations that they belong to.
     pub incarnations: u64,
     /// Since when a seal has found no room; counts stay in the cells meanwhile.
@@ -93,10 +100,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
             cut: standing.map_or(identity.opened_at, |standing| standing.cut),
             watermark: standing.map_or(Timestamp::EPOCH, |standing| standing.watermark),
             closed: self.closed,
+            series: self.cells.live(),
+            series_limit: self.cells.limits().series_max,
             inputs: inputs
                 .map(|(writer, (name, account))| InputStatus {
                     name: name.to_owned(),
-                    series: self.cells.published(writer),
+                    cardinality: self.cells.cardinality(writer),
                     series_max: self.cells.layout().series(),
                     account,
                 })
@@ -118,6 +127,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
             free: self.spool.free(),
             unsynced: self.spool.unsynced(),
             batches: backlog.batches,
+            oldest: backlog.oldest,
             incarnations: backlog.incarnations,
             full_since: self.full_since,
             damaged: self.damaged,

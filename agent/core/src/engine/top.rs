@@ -97,8 +97,14 @@ pub struct TopSeries {
     pub aggregation: String,
     /// Events counted.
     pub events: u64,
-    /// Amount counted, in units of 10^-[`TOP_SCALE`]; a decimal string.
+    /// Amount counted, in units of 10^-[`TOP_SCALE`]; a decimal string. Of a distribution the sum
+    /// of its values; 0 for aggregations that do not add up.
     pub amount: String,
+    /// What stands at present, in the same units: the last value, the maximum of the newest
+    /// window, the level that holds, the number of distinct values of the newest window. `None`
+    /// for sums and distributions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
 }
 
 /// Decimal places of the amounts shown: the most that a meter may have.
@@ -285,6 +291,9 @@ impl Look<'_> {
             };
             let index = slot as usize;
             if slots.len() <= index {
+                // At once for all, so that it takes no more memory than there are slots.
+                let all = cells.published(writer) as usize;
+                slots.reserve_exact(all.max(index + 1) - slots.len());
                 slots.resize(index + 1, Seen::NONE);
             }
             slots[index] = now;
@@ -311,7 +320,10 @@ impl Look<'_> {
             group: self.group(&key.key),
             overflow,
             scale: key.scale.get(),
-            has_amount: key.aggregation == Aggregation::Sum,
+            has_amount: matches!(
+                key.aggregation,
+                Aggregation::Sum | Aggregation::Distribution
+            ),
             events: 0,
             amount: 0,
         })
@@ -364,6 +376,14 @@ impl Look<'_> {
             aggregation: key.aggregation.to_string(),
             events: new.events,
             amount: new.amount.to_string(),
+            value: cells.standing(writer, &key).map(|value| {
+                let scale = match key.aggregation {
+                    // A number of values has no places.
+                    Aggregation::Unique => 0,
+                    _ => seen.scale,
+                };
+                value.saturating_mul(factor(scale)).to_string()
+            }),
         };
         self.details.insert((writer, slot), series);
     }
@@ -405,6 +425,11 @@ impl Look<'_> {
     }
 }
 
+/// From units of a scale to those that are shown.
+fn factor(scale: u8) -> i128 {
+    10i128.pow(u32::from(TOP_SCALE.saturating_sub(scale)))
+}
+
 impl Seen {
     /// No slot has this generation.
     const NONE: Self = Self {
@@ -424,7 +449,7 @@ impl Seen {
         } else {
             0
         };
-        let factor = 10u128.pow(u32::from(TOP_SCALE.saturating_sub(self.scale)));
+        let factor = factor(self.scale).unsigned_abs();
         Growth {
             events: now.events.wrapping_sub(self.events),
             amount: u128::from(units).saturating_mul(factor),

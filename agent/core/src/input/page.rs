@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use tollgate::page::{PageError, PageReader};
+use tollgate::page::{PageError, PageLayout, PageReader};
 use tollgate_common::{
     Aggregation, Dimensions, Loss, LossAmount, LossReason, MeterName, Scale, SeriesKey, TenantId,
     Timestamp,
@@ -137,6 +137,15 @@ struct Round {
     waits: bool,
     /// The process had ended when it began.
     orphaned: bool,
+}
+
+/// Most bytes that are kept of `pages` pages of `page_bytes` bytes, beside the pages themselves
+/// and the mirrors of their cells.
+pub fn memory_max(pages: u64, page_bytes: u64) -> u64 {
+    let slots = u64::from(PageLayout::for_bytes(page_bytes).slots_max());
+    // A list that grows is there twice; the kernel needs eight bytes to map 4096.
+    let known = slots * 2 * size_of::<Entry>() as u64 + size_of::<Known>() as u64;
+    pages.saturating_mul(known + page_bytes / 512)
 }
 
 struct Known {

@@ -362,9 +362,15 @@ fn every_aggregation_is_counted_by_hand() {
     assert_eq!((account.received, account.accepted), (12, 9));
     assert!(account.balances());
     // Who is refused something sees it in the account of the tenant, too.
-    let tenants = bench.cells.tenant_accounts(10);
+    let tenants = bench.cells.tenant_accounts(10).busiest;
     assert_eq!(tenants.len(), 1);
     assert_eq!(tenants[0].account.rejected, account.rejected);
+    let standing: Vec<_> = (0..5)
+        .map(|slot| bench.cells.key(0, slot).expect("a series"))
+        .map(|series| bench.cells.standing(0, &series))
+        .collect();
+    let expected = [Some(-7), Some(95), None, Some(4096), Some(3)];
+    assert_eq!(standing, expected, "what `top` shows");
     let users = bench.cells.key(0, 4).expect("the fifth series");
     assert_eq!(users.aggregation, Aggregation::Unique);
     let cell = bench.cells.unique(0, users.place).expect("a cell");
@@ -374,6 +380,28 @@ fn every_aggregation_is_counted_by_hand() {
         (cut.inserts, members.len())
     });
     assert!(found.contains(&(4, 3)), "{found:?}");
+}
+
+#[test]
+fn tenants_that_are_not_shown_are_one() {
+    let mut bench = bench();
+    for (tenant, events) in [("a", 5), ("b", 4), ("c", 3), ("d", 2)] {
+        for n in 0..events {
+            bench.datagram(&format!("requests:1|c|#customer:{tenant},region:r{n}"));
+        }
+    }
+    let accounts = bench.cells.tenant_accounts(2);
+    assert_eq!((accounts.tenants, accounts.series), (4, 14));
+    let names = accounts.busiest.iter().map(|account| {
+        let name = account.tenant.as_ref().map(ToString::to_string);
+        (name, account.account.accepted, account.series)
+    });
+    let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+    assert_eq!(names.collect::<Vec<_>>(), [(a, 5, 5), (b, 4, 4)]);
+    let others = accounts.others.expect("two more");
+    assert_eq!((others.account.open, others.series), (5, 5));
+    assert!(others.account.balances());
+    assert_eq!(bench.cells.tenant_accounts(4).others, None);
 }
 
 #[test]
@@ -389,10 +417,12 @@ fn idle_series_are_retired_by_who_looks_them_up_each_time() {
         bench.tally.retire_idle();
         assert_eq!(bench.tally.series(), 0);
     }
+    let cardinality = bench.cells.cardinality(0);
+    assert_eq!((cardinality.series, cardinality.retired_series), (0, 2));
     // Nothing is sealed yet: both have a slot, and neither count is gone.
     let account = bench.account();
     assert_eq!((account.accepted, account.open), (2, 2));
-    let tenants = bench.cells.tenant_accounts(10);
+    let tenants = bench.cells.tenant_accounts(10).busiest;
     assert_eq!(tenants[0].account.open, 2);
 }
 

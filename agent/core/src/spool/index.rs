@@ -119,6 +119,8 @@ pub(crate) struct Tail {
 pub(super) struct Mark {
     pub(super) sequence: u64,
     pub(super) position: LogPosition,
+    /// When it was sealed, as far as that is known.
+    sealed_until: Timestamp,
 }
 
 /// The batches of one incarnation that are held.
@@ -168,6 +170,7 @@ impl Run {
             self.marks.push_back(Mark {
                 sequence: entry.sequence,
                 position: entry.position,
+                sealed_until: entry.sealed_until.unwrap_or(self.tail.sealed_until),
             });
         }
         self.tail = Tail {
@@ -183,6 +186,24 @@ impl Run {
     fn waiting(&self) -> u64 {
         let done = self.released.max(self.first.saturating_sub(1));
         self.tail.last.saturating_sub(done)
+    }
+
+    /// About when the first batch that is not released was sealed: between marks, batches are
+    /// taken to be sealed evenly.
+    fn oldest(&self) -> Timestamp {
+        let wanted = self.released.saturating_add(1).max(self.first);
+        let after = self.marks.partition_point(|mark| mark.sequence <= wanted);
+        let end = (self.tail.last, self.tail.sealed_until);
+        let next = self.marks.get(after);
+        let (next, until) = next.map_or(end, |mark| (mark.sequence, mark.sealed_until));
+        let Some(mark) = after.checked_sub(1).map(|at| self.marks[at]) else {
+            return until;
+        };
+        let (part, whole) = (wanted - mark.sequence, next.saturating_sub(mark.sequence));
+        let millis = until.millis_since(mark.sealed_until).max(0);
+        let share = i128::from(millis) * i128::from(part) / i128::from(whole.max(1));
+        let share = i64::try_from(share).unwrap_or(millis);
+        mark.sealed_until.plus_millis(share.min(millis))
     }
 
     /// The last mark at or before a batch.
@@ -305,6 +326,7 @@ impl Index {
                 run.marks.push_front(Mark {
                     sequence: first.sequence,
                     position: first.position,
+                    sealed_until: first.sealed_until.unwrap_or(run.tail.sealed_until),
                 });
             }
         }
@@ -312,9 +334,15 @@ impl Index {
 
     pub(super) fn backlog(&self) -> Backlog {
         let waiting = self.runs.iter().map(Run::waiting).filter(|&n| n > 0);
-        waiting.fold(Backlog::default(), |backlog, batches| Backlog {
+        let oldest = self.runs.iter().find(|run| run.waiting() > 0);
+        let backlog = Backlog {
+            oldest: oldest.map(Run::oldest),
+            ..Backlog::default()
+        };
+        waiting.fold(backlog, |backlog, batches| Backlog {
             batches: backlog.batches.saturating_add(batches),
             incarnations: backlog.incarnations + 1,
+            ..backlog
         })
     }
 }

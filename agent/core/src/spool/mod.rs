@@ -34,7 +34,7 @@ use tollgate_common::log::{
 };
 use tollgate_common::storage::Storage;
 use tollgate_common::wire::{EncodeError, Held, encode_tombstone_record};
-use tollgate_common::{BatchHash, BatchSeq, Incarnation, Tombstone};
+use tollgate_common::{BatchHash, BatchSeq, Incarnation, Timestamp, Tombstone};
 
 use crate::seal::Sealed;
 use crate::ship::Acknowledged;
@@ -128,6 +128,8 @@ pub enum SpoolError {
 pub(crate) struct Backlog {
     pub(crate) batches: u64,
     pub(crate) incarnations: u64,
+    /// About when the oldest batch was sealed.
+    pub(crate) oldest: Option<Timestamp>,
 }
 
 /// The spool.

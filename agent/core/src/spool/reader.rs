@@ -18,9 +18,9 @@ use super::lazy::Generation;
 
 /// How much is read from the log at once.
 const READ_BYTES: usize = 1 << 20;
-/// Memory in which the series of a backlog are remembered: enough for some 100,000 of them.
+/// Memory in which the series of a backlog are remembered: enough for some 80,000 of them.
 /// With more, they are read anew in every batch, which is slower and takes no more memory.
-pub(crate) const CACHE_BYTES: usize = 40 << 20;
+pub(crate) const CACHE_BYTES: usize = 32 << 20;
 /// Bytes that a tombstone counts for in flow control.
 const TOMBSTONE_BYTES: u64 = 256;
 

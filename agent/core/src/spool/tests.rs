@@ -200,13 +200,15 @@ fn released_segments_go_and_the_newest_record_stays() {
     assert!(held[0].first.get() <= 101 && held[0].first.get() > 40);
     assert_ne!(held[0].first_parent, BatchHash::ZERO);
     assert_eq!(spool.backlog().batches, 100);
+    let oldest = Some(Timestamp::from_secs(1_780_000_101));
+    assert_eq!(spool.backlog().oldest, oldest, "between marks");
     assert_eq!(open(&storage).held(), held, "the same after a start");
     let before = spool.hash_of(incarnation(1), held[0].first.get() - 1);
     assert_eq!(before.expect("reads"), Some(held[0].first_parent));
 
     // More than there is cannot be released, and what is left is enough to go on.
     release(&mut spool, u64::MAX);
-    assert_eq!(spool.backlog().batches, 0);
+    assert_eq!((spool.backlog().batches, spool.backlog().oldest), (0, None));
     assert!(spool.bytes() <= 2 * SEGMENT_BYTES_MIN);
     let tail = open(&storage).tail(incarnation(1)).expect("held");
     assert_eq!((tail.last, tail.last_hash), (200, maker.hash));

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
 
-use super::page::{InputRow, Page, amount_per_second, per_second, short};
+use super::page::{InputRow, Page, amount, amount_per_second, per_second, short, short_signed};
 use super::state::{State, Typing, View};
 use crate::admin::watch::{TopGroup, TopOrder, TopSeries};
 
@@ -223,7 +223,10 @@ fn draw_series(frame: &mut Frame<'_>, area: Rect, series: &[TopSeries], millis: 
         Row::new([
             Cell::from(name),
             number(short(per_second(series.events, millis))),
-            number(short(amount_per_second(&series.amount, millis))),
+            number(match &series.value {
+                Some(value) => format!("= {}", short_signed(amount(value))),
+                None => short(amount_per_second(&series.amount, millis)),
+            }),
             Cell::from(series.aggregation.clone()),
             Cell::from(series.input.clone()),
         ])

@@ -86,7 +86,7 @@ impl Page {
         if let Some(rtt) = self.number("/link/rtt_micros") {
             line.push_str(&format!("  rtt {}", micros(rtt)));
         }
-        let offset = self.status.pointer("/ship/clock_offset_millis");
+        let offset = self.status.pointer("/ship/clock/offset_millis");
         if let Some(offset) = offset.and_then(Value::as_i64) {
             line.push_str(&format!("  clock offset {offset} ms"));
         }
@@ -166,6 +166,18 @@ pub(super) fn amount_per_second(amount: &str, millis: u64) -> f64 {
     }
     let units = amount.parse::<u128>().unwrap_or(0) as f64;
     units / 10f64.powi(i32::from(TOP_SCALE)) * 1000.0 / millis as f64
+}
+
+/// A value in units of a meter, from its decimal string.
+#[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+pub(super) fn amount(value: &str) -> f64 {
+    value.parse::<i128>().unwrap_or(0) as f64 / 10f64.powi(i32::from(TOP_SCALE))
+}
+
+/// As [`short`], with a sign where there is one.
+pub(super) fn short_signed(number: f64) -> String {
+    let sign = if number < 0.0 { "-" } else { "" };
+    format!("{sign}{}", short(number.abs()))
 }
 
 /// A number in at most seven characters.

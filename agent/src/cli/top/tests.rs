@@ -32,6 +32,7 @@ fn page(received: u64, millis: u64, events: u64) -> TopPage {
                 aggregation: "sum".to_owned(),
                 events,
                 amount: "5000000000000".to_owned(),
+                value: None,
             }],
         },
         status: json!({
@@ -42,7 +43,7 @@ fn page(received: u64, millis: u64, events: u64) -> TopPage {
                 "accepted": received - 2, "rejected": {"malformed": 2}, "lost": {"kernel_drop": 1},
             }],
             "spool": {"bytes": 2048, "bytes_max": 1 << 30, "batches": 4, "full_since": null},
-            "ship": {"connection": "shipping", "clock_offset_millis": -3, "in_flight": 1},
+            "ship": {"connection": "shipping", "clock": {"offset_millis": -3}, "in_flight": 1},
             "link": {"endpoint": "collector:7430", "rtt_micros": 1500},
         }),
     }
