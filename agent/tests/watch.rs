@@ -33,6 +33,10 @@ fn top_shows_what_was_counted_between_two_looks() {
     let (home, port) = with_udp();
     let (_running, mut client) = home.run();
     send(port, "requests:7|c|#customer:acme,region:eu");
+    let deadline = Instant::now() + TIMEOUT;
+    while client.status().expect("a status")["series"] != 1 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let query = serde_json::from_str(r#"{"rows":10}"#).expect("a query");
     let first = client.top(&query).expect("a page");
     assert_eq!((first.rates.millis, first.rates.events), (0, 0));
