@@ -157,7 +157,7 @@ fn what_an_older_collector_cannot_take_waits_for_its_upgrade() {
     let (home, collector) =
         with_collector("[[meter]]\nname = \"users\"\nunit = \"1\"\naggregation = \"unique\"\n");
     collector.speak_behind(1);
-    let (_running, mut client) = home.run();
+    let (running, mut client) = home.run();
     client.count(count(5)).expect("counted");
     collector.wait_for(SERIES, 5);
     let output = home.command(&["count", "users", "ada"]);
@@ -175,6 +175,9 @@ fn what_an_older_collector_cannot_take_waits_for_its_upgrade() {
         std::thread::sleep(Duration::from_millis(50));
     }
     collector.speak_behind(0);
+    // Who starts anew does not wait for the next attempt.
+    drop((running, client));
+    let _again = home.run();
     collector.wait_for("_unattributed/users{}", 1);
     assert_eq!(collector.sums()[SERIES], 5);
 }
