@@ -306,6 +306,7 @@ impl Sealer {
             is_final: complete && mode == Mode::Final,
             totals: Vec::new(),
             losses: losses(cells, first, self.part.damaged, span)
+                .chain(self.part.set_back.map(|to| set_back(next.min(span.to), to)))
                 .chain(declared)
                 .collect(),
             rows: Vec::new(),
@@ -444,6 +445,18 @@ impl Sealer {
         self.totals.put(cells, batch.sequence.get());
         self.record.clear();
         Ok(stream.finish(batch, &mut self.record)?)
+    }
+}
+
+/// What levels miss that were set by a clock that was ahead: for each at most a window.
+fn set_back(from: Timestamp, to: Timestamp) -> Loss {
+    Loss {
+        reason: LossReason::ClockSetBack,
+        tenant: None,
+        meter: None,
+        amount: LossAmount::Unknown,
+        from,
+        to,
     }
 }
 

@@ -7,6 +7,7 @@ use tollgate::cell::level;
 use tollgate_common::{Aggregation, Timestamp};
 
 use super::carry_mirrors::carry_mirrors;
+use super::levels::LevelBase;
 use super::slot::SlotUse;
 use super::{Cells, CellsError, Region};
 
@@ -59,7 +60,9 @@ impl<R: Region> Cells<R> {
                 continue;
             };
             if state.events > 0 && state.level > 0 {
-                let since = until.millis().max(state.since);
+                let opened = to.shared.identity().opened_at;
+                let base = LevelBase::carried(&state, until.millis(), opened.millis());
+                let since = base.cut.at;
                 // A level for which there is no room ends with this life.
                 let slot = to.resolve(&series.key, series.aggregation, series.scale);
                 if let Ok(slot) = slot {

@@ -11,6 +11,7 @@ use tollgate::cell::{halves, histogram, level, sum, unique};
 use tollgate_common::{Aggregation, Timestamp};
 
 use super::cells::Cells;
+use super::levels::LevelBase;
 use super::slot::{SlotKey, SlotUse, State};
 use super::{Region, Writer};
 
@@ -132,18 +133,11 @@ fn settle_wide(cells: &Cells<&[AtomicU64]>, index: u32, key: &SlotKey, until: Ti
             let Some(state) = level::read(cell) else {
                 return;
             };
-            let cut = state.at(until.millis());
-            let half = |value: u128| u64::try_from(value & u128::from(u64::MAX)).expect("masked");
-            let words = [
-                cut.at.cast_unsigned(),
-                half(cut.integral),
-                half(cut.integral >> 64),
-            ];
+            let opened = cells.identity().opened_at.millis();
+            let base = LevelBase::carried(&state, until.millis(), opened);
             for parity in PARITIES {
-                let base = cells.wide_base(index, key.place, key.aggregation, parity);
-                for (word, value) in base.into_iter().flatten().zip(words) {
-                    word.store(value, Relaxed);
-                }
+                let words = cells.wide_base(index, key.place, key.aggregation, parity);
+                base.write(words.unwrap_or(&[]));
             }
         }
         Aggregation::Distribution => {

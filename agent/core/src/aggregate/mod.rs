@@ -19,6 +19,7 @@ mod cells;
 mod header;
 mod idle;
 mod layout;
+mod levels;
 mod look;
 mod owner;
 mod pairs;
@@ -27,6 +28,7 @@ mod shared;
 mod slot;
 mod table;
 mod tenants;
+mod torn;
 pub(crate) mod v1;
 mod wide;
 mod words;
@@ -51,6 +53,7 @@ pub(crate) use idle::Idle;
 pub use layout::{
     CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WIDE_BYTES_MAX, WRITERS_MAX,
 };
+pub(crate) use levels::LevelBase;
 pub use owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 pub(crate) use pairs::PairTotal;
 pub use shared::SeriesLimits;

@@ -329,6 +329,7 @@ fn finish<R: Region, S: Storage>(
     let killed = !Standing::of(&cells)?.is_final;
     let mut rows = 0;
     if killed {
+        cells.end_records();
         match finish_cells(&cells, spool)? {
             Some(count) => rows = count,
             None => return Ok(Found::unsealed(cells)),

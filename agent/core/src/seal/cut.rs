@@ -84,6 +84,8 @@ pub(super) struct Part {
     pub(super) bytes: usize,
     detail_bytes: usize,
     pub(super) damaged: bool,
+    /// Levels were set up to then, by a clock that was set back.
+    pub(super) set_back: Option<Timestamp>,
     /// The place at which the next part begins.
     pub(super) next: usize,
 }
@@ -93,7 +95,7 @@ impl Part {
         self.rows.clear();
         self.sides.clear();
         (self.bytes, self.detail_bytes) = (0, 0);
-        (self.damaged, self.next) = (false, next);
+        (self.damaged, self.set_back, self.next) = (false, None, next);
     }
 
     /// Window, value and detail of a row; `span` is the window of the span.

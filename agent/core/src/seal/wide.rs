@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tollgate::cell::histogram::{CHUNK_BUCKETS, HistogramCut};
-use tollgate::cell::level::{self, LevelCut};
+use tollgate::cell::level::{self, LevelCut, LevelState};
 use tollgate::cell::{halves, unique};
 use tollgate_common::sketch::{Histogram, REGISTERS, UniqueSketch};
 use tollgate_common::{Aggregation, Detail, Timestamp, Window};
 
+use super::CLOCK_STEP_MAX_MILLIS;
 use super::cut::{Cut, Cutter, Part, SIDE_MAX, Seen, Side};
 use super::order::Place;
-use crate::aggregate::{CellCut, Region};
+use crate::aggregate::{CellCut, LevelBase, Region};
 
 /// Most rows that one cut makes of one level. A longer time is told in pieces of several
 /// windows, each booked to the window in which it begins.
@@ -61,6 +62,8 @@ impl<R: Region> Cutter<'_, R> {
             self.cells.put_base(writer, slot, self.sequence(), now);
         }
         found.unwrap_or_else(|| {
+            // Some of it may have been cut already.
+            self.catch_up((writer, slot));
             part.damaged = true;
             Cut::Busy
         })
@@ -204,26 +207,23 @@ impl<R: Region> Cutter<'_, R> {
     ) -> Option<Cut> {
         let cell = self.cells.wide(place.writer(), at, place.aggregation())?;
         let [base, next] = self.bases(place, at)?;
-        let Some(state) = level::read(cell) else {
+        let Some(cell) = level::read(cell) else {
             return Some(Cut::Busy);
         };
-        if state.events == 0 {
+        if cell.events == 0 {
             return Some(Cut::Idle);
         }
-        let word = |at: usize| base[at].load(Relaxed);
-        let mut before = LevelCut {
-            at: word(0).cast_signed(),
-            integral: u128::from(word(2)) << 64 | u128::from(word(1)),
-        };
-        let fresh = before.at == 0;
-        if fresh {
+        let (base, rebased) = self.level_base(LevelBase::read(base), &cell, part);
+        let state = base.effective(cell, self.to.millis());
+        let mut before = base.cut;
+        if base.is_fresh() {
             before.at = self.from.millis().max(state.window.min(self.to.millis()));
             before.at = before.at.min(self.to.millis());
         }
         let start = before;
         let width = self.window.width().millis();
         let end = self.window_of(self.to.millis()).start().millis();
-        let windows = end.saturating_sub(before.at) / width;
+        let windows = end.saturating_sub(before.at).max(0) / width;
         let stride = width * (windows / LEVEL_ROWS_MAX + 1);
         let mut rows: Vec<(i64, u128)> = Vec::new();
         let mut tell = |cut: LevelCut, before: &mut LevelCut| {
@@ -249,7 +249,9 @@ impl<R: Region> Cutter<'_, R> {
             end
         };
         let cut = state.at(last);
-        if last > before.at && cut.at == last {
+        // A life that ends as it begins tells what was carried into it: the time since the last
+        // cut of the one before.
+        if (last > before.at || base.is_fresh()) && cut.at == last {
             tell(cut, &mut before);
         }
         let (_, events) = cuts.0.since(cuts.1);
@@ -258,7 +260,9 @@ impl<R: Region> Cutter<'_, R> {
         } else {
             Cut::Idle
         };
-        if before == start && !(ends && events > 0) {
+        let turns = self.next != self.to;
+        let moved = before != start || rebased;
+        if !moved && !turns && !(ends && events > 0) {
             return Some(if events > 0 { Cut::Busy } else { held });
         }
         let told = rows.len();
@@ -274,22 +278,42 @@ impl<R: Region> Cutter<'_, R> {
             let side = self.plain(start.at, 0);
             part.push(group, place, side, self.window, events);
         }
-        if self.next > self.to {
-            // The clock is set forward: the time in between is nobody's.
-            before = state.at(self.next.millis());
-        }
-        for (next, value) in next.iter().zip([
-            before.at.cast_unsigned(),
-            low(before.integral),
-            low(before.integral >> 64),
-        ]) {
-            next.store(value, Relaxed);
-        }
+        let after = if turns {
+            // The clock is set: the time in between is nobody's.
+            self.turned(&cell, self.next, part)
+        } else if base.set_back && cell.since > self.to.millis() {
+            LevelBase::marked(&cell, before.at)
+        } else {
+            LevelBase::plain(before)
+        };
+        after.write(next);
         Some(Cut::Changed)
     }
-}
 
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
-const fn low(value: u128) -> u64 {
-    value as u64
+    /// The baseline that a cut continues, and whether it is another than that of the cut before.
+    fn level_base(&self, base: LevelBase, cell: &LevelState, part: &mut Part) -> (LevelBase, bool) {
+        let beyond = |at: i64| at.saturating_add(CLOCK_STEP_MAX_MILLIS);
+        if base.cut.at > beyond(self.to.millis()) {
+            // The clock was set back while nobody sealed.
+            (self.turned(cell, self.to, part), true)
+        } else if base.set_back && self.from.millis() > beyond(base.cut.at) {
+            // A part of the seal at a step, whose last part never came: all is told by the old
+            // time, which is that of this cut as well.
+            (LevelBase::beginning(cell, self.to.millis()), true)
+        } else {
+            (base, false)
+        }
+    }
+
+    /// Where a level goes on when the clock shows `at` all of a sudden. If it was set after that,
+    /// its next set does not know how long it has held since, and the time from the seal before
+    /// it is missing.
+    fn turned(&self, cell: &LevelState, at: Timestamp, part: &mut Part) -> LevelBase {
+        let base = LevelBase::beginning(cell, at.millis());
+        if base.set_back && cell.level > 0 {
+            let until = Timestamp::from_millis(cell.since);
+            part.set_back = part.set_back.max(Some(until));
+        }
+        base
+    }
 }

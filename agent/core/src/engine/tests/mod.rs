@@ -4,6 +4,7 @@ mod basics;
 mod clock;
 mod clones;
 mod full;
+mod kinds;
 mod losses;
 mod pages;
 mod sweep;

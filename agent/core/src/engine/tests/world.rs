@@ -62,6 +62,19 @@ impl MemoryHome {
         })))
     }
 
+    /// The words of the file as they are now.
+    pub(super) fn words(&self) -> Vec<u64> {
+        let state = self.0.lock().expect("alone");
+        let words = state.current.iter().flat_map(|words| words.iter());
+        words.map(|word| word.load(Relaxed)).collect()
+    }
+
+    /// Puts other words into the file.
+    pub(super) fn set_words(&self, words: &[u64]) {
+        let words: Vec<_> = words.iter().map(|&word| AtomicU64::new(word)).collect();
+        self.0.lock().expect("alone").current = Some(Arc::new(words));
+    }
+
     pub(super) fn lose(&self) {
         self.0.lock().expect("alone").current = None;
     }
