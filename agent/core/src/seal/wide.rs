@@ -262,7 +262,7 @@ impl<R: Region> Cutter<'_, R> {
         };
         let turns = self.next != self.to;
         let moved = before != start || rebased;
-        if !moved && !turns && !(ends && events > 0) {
+        if !(moved || turns || ends && events > 0) {
             return Some(if events > 0 { Cut::Busy } else { held });
         }
         let told = rows.len();
@@ -280,7 +280,7 @@ impl<R: Region> Cutter<'_, R> {
         }
         let after = if turns {
             // The clock is set: the time in between is nobody's.
-            self.turned(&cell, self.next, part)
+            Self::turned(&cell, self.next, part)
         } else if base.set_back && cell.since > self.to.millis() {
             LevelBase::marked(&cell, before.at)
         } else {
@@ -295,7 +295,7 @@ impl<R: Region> Cutter<'_, R> {
         let beyond = |at: i64| at.saturating_add(CLOCK_STEP_MAX_MILLIS);
         if base.cut.at > beyond(self.to.millis()) {
             // The clock was set back while nobody sealed.
-            (self.turned(cell, self.to, part), true)
+            (Self::turned(cell, self.to, part), true)
         } else if base.set_back && self.from.millis() > beyond(base.cut.at) {
             // A part of the seal at a step, whose last part never came: all is told by the old
             // time, which is that of this cut as well.
@@ -308,7 +308,7 @@ impl<R: Region> Cutter<'_, R> {
     /// Where a level goes on when the clock shows `at` all of a sudden. If it was set after that,
     /// its next set does not know how long it has held since, and the time from the seal before
     /// it is missing.
-    fn turned(&self, cell: &LevelState, at: Timestamp, part: &mut Part) -> LevelBase {
+    fn turned(cell: &LevelState, at: Timestamp, part: &mut Part) -> LevelBase {
         let base = LevelBase::beginning(cell, at.millis());
         if base.set_back && cell.level > 0 {
             let until = Timestamp::from_millis(cell.since);

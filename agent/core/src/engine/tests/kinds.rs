@@ -59,7 +59,7 @@ impl Model {
             }
             for (tenant, name) in (0u64..).zip(TENANTS) {
                 // The last tenants come seldom, so that their series are idle in between.
-                if tenant >= 2 && (n + index) % 5 != 0 {
+                if tenant >= 2 && !(n + index).is_multiple_of(5) {
                     continue;
                 }
                 let shared = series(name, "eu");
@@ -289,7 +289,7 @@ fn sweep(stride: usize, prepare: impl Fn(&mut World) + Copy) {
     assert!(!world.collector.declared());
     for number in (1..=world.storage.operations()).step_by(stride) {
         for fault in [Fault::Stop, Fault::Error] {
-            if fault == Fault::Error && number % 4 != 0 {
+            if fault == Fault::Error && !number.is_multiple_of(4) {
                 continue;
             }
             let context = format!("{fault:?} at operation {number}");
@@ -444,7 +444,7 @@ fn levels_go_on_after_the_clock_was_set_back_by_hours() {
     // Set long before the step, or shortly before it; set again after it, or never; killed after
     // it, or not.
     for case in 0..8 {
-        let (early, again, killed) = (case & 1 == 0, case & 2 == 0, case & 4 == 0);
+        let (early, again, killed) = (case % 2 == 0, case / 2 % 2 == 0, case / 4 == 0);
         let mut world = world();
         let (mut life, _) = world.start().expect("starts");
         let key = series("acme", "eu");
