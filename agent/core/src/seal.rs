@@ -34,6 +34,8 @@
 mod cut;
 mod order;
 #[cfg(test)]
+mod reuse_tests;
+#[cfg(test)]
 mod tests;
 mod totals;
 mod wide;
@@ -364,25 +366,22 @@ impl Sealer {
         let mut changed = match self.changed.take() {
             Some((made, changed)) if made == applied || made == applied.wrapping_add(1) => {
                 self.totals.settle(cells, applied, made == applied);
-                for place in &changed {
-                    cutter.catch_up((place.writer(), place.slot()));
-                }
+                cutter.catch_up(changed.iter().copied());
                 changed
             }
             _ => {
                 self.totals.settle(cells, applied, false);
                 Totals::catch_up_all(cells, applied);
-                for writer in 0..cells.layout().writers() {
-                    (0..cells.published(writer)).for_each(|slot| cutter.catch_up((writer, slot)));
-                }
+                cutter.catch_up_all(&self.order);
                 Vec::new()
             }
         };
+        self.order.acknowledge(cells);
         changed.clear();
         self.part.clear(self.next);
         self.part.damaged = is_new;
         for &slot in &self.order.damaged {
-            cutter.catch_up(slot);
+            cells.copy_base(slot.0, slot.1, applied);
             self.part.damaged |= self.next == 0 && cutter.damaged(slot);
         }
         if mode != Mode::Losses {

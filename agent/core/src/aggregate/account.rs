@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use super::words::Put;
 use crate::input::dogstatsd::Ignored;
 
 /// Words of one account.
@@ -197,7 +198,7 @@ impl AccountWords {
 
     pub(crate) fn write(&self, words: &[AtomicU64]) {
         for (value, word) in self.0.iter().zip(words) {
-            word.store(*value, Relaxed);
+            word.put(*value, Relaxed);
         }
     }
 
@@ -281,7 +282,7 @@ pub(crate) struct Counts {
 
 /// Adds to a word whose only writer is the caller.
 pub(crate) fn bump(word: &AtomicU64, n: u64) {
-    word.store(word.load(Relaxed).wrapping_add(n), Relaxed);
+    word.put(word.load(Relaxed).wrapping_add(n), Relaxed);
 }
 
 pub(crate) fn received_word() -> usize {

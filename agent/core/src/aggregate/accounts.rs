@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
 
 use serde::Serialize;
+use tollgate::cell::sum;
 use tollgate_common::{SeriesKey, TenantId};
 
 use super::account::{self, ACCOUNT_WORDS, Account, AccountWords, Counts, InputLoss};
@@ -23,8 +24,9 @@ pub struct TenantAccount {
     pub series: u64,
     /// Of these, series without dimensions that stand for those beyond a limit.
     pub overflow_series: u64,
-    /// Events of series that had lost their dimensions to a limit: those in this life, in
-    /// cells that have had no other series before.
+    /// Events of series that had lost their dimensions to a limit, since the state directory
+    /// was made. They inform: a kill within two stores of giving away the room of such a series
+    /// may count its events twice here, and nowhere else.
     pub overflow_events: u64,
     /// Lookups of series that lost their dimensions: the number of such series, and again each
     /// time that a cache had forgotten one.
@@ -62,7 +64,6 @@ struct Tenant {
     counts: Counts,
     series: u64,
     overflow_series: u64,
-    overflow: u64,
     record: TenantRecord,
 }
 
@@ -94,7 +95,6 @@ impl Tenant {
         own.open = own.open.saturating_add(more.open);
         self.series += other.series;
         self.overflow_series += other.overflow_series;
-        self.overflow = self.overflow.saturating_add(other.overflow);
         self.record.add(&other.record);
     }
 
@@ -106,7 +106,7 @@ impl Tenant {
             tenant: of,
             series: self.series,
             overflow_series: self.overflow_series,
-            overflow_events: self.overflow,
+            overflow_events: record.overflow_events,
             overflow_lookups: record.overflowed,
             account: words.to_account(self.counts),
         }
@@ -232,12 +232,16 @@ impl<R: Region> Cells<R> {
         base: CellCut,
     ) {
         let (_, events) = now.since(base);
-        if events == 0 && now.done == 0 {
+        if sum::events(now.done) == 0 {
             return;
         }
-        let (of, overflow) = match self.slot(writer, slot, now.generation()) {
-            SlotUse::Series(slot) => (Some(slot.key.tenant().clone()), is_overflow(&slot.key)),
-            SlotUse::Free | SlotUse::Damaged => (None, false),
+        let found = self.slot(writer, slot, now.generation());
+        let (of, overflow) = match found {
+            SlotUse::Series(of) => {
+                let overflow = is_overflow(&of.key);
+                (Some(of.key.tenant().clone()), overflow.then_some(of.before))
+            }
+            SlotUse::Free | SlotUse::Damaged => (None, None),
         };
         if events == 0 && of.is_none() {
             return;
@@ -246,10 +250,10 @@ impl<R: Region> Cells<R> {
         let tenant = entry(tenants, of);
         tenant.counts.open = tenant.counts.open.wrapping_add(events);
         tenant.series += series;
-        if overflow {
+        if let Some(before) = overflow {
             tenant.overflow_series += series;
-            let first = now.generation() == 0;
-            tenant.overflow += if first { now.done } else { events };
+            let all = sum::events_between(now.done, before);
+            tenant.record.overflow_events = tenant.record.overflow_events.saturating_add(all);
         }
     }
 
@@ -279,7 +283,7 @@ impl<R: Region> Cells<R> {
             tenants: number as u64,
             series: all.series,
             overflow_series: all.overflow_series,
-            overflow_events: all.overflow,
+            overflow_events: all.record.overflow_events,
             busiest: busiest.map(|(of, tenant)| tenant.account(of)).collect(),
             others: (number > limit).then(|| others.account(None)),
         }

@@ -1,8 +1,8 @@
 //! The cells of one incarnation, as the sealer sees them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 
 use serde::Serialize;
 use tollgate::cell::sum::EVENTS_MASK;
@@ -16,7 +16,7 @@ use super::layout::{CellsLayout, SLOT_WORDS};
 use super::shared::{AT_ACCOUNT, Retire, SeriesLimits, Shared};
 use super::slot::{self, Found, SlotHead, SlotKey, SlotUse};
 use super::wide;
-use super::words::read_bytes;
+use super::words::{Put, read_bytes};
 use super::writer::Writer;
 
 /// Why a writer cannot be had.
@@ -289,10 +289,21 @@ impl<R: Region> Cells<R> {
         head.place(self.keys(writer))
     }
 
-    /// Makes the baselines of a slot that are not in force after batch `applied` those that are.
+    /// Makes the baselines of a sum cell that are not in force after batch `applied` those that
+    /// are. For a retired slot this may be what its writer waits for: nothing of the series is
+    /// to be stored after that.
     pub(crate) fn copy_base(&self, writer: u32, slot: u32, applied: u64) {
+        // Orders what was stored to the wide cell before.
+        fence(Release);
+        let base = self.base(writer, slot, applied);
+        self.put_base(writer, slot, applied.wrapping_add(1), base);
+    }
+
+    /// The same for the wide cell of a slot, before its sum cell. The slot must be one that
+    /// the order of the sealer has, or has had since retired slots were last acknowledged: the
+    /// room of any other may be another series' by now.
+    pub(crate) fn copy_wide_base(&self, writer: u32, slot: u32, applied: u64) {
         let next = applied.wrapping_add(1);
-        self.put_base(writer, slot, next, self.base(writer, slot, applied));
         let head = self.slot_head(writer, slot);
         let Some(head) = head.filter(|head| slot::is_wide(head.aggregation)) else {
             return;
@@ -301,7 +312,7 @@ impl<R: Region> Cells<R> {
         let base = |sequence| self.wide_base(writer, place, head.aggregation, sequence);
         let copy = |from: Option<&[AtomicU64]>, to: Option<&[AtomicU64]>| {
             let pairs = to.into_iter().flatten().zip(from.into_iter().flatten());
-            pairs.for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+            pairs.for_each(|(to, from)| to.put(from.load(Relaxed), Relaxed));
         };
         copy(base(applied), base(next));
         if head.aggregation == Aggregation::Distribution
@@ -362,8 +373,8 @@ impl<R: Region> Cells<R> {
 
     pub(crate) fn put_base(&self, writer: u32, slot: u32, sequence: u64, cut: CellCut) {
         let base = self.shared.base(writer, slot, sequence);
-        base[0].store(cut.sum, Relaxed);
-        base[1].store(sum::events(cut.done), Relaxed);
+        base[0].put(cut.sum, Relaxed);
+        base[1].put(sum::events(cut.done), Relaxed);
     }
 
     /// A writer's wide cells, which places refer to.

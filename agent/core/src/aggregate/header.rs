@@ -14,7 +14,7 @@ use tollgate_common::{
 };
 
 use super::layout::{CellsLayout, HEADER_WORDS, LayoutError, PAGE_WORDS};
-use super::words::{crc32c_words, get_array, get_bytes, put_bytes, words_for};
+use super::words::{Put, crc32c_words, get_array, get_bytes, put_bytes, words_for};
 
 /// `TGCELLS1`, read as a little-endian word; another byte order or another file differs.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"TGCELLS1");
@@ -126,7 +126,7 @@ pub enum CellsError {
 }
 
 fn put_time(words: &[AtomicU64], at: usize, time: Timestamp) {
-    words[at].store(time.millis().cast_unsigned(), Relaxed);
+    words[at].put(time.millis().cast_unsigned(), Relaxed);
 }
 
 fn time(words: &[AtomicU64], at: usize) -> Timestamp {
@@ -136,22 +136,22 @@ fn time(words: &[AtomicU64], at: usize) -> Timestamp {
 impl Identity {
     /// Writes the first page of a region of zeros that is as long as `layout` says.
     pub(crate) fn write(&self, layout: CellsLayout, words: &[AtomicU64]) {
-        words[0].store(MAGIC, Relaxed);
-        words[1].store(VERSION, Relaxed);
+        words[0].put(MAGIC, Relaxed);
+        words[1].put(VERSION, Relaxed);
         let [sizes @ .., pairs] = layout.to_words();
         for (word, value) in words[AT_LAYOUT..].iter().zip(sizes) {
-            word.store(value, Relaxed);
+            word.put(value, Relaxed);
         }
-        words[AT_PAIRS].store(pairs, Relaxed);
-        words[AT_WINDOW].store(self.window.secs().into(), Relaxed);
+        words[AT_PAIRS].put(pairs, Relaxed);
+        words[AT_WINDOW].put(self.window.secs().into(), Relaxed);
         put_bytes(&words[AT_BOOT..], &self.boot_id);
         put_bytes(&words[AT_INCARNATION..], self.incarnation.as_bytes());
         put_time(words, AT_OPENED, self.opened_at);
-        words[AT_AGENT_LENGTH].store(self.agent.as_str().len() as u64, Relaxed);
+        words[AT_AGENT_LENGTH].put(self.agent.as_str().len() as u64, Relaxed);
         put_bytes(&words[AT_AGENT..], self.agent.as_str().as_bytes());
         if let Some(parent) = &self.parent {
             put_bytes(&words[AT_PARENT + 1..], parent.incarnation.as_bytes());
-            words[AT_PARENT + 3].store(parent.last_sequence, Relaxed);
+            words[AT_PARENT + 3].put(parent.last_sequence, Relaxed);
             put_bytes(&words[AT_PARENT + 4..], parent.last_hash.as_bytes());
             let kind = match parent.end {
                 ParentEnd::Final => 1,
@@ -161,17 +161,17 @@ impl Identity {
                     2 | u64::from(reason.code()) << 8
                 }
             };
-            words[AT_PARENT].store(kind, Relaxed);
+            words[AT_PARENT].put(kind, Relaxed);
         }
         if let Some(loss) = &self.inherited {
-            words[AT_INHERITED].store(loss.reason.code().into(), Relaxed);
+            words[AT_INHERITED].put(loss.reason.code().into(), Relaxed);
             put_time(words, AT_INHERITED + 1, loss.from);
             put_time(words, AT_INHERITED + 2, loss.to);
         }
         for (name, at) in self.writers.iter().zip((AT_NAMES..).step_by(NAME_WORDS)) {
             put_bytes(&words[at..], name.as_bytes());
         }
-        words[AT_CHECKSUM].store(crc32c_words(&words[..AT_CHECKSUM]).into(), Relaxed);
+        words[AT_CHECKSUM].put(crc32c_words(&words[..AT_CHECKSUM]).into(), Relaxed);
     }
 
     /// Reads and checks the first page.
@@ -317,18 +317,18 @@ pub(crate) fn released(words: &[AtomicU64]) -> u64 {
 }
 
 pub(crate) fn set_released(words: &[AtomicU64], sequence: u64) {
-    words[AT_RELEASED].store(sequence, Relaxed);
+    words[AT_RELEASED].put(sequence, Relaxed);
 }
 
 /// Writes the record of a cut into the place that its parity names.
 pub(crate) fn put_cut(words: &[AtomicU64], cut: &CutRecord) {
     let words = &words[AT_CUTS[usize::from(cut.sequence & 1 == 1)]..];
-    words[0].store(cut.sequence, Relaxed);
+    words[0].put(cut.sequence, Relaxed);
     put_bytes(&words[1..], cut.hash.as_bytes());
     put_time(words, 5, cut.cut);
     put_time(words, 6, cut.watermark);
-    words[7].store(cut.is_final.into(), Relaxed);
-    words[CUT_WORDS - 1].store(crc32c_words(&words[..CUT_WORDS - 1]).into(), Relaxed);
+    words[7].put(cut.is_final.into(), Relaxed);
+    words[CUT_WORDS - 1].put(crc32c_words(&words[..CUT_WORDS - 1]).into(), Relaxed);
 }
 
 /// The record of the cut that batch `sequence` made, if it is whole and of that batch.

@@ -38,12 +38,13 @@ pub const KEY_BYTES_MAX: u64 = 1 << 30;
 /// Most bytes of wide cells of one writer.
 pub const WIDE_BYTES_MAX: u64 = 1 << 33;
 
-/// Words of the longest key of an overflow series: the place of a wide cell, three lengths,
-/// tenant, meter and `overflow=true`.
-const OVERFLOW_KEY_WORDS: u32 = 36;
+/// Words of the longest key of an overflow series: the place of a wide cell, what the cell
+/// counts on from, three lengths, tenant, meter and `overflow=true`.
+const OVERFLOW_KEY_WORDS: u32 = 38;
 const _: () = assert!(
     OVERFLOW_KEY_WORDS as usize * 8
-        >= 8 + 3
+        >= 24
+            + 3
             + tollgate_common::limits::TENANT_BYTES_MAX
             + tollgate_common::limits::METER_BYTES_MAX
             + 3

@@ -129,7 +129,7 @@ impl<R: Region> Writer<R> {
         (half, cut): (usize, &halves::HalfCut),
         allowance: &mut Allowance,
     ) -> Result<u64, FollowError> {
-        let wide = self.place().wide(slot, aggregation);
+        let wide = self.place().wide(&self.table.places, slot, aggregation);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
         let mine = halves::read(wide.cell, half).ok_or(FollowError::Later)?;
         allowance.take(0, cut.events.wrapping_sub(mine.events))?;
@@ -144,7 +144,9 @@ impl<R: Region> Writer<R> {
         slot: Slot,
         state: &level::LevelState,
     ) -> Result<u64, FollowError> {
-        let wide = self.place().wide(slot, Aggregation::TimeWeighted);
+        let wide = self
+            .place()
+            .wide(&self.table.places, slot, Aggregation::TimeWeighted);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
         let mine = level::read(wide.cell).ok_or(FollowError::Later)?;
         if mine.events == state.events {
@@ -177,7 +179,7 @@ impl<R: Region> Writer<R> {
             index: self.index,
             sums: self.sums,
         };
-        let wide = place.wide(slot, Aggregation::Distribution);
+        let wide = place.wide(&self.table.places, slot, Aggregation::Distribution);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
         let to = self.mirrored(wide.slot, [cut.sum, cut.done]);
         let to = to.ok_or(FollowError::WrongSlot)?;
@@ -209,7 +211,7 @@ impl<R: Region> Writer<R> {
             index: self.index,
             sums: self.sums,
         };
-        let wide = place.wide(slot, Aggregation::Distribution);
+        let wide = place.wide(&self.table.places, slot, Aggregation::Distribution);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
         let cell = histogram::Cell {
             head: wide.cell,
@@ -236,7 +238,7 @@ impl<R: Region> Writer<R> {
             index: self.index,
             sums: self.sums,
         };
-        let wide = place.wide(slot, Aggregation::Unique);
+        let wide = place.wide(&self.table.places, slot, Aggregation::Unique);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
         let cell = unique::Cell {
             halves: wide.cell,
@@ -254,7 +256,11 @@ impl<R: Region> Writer<R> {
         slot: Slot,
         aggregation: Aggregation,
     ) -> Option<&[AtomicU64]> {
-        Some(self.place().wide(slot, aggregation)?.cell)
+        Some(
+            self.place()
+                .wide(&self.table.places, slot, aggregation)?
+                .cell,
+        )
     }
 }
 

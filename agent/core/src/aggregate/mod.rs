@@ -60,6 +60,9 @@ pub use shared::SeriesLimits;
 #[cfg(test)]
 pub(crate) use slot::SlotUse;
 pub(crate) use slot::{Found, State};
+pub(crate) use words::Put;
+#[cfg(test)]
+pub(crate) use words::probe;
 pub use writer::{
     ADD_MAX, AddError, Allowance, Counter, FollowError, SeriesFull, SetError, Slot, Writer,
 };

@@ -12,7 +12,7 @@ use tollgate_common::{Scale, SeriesKey};
 
 use super::header::pairs_word;
 use super::layout::PAIR_WORDS;
-use super::words::{crc32c, get_bytes, put_bytes, words_for};
+use super::words::{Put, crc32c, get_bytes, put_bytes, words_for};
 use super::{Cells, Region};
 
 /// True for a series that has lost its dimensions to a limit.
@@ -76,9 +76,9 @@ impl<R: Region> Cells<R> {
     #[expect(clippy::cast_possible_truncation, reason = "each half is 64 bits")]
     pub(crate) fn put_pair_total(&self, pair: u32, sequence: u64, total: PairTotal) {
         let words = &self.pair_words(pair)[1 + 3 * parity(sequence)..];
-        words[0].store(total.sum as u64, Relaxed);
-        words[1].store((total.sum >> 64) as u64, Relaxed);
-        words[2].store(total.events, Relaxed);
+        words[0].put(total.sum as u64, Relaxed);
+        words[1].put((total.sum >> 64) as u64, Relaxed);
+        words[2].put(total.events, Relaxed);
     }
 
     /// Makes the next total, at zero in both parities; false if there is no room. `names` are
@@ -99,12 +99,12 @@ impl<R: Region> Cells<R> {
         put_bytes(&area[at..end], names);
         let words = self.pair_words(index);
         for word in words {
-            word.store(0, Relaxed);
+            word.put(0, Relaxed);
         }
         let first = (at as u64) << 32 | (names.len() as u64) << 16 | u64::from(scale.get());
-        words[0].store(first, Relaxed);
-        words[AT_CHECKSUM].store(checksum(first, names), Relaxed);
-        pairs_word(self.words()).store(u64::from(index) + 1, Release);
+        words[0].put(first, Relaxed);
+        words[AT_CHECKSUM].put(checksum(first, names), Relaxed);
+        pairs_word(self.words()).put(u64::from(index) + 1, Release);
         true
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct FreeRoom {
     free: BTreeMap<u32, Vec<u32>>,
     /// Words in `free`.
     free_words: u64,
+    /// Something was given back since neighbours were last joined.
+    loose: bool,
 }
 
 impl FreeRoom {
@@ -30,6 +32,64 @@ impl FreeRoom {
             unit,
             free: BTreeMap::new(),
             free_words: 0,
+            loose: false,
+        }
+    }
+
+    /// Joins free places that lie side by side, so that pieces of series with short keys make
+    /// room for one with a long key again.
+    #[cold]
+    fn join(&mut self) {
+        self.loose = false;
+        let mut places: Vec<(u32, u32)> = std::mem::take(&mut self.free)
+            .into_iter()
+            .flat_map(|(words, places)| places.into_iter().map(move |at| (at, words)))
+            .collect();
+        places.sort_unstable();
+        let mut joined: Vec<(u32, u32)> = Vec::new();
+        for (at, words) in places {
+            match joined.last_mut() {
+                Some(last) if last.0 + last.1 == at => last.1 += words,
+                _ => joined.push((at, words)),
+            }
+        }
+        if let Some(&(at, words)) = joined.last()
+            && at + words == self.next
+        {
+            joined.pop();
+            self.next = at;
+            self.free_words -= u64::from(words);
+        }
+        for (at, words) in joined {
+            self.free.entry(words).or_default().push(at);
+        }
+    }
+
+    fn take_as_it_is(&mut self, words: u32) -> Option<u32> {
+        let exact = self.free.get_mut(&words).and_then(Vec::pop);
+        if let Some(at) = exact {
+            self.free_words -= u64::from(words);
+            return Some(at);
+        }
+        if self.end - self.next >= words {
+            let at = self.next;
+            self.next += words;
+            return Some(at);
+        }
+        let (&larger, places) = self
+            .free
+            .range_mut(words..)
+            .find(|(_, places)| !places.is_empty())?;
+        let at = places.pop().expect("just found not empty");
+        self.free_words -= u64::from(larger);
+        self.put(at + words, larger - words);
+        Some(at)
+    }
+
+    fn put(&mut self, at: u32, words: u32) {
+        if words > 0 {
+            self.free.entry(words).or_default().push(at);
+            self.free_words += u64::from(words);
         }
     }
 
@@ -63,32 +123,17 @@ impl FreeRoom {
 impl Room for FreeRoom {
     fn take(&mut self, words: u32) -> Option<u32> {
         let words = words.next_multiple_of(self.unit);
-        let exact = self.free.get_mut(&words).and_then(Vec::pop);
-        if let Some(at) = exact {
-            self.free_words -= u64::from(words);
-            return Some(at);
+        let taken = self.take_as_it_is(words);
+        if taken.is_some() || !self.loose {
+            return taken;
         }
-        if self.end - self.next >= words {
-            let at = self.next;
-            self.next += words;
-            return Some(at);
-        }
-        let (&larger, places) = self
-            .free
-            .range_mut(words..)
-            .find(|(_, places)| !places.is_empty())?;
-        let at = places.pop().expect("just found not empty");
-        self.free_words -= u64::from(larger);
-        self.give(at + words, larger - words);
-        Some(at)
+        self.join();
+        self.take_as_it_is(words)
     }
 
     fn give(&mut self, at: u32, words: u32) {
-        let words = words.next_multiple_of(self.unit);
-        if words > 0 {
-            self.free.entry(words).or_default().push(at);
-            self.free_words += u64::from(words);
-        }
+        self.loose = true;
+        self.put(at, words.next_multiple_of(self.unit));
     }
 }
 
@@ -96,6 +141,18 @@ impl Room for FreeRoom {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn many_short_pieces_make_room_for_a_long_one() {
+        let mut room = FreeRoom::new(0, 100, 1);
+        let pieces: Vec<u32> = (0..20).map(|_| room.take(5).expect("room")).collect();
+        assert_eq!(room.take(1), None);
+        for at in pieces.into_iter().rev() {
+            room.give(at, 5);
+        }
+        assert_eq!(room.take(100), Some(0));
+        assert_eq!((room.left(), room.take(1)), (0, None));
+    }
 
     proptest! {
         /// What is taken overlaps nothing, stays inside and is aligned; what is given back or

@@ -14,6 +14,7 @@ use super::account::ACCOUNT_WORDS;
 use super::header::{self, Identity};
 use super::layout::{BASE_WORDS, CellsLayout, SUM_WORDS};
 use super::table;
+use super::words::Put;
 
 /// Index of the published number of slots in a block's head.
 pub(super) const AT_COUNT: usize = 0;
@@ -88,6 +89,8 @@ pub(crate) struct Shared<R> {
     identity: Identity,
     limits: SeriesLimits,
     taken: Box<[AtomicBool]>,
+    /// Writers that have been had, whose series are among `live`.
+    begun: Box<[AtomicBool]>,
     retire: Box<[ArrayQueue<Retire>]>,
     /// Up to which of a writer's changes the sealer has taken them in.
     seen: Box<[AtomicU64]>,
@@ -109,6 +112,7 @@ impl<R: Region> Shared<R> {
         let writers = 0..layout.writers();
         Self {
             taken: writers.clone().map(|_| AtomicBool::new(false)).collect(),
+            begun: writers.clone().map(|_| AtomicBool::new(false)).collect(),
             retire: writers
                 .clone()
                 .map(|_| ArrayQueue::new(RETIRE_MAX))
@@ -148,7 +152,7 @@ impl<R: Region> Shared<R> {
 
     /// Makes the first `count` slots visible to readers, with all that was stored before.
     pub(super) fn publish(&self, writer: u32, count: u32) {
-        self.head(writer)[AT_COUNT].store(count.into(), Release);
+        self.head(writer)[AT_COUNT].put(count.into(), Release);
     }
 
     /// Slots that are published; what no writer can have stored counts as all.
@@ -162,7 +166,7 @@ impl<R: Region> Shared<R> {
     /// A slot was retired, or given to another series.
     pub(super) fn changed(&self, writer: u32) {
         let word = &self.head(writer)[AT_CHANGES];
-        word.store(word.load(Relaxed).wrapping_add(1), Release);
+        word.put(word.load(Relaxed).wrapping_add(1), Release);
     }
 
     /// The sealer has taken in that many changes: it does not look for the series that the
@@ -214,6 +218,11 @@ impl<R: Region> Shared<R> {
 
     pub(super) fn take(&self, writer: usize) -> bool {
         !self.taken[writer].swap(true, Acquire)
+    }
+
+    /// True for the first time that a writer is had.
+    pub(super) fn begin(&self, writer: u32) -> bool {
+        !self.begun[writer as usize].swap(true, Relaxed)
     }
 
     pub(super) fn is_taken(&self, writer: usize) -> bool {

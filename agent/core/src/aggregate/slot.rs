@@ -19,7 +19,7 @@ use tollgate_common::{Aggregation, Scale, SeriesKey};
 
 use super::layout::CellsLayout;
 use super::owner::{OWNER_BYTES, Owner};
-use super::words::{crc32c, get_bytes, read_bytes, words_for};
+use super::words::{Put, crc32c, get_bytes, read_bytes, words_for};
 
 /// Whether a slot is in use. The values differ in many bits, so that damage shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,8 @@ pub(crate) struct SlotKey {
     pub(crate) scale: Scale,
     /// Place of the wide cell; 0 for sums.
     pub(crate) place: u32,
+    /// Events that the cell showed when the slot was made.
+    pub(crate) before: u64,
 }
 
 /// What a slot is for, at the generation that its cell has.
@@ -79,24 +81,34 @@ pub(crate) enum SlotUse {
     Damaged,
 }
 
+/// Words before the key of a mirror, or of a slot that has had other series: what the cell counts
+/// on from.
+const START_WORDS: usize = 2;
+
 /// True if a series of this aggregation has a wide cell beside its sum cell.
 pub(crate) fn is_wide(aggregation: Aggregation) -> bool {
     aggregation != Aggregation::Sum
 }
 
 impl SlotHead {
-    /// Words before the key itself: the place of a wide cell, and the origin of a mirror.
+    /// True if the key follows what the cell counts on from.
+    fn starts(self) -> bool {
+        self.mirrors || self.generation > 0
+    }
+
+    /// Words before the key itself: the place of a wide cell, and the origin.
     fn prefix(self) -> usize {
-        usize::from(is_wide(self.aggregation)) + if self.mirrors { 2 } else { 0 }
+        usize::from(is_wide(self.aggregation)) + if self.starts() { START_WORDS } else { 0 }
     }
 
     fn origin_words(self, keys: &[AtomicU64]) -> &[AtomicU64] {
         let at = self.key_at as usize + usize::from(is_wide(self.aggregation));
-        &keys[at..at + if self.mirrors { 2 } else { 0 }]
+        &keys[at..at + if self.starts() { START_WORDS } else { 0 }]
     }
 
     /// What the sum cell of a mirror shows when the cell that it mirrors shows zero: a slot may
-    /// have counted for others before, and the cell of a page for earlier lives.
+    /// have counted for others before, and the cell of a page for earlier lives. Of another slot
+    /// that has had other series, what the cell showed when it was made.
     pub(crate) fn origin(self, keys: &[AtomicU64]) -> Option<[u64; 2]> {
         match self.origin_words(keys) {
             [sum, events] => Some([sum.load(Relaxed), events.load(Relaxed)]),
@@ -104,10 +116,10 @@ impl SlotHead {
         }
     }
 
-    /// Writes the origin of a mirror.
+    /// Writes the origin, where there is one.
     pub(crate) fn put_origin(self, keys: &[AtomicU64], origin: [u64; 2]) {
         for (word, value) in self.origin_words(keys).iter().zip(origin) {
-            word.store(value, Relaxed);
+            word.put(value, Relaxed);
         }
     }
 
@@ -172,14 +184,14 @@ impl SlotHead {
     pub(crate) fn write(self, slot: &[AtomicU64], keys: &[AtomicU64]) {
         let second =
             (self.state as u64) << 48 | u64::from(self.generation) << 32 | self.checksum(keys);
-        slot[0].store(self.first_word(), Relaxed);
-        slot[1].store(second, Release);
+        slot[0].put(self.first_word(), Relaxed);
+        slot[1].put(second, Release);
     }
 
     /// Stores another state. What is stored after a slot became free is not seen before that.
     pub(crate) fn set_state(slot: &[AtomicU64], state: State) {
         let second = slot[1].load(Relaxed) & (u64::MAX >> 16) | (state as u64) << 48;
-        slot[1].store(second, Release);
+        slot[1].put(second, Release);
         fence(Release);
     }
 
@@ -290,6 +302,7 @@ pub(crate) fn read(
                 aggregation: head.aggregation,
                 scale: head.scale,
                 place: head.place(keys),
+                before: head.origin(keys).map_or(0, |[_, events]| events),
                 owner: head.owner(keys),
                 origin: head.origin(keys),
             }),

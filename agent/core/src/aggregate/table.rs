@@ -29,12 +29,13 @@ use super::Region;
 use super::account::bump;
 use super::layout::WIDE_UNIT;
 use super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
+use super::pairs::is_overflow;
 use super::room::FreeRoom;
 use super::shared::{Retire, Shared};
 use super::slot::{SlotHead, State, is_wide};
 use super::tenants::{TenantRecord, Tenants};
 use super::wide;
-use super::words::{pack, put_bytes};
+use super::words::{Put, pack, put_bytes};
 use super::writer::{SeriesFull, Slot, Writer};
 
 /// A generation at which a slot is not given to another series any more: two more would come
@@ -72,8 +73,34 @@ impl Scratch {
     }
 }
 
+/// Where the wide cell of a slot is, and what it is: a place, which is a multiple of
+/// [`WIDE_UNIT`], and the code of the aggregation. The default is none.
+#[derive(Clone, Copy, Default)]
+pub(super) struct WidePlace(u32);
+
+const KIND_MASK: u32 = WIDE_UNIT - 1;
+const _: () = assert!(WIDE_UNIT.is_power_of_two() && Aggregation::TimeWeighted as u32 <= KIND_MASK);
+
+impl WidePlace {
+    fn new(at: u32, aggregation: Aggregation) -> Self {
+        Self(at | u32::from(aggregation.code()))
+    }
+
+    #[inline]
+    pub(super) fn at(self) -> usize {
+        (self.0 & !KIND_MASK) as usize
+    }
+
+    #[inline]
+    pub(super) fn is(self, aggregation: Aggregation) -> bool {
+        self.0 & KIND_MASK == u32::from(aggregation.code())
+    }
+}
+
 /// The series of a writer.
 pub(super) struct Table {
+    /// Where the wide cells of slots are; as long as the last slot that has one needs.
+    pub(super) places: Vec<WidePlace>,
     /// Slots by the hash of their key and kind.
     slots: HashTable<u32>,
     hasher: FixedState,
@@ -149,6 +176,7 @@ impl Table {
         let seed: [u8; 8] = std::array::from_fn(|at| random.as_bytes()[at]);
         let (keys_end, heap_end) = (layout.arena(), layout.wide_words());
         let mut table = Self {
+            places: Vec::new(),
             slots: HashTable::new(),
             hasher: FixedState::with_seed(u64::from_le_bytes(seed)),
             count: shared.published(writer),
@@ -160,6 +188,8 @@ impl Table {
             scratch: Scratch::default(),
             ended: BTreeSet::new(),
         };
+        // A writer that was had before has its series accounted for.
+        let first = shared.begin(writer);
         let (mut keys, mut heap) = (Vec::new(), Vec::new());
         let mut damaged = !table.tenants.take_over(shared, writer, &mut heap);
         for slot in 0..table.count {
@@ -196,7 +226,10 @@ impl Table {
                 }
                 table.retired.push((slot, shared.changes(writer)));
             } else {
-                shared.count_series(key_of(head, block.keys).as_ref(), 1);
+                if first {
+                    shared.count_series(key_of(head, block.keys).as_ref(), 1);
+                }
+                table.put_place(slot, head, place);
                 table.insert(shared, writer, slot, head);
             }
         }
@@ -242,7 +275,7 @@ impl Table {
                 && loads(head.key_words(block.keys)).eq(self.scratch.words.iter().copied())
         };
         let slot = *self.slots.find(hashed, same)?;
-        Some(handle(&block, writer, slot, known(shared, &block, slot)))
+        Some(handle(writer, slot, known(shared, &block, slot)))
     }
 
     fn free_slots<R: Region>(&self, shared: &Shared<R>) -> u32 {
@@ -269,13 +302,15 @@ impl Table {
             return None;
         }
         let wide = is_wide(aggregation);
+        // The key of a slot that is used again needs more room.
+        let reused = self.free.last().copied();
         let mut head = SlotHead {
             key_at: 0,
             key_bytes: u32::try_from(self.scratch.bytes.len()).ok()?,
             mirrors: self.scratch.mirrors,
             aggregation,
             scale,
-            generation: 0,
+            generation: reused.map_or(0, |slot| block.generation(slot) + 1),
             state: State::Live,
         };
         let wide_words = wide::words(aggregation);
@@ -290,26 +325,25 @@ impl Table {
         } else {
             0
         };
-        let reused = self.free.pop();
         let slot = reused.unwrap_or(self.count);
-        head.generation = reused.map_or(0, |slot| block.generation(slot) + 1);
+        if reused.is_some() {
+            self.free.pop();
+        }
         if wide {
-            block.keys[head.key_at as usize].store(place.into(), Relaxed);
+            block.keys[head.key_at as usize].put(place.into(), Relaxed);
             let words = &block.heap[place as usize..][..wide_words as usize];
             for word in words {
-                word.store(0, Relaxed);
+                word.put(0, Relaxed);
             }
             wide::put_owner(words, slot, head.generation);
         }
-        if head.mirrors {
-            // The cell of a slot goes on where it stands, whoever it counts for.
-            let cell = reused.map_or([0; 2], |slot| {
-                [0, 1].map(|at: usize| block.sum(slot)[at].load(Relaxed))
-            });
-            let sum = cell[0].wrapping_sub(counted[0]);
-            let events = sum::events_between(cell[1], counted[1]);
-            head.put_origin(block.keys, [sum, events]);
-        }
+        // The cell of a slot goes on where it stands, whoever it counts for.
+        let cell = reused.map_or([0; 2], |slot| {
+            [0, 1].map(|at: usize| block.sum(slot)[at].load(Relaxed))
+        });
+        let sum = cell[0].wrapping_sub(counted[0]);
+        let events = sum::events_between(cell[1], counted[1]);
+        head.put_origin(block.keys, [sum, events]);
         put_bytes(head.key_words(block.keys), &self.scratch.bytes);
         head.write(block.slot(slot), block.keys);
         if reused.is_some() {
@@ -320,9 +354,22 @@ impl Table {
             self.count += 1;
             shared.publish(writer, self.count);
         }
+        self.put_place(slot, head, place);
         self.insert(shared, writer, slot, head);
         self.tell_live(shared, writer);
-        Some(handle(&block, writer, slot, head))
+        Some(handle(writer, slot, head))
+    }
+
+    fn put_place(&mut self, slot: u32, head: SlotHead, place: u32) {
+        let at = slot as usize;
+        if is_wide(head.aggregation) {
+            if self.places.len() <= at {
+                self.places.resize(at + 1, WidePlace::default());
+            }
+            self.places[at] = WidePlace::new(place, head.aggregation);
+        } else if let Some(place) = self.places.get_mut(at) {
+            *place = WidePlace::default();
+        }
     }
 
     /// Retires what the sealer has found idle and nobody has counted on since.
@@ -343,7 +390,7 @@ impl Table {
         if !live || generation >= GENERATION_MAX {
             return None;
         }
-        let gone = handle(&block, writer, slot, head);
+        let gone = handle(writer, slot, head);
         let owner = head.owner(block.keys);
         if owner.is_some_and(|owner| !self.ended.contains(&owner.page)) {
             return None;
@@ -363,9 +410,6 @@ impl Table {
             Err(_) => return None,
         };
         SlotHead::set_state(block.slot(slot), State::Retired);
-        if is_wide(head.aggregation) {
-            wide::put_owner(&block.heap[place..], slot, generation + 1);
-        }
         sum::hand_over(block.sum(slot), generation + 1);
         shared.changed(writer);
         shared.count_series(key_of(head, block.keys).as_ref(), -1);
@@ -386,6 +430,13 @@ impl Table {
                 return true;
             }
             let head = known(shared, &block, slot);
+            if let Some(series) = series_of(head, block.keys).filter(is_overflow) {
+                let before = head.origin(block.keys).map_or(0, |[_, events]| events);
+                let events = sum::events_between(block.sum(slot)[1].load(Relaxed), before);
+                let (of, room) = ((shared, writer), &mut self.heap);
+                let tenant = series.tenant();
+                self.tenants.overflow_ended(of, room, tenant, events);
+            }
             SlotHead::set_state(block.slot(slot), State::Free);
             self.keys.give(head.key_at, head.room());
             if is_wide(head.aggregation) {
@@ -408,13 +459,8 @@ fn known<R: Region>(shared: &Shared<R>, block: &Block<'_>, slot: u32) -> SlotHea
         .expect("a slot of the table was checked before")
 }
 
-fn handle(block: &Block<'_>, writer: u32, slot: u32, head: SlotHead) -> Slot {
-    let at = if is_wide(head.aggregation) {
-        head.place(block.keys)
-    } else {
-        slot
-    };
-    Slot::new(at, head.aggregation, writer, head.generation)
+fn handle(writer: u32, slot: u32, head: SlotHead) -> Slot {
+    Slot::new(slot, head.aggregation, writer, head.generation)
 }
 
 /// The tenant of a slot that was checked.
@@ -489,7 +535,7 @@ impl<R: Region> Writer<R> {
             for &slot in &self.table.slots {
                 let head = known(&self.shared, &block, slot);
                 if let Some(owner) = head.owner(block.keys).filter(|o| o.page == page) {
-                    let handle = handle(&block, self.index, slot, head);
+                    let handle = handle(self.index, slot, head);
                     let done = block.sum(slot)[1].load(Relaxed);
                     slots.push((owner.slot != first, slot, handle, head.aggregation, done));
                 }

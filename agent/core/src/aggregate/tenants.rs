@@ -19,7 +19,7 @@ use super::account::bump;
 use super::layout::WIDE_UNIT;
 use super::room::FreeRoom;
 use super::shared::{AT_TENANTS, Shared};
-use super::words::{get_bytes, put_bytes, words_for};
+use super::words::{Put, get_bytes, put_bytes, words_for};
 use super::{Region, Rejection};
 
 /// Most tenants with a record of their own, for each writer.
@@ -32,9 +32,10 @@ const AT_OVERFLOWED: usize = AT_NAME + words_for(TENANT_BYTES_MAX);
 const AT_ACCEPTED: usize = AT_OVERFLOWED + 1;
 const AT_SEALED: usize = AT_ACCEPTED + 1;
 const AT_REJECTED: usize = AT_SEALED + 1; // plus the reason's code, which starts at 1
+const AT_OVERFLOW_EVENTS: usize = WORDS as usize - 1;
 /// Words of a record.
 const WORDS: u32 = 40;
-const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < WORDS as usize);
+const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_OVERFLOW_EVENTS);
 
 /// What a record says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,9 @@ pub(crate) struct TenantRecord {
     pub(crate) tenant: Option<TenantId>,
     /// Lookups of series that were counted without their dimensions.
     pub(crate) overflowed: u64,
+    /// Events of series without their dimensions whose slots have gone to others since, and of
+    /// those in earlier incarnations.
+    pub(crate) overflow_events: u64,
     /// Events accepted by earlier incarnations.
     pub(crate) accepted: u64,
     /// Events sealed by them.
@@ -56,6 +60,7 @@ impl TenantRecord {
     pub(crate) fn add(&mut self, other: &Self) {
         self.tenant.clone_from(&other.tenant);
         self.overflowed = self.overflowed.saturating_add(other.overflowed);
+        self.overflow_events = self.overflow_events.saturating_add(other.overflow_events);
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.sealed = self.sealed.saturating_add(other.sealed);
         for (n, more) in self.rejected.iter_mut().zip(other.rejected) {
@@ -75,6 +80,7 @@ fn parse(words: &[AtomicU64]) -> Option<TenantRecord> {
             name => Some(TenantId::new(name).ok()?),
         },
         overflowed: word(AT_OVERFLOWED),
+        overflow_events: word(AT_OVERFLOW_EVENTS),
         accepted: word(AT_ACCEPTED),
         sealed: word(AT_SEALED),
         rejected: std::array::from_fn(|code| word(AT_REJECTED + 1 + code)),
@@ -144,12 +150,12 @@ impl Tenants {
         let words = &heap[at as usize..][..WORDS as usize];
         let head = &shared.head(writer)[AT_TENANTS];
         for word in words {
-            word.store(0, Relaxed);
+            word.put(0, Relaxed);
         }
-        words[AT_NEXT].store(head.load(Relaxed), Relaxed);
-        words[AT_LENGTH].store(name.len() as u64, Relaxed);
+        words[AT_NEXT].put(head.load(Relaxed), Relaxed);
+        words[AT_LENGTH].put(name.len() as u64, Relaxed);
         put_bytes(&words[AT_NAME..], name.as_bytes());
-        head.store(at.into(), Release);
+        head.put(at.into(), Release);
         Some(at)
     }
 
@@ -198,6 +204,17 @@ impl Tenants {
         self.add(of, room, tenant, (AT_OVERFLOWED, 1));
     }
 
+    /// A series without its dimensions gives up its slot, in which it has counted `events`.
+    pub(super) fn overflow_ended<R: Region>(
+        &mut self,
+        of: (&Shared<R>, u32),
+        room: &mut FreeRoom,
+        tenant: &TenantId,
+        events: u64,
+    ) {
+        self.add(of, room, tenant, (AT_OVERFLOW_EVENTS, events));
+    }
+
     /// Events of a tenant were rejected.
     pub(super) fn rejected<R: Region>(
         &mut self,
@@ -220,6 +237,7 @@ impl Tenants {
         let rejected = (AT_REJECTED + 1..).zip(record.rejected);
         let others = [
             (AT_OVERFLOWED, record.overflowed),
+            (AT_OVERFLOW_EVENTS, record.overflow_events),
             (AT_ACCEPTED, record.accepted),
             (AT_SEALED, record.sealed),
         ];

@@ -104,7 +104,7 @@ fn the_header_of_version_2_stays_as_it_is() {
     assert_eq!((word(1), word(5), word(10)), (2, 10, 1_780_000_000_000));
     assert_eq!(
         [word(2), word(3), word(4), word(41)],
-        [(2 << 32) + 26, (16 << 32) + 8232, 512 + 16 * 36, 33]
+        [(2 << 32) + 26, (16 << 32) + 8232, 512 + 16 * 38, 33]
     );
     assert_eq!(
         (word(6), word(8)),
@@ -120,7 +120,7 @@ fn the_header_of_version_2_stays_as_it_is() {
     );
     assert_eq!((word(38), word(39), word(40)), (2, 3000, 4000));
     assert_eq!(word(68), u64::from_le_bytes(*b"dogstats"));
-    assert_eq!(word(511), 0x2b57_df94);
+    assert_eq!(word(511), 0xb17f_c15c);
 }
 
 #[test]
@@ -330,5 +330,141 @@ proptest! {
             let mut writer = cells.writer("admin").expect("free");
             let _ = writer.resolve(&key(5, 5), Aggregation::Last, Scale::ZERO);
         }
+    }
+}
+
+/// Makes everything that the first writer has counted the baseline, as two seals do.
+fn seal_all(cells: &Cells<Words>) {
+    for parity in 0..2 {
+        for slot in 0..cells.published(0) {
+            let now = cells.now(0, slot).expect("quiet");
+            cells.put_base(0, slot, parity, now);
+        }
+    }
+    cells.acknowledge(0, cells.changes(0));
+}
+
+fn retire_all(cells: &Cells<Words>, writer: &mut Writer<Words>) {
+    for slot in 0..cells.published(0) {
+        cells.retire(0, slot, cells.now(0, slot).expect("quiet"));
+    }
+    writer.poll_retired();
+    seal_all(cells);
+    writer.poll_retired();
+}
+
+#[test]
+fn a_writer_that_is_had_again_has_its_series_once() {
+    let limits = SeriesLimits {
+        series_max: 3,
+        ..SeriesLimits::default()
+    };
+    let layout = CellsLayout::new(2, 10, 4096).expect("in range");
+    let cells = Cells::open_with(region(layout), limits).expect("good");
+    for round in 0..3 {
+        let mut writer = cells.writer("admin").expect("free");
+        let slot = writer.resolve(&key(0, round), Aggregation::Sum, Scale::ZERO);
+        let slot = u32::try_from(slot.expect("room").to_bits() & 0xffff_ffff).expect("masked");
+        assert_eq!(series(&cells, slot), Some(key(0, round)));
+    }
+    let mut other = cells.writer("dogstatsd.unix").expect("free");
+    let slot = other.resolve(&key(0, 9), Aggregation::Sum, Scale::ZERO);
+    assert!(slot.is_ok());
+    let found = cells.key(1, 0).expect("published").key;
+    assert_eq!(
+        found,
+        key(0, 9).to_overflow(),
+        "the limit is that of the host"
+    );
+}
+
+/// Every limit: a count beyond it stays with its tenant and meter, and can be read.
+#[test]
+fn beyond_every_limit_counts_stay_with_tenant_and_meter() {
+    let none = SeriesLimits::default();
+    let wide_key = |tenant: usize, value: usize| {
+        let pairs = (0..3).map(|at| (format!("d{at}"), format!("{value}")));
+        SeriesKey::new(
+            key(tenant, 0).tenant().clone(),
+            MeterName::new("requests").expect("valid"),
+            Dimensions::new(pairs).expect("valid"),
+        )
+        .expect("short")
+    };
+    let length = u32::try_from(key(0, 7).canonical_len()).expect("short");
+    let limits = [
+        (
+            SeriesLimits {
+                series_max: 6,
+                ..none
+            },
+            true,
+        ),
+        (
+            SeriesLimits {
+                series_per_tenant: 6,
+                ..none
+            },
+            true,
+        ),
+        (
+            SeriesLimits {
+                key_bytes: length,
+                ..none
+            },
+            false,
+        ),
+        (
+            SeriesLimits {
+                dimensions: 2,
+                ..none
+            },
+            false,
+        ),
+    ];
+    for (limits, by_number) in limits {
+        let layout = CellsLayout::new(2, 100, 8192).expect("in range");
+        let cells = Cells::open_with(region(layout), limits).expect("good");
+        let mut writer = cells.writer("admin").expect("free");
+        let (mut whole, mut overflowed) = (0, 0);
+        for round in 0..10usize {
+            for value in 0..10 {
+                let series = if value < 5 {
+                    key(0, value)
+                } else {
+                    wide_key(0, value)
+                };
+                let slot = writer.resolve(&series, Aggregation::Sum, Scale::ZERO);
+                let slot = slot.expect("room");
+                writer.add(slot, 1).expect("small");
+                let index = u32::try_from(slot.to_bits() & 0xffff_ffff).expect("masked");
+                let found = cells.key(0, index).expect("published").key;
+                assert_eq!(
+                    (found.tenant(), found.meter()),
+                    (series.tenant(), series.meter())
+                );
+                if found == series {
+                    whole += 1;
+                } else {
+                    assert_eq!(found, series.to_overflow());
+                    overflowed += 1;
+                }
+            }
+            // Idle series make room for others, and what overflowed is known all the same.
+            if round == 5 {
+                retire_all(&cells, &mut writer);
+            }
+        }
+        assert_eq!(whole + overflowed, 100);
+        assert!(
+            overflowed >= if by_number { 30 } else { 50 },
+            "{limits:?}: {overflowed}"
+        );
+        let accounts = cells.tenant_accounts(10);
+        let [tenant] = &accounts[..] else {
+            panic!("one tenant: {accounts:?}");
+        };
+        assert_eq!(tenant.overflow_events, overflowed, "{limits:?}");
+        assert_eq!(tenant.overflow_lookups, overflowed);
     }
 }

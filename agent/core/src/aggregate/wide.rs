@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use tollgate::cell::{baseline, halves, histogram, level, unique};
 use tollgate_common::Aggregation;
 
+use super::words::Put;
+
 /// Words of a chunk of a histogram: its counts, and their baselines of both parities.
 pub(crate) const CHUNK_WORDS: u32 = 3 * histogram::CHUNK_BUCKETS;
 
@@ -55,14 +57,10 @@ pub(crate) fn chunk_base_range(sequence: u64) -> Range<usize> {
     at..at + buckets
 }
 
-/// Writes the first word: the slot, and the generation in its high bits.
+/// Writes the first word: the slot, and the generation in its high bits. It is for those who
+/// look into a file; the slot refers to the cell.
 pub(crate) fn put_owner(wide: &[AtomicU64], slot: u32, generation: u16) {
-    wide[0].store(u64::from(generation) << 48 | u64::from(slot), Relaxed);
-}
-
-/// The slot that a wide cell belongs to.
-pub(crate) fn owner(wide: &[AtomicU64]) -> u64 {
-    wide[0].load(Relaxed)
+    wide[0].put(u64::from(generation) << 48 | u64::from(slot), Relaxed);
 }
 
 /// The room that a wide cell and its chunks use, as places and words.

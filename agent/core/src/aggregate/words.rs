@@ -4,8 +4,52 @@
 //! little-endian host they are contiguous in the file. All accesses here are relaxed; who
 //! publishes what was written orders it with a release store of its own.
 
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Stores to a region. Tests may look at the region after every single one, to see what a
+/// process leaves behind that is killed there.
+pub(crate) trait Put {
+    /// Stores a word.
+    fn put(&self, value: u64, order: Ordering);
+}
+
+impl Put for AtomicU64 {
+    #[inline]
+    fn put(&self, value: u64, order: Ordering) {
+        self.store(value, order);
+        #[cfg(test)]
+        probe::stored();
+    }
+}
+
+/// What is done after every store of this thread to a region.
+#[cfg(test)]
+pub(crate) mod probe {
+    use std::cell::RefCell;
+
+    type Look = Box<dyn FnMut()>;
+
+    thread_local! {
+        static LOOK: RefCell<Option<Look>> = const { RefCell::new(None) };
+    }
+
+    /// Calls `look` after every store that `run` makes, but not after those of `look` itself.
+    pub(crate) fn watch<T>(look: impl FnMut() + 'static, run: impl FnOnce() -> T) -> T {
+        LOOK.set(Some(Box::new(look)));
+        let result = run();
+        LOOK.set(None);
+        result
+    }
+
+    /// Something was stored.
+    pub(crate) fn stored() {
+        if let Some(mut look) = LOOK.take() {
+            look();
+            LOOK.set(Some(look));
+        }
+    }
+}
 
 /// Words needed for `bytes` bytes.
 pub(crate) const fn words_for(bytes: usize) -> usize {
@@ -26,7 +70,7 @@ pub(crate) fn put_bytes(words: &[AtomicU64], bytes: &[u8]) {
     let mut packed = Vec::with_capacity(words_for(bytes.len()));
     pack(bytes, &mut packed);
     for (word, value) in words[..packed.len()].iter().zip(packed) {
-        word.store(value, Relaxed);
+        word.put(value, Relaxed);
     }
 }
 

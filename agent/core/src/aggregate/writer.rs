@@ -16,7 +16,7 @@ use super::Region;
 use super::account::{self, InputLoss, Rejection};
 use super::layout::{CellsLayout, SUM_WORDS};
 use super::shared::Shared;
-use super::table::Table;
+use super::table::{Table, WidePlace};
 use super::wide;
 use crate::input::dogstatsd::Ignored;
 
@@ -26,8 +26,8 @@ pub use tollgate::cell::sum::{ADD_MAX, AddError};
 /// A series of one writer: where its cell is. Valid as long as that writer and until the
 /// series is retired; a stale one is noticed and counts nothing.
 ///
-/// The low 32 bits say where: the slot of a sum, the place of a wide cell. Then come the
-/// aggregation, the writer, and in the high 16 bits the generation, where the cell has it.
+/// The low 32 bits say which. Then come the aggregation, the writer, and in the high 16 bits
+/// the generation, where the cell has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u64);
 
@@ -51,7 +51,7 @@ impl Slot {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a field")]
-    fn at(self) -> usize {
+    pub(super) fn at(self) -> usize {
         self.0 as u32 as usize
     }
 
@@ -162,7 +162,7 @@ impl<R: Region> Writer<R> {
         (aggregation, keep): (Aggregation, halves::Keep),
     ) -> Result<(), SetError> {
         let width = self.width();
-        let wide = self.place().wide(slot, aggregation);
+        let wide = self.place().wide(&self.table.places, slot, aggregation);
         let wide = wide.ok_or(SetError::WrongSlot)?;
         halves::set(wide.cell, now.millis(), width, value, keep);
         wide.done(slot).map_err(|_| SetError::WrongSlot)
@@ -188,7 +188,8 @@ impl<R: Region> Writer<R> {
     pub fn set_level(&mut self, slot: Slot, now: Timestamp, value: i64) -> Result<(), SetError> {
         let value = u64::try_from(value).map_err(|_| SetError::Negative)?;
         let width = self.width();
-        let wide = self.place().wide(slot, Aggregation::TimeWeighted);
+        let kind = Aggregation::TimeWeighted;
+        let wide = self.place().wide(&self.table.places, slot, kind);
         let wide = wide.ok_or(SetError::WrongSlot)?;
         level::set(wide.cell, now.millis(), width, value);
         wide.done(slot).map_err(|_| SetError::WrongSlot)
@@ -196,7 +197,8 @@ impl<R: Region> Writer<R> {
 
     /// Begins a level that has held since `since`, in a slot that was just made.
     pub(super) fn carry_level(&mut self, slot: Slot, value: u64, since: i64) {
-        if let Some(wide) = self.place().wide(slot, Aggregation::TimeWeighted) {
+        let kind = Aggregation::TimeWeighted;
+        if let Some(wide) = self.place().wide(&self.table.places, slot, kind) {
             level::carry(wide.cell, value, since);
         }
     }
@@ -208,7 +210,7 @@ impl<R: Region> Writer<R> {
             index: self.index,
             sums: self.sums,
         };
-        let wide = place.wide(slot, Aggregation::Distribution);
+        let wide = place.wide(&self.table.places, slot, Aggregation::Distribution);
         let wide = wide.ok_or(AddError::WrongSlot)?;
         let cell = histogram::Cell {
             head: wide.cell,
@@ -229,7 +231,7 @@ impl<R: Region> Writer<R> {
             index: self.index,
             sums: self.sums,
         };
-        let wide = place.wide(slot, Aggregation::Unique);
+        let wide = place.wide(&self.table.places, slot, Aggregation::Unique);
         let wide = wide.ok_or(AddError::WrongSlot)?;
         let cell = unique::Cell {
             halves: wide.cell,
@@ -257,7 +259,7 @@ impl<R: Region> Writer<R> {
             return (slot.at() < self.layout.series() as usize).then_some((slot.at(), cell));
         }
         let aggregation = Aggregation::from_code(slot.tag().to_le_bytes()[0])?;
-        let wide = self.place().wide(slot, aggregation)?;
+        let wide = self.place().wide(&self.table.places, slot, aggregation)?;
         Some((wide.slot, wide.sum))
     }
 
@@ -269,12 +271,14 @@ impl<R: Region> Writer<R> {
     /// waits for memory then overlap.
     #[inline]
     pub fn prefetch(&self, slot: Slot) {
-        let area = if slot.tag() == self.sum_tag {
-            self.sums + slot.at() * SUM_WORDS
-        } else {
-            self.layout.wide(self.index).start + slot.at()
-        };
-        if let Some(word) = self.shared.words().get(area) {
+        let words = self.shared.words();
+        if let Some(word) = words.get(self.sums + slot.at() * SUM_WORDS) {
+            std::hint::black_box(word.load(Relaxed));
+        }
+        if slot.tag() != self.sum_tag
+            && let Some(place) = self.table.places.get(slot.at())
+            && let Some(word) = words.get(self.layout.wide(self.index).start + place.at())
+        {
             std::hint::black_box(word.load(Relaxed));
         }
     }
@@ -358,20 +362,23 @@ impl<'a, R: Region> Place<'a, R> {
     }
 
     /// The wide cell of a slot, with the sum cell of the same series.
-    fn wide(&self, slot: Slot, aggregation: Aggregation) -> Option<Wide<'a>> {
-        let heap = &self.shared.words()[self.shared.layout().wide(self.index)];
-        let end = slot.at() + wide::words(aggregation) as usize;
-        let words = heap.get(slot.at()..end)?;
-        let owner = wide::owner(words);
-        if slot.tag() != tag(aggregation, self.index) || (owner ^ slot.0) >> 48 != 0 {
+    ///
+    /// It is the generation in the sum cell that tells a stale slot. A wide cell could not: its
+    /// room may be part of anything by now, of another cell with the same generation too.
+    fn wide(&self, places: &[WidePlace], slot: Slot, aggregation: Aggregation) -> Option<Wide<'a>> {
+        let at = self.sums + slot.at() * SUM_WORDS;
+        let sum = self.shared.words().get(at..at + SUM_WORDS)?;
+        let place = places.get(slot.at())?;
+        let stale = (sum[1].load(Relaxed) ^ slot.0) >> sum::EVENTS_BITS != 0;
+        if stale || slot.tag() != tag(aggregation, self.index) || !place.is(aggregation) {
             return None;
         }
-        let slot = usize::try_from(owner & 0xffff_ffff).ok()?;
-        let at = self.sums + slot * SUM_WORDS;
+        let heap = &self.shared.words()[self.shared.layout().wide(self.index)];
+        let words = heap.get(place.at()..place.at() + wide::words(aggregation) as usize)?;
         Some(Wide {
-            slot,
+            slot: slot.at(),
             cell: &words[wide::cell_range(aggregation)],
-            sum: self.shared.words().get(at..at + SUM_WORDS)?,
+            sum,
             heap,
         })
     }

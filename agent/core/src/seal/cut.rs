@@ -153,7 +153,9 @@ pub(super) enum Cut {
     Idle,
     /// Nothing to seal, but it is in use.
     Busy,
-    /// Its baselines differ now.
+    /// Nothing to seal, but its baselines differ now.
+    Moved,
+    /// Something to seal, and its baselines differ now.
     Changed,
 }
 
@@ -209,8 +211,8 @@ impl<R: Region> Cutter<'_, R> {
                 _ if now.is_none() => Cut::Busy,
                 _ => self.wide(seen, part, group, scratch),
             };
-            let moved = found == Cut::Changed;
-            let counted = now.is_none() || found != Cut::Idle;
+            let moved = matches!(found, Cut::Changed | Cut::Moved);
+            let counted = now.is_none() || matches!(found, Cut::Busy | Cut::Changed);
             if idle.note((writer, slot), counted, self.to, longest)
                 && let Some(now) = now
             {
@@ -263,8 +265,25 @@ impl<R: Region> Cutter<'_, R> {
         now.since(base) != (0, 0)
     }
 
-    /// Makes the baselines of a slot that are not in force those that are.
-    pub(super) fn catch_up(&self, (writer, slot): (u32, u32)) {
-        self.cells.copy_base(writer, slot, self.applied);
+    /// Makes the baselines of places that are not in force those that are.
+    pub(super) fn catch_up(&self, places: impl Iterator<Item = Place>) {
+        for place in places {
+            let (writer, slot) = (place.writer(), place.slot());
+            if place.aggregation() != Aggregation::Sum {
+                self.cells.copy_wide_base(writer, slot, self.applied);
+            }
+            self.cells.copy_base(writer, slot, self.applied);
+        }
+    }
+
+    /// The same for all slots, when nothing is known of what the batch before has changed. What
+    /// a slot without a place says of its wide cell is not to be believed.
+    pub(super) fn catch_up_all(&self, order: &Order) {
+        self.catch_up(order.iter());
+        for writer in 0..self.cells.layout().writers() {
+            for slot in 0..self.cells.published(writer) {
+                self.cells.copy_base(writer, slot, self.applied);
+            }
+        }
     }
 }

@@ -69,6 +69,11 @@ impl Order {
         self.places.len()
     }
 
+    /// All places.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Place> + '_ {
+        self.places.iter().copied()
+    }
+
     pub(super) fn get(&self, at: usize) -> Option<Place> {
         self.places.get(at).copied()
     }
@@ -115,10 +120,13 @@ impl Order {
     /// The slots that are new, or have changed hands; the latter lose their places.
     fn unknown<R: Region>(&mut self, cells: &Cells<R>) -> Vec<(u32, u32, u16)> {
         let mut unknown = Vec::new();
-        let (mut gone, mut seen) = (false, Vec::new());
+        let mut gone = false;
         // Once the other baseline is written, the writer may use the room of their keys.
+        // Of a seal in parts one may have written it long ago, and then a slot may have its next
+        // series, whose place is not to be taken out: that one is found below.
         let (sealed, lingering) = std::mem::take(&mut self.lingering)
             .into_iter()
+            .filter(|&(writer, slot, generation)| cells.generation(writer, slot) == generation)
             .partition::<Vec<_>, _>(|&(writer, slot, _)| is_sealed(cells, writer, slot));
         self.lingering = lingering;
         if !sealed.is_empty() {
@@ -126,7 +134,6 @@ impl Order {
         }
         for writer in 0..cells.layout().writers() {
             let changes = cells.changes(writer);
-            seen.push((writer, changes));
             let known = &mut self.known[writer as usize];
             if self.changes[writer as usize] != changes {
                 self.changes[writer as usize] = changes;
@@ -148,10 +155,16 @@ impl Order {
         if gone {
             self.remove(cells, &unknown);
         }
-        for (writer, changes) in seen {
+        unknown
+    }
+
+    /// Lets the writers have the room of series that were retired before slots were last taken
+    /// in, and of which everything is sealed: the order has none of them any more. Not before
+    /// their baselines have been made equal, which stores to their wide cells.
+    pub(super) fn acknowledge<R: Region>(&self, cells: &Cells<R>) {
+        for (writer, &changes) in (0..).zip(&self.changes) {
             cells.acknowledge(writer, changes);
         }
-        unknown
     }
 
     /// Takes out the places of these slots, which are sorted.

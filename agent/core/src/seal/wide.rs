@@ -14,7 +14,7 @@ use tollgate_common::{Aggregation, Detail, Timestamp, Window};
 use super::CLOCK_STEP_MAX_MILLIS;
 use super::cut::{Cut, Cutter, Part, SIDE_MAX, Seen, Side};
 use super::order::Place;
-use crate::aggregate::{CellCut, LevelBase, Region};
+use crate::aggregate::{CellCut, LevelBase, Put, Region};
 
 /// Most rows that one cut makes of one level. A longer time is told in pieces of several
 /// windows, each booked to the window in which it begins.
@@ -58,12 +58,12 @@ impl<R: Region> Cutter<'_, R> {
             Aggregation::Unique => self.unique(place, at, part, group, &mut scratch.hashes),
             _ => self.halves(place, at, part, group),
         };
-        if found == Some(Cut::Changed) {
+        if matches!(found, Some(Cut::Changed | Cut::Moved)) {
             self.cells.put_base(writer, slot, self.sequence(), now);
         }
         found.unwrap_or_else(|| {
             // Some of it may have been cut already.
-            self.catch_up((writer, slot));
+            self.catch_up(std::iter::once(place));
             part.damaged = true;
             Cut::Busy
         })
@@ -101,7 +101,7 @@ impl<R: Region> Cutter<'_, R> {
             if now.events == before {
                 continue;
             }
-            next.store(now.events, Relaxed);
+            next.put(now.events, Relaxed);
             let side = self.plain(now.window, now.value.into());
             let events = now.events.wrapping_sub(before);
             part.push(group, place, side, self.window, events);
@@ -139,7 +139,7 @@ impl<R: Region> Cutter<'_, R> {
                 UniqueSketch::from_hashes(words.clone())
             };
             let sketch = sketch.ok()?;
-            next[half].store(cut.inserts, Relaxed);
+            next[half].put(cut.inserts, Relaxed);
             let side = Side {
                 window: self.window_of(cut.window),
                 value: sketch.estimate().into(),
@@ -176,7 +176,7 @@ impl<R: Region> Cutter<'_, R> {
                 (first..).zip(&chunk.counts).zip(base.iter().zip(next))
             {
                 let more = count.wrapping_sub(base.load(Relaxed));
-                next.store(count, Relaxed);
+                next.put(count, Relaxed);
                 if more > 0 {
                     buckets.push((bucket, more));
                 }
@@ -287,7 +287,9 @@ impl<R: Region> Cutter<'_, R> {
             LevelBase::plain(before)
         };
         after.write(next);
-        Some(Cut::Changed)
+        // A level that has been 0 all the time is as good as idle, although time moves on.
+        let idle = told == 0 && events == 0 && cell.level == 0;
+        Some(if idle { Cut::Moved } else { Cut::Changed })
     }
 
     /// The baseline that a cut continues, and whether it is another than that of the cut before.
