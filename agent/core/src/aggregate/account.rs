@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use serde::Serialize;
 
@@ -165,7 +165,8 @@ pub struct Account {
     /// Accepted events in cells that were discarded, as far as they are known: the unclean
     /// ends of earlier incarnations, declared as losses.
     pub discarded: u64,
-    /// Events that the input has in its hands: neither counted nor rejected yet.
+    /// Events that the input has in its hands: neither counted nor rejected yet. It is what the
+    /// input says that it has received, less what has been decided on: 0 when it is at rest.
     pub under_way: u64,
 }
 
@@ -190,8 +191,10 @@ pub(crate) struct AccountWords(pub(crate) [u64; ACCOUNT_WORDS]);
 impl AccountWords {
     pub(crate) fn read(words: &[AtomicU64]) -> Self {
         let mut values = [0; ACCOUNT_WORDS];
-        for (value, word) in values.iter_mut().zip(words) {
-            *value = word.load(Relaxed);
+        // What was received last: an input says so before it decides on an event, and what is
+        // under way is then never less than nothing.
+        for (value, word) in values.iter_mut().zip(words).rev() {
+            *value = word.load(Acquire);
         }
         Self(values)
     }
@@ -282,7 +285,7 @@ pub(crate) struct Counts {
 
 /// Adds to a word whose only writer is the caller.
 pub(crate) fn bump(word: &AtomicU64, n: u64) {
-    word.put(word.load(Relaxed).wrapping_add(n), Relaxed);
+    word.put(word.load(Relaxed).wrapping_add(n), Release);
 }
 
 pub(crate) fn received_word() -> usize {

@@ -25,7 +25,7 @@ pub(crate) const BASE_WORDS: usize = 2;
 /// Words of a running total: its name, then sum (low, high) and events of both parities.
 pub(crate) const PAIR_WORDS: usize = 8;
 /// Words of the names of running totals, for each of them.
-const PAIR_NAME_WORDS: usize = 6;
+pub(crate) const PAIR_NAME_WORDS: usize = 6;
 /// Wide cells and chunks start at multiples of so many words: a cache line.
 pub(crate) const WIDE_UNIT: u32 = 8;
 

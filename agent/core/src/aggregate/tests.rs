@@ -468,3 +468,95 @@ fn beyond_every_limit_counts_stay_with_tenant_and_meter() {
         assert_eq!(tenant.overflow_lookups, overflowed);
     }
 }
+
+/// A reader sees accounts that hold at every moment, whatever writer and sealer do.
+#[test]
+fn accounts_hold_on_every_read_while_threads_count_and_seal() {
+    const ROUNDS: u64 = 30_000;
+    let cells = cells(10);
+    let mut writer = cells.writer("admin").expect("free");
+    let running = std::sync::atomic::AtomicBool::new(true);
+    let reads = std::thread::scope(|scope| {
+        let (cells, running) = (&cells, &running);
+        let counting = scope.spawn(move || {
+            let kinds = [
+                Aggregation::Sum,
+                Aggregation::Last,
+                Aggregation::Distribution,
+            ];
+            for round in 0..ROUNDS {
+                let kind = kinds[usize::try_from(round % 3).expect("small")];
+                let series = key(0, usize::try_from(round % 5).expect("small"));
+                let slot = writer.resolve(&series, kind, Scale::ZERO).expect("room");
+                writer.received(1);
+                match (kind, round % 7) {
+                    (_, 0) => writer.rejected_for(series.tenant(), Rejection::Inexact, 1),
+                    (Aggregation::Sum, _) => writer.add(slot, 3).expect("small"),
+                    (Aggregation::Last, _) => {
+                        let now = Timestamp::from_secs(100);
+                        writer.set(slot, now, 5).expect("own");
+                    }
+                    _ => writer.record(slot, round % 100, 1).expect("small"),
+                }
+                if round % 11 == 0 {
+                    writer.lost(InputLoss::KernelDrop, 2);
+                }
+            }
+            writer
+        });
+        let sealing = scope.spawn(move || {
+            let mut sequence = 0;
+            while running.load(Relaxed) {
+                sequence += 1;
+                Cells::<Words>::begin_cut();
+                for slot in 0..cells.published(0) {
+                    let now = cells.now(0, slot).expect("one series");
+                    cells.put_base(0, slot, sequence, now);
+                }
+                cells.set_applied(sequence);
+            }
+        });
+        let reading = scope.spawn(move || {
+            let (mut reads, mut before) = (0u64, (0, 0));
+            while running.load(Relaxed) {
+                let account = cells.accounts().remove(0).1;
+                assert!(account.balances(), "{account:?}");
+                assert!(
+                    account.open <= ROUNDS && account.under_way <= ROUNDS,
+                    "{account:?}"
+                );
+                // What was accepted or sealed stays so.
+                let now = (account.accepted, account.sealed);
+                assert!(
+                    now.0 >= before.0 && now.1 >= before.1,
+                    "{now:?} after {before:?}"
+                );
+                before = now;
+                assert!(
+                    cells
+                        .tenant_accounts(5)
+                        .iter()
+                        .all(|of| of.account.balances())
+                );
+                reads += 1;
+            }
+            reads
+        });
+        let writer = counting.join();
+        running.store(false, Relaxed);
+        let writer = writer.expect("counts");
+        sealing.join().expect("seals");
+        drop(writer);
+        reading.join().expect("reads")
+    });
+    assert!(reads > 10, "{reads}");
+    let account = cells.accounts().remove(0).1;
+    let rejected = ROUNDS.div_ceil(7);
+    assert_eq!(account.rejected["inexact"], rejected);
+    assert_eq!(account.accepted, ROUNDS - rejected);
+    assert_eq!(account.received, ROUNDS + 2 * ROUNDS.div_ceil(11));
+    assert_eq!(
+        account.under_way, 0,
+        "the claim agrees with what was decided on"
+    );
+}

@@ -5,7 +5,7 @@
 //! baselines. What it holds is then sealed like what this version leaves behind.
 //! `docs/formats/cells.md` describes both forms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
@@ -15,7 +15,9 @@ use tollgate_common::{Aggregation, Scale, SeriesRef};
 
 use super::cells::Cells;
 use super::header::{self, CellsError, Identity};
-use super::layout::{BLOCK_HEAD_WORDS, CellsLayout, HEADER_WORDS, PAGE_WORDS, WIDE_UNIT};
+use super::layout::{
+    BLOCK_HEAD_WORDS, CellsLayout, HEADER_WORDS, PAGE_WORDS, PAIR_NAME_WORDS, WIDE_UNIT,
+};
 use super::pairs::PairTotal;
 use super::shared::{AT_ACCOUNT, AT_COUNT};
 use super::slot::{SlotHead, State};
@@ -192,8 +194,32 @@ impl<'a> Old<'a> {
             u64::from(self.writers) << 32 | u64::from(self.series),
             u64::from(self.reserve) << 32 | u64::from(wide),
             arena,
-            u64::from(self.series) * u64::from(self.writers).min(2),
+            self.pairs(),
         ])?)
+    }
+
+    /// Running totals to make room for: one for each tenant, meter and scale, and more where
+    /// their names are long.
+    fn pairs(&self) -> u64 {
+        let mut names: BTreeSet<(Vec<u8>, Scale)> = BTreeSet::new();
+        for writer in 0..self.writers {
+            let block = self.block(writer);
+            for slot in (0..self.published(block)).filter_map(|slot| self.slot(block, slot)) {
+                let series = SeriesRef::new(&slot.key);
+                if series.check().is_ok() {
+                    names.insert((series.names().to_vec(), slot.scale));
+                }
+            }
+        }
+        // Behind each there is a zero.
+        let words = names.iter().map(|(names, _)| words_for(names.len() + 1));
+        let words: usize = words.sum();
+        names.len().max(words.div_ceil(PAIR_NAME_WORDS)).max(1) as u64
+    }
+
+    fn published(&self, block: &[AtomicU64]) -> u32 {
+        let count = u32::try_from(block[AT_COUNT].load(Relaxed)).unwrap_or(u32::MAX);
+        count.min(self.series)
     }
 
     /// Fills a region of zeros of that layout with the same life.
@@ -223,8 +249,7 @@ impl<'a> Old<'a> {
         }
         let (slots, keys) = (&words[layout.slots(writer)], &words[layout.keys(writer)]);
         let (mut key_at, mut place) = (0, WIDE_UNIT);
-        let count = u32::try_from(block[AT_COUNT].load(Relaxed)).unwrap_or(u32::MAX);
-        let count = count.min(self.series);
+        let count = self.published(block);
         for slot in 0..count {
             let base_at = |parity: usize| {
                 let at = parity * self.series as usize + slot as usize;
@@ -305,5 +330,174 @@ impl<'a> Old<'a> {
             [0, events],
             bases.map(|[even, odd, _]| [0, even.wrapping_add(odd)]),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tollgate_common::{
+        AgentId, Dimensions, Incarnation, MeterName, SeriesKey, TenantId, Timestamp, WindowWidth,
+    };
+
+    use super::super::slot::SlotUse;
+    use super::super::words::crc32c_words;
+    use super::*;
+
+    const SERIES: u32 = 6;
+    const ARENA: u32 = 300;
+
+    fn key(meter: &str, path: u32) -> SeriesKey {
+        SeriesKey::new(
+            TenantId::new(&"t".repeat(60)).expect("valid"),
+            MeterName::new(meter).expect("valid"),
+            Dimensions::new([("path", path.to_string())]).expect("valid"),
+        )
+        .expect("short")
+    }
+
+    /// What an agent of version 1 leaves behind, word by word as its document described: four
+    /// sums and two last values, batch `applied` in force, and another cut under way.
+    fn left_behind(applied: u64) -> Vec<AtomicU64> {
+        let mut old = Old {
+            words: &[],
+            identity: Identity {
+                agent: AgentId::new("edge-1").expect("valid"),
+                incarnation: Incarnation::from_bytes([3; 16]),
+                boot_id: [9; 16],
+                opened_at: Timestamp::from_secs(1_780_000_000),
+                window: WindowWidth::from_secs(10).expect("divides 900"),
+                parent: None,
+                inherited: None,
+                writers: vec!["a".to_owned()],
+            },
+            writers: 1,
+            series: SERIES,
+            reserve: 1,
+            last: 2,
+            arena: ARENA,
+        };
+        let length = HEADER_WORDS + old.block_words();
+        let words: Vec<AtomicU64> = (0..length + 8192).map(|_| AtomicU64::new(0)).collect();
+        let put = |at: usize, value: u64| words[at].store(value, Relaxed);
+        let layout = CellsLayout::new(1, 10, 4096).expect("in range");
+        old.identity.write(layout, &words);
+        put(1, VERSION);
+        put(2, 1 << 32 | u64::from(SERIES));
+        put(3, 1 << 32 | 2);
+        put(4, ARENA.into());
+        put(41, 0);
+        put(511, crc32c_words(&words[..511]).into());
+        put(512, applied);
+        let block = HEADER_WORDS;
+        let (slots, keys) = (block + BLOCK_HEAD_WORDS, SERIES as usize * SLOT_WORDS);
+        let keys = slots + keys;
+        let mut key_at = 0;
+        for slot in 0..SERIES {
+            let last = slot >= 4;
+            let mut bytes = Vec::new();
+            let meter = "m".repeat(40 + slot as usize / 2);
+            key(&meter, slot).write_canonical(&mut bytes);
+            let kind = if last {
+                Aggregation::Last
+            } else {
+                Aggregation::Sum
+            };
+            let place = u64::from(key_at) << 32 | bytes.len() as u64;
+            let kind = u64::from(slot.saturating_sub(4)) << 32 | u64::from(kind.code()) << 8 | 2;
+            let mut checked = [place.to_le_bytes(), kind.to_le_bytes()].concat();
+            checked.extend_from_slice(&bytes);
+            let at = slots + slot as usize * SLOT_WORDS;
+            put(at, place);
+            put(at + 1, kind);
+            put(at + 2, crc32c(&checked).into());
+            put_bytes(&words[keys + key_at as usize..], &bytes);
+            key_at += u32::try_from(words_for(bytes.len())).expect("short");
+            for sequence in [applied, applied + 1] {
+                let parity = usize::from(sequence & 1 == 1);
+                let base = old.bases_at() + (parity * SERIES as usize + slot as usize) * BASE_WORDS;
+                let step = if sequence == applied { 1 } else { 2 };
+                let base = block + base;
+                // (low, high, events) of a sum; counts of both halves of a last value.
+                let of = if last {
+                    [step, step + 1, 0]
+                } else {
+                    [100 * step, 0, 10 * step]
+                };
+                for (word, value) in (base..).zip(of) {
+                    put(word, value);
+                }
+            }
+            if last {
+                let lasts = block + old.sums_at() + SERIES as usize * SUM_WORDS;
+                let cell = lasts + (slot as usize - 4) * LAST_WORDS;
+                put(cell, 5);
+                put(cell + 5, 6);
+            } else {
+                put(
+                    block + old.sums_at() + slot as usize * SUM_WORDS,
+                    1000 + u64::from(slot),
+                );
+                put(block + old.sums_at() + slot as usize * SUM_WORDS + 1, 50);
+            }
+        }
+        put(block + AT_COUNT, SERIES.into());
+        put(block + AT_ACCOUNT, 500);
+        old.words = &[];
+        words
+    }
+
+    #[test]
+    fn a_file_of_version_1_goes_on_as_the_life_that_it_was() {
+        for applied in [4, 5] {
+            let words = left_behind(applied);
+            assert!(is_old(&words));
+            let old = Old::read(&words).expect("whole");
+            let layout = old.layout().expect("in range");
+            let new: Vec<AtomicU64> = (0..layout.words()).map(|_| AtomicU64::new(0)).collect();
+            old.fill(&new).expect("fits");
+            assert!(!is_old(&new), "it is not converted twice");
+            let cells = Cells::open(Arc::new(new)).expect("good");
+            assert_eq!((cells.applied(), cells.published(0)), (applied, SERIES));
+            assert_eq!(cells.identity(), old.identity());
+            for slot in 0..SERIES {
+                let now = cells.now(0, slot).expect("quiet");
+                let SlotUse::Series(of) = cells.slot(0, slot, now.generation()) else {
+                    panic!("slot {slot} of batch {applied}");
+                };
+                assert_eq!(of.key, key(&"m".repeat(40 + slot as usize / 2), slot));
+                // As it was cut, and as the cut that was under way has it.
+                for (sequence, step) in [(applied, 1), (applied + 1, 2)] {
+                    let since = now.since(cells.base(0, slot, sequence));
+                    let expected = match of.aggregation {
+                        Aggregation::Sum => (1000 + u64::from(slot) - 100 * step, 50 - 10 * step),
+                        _ => (0, 11 - (2 * step + 1)),
+                    };
+                    assert_eq!(since, expected, "slot {slot}, batch {sequence}");
+                }
+                if of.aggregation == Aggregation::Last {
+                    let base = cells.wide_base(0, of.place, of.aggregation, applied + 1);
+                    let base = base.expect("inside");
+                    assert_eq!([0, 1].map(|half: usize| base[half].load(Relaxed)), [2, 3]);
+                }
+            }
+            // Two slots each for the first two meters, and the last values' one: long names.
+            assert_eq!(cells.pairs(), 3);
+            for (pair, total) in [(0, (200, 20)), (1, (200, 20)), (2, (0, 6))] {
+                let found = cells.pair_total(pair, applied);
+                assert_eq!((found.sum, found.events), total, "pair {pair}");
+            }
+            let account = cells.accounts().remove(0).1;
+            assert_eq!(account.accepted, 4 * 50 + 2 * 11);
+            assert!(account.balances());
+        }
+        let words = left_behind(4);
+        words[1].store(3, Relaxed);
+        words[511].store(crc32c_words(&words[..511]).into(), Relaxed);
+        assert!(!is_old(&words));
+        let refused = Cells::open(words).map(drop).expect_err("newer");
+        assert!(matches!(refused, CellsError::Version(3)));
+        assert!(refused.to_string().contains('3'), "{refused}");
     }
 }
