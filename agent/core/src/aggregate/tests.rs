@@ -461,7 +461,7 @@ fn beyond_every_limit_counts_stay_with_tenant_and_meter() {
             "{limits:?}: {overflowed}"
         );
         let accounts = cells.tenant_accounts(10);
-        let [tenant] = &accounts[..] else {
+        let [tenant] = &accounts.busiest[..] else {
             panic!("one tenant: {accounts:?}");
         };
         assert_eq!(tenant.overflow_events, overflowed, "{limits:?}");
@@ -535,6 +535,7 @@ fn accounts_hold_on_every_read_while_threads_count_and_seal() {
                 assert!(
                     cells
                         .tenant_accounts(5)
+                        .busiest
                         .iter()
                         .all(|of| of.account.balances())
                 );
