@@ -74,16 +74,15 @@ impl Totals {
         }
         let names = [SeriesRef::new(key).names(), &[0]].concat();
         let of = (names, scale);
-        let index = match self.0.get(&of) {
-            Some(index) => *index,
-            None => {
-                let index = cells.pairs();
-                if !cells.put_pair(&of.0, scale) {
-                    return;
-                }
-                self.0.insert(of, index);
-                index
+        let index = if let Some(index) = self.0.get(&of) {
+            *index
+        } else {
+            let index = cells.pairs();
+            if !cells.put_pair(&of.0, scale) {
+                return;
             }
+            self.0.insert(of, index);
+            index
         };
         let before = cells.pair_total(index, parity);
         let total = PairTotal {

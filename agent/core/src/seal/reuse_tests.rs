@@ -377,7 +377,7 @@ fn sweep_of_seed(seed: u64, steps: u32) -> (u64, u64, u64) {
     let words = region(4, 24 << 10);
     let cells = Cells::open(Arc::clone(&words)).expect("good");
     let mut input = Input::new(&cells, "a", seed);
-    let mut sealer = Sealer::with_part_bytes(if seed % 2 == 0 { 200 } else { 1 << 20 });
+    let mut sealer = Sealer::with_part_bytes(if seed.is_multiple_of(2) { 200 } else { 1 << 20 });
     let (mut told, mut durable) = (Book::default(), 0);
     let (mut now, mut complete, mut to) = (0, true, 0);
     let looks = Rc::new(Cell::new(0));
