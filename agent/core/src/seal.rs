@@ -41,7 +41,7 @@ mod totals;
 mod wide;
 
 use tollgate_common::limits::BATCH_ROWS_MAX;
-use tollgate_common::wire::{EncodeError, RecordStream};
+use tollgate_common::wire::{EncodeError, Message, RecordStream, decode_record};
 use tollgate_common::{
     Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Loss, LossAmount, LossReason, Opening,
     Quantity, RowRef, SeriesRef, Span, Timestamp, Window,
@@ -443,7 +443,12 @@ impl Sealer {
         self.totals.tell(stream)?;
         self.totals.put(cells, batch.sequence.get());
         self.record.clear();
-        Ok(stream.finish(batch, &mut self.record)?)
+        let hash = stream.finish(batch, &mut self.record)?;
+        debug_assert!(
+            matches!(decode_record(&self.record), Ok(Message::Batch(read)) if read.hash() == hash),
+            "what is sealed can be read"
+        );
+        Ok(hash)
     }
 }
 

@@ -35,8 +35,7 @@ pub struct TotalRef<'a> {
 ///
 /// The order is: [`begin`](Self::begin), every row in the order of a batch, every total in
 /// the order of a batch, [`finish`](Self::finish). What is written is a record only if rows
-/// and totals keep the rules of [`Batch::validate`], and if every tenant, meter and scale
-/// with a `sum` row has its total told. An error leaves nothing behind; begin anew.
+/// and totals keep the rules of [`Batch::validate`]. An error leaves nothing behind; begin anew.
 pub struct RecordStream {
     frames: FrameWriter,
     columns: BatchV2,
@@ -51,7 +50,8 @@ pub struct RecordStream {
     names: Vec<u8>,
     rows: usize,
     totals: usize,
-    uncounted: usize,
+    /// The totals are exactly those of the tenants, meters and scales with a `sum` row.
+    as_expected: bool,
     definitions: usize,
     dictionary_bytes: usize,
     version: FrameVersion,
@@ -72,7 +72,7 @@ impl RecordStream {
             names: Vec::new(),
             rows: 0,
             totals: 0,
-            uncounted: 0,
+            as_expected: true,
             definitions: 0,
             dictionary_bytes: 0,
             version: FrameVersion::V1,
@@ -91,7 +91,7 @@ impl RecordStream {
         self.key.clear();
         self.kind = None;
         self.names.clear();
-        (self.rows, self.totals, self.uncounted) = (0, 0, 0);
+        (self.rows, self.totals, self.as_expected) = (0, 0, true);
         (self.definitions, self.dictionary_bytes) = (0, 0);
         self.version = FrameVersion::V1;
         Ok(())
@@ -139,9 +139,11 @@ impl RecordStream {
         Ok(())
     }
 
-    /// All rows are told; `totals` totals follow.
-    pub fn begin_totals(&mut self, totals: usize) {
+    /// All rows are told; `totals` totals follow. `complete` if every tenant, meter and scale
+    /// with a `sum` row is among them.
+    pub fn begin_totals(&mut self, totals: usize, complete: bool) {
         self.canonical.totals(totals);
+        self.as_expected = complete;
     }
 
     /// The next total.
@@ -157,7 +159,7 @@ impl RecordStream {
         let texts = [total.names.tenant(), total.names.meter()];
         self.canonical.total(texts, total.scale, total.quantity);
         self.totals += 1;
-        self.uncounted += usize::from(total.counted.is_none());
+        self.as_expected &= total.counted.is_some();
         Ok(())
     }
 
@@ -177,7 +179,7 @@ impl RecordStream {
             columns.flags |= FLAG_FINAL;
         }
         // Who reads the rows knows which totals they ask for, and in which order.
-        if self.uncounted == 0 {
+        if self.as_expected {
             columns.flags |= FLAG_TOTALS_EXPECTED;
             columns.total_keys.clear();
         }

@@ -48,6 +48,8 @@ pub(super) struct Totals {
     /// Pairs that it has rows of: their totals in the cells differ between the parities.
     busy: Vec<u32>,
     loaded: bool,
+    /// The batch at hand has rows of a sum whose total is not kept, and so is not told.
+    untold: bool,
     /// The pair that was asked for last.
     last: u32,
 }
@@ -103,9 +105,13 @@ impl Totals {
             self.busy.push(index);
         }
         pair.events.1 = pair.events.1.wrapping_add(events);
-        let Some(sum) = sum.filter(|_| pair.kept) else {
+        let Some(sum) = sum else {
             return;
         };
+        if !pair.kept {
+            self.untold = true;
+            return;
+        }
         if pair.counted.is_none() {
             self.touched.push(index);
         }
@@ -207,7 +213,7 @@ impl Totals {
             };
             rank(a).cmp(&rank(b))
         });
-        record.begin_totals(self.touched.len());
+        record.begin_totals(self.touched.len(), !self.untold);
         for &index in &self.touched {
             let pair = &mut pairs[index as usize];
             pair.told = true;
@@ -235,6 +241,7 @@ impl Totals {
     /// The batch at hand is durable, or it is given up.
     pub(super) fn settle<R: Region>(&mut self, cells: &Cells<R>, applied: u64, durable: bool) {
         self.touched.clear();
+        self.untold = false;
         for index in self.busy.drain(..) {
             let pair = &mut self.pairs[index as usize];
             let counted = pair.counted.take().filter(|_| durable);
