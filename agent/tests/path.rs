@@ -185,9 +185,9 @@ fn a_cap_on_bandwidth_is_kept_and_nothing_is_lost() {
     collector.wait_for_total(sum, Duration::from_secs(40));
     let bytes = collector.received_bytes();
     // The burst of four kilobytes comes first.
-    let least = (bytes.saturating_sub(4096 + 1024)) as f64 / 1024.0;
+    let least = Duration::from_millis(bytes.saturating_sub(4096 + 1024) * 1000 / 1024);
     assert!(
-        began.elapsed().as_secs_f64() + 2.0 >= least,
+        began.elapsed() + Duration::from_secs(2) >= least,
         "{bytes} bytes in {:?}",
         began.elapsed()
     );
@@ -225,7 +225,7 @@ fn a_fallback_takes_over_and_the_first_is_returned_to() {
         "{status:#}"
     );
     first.resume(&pki);
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let status = client.status().expect("a status");
         if status["ship"]["endpoint"] == format!("127.0.0.1:{}", first.port)

@@ -17,7 +17,7 @@ use tollgate::Meter;
 /// Names the job of an application.
 const JOB: &str = "TOLLGATE_TEST_JOB";
 const SOCKET: &str = "TOLLGATE_SOCKET";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A port that nobody answers on: everything stays in the spool.
 const NOBODY: u16 = 9;

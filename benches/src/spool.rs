@@ -185,7 +185,7 @@ fn pass(
             }
         }
     }
-    Ok(per_second(count, core_time() - begin))
+    Ok(per_second(count, core_time().saturating_sub(begin)))
 }
 
 /// What this thread has had of a core: a busy machine does not change the figure.

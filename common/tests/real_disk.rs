@@ -77,7 +77,7 @@ fn what_is_released_before_its_sync_never_reaches_the_disk() {
             assert!(lazy * 20 < always, "{lazy} of {always}");
         }
         told => {
-            eprintln!("skipped: the kernel does not count writes to this file system: {told:?}")
+            eprintln!("skipped: the kernel does not count writes to this file system: {told:?}");
         }
     }
     assert_eq!(records(&log).len(), ROUNDS + 2);

@@ -6,7 +6,9 @@
 //! second, the length of its queue, how long a fresh window waits behind other agents'
 //! backlogs, and that everybody drains.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -117,9 +119,10 @@ impl Agent {
 /// A series whose key is long and does not compress.
 fn series(number: usize, random: &mut Random) -> SeriesKey {
     let mut noise = || {
-        (0..15)
-            .map(|_| format!("{:016x}", random.bits()))
-            .collect::<String>()
+        (0..15).fold(String::new(), |mut text, _| {
+            write!(text, "{:016x}", random.bits()).expect("a string takes everything");
+            text
+        })
     };
     let dimensions = (0..7).map(|key| (format!("k{key}"), noise()));
     SeriesKey::new(
@@ -357,8 +360,8 @@ impl Fleet {
             agent.engine.handle_tick(now).expect("a good disk");
             let status = agent.engine.status();
             let batch = (status.incarnation, status.sequence);
-            if !self.sealed_at.contains_key(&batch) {
-                self.sealed_at.insert(batch, now);
+            if let Entry::Vacant(vacant) = self.sealed_at.entry(batch) {
+                vacant.insert(now);
                 agent.count();
             }
         }
@@ -504,16 +507,22 @@ fn come_back(together: bool) -> Outcome {
         fresh_max: waits.max().expect("some"),
         drained: drained.millis_since(back),
     };
-    eprintln!(
-        "{connected} connections, at most {} in a second; queue at most {} KiB, held {} KiB; \
+    #[expect(
+        clippy::print_stderr,
+        reason = "figures for who reads the test's output"
+    )]
+    {
+        eprintln!(
+            "{connected} connections, at most {} in a second; queue at most {} KiB, held {} KiB; \
          {} pauses; a fresh window waited {} ms at most; drained after {} ms",
-        outcome.peak,
-        figures.queue_max >> 10,
-        figures.held_max >> 10,
-        figures.pauses,
-        outcome.fresh_max,
-        outcome.drained,
-    );
+            outcome.peak,
+            figures.queue_max >> 10,
+            figures.held_max >> 10,
+            figures.pauses,
+            outcome.fresh_max,
+            outcome.drained,
+        );
+    }
     assert_eq!(connected, (AGENTS - STEADY) as u64, "once each");
     assert!(figures.queue_max <= QUEUE_BYTES + share::QUOTA_BYTES);
     // What is on its way is bounded by the windows, not by the backlog.

@@ -180,12 +180,15 @@ fn run(inner: &UdpSocket, collector: SocketAddr, shared: &Shared, seed: u64) {
     }
 }
 
+/// What is to be sent later, and when.
+type Held = (Instant, Box<dyn Fn() + Send>);
+
 fn pass(
     length: usize,
     send: impl Fn() + Send + 'static,
     shared: &Shared,
     random: &mut Random,
-    held: &mut Vec<(Instant, Box<dyn Fn() + Send>)>,
+    held: &mut Vec<Held>,
 ) {
     let treatment = *shared.treatment.lock().expect("no panic");
     let harmed = || shared.harmed.fetch_add(1, Ordering::Relaxed);

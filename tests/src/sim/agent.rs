@@ -6,7 +6,7 @@ use tollgate_agent_core::aggregate::{CellsHome, Slot, Writer};
 use tollgate_agent_core::engine::Engine;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Decoder, Encoder, Message};
-use tollgate_common::{AgentId, Aggregation, Timestamp, Window};
+use tollgate_common::{AgentId, Aggregation, Timestamp};
 
 use super::context::{Broken, Context};
 use super::coverage::Probe;

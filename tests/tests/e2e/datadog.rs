@@ -73,14 +73,13 @@ fn prices() -> String {
         ("duration", "s"),
         ("peak", "{level}"),
     ]
-    .iter()
     .map(|(name, unit)| {
         format!(
             "\n[[price]]\nid = {name:?}\nmeter = {name:?}\nmodel = \"per_unit\"\n\
-                 per = \"1 {unit}\"\nunit = \"0.01\"\n"
+             per = \"1 {unit}\"\nunit = \"0.01\"\n"
         )
     })
-    .collect()
+    .concat()
 }
 
 /// A Python that has the package: named by `TOLLGATE_PYTHON`, or the system's.

@@ -444,7 +444,7 @@ mod tests {
             assert_eq!(endpoints.take(at), 0);
             endpoints.handle_welcome(at, 0);
             at = at.plus_millis(STABLE_MILLIS - 1);
-            endpoints.handle_end(at, 200 | 1 << 40, End::Failed, "flaps");
+            endpoints.handle_end(at, 200 + (1 << 40), End::Failed, "flaps");
             endpoints.places[1].ready_at = at;
             assert_eq!(endpoints.take(at), 1);
             endpoints.handle_welcome(at, 0);

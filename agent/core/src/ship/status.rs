@@ -178,7 +178,7 @@ mod tests {
                 (clock.offset_millis - offset).abs() <= clock.bound_millis,
                 "{clock:?}"
             );
-            assert_eq!(clock.bound_millis, (there + back) / 2 + 1);
+            assert_eq!(clock.bound_millis, i64::midpoint(there, back) + 1);
             assert_eq!(clock.warning, offset.abs() > 2_000);
         }
         // Ten seconds of waiting prove nothing about two seconds.
