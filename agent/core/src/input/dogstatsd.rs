@@ -12,8 +12,8 @@
 //! does not know are skipped, as the protocol asks; a repeated field counts with its last
 //! value. Events (`_e{…`) and service checks (`_sc|…`) are recognised and not counted.
 //!
-//! This is the grammar, read a byte at a time. Lines at rate go through [`scan`] and
-//! the cache of [`count`], and come here when they are new; tests compare the two.
+//! This is the grammar, read a byte at a time. Lines at rate go through `scan` and
+//! the cache of `count`, and come here when they are new; tests compare the two.
 
 mod count;
 mod plan;

@@ -436,8 +436,7 @@ fn count_odd<R: Region>(counting: &mut Counting<R>, line: &[u8]) -> u64 {
 
 impl<R: Region> Tally<R> {
     /// Counts every line of the DogStatsD datagrams that lie in `buffer`, which has
-    /// [`DATAGRAM_SLACK_BYTES`](super::DATAGRAM_SLACK_BYTES) behind each. `now` is the time
-    /// of all of them.
+    /// [`DATAGRAM_SLACK_BYTES`] behind each. `now` is the time of all of them.
     ///
     /// Nothing is allocated for lines that were seen before.
     pub fn handle_datagrams(
