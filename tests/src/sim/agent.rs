@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use tollgate_agent_core::aggregate::{CellsHome, Slot, Writer};
-use tollgate_agent_core::engine::Engine;
+use tollgate_agent_core::engine::{Engine, Pressure};
+use tollgate_agent_core::input::page::PageTally;
+use tollgate_common::sketch;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Decoder, Encoder, Message};
-use tollgate_common::{AgentId, Aggregation, Timestamp};
+use tollgate_common::{AgentId, Aggregation, Batch, Incarnation, Timestamp, Window};
 
 use super::context::{Broken, Context};
 use super::coverage::Probe;
@@ -16,6 +18,7 @@ use super::random::Random;
 use super::workload::{self, Series};
 
 mod life;
+mod page;
 
 pub use life::cover_disk;
 
@@ -52,6 +55,11 @@ struct Process {
     engine: SimEngine,
     writers: Vec<Writer<SimRegion>>,
     slots: BTreeMap<(usize, usize), Slot>,
+    /// Counts the pages of applications.
+    tally: Option<PageTally<SimRegion>>,
+    /// What the clock showed beyond true time when the process started; its steady time goes
+    /// on from there.
+    offset: i64,
     link: Option<Link>,
     /// Batches that the incarnation had sealed when it was looked at last.
     sequence: u64,
@@ -104,12 +112,23 @@ pub struct AgentNode {
     resets: u64,
     /// An image of the host, to which it may be set back.
     image: Option<Image>,
+    apps: page::Apps,
+    /// How far each life has told its windows to be over, by sequence.
+    watermarks: BTreeMap<(Incarnation, u64), Timestamp>,
+    /// A seal has found the disk full.
+    disk_full: bool,
     random: Random,
 }
 
 impl AgentNode {
     fn local(&self, now: Timestamp) -> Timestamp {
         now.plus_millis(self.offset)
+    }
+
+    /// The steady time of the process, if there is one.
+    fn steady(&self, now: Timestamp) -> Timestamp {
+        let process = self.process.as_ref();
+        now.plus_millis(process.map_or(self.offset, |process| process.offset))
     }
 
     /// The connection that the agent holds for its own.
@@ -131,7 +150,7 @@ impl AgentNode {
         let timeout = process
             .engine
             .poll_timeout()
-            .map(|at| at.plus_millis(-self.offset));
+            .map(|at| at.plus_millis(-process.offset));
         let own = match self.last_stop {
             LastStop::Running => Some(self.next_count),
             LastStop::Wanted => Some(self.stop_again),
@@ -165,15 +184,17 @@ impl AgentNode {
     }
 
     fn tick(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
+        let wall = self.local(context.now);
         let Some(process) = &mut self.process else {
             return Ok(());
         };
-        let due = process.engine.poll_timeout().is_some_and(|at| at <= local);
+        let due = process.engine.poll_timeout().is_some_and(|at| at <= steady);
         if !due && !std::mem::take(&mut self.jumped) {
             return Ok(());
         }
-        if let Err(error) = process.engine.handle_tick(local) {
+        process.engine.handle_wall(steady, wall);
+        if let Err(error) = process.engine.handle_tick(steady) {
             return self.failed(&error, context);
         }
         self.look(context);
@@ -203,14 +224,29 @@ impl AgentNode {
         if status.spool.batches == 0 {
             context.oracle.left(self.index);
         }
-        if status.spool.full_since.is_some() {
+        let full = status.spool.full_since.is_some();
+        if full {
             context.hit(Probe::SpoolFull);
+        }
+        if full && self.room_at.is_some() {
+            context.hit(Probe::DiskFull);
+        } else if self.disk_full && !full {
+            context.hit(Probe::DiskRoomAgain);
+        }
+        self.disk_full = full && (self.disk_full || self.room_at.is_some());
+        match status.pressure {
+            Pressure::None => {}
+            Pressure::Rare => context.hit(Probe::RareSeal),
+            Pressure::Hold => context.hit(Probe::Hold),
+        }
+        if full || status.pressure != Pressure::None {
+            context.oracle.figures.disturb("seals are rare");
         }
     }
 
     /// Hangs up if the engine says so.
     fn close_if_asked(&mut self, context: &mut Context) {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
         let Some(process) = &mut self.process else {
             return;
         };
@@ -221,7 +257,7 @@ impl AgentNode {
         process.link = None;
         process
             .engine
-            .handle_disconnected(local, self.random.bits(), "hung up");
+            .handle_disconnected(steady, self.random.bits(), "hung up");
     }
 
     fn count(&mut self, context: &mut Context) -> Result<(), Broken> {
@@ -233,15 +269,22 @@ impl AgentNode {
             self.random
                 .millis(1, 2 * context.options.count_every_millis),
         );
-        let local = self.local(now);
+        self.count_pages(context)?;
+        self.retire(context);
+        let steady = self.steady(now);
         let Some(process) = &mut self.process else {
             return Ok(());
         };
+        let time = process.engine.anchor().time(steady);
         let most = 3 + self.series.len() as u64 / 20;
         for _ in 0..=self.random.below(most) {
-            let writer = self.random.index(process.writers.len());
             let number = self.random.index(self.series.len());
             let series = &self.series[number];
+            // Of two threads nobody could say whose value is the newest.
+            let writer = match series.aggregation {
+                Aggregation::Last => 0,
+                _ => self.random.index(process.writers.len()),
+            };
             let hand = &mut process.writers[writer];
             hand.received(1);
             let slot = match process.slots.get(&(writer, number)) {
@@ -252,30 +295,68 @@ impl AgentNode {
                 },
             };
             process.slots.insert((writer, number), slot);
-            let quantity = workload::quantity(&mut self.random);
-            match series.aggregation {
-                Aggregation::Sum => {
-                    if hand.add(slot, quantity).is_ok() {
-                        context.oracle.accepted(self.index, series, quantity);
-                        context.coverage.hit(Probe::Accepted);
-                        context.trace.event(
-                            now,
-                            format_args!(
-                                "agent {} counts {quantity} of {}",
-                                self.index, series.key
-                            ),
-                        );
-                    }
-                }
-                Aggregation::Last => {
-                    let value = i64::try_from(quantity).expect("far below 2^63");
-                    hand.set(slot, local, value)
-                        .map_err(|error| format!("agent {}: {error}", self.index))?;
-                }
-                other => return Err(format!("the workload has no series of {other}")),
+            let quantity = workload::value(series.aggregation, &mut self.random);
+            if !count_one(hand, series, slot, time, quantity)
+                .map_err(|error| format!("agent {}: {error}", self.index))?
+            {
+                continue;
             }
+            context.coverage.hit(Probe::Accepted);
+            context.oracle.accepted(self.index, series, quantity);
+            let window = Window::containing(time, context.options.width).start();
+            let by = (self.index, writer);
+            let figures = &mut context.oracle.figures;
+            figures.taken(by, series, (window, time), quantity);
+            context.trace.event(
+                now,
+                format_args!("agent {} counts {quantity} of {}", self.index, series.key),
+            );
         }
         Ok(())
+    }
+
+    /// Gives back series that nobody counts on.
+    fn retire(&mut self, context: &mut Context) {
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        for (number, writer) in process.writers.iter_mut().enumerate() {
+            if writer.poll_retired() {
+                process.slots.retain(|(of, _), _| *of != number);
+                context.coverage.hit(Probe::SeriesRetired);
+            }
+        }
+    }
+
+    /// What goes out must keep closed what was told to be over.
+    fn check_batch(&mut self, batch: &Batch, context: &mut Context) -> Result<(), Broken> {
+        if !batch.steps.is_empty() {
+            context.hit(Probe::ClockStep);
+        }
+        if batch.rows.iter().any(|row| !row.detail.is_none()) {
+            context.hit(Probe::Detail);
+        }
+        let (life, sequence) = (batch.incarnation, batch.sequence.get());
+        self.watermarks.insert((life, sequence), batch.watermark);
+        let before = self.watermarks.get(&(life, sequence - 1)).copied();
+        let faults = &context.options.faults;
+        // A host set back tells another story under the same numbers; a clock that was wrong by
+        // hours is not waited for; rare seals give each value the time of its batch.
+        let Some(before) = before.filter(|_| faults.image.is_none()) else {
+            return Ok(());
+        };
+        let far = batch.span.from < before;
+        let late = batch.rows.iter().find(|row| {
+            let forged = row.series.tenant().as_str() == workload::FORGER;
+            !forged && row.window.end() <= before
+        });
+        match late {
+            Some(row) if !far => Err(format!(
+                "agent {} counts {} in {}, which was over at {before}",
+                self.index, row.series, row.window
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// True if it is time to connect.
@@ -284,29 +365,29 @@ impl AgentNode {
             return false;
         };
         let at = process.engine.connect_at();
-        process.link.is_none() && at.is_some_and(|at| at <= self.local(now))
+        process.link.is_none() && at.is_some_and(|at| at <= self.steady(now))
     }
 
     /// There was no way to the collector.
     pub fn handle_connect_failed(&mut self, context: &mut Context) {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
         let Some(process) = &mut self.process else {
             return;
         };
-        process.engine.handle_connecting(local);
+        process.engine.handle_connecting(steady);
         process
             .engine
-            .handle_disconnected(local, self.random.bits(), "unreachable");
+            .handle_disconnected(steady, self.random.bits(), "unreachable");
     }
 
     /// A connection stands.
     pub fn handle_connected(&mut self, id: ConnectionId, context: &mut Context) {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
         let Some(process) = &mut self.process else {
             return;
         };
-        process.engine.handle_connecting(local);
-        let hello = process.engine.handle_connected(local);
+        process.engine.handle_connecting(steady);
+        let hello = process.engine.handle_connected(steady);
         process.link = Some(Link {
             id,
             encoder: Encoder::new(LEVEL),
@@ -321,20 +402,20 @@ impl AgentNode {
 
     /// The connection broke.
     pub fn handle_disconnected(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
         let Some(process) = &mut self.process else {
             return Ok(());
         };
         process.link = None;
         process
             .engine
-            .handle_disconnected(local, self.random.bits(), "connection lost");
+            .handle_disconnected(steady, self.random.bits(), "connection lost");
         Ok(())
     }
 
     /// Bytes from the collector.
     pub fn handle_bytes(&mut self, bytes: &[u8], context: &mut Context) -> Result<(), Broken> {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
         let Some(process) = &mut self.process else {
             return Ok(());
         };
@@ -352,7 +433,7 @@ impl AgentNode {
                 context.now,
                 format_args!("agent {} hears {}", self.index, brief(&message)),
             );
-            if let Err(error) = process.engine.handle_message(local, message) {
+            if let Err(error) = process.engine.handle_message(steady, message) {
                 return self.failed(&error, context);
             }
         }
@@ -362,15 +443,16 @@ impl AgentNode {
 
     /// What goes out now.
     pub fn transmit(&mut self, context: &mut Context) -> Result<Vec<u8>, Broken> {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
         let mut out = Vec::new();
+        let mut told = Vec::new();
         let Some(process) = &mut self.process else {
             return Ok(out);
         };
         while let Some(link) = &mut process.link {
             let message = match link.hello.take() {
                 Some(hello) => Some(hello),
-                None => match process.engine.poll_transmit(local) {
+                None => match process.engine.poll_transmit(steady) {
                     Ok(message) => message,
                     Err(error) => {
                         self.failed(&error, context)?;
@@ -387,6 +469,9 @@ impl AgentNode {
             {
                 context.hit(Probe::WideRow);
             }
+            if let Message::Batch(batch) = &message {
+                told.push(batch.clone());
+            }
             context.trace.event(
                 context.now,
                 format_args!("agent {} says {}", self.index, brief(&message)),
@@ -394,6 +479,9 @@ impl AgentNode {
             link.encoder
                 .encode(&message, &mut out)
                 .map_err(|error| format!("agent {} cannot encode: {error}", self.index))?;
+        }
+        for batch in told {
+            self.check_batch(&batch, context)?;
         }
         self.close_if_asked(context);
         Ok(out)
@@ -426,6 +514,29 @@ impl AgentNode {
             }
         }
     }
+}
+
+/// Counts one value; false if it was not accepted.
+fn count_one(
+    hand: &mut Writer<SimRegion>,
+    series: &Series,
+    slot: Slot,
+    time: Timestamp,
+    quantity: u64,
+) -> Result<bool, String> {
+    let value = i64::try_from(quantity).expect("far below 2^63");
+    let set = match series.aggregation {
+        Aggregation::Sum => return Ok(hand.add(slot, quantity).is_ok()),
+        Aggregation::Distribution => return Ok(hand.record(slot, quantity, 1).is_ok()),
+        Aggregation::Unique => {
+            let hash = sketch::hash(&quantity.to_le_bytes());
+            return Ok(hand.insert(slot, time, hash).is_ok());
+        }
+        Aggregation::Last => hand.set(slot, time, value),
+        Aggregation::Max => hand.set_max(slot, time, value),
+        Aggregation::TimeWeighted => hand.set_level(slot, time, value),
+    };
+    set.map(|()| true).map_err(|error| error.to_string())
 }
 
 /// One line for the trace.

@@ -127,6 +127,42 @@ probes! {
     SnapshotDamaged = "snapshots_damaged",
     /// A batch was refused by the session and the connection closed.
     SessionRefused = "sessions_refused",
+    /// An agent sealed from its cells what a killed life had left open.
+    UncleanCells = "unclean_cells",
+    /// A life went on under the old incarnation because the spool was too full to end it.
+    LifeContinued = "lives_continued",
+    /// Cells could not be used after a reset.
+    CellsLost = "cells_lost",
+    /// Counts of a page were taken.
+    PageCounted = "page_counts_taken",
+    /// A page that an earlier life of the agent knew was taken again.
+    PageAgain = "pages_taken_again",
+    /// A page was counted for the last time after its application had ended.
+    PageOrphan = "pages_orphaned",
+    /// A page vanished while no agent ran, and was told.
+    PageVanished = "pages_vanished",
+    /// A look at a forged page.
+    PageForged = "forged_pages_read",
+    /// The spool asked for rarer seals.
+    RareSeal = "rare_seals",
+    /// The spool asked inputs to wait.
+    Hold = "inputs_held",
+    /// A seal found no room on the disk itself.
+    DiskFull = "disks_full",
+    /// A seal found room after the disk had been full.
+    DiskRoomAgain = "disks_with_room_again",
+    /// Series were retired.
+    SeriesRetired = "series_retired",
+    /// Series of a tenant lost their dimensions.
+    SeriesOverflow = "series_overflowed",
+    /// A batch told a step of its clock.
+    ClockStep = "clock_steps_told",
+    /// A batch carried what a value alone does not say.
+    Detail = "details_shipped",
+    /// A run in which every figure of every aggregation had to be exact.
+    ExactRun = "exact_runs",
+    /// A level that was billed exactly.
+    ExactLevel = "exact_levels",
     /// Batches sealed.
     Sealed = "batches_sealed",
     /// Batches acknowledged.

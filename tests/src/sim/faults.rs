@@ -40,6 +40,8 @@ pub enum Fault {
     DeleteSnapshots,
     /// An image of a host is taken, or the host is set back to it.
     Image,
+    /// An application ends, and with it its page.
+    PageDeath,
     /// Catalog or policy change.
     Change,
     /// A backup of the collector is taken, or the collector is set back to it.
@@ -72,6 +74,7 @@ impl Schedule {
             (Fault::DeleteProjection, faults.delete_projection),
             (Fault::DeleteSnapshots, faults.delete_snapshots),
             (Fault::Image, faults.image),
+            (Fault::PageDeath, faults.page_death),
             (Fault::Change, faults.change),
             (Fault::CollectorRestored, faults.restore),
         ];

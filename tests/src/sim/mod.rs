@@ -14,6 +14,7 @@ pub mod collector;
 pub mod context;
 pub mod coverage;
 pub mod faults;
+pub mod figures;
 pub mod home;
 pub mod network;
 pub mod options;

@@ -7,6 +7,7 @@ use tollgate_agent_core::spool::SyncPolicy;
 use tollgate_common::{Timestamp, WindowWidth};
 
 use super::random::Random;
+use super::workload;
 
 /// A planted bug. Test-only; the simulation must catch each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,8 @@ pub struct Faults {
     pub delete_snapshots: Mean,
     /// An image of a host is taken, or the host is set back to it.
     pub image: Mean,
+    /// An application ends, and with it its page.
+    pub page_death: Mean,
     /// Catalog or policy change.
     pub change: Mean,
     /// A backup of the collector is taken, or the collector is set back to it.
@@ -95,6 +98,10 @@ pub struct Faults {
 
 /// One run.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent properties of a world"
+)]
 pub struct Options {
     /// The seed.
     pub seed: u64,
@@ -138,6 +145,16 @@ pub struct Options {
     pub regions: usize,
     /// Most series of one writer before they lose their dimensions.
     pub series_max: u32,
+    /// Most series of one tenant before they lose their dimensions.
+    pub series_per_tenant: u32,
+    /// After how many milliseconds a series that nobody counts on may be retired.
+    pub idle_millis: i64,
+    /// Bytes that the spool leaves free on its disk.
+    pub spool_free_min: u64,
+    /// Applications count in pages of their own.
+    pub pages: bool,
+    /// An application stores to its page whatever it likes.
+    pub forged_pages: bool,
     /// Most batches on the way without acknowledgement.
     pub window_batches: u32,
     /// An agent may not report for one of the tenants.
@@ -207,7 +224,36 @@ impl Options {
                 SyncPolicy::Interval { millis: 20_000 },
                 SyncPolicy::OnDisconnect { millis: 20_000 },
             ]),
+            series_per_tenant: *random.pick(&[u32::MAX, u32::MAX, u32::MAX, 6]),
+            idle_millis: *random.pick(&[3_600_000, 60_000, 15_000]),
+            spool_free_min: *random.pick(&[0, 0, 2048]),
+            pages: random.chance(500),
+            forged_pages: random.chance(200),
         }
+    }
+
+    /// True if every series finds room with all its dimensions.
+    pub fn has_room_for_all(&self) -> bool {
+        let series = self.tenants * (self.regions + workload::PLAIN_METERS) + 1;
+        usize::try_from(self.series_max).is_ok_and(|most| most > series + 8)
+            && self.series_per_tenant == u32::MAX
+            // Many regions have more bytes of names than there is room for.
+            && self.regions <= 3
+    }
+
+    /// True if nothing that is planned destroys usage, refuses it, or turns the clock: every
+    /// figure is then exact, unless rare sealing takes the windows from it.
+    pub fn is_exact(&self) -> bool {
+        let faults = &self.faults;
+        let harmful = [
+            faults.agent_reset,
+            faults.spool_flip,
+            faults.image,
+            faults.clock_jump,
+            faults.change,
+            faults.restore,
+        ];
+        self.canary.is_none() && self.has_room_for_all() && harmful.iter().all(Option::is_none)
     }
 
     /// The same world with hosts that are often set back to an image of themselves, and with
@@ -256,6 +302,7 @@ impl Faults {
             delete_projection: class(200, 3),
             delete_snapshots: class(200, 3),
             image: class(150, 6),
+            page_death: class(300, 6),
             change: class(300, 4),
             restore: None,
         };

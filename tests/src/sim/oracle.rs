@@ -10,7 +10,8 @@ use tollgate_collector_core::entry::Digest;
 use tollgate_collector_core::ledger::{Certainty, EntryKind, LedgerEntry};
 use tollgate_common::{Aggregation, MeterName, TenantId};
 
-use super::workload::Series;
+use super::figures::Figures;
+use super::workload::{FORGER, Series};
 
 /// Whose usage of what.
 pub type Key = (TenantId, MeterName);
@@ -40,9 +41,14 @@ pub struct Oracle {
     agents: Vec<AgentAccount>,
     /// What a journal that was set back to a backup may have lost without a figure.
     torn_off: BTreeMap<Key, i128>,
+    /// What is no plain sum.
+    pub figures: Figures,
     /// Hash of every ledger entry ever committed to a projection.
     booked: Booked,
 }
+
+/// The meter that adds up and has no running totals.
+const UNPRICED: &str = "http.size";
 
 /// Hashes of ledger entries by partition and index.
 pub type Booked = BTreeMap<(u16, u64), Digest>;
@@ -138,13 +144,17 @@ impl Oracle {
             untold: BTreeMap::new(),
             agents: vec![AgentAccount::default(); agents],
             torn_off: BTreeMap::new(),
+            figures: Figures::default(),
             booked: BTreeMap::new(),
         }
     }
 
     /// The writer of an agent accepted a count.
     pub fn accepted(&mut self, agent: usize, series: &Series, quantity: u64) {
-        if series.aggregation != Aggregation::Sum {
+        if !matches!(
+            series.aggregation,
+            Aggregation::Sum | Aggregation::Distribution
+        ) {
             return;
         }
         let key = (series.key.tenant().clone(), series.key.meter().clone());
@@ -153,6 +163,24 @@ impl Oracle {
         let account = &mut self.agents[agent];
         *account.since_image.entry(key.clone()).or_default() += quantity;
         *account.unsafe_counts.entry(key).or_default() += quantity;
+    }
+
+    /// An application has counted in its page.
+    pub fn accepted_in_page(&mut self, series: &Series, quantity: u64) {
+        let key = (series.key.tenant().clone(), series.key.meter().clone());
+        *self.accepted.entry(key).or_default() += i128::from(quantity);
+    }
+
+    /// An agent has taken what was in a page: from now on it is in its cells.
+    pub fn page_taken(&mut self, agent: usize, taken: &BTreeMap<Key, i128>) {
+        let account = &mut self.agents[agent];
+        add_all(&mut account.since_image, taken);
+        add_all(&mut account.unsafe_counts, taken);
+    }
+
+    /// A page is gone with what nobody had taken; the agent cannot know how much.
+    pub fn vanished(&mut self, pending: &BTreeMap<Key, i128>) {
+        add_all(&mut self.untold, pending);
     }
 
     /// Everything that the agent has accepted is sealed, and its spool is synced.
@@ -238,7 +266,9 @@ impl Oracle {
 
     /// Nothing may ever be billed that was not accepted. Holds at any time.
     pub fn check_not_overbilled(&self, ledger: &LedgerSums) -> Result<(), String> {
-        for (key, sums) in &ledger.by_key {
+        // What is forged is only its forger's.
+        let honest = |(key, _): &(&Key, &Sums)| key.0.as_str() != FORGER;
+        for (key, sums) in ledger.by_key.iter().filter(honest) {
             let accepted = self.accepted.get(key).copied().unwrap_or_default();
             if sums.billed + sums.refused > accepted {
                 return Err(format!(
@@ -259,7 +289,8 @@ impl Oracle {
                 ledger.exact_nowhere
             ));
         }
-        for key in self.accepted.keys().chain(ledger.by_key.keys()) {
+        let keys = self.accepted.keys().chain(ledger.by_key.keys());
+        for key in keys.filter(|key| key.0.as_str() != FORGER) {
             let accepted = self.accepted.get(key).copied().unwrap_or_default();
             let sums = ledger.by_key.get(key).copied().unwrap_or_default();
             let missing = accepted - sums.billed - sums.refused - sums.lost_exact;
@@ -267,7 +298,14 @@ impl Oracle {
             let untold = self.untold.get(key).copied().unwrap_or_default();
             // A loss of at most so much is a bound by itself.
             let torn_off = self.torn_off.get(key).copied().unwrap_or_default();
-            let bound = at_risk + untold + torn_off + sums.lost_at_most;
+            // Only sums have running totals: what a batch that is gone held of a distribution is
+            // declared as unknown, and nobody can tell more.
+            let unpriced = if key.1.as_str() == UNPRICED && ledger.unknown > 0 {
+                accepted
+            } else {
+                0
+            };
+            let bound = at_risk + untold + torn_off + unpriced + sums.lost_at_most;
             let declared = missing <= untold + sums.lost_at_most
                 || ledger.unknown > 0
                 || ledger.at_most_nowhere > 0;

@@ -12,7 +12,8 @@ use tollgate_collector_core::journal::{Epoch, PartitionId};
 use tollgate_collector_core::ledger::{Chain, LedgerEntry};
 use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
-use tollgate_common::{AgentId, MeterName, Scale, TenantId};
+use tollgate_common::sketch::Histogram;
+use tollgate_common::{AgentId, Detail, MeterName, Scale, TenantId};
 
 /// Tables as of the last transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Tables {
     pub accounts: BTreeMap<(TenantId, MeterName, Scale), AccountState>,
     /// Newest state of every agent.
     pub agents: BTreeMap<AgentId, AgentState>,
+    /// How the values of distributions were spread.
+    pub recorded: BTreeMap<(TenantId, MeterName), Histogram>,
     chains: BTreeMap<u16, Chain>,
 }
 
@@ -40,7 +43,16 @@ impl Tables {
                 Effect::Agent(agent) => {
                     self.agents.insert(agent.agent.clone(), agent.clone());
                 }
-                Effect::Usage(_) | Effect::Period(_) => {}
+                Effect::Usage(usage) => {
+                    if let (Detail::Distribution(more), None) = (&usage.detail, usage.refused) {
+                        let series = &usage.series;
+                        let key = (series.tenant().clone(), series.meter().clone());
+                        let recorded = self.recorded.entry(key).or_default();
+                        // Forged counts may be too many; nobody asks for theirs.
+                        let _ = recorded.merge(more);
+                    }
+                }
+                Effect::Period(_) => {}
             }
         }
         self.position = Some(transaction.upto);

@@ -11,6 +11,11 @@ use super::random::Random;
 /// Tenants of the simulation. The last has no profile where the options say so.
 pub const TENANTS: &[&str] = &["acme", "umbrella", "initech", "globex"];
 
+/// Series of a tenant that have no dimensions.
+pub const PLAIN_METERS: usize = 7;
+/// The tenant of applications that forge what they count.
+pub const FORGER: &str = "forger";
+
 /// One thing that an agent counts.
 #[derive(Clone, Debug)]
 pub struct Series {
@@ -75,6 +80,22 @@ pub fn series(options: &Options) -> Vec<Series> {
         push(tenant(name), "net.bytes", Aggregation::Sum, 0, None);
         push(tenant(name), "cpu.seconds", Aggregation::Sum, 3, None);
         push(tenant(name), "seats", Aggregation::Last, 0, None);
+        push(tenant(name), "net.peak", Aggregation::Max, 0, None);
+        push(tenant(name), "http.users", Aggregation::Unique, 0, None);
+        push(
+            tenant(name),
+            "http.size",
+            Aggregation::Distribution,
+            0,
+            None,
+        );
+        push(
+            tenant(name),
+            "cpu.cores",
+            Aggregation::TimeWeighted,
+            0,
+            None,
+        );
     }
     push(
         TenantId::unattributed(),
@@ -95,6 +116,16 @@ pub fn quantity(random: &mut Random) -> u64 {
     }
 }
 
+/// A value for a series that combines its values like this.
+pub fn value(aggregation: Aggregation, random: &mut Random) -> u64 {
+    match aggregation {
+        // Few enough that a period's distinct values are told exactly.
+        Aggregation::Unique => random.below(60),
+        Aggregation::TimeWeighted => random.below(5),
+        _ => quantity(random),
+    }
+}
+
 /// The catalog's files; `version` changes the prices.
 pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
     let mut meters = String::new();
@@ -103,6 +134,10 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
         ("net.bytes", "By", 0, "sum"),
         ("cpu.seconds", "s", 3, "sum"),
         ("seats", "{seat}", 0, "last"),
+        ("net.peak", "By", 0, "max"),
+        ("http.users", "{user}", 0, "unique"),
+        ("http.size", "By", 0, "distribution"),
+        ("cpu.cores", "{core}", 0, "time_weighted"),
     ];
     for (name, unit, scale, aggregation) in declared {
         write!(

@@ -287,6 +287,7 @@ impl World {
                 agent.disturb_storage(context);
                 Ok(())
             }
+            Fault::PageDeath => agent.end_application(context),
             Fault::Image => {
                 agent.image(context);
                 Ok(())
@@ -335,6 +336,12 @@ impl World {
         } else {
             Probe::ClockBackward
         });
+        // Mostly a clock that is waited for, sometimes one that was wrong by hours.
+        let millis = if context.random.chance(150) {
+            millis * 20
+        } else {
+            millis
+        };
         let millis = if forward { millis } else { -millis };
         if context.random.chance(300) {
             self.collector.jump_clock(millis);

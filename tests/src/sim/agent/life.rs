@@ -17,7 +17,7 @@ use super::super::coverage::Probe;
 use super::super::home::MemoryHome;
 use super::super::options::Canary;
 use super::super::workload::{self, Series};
-use super::{AgentNode, Crash, Image, LastStop, Process, STOP_AGAIN_MILLIS};
+use super::{AgentNode, Crash, Image, LastStop, Process, STOP_AGAIN_MILLIS, SimEngine};
 
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
@@ -49,6 +49,9 @@ impl AgentNode {
             connected_before: false,
             resets: 0,
             image: None,
+            apps: super::page::Apps::default(),
+            watermarks: BTreeMap::new(),
+            disk_full: false,
             random,
         }
     }
@@ -63,17 +66,25 @@ impl AgentNode {
         let writers: Vec<_> = (0..options.writers)
             .map(|n| format!("writer-{n}"))
             .collect();
+        let mut names = writers.clone();
+        if options.pages || options.forged_pages {
+            names.push(super::page::WRITER.to_owned());
+        }
         let config = EngineConfig {
             agent: self.id.clone(),
             window: options.width,
-            writers: writers.clone(),
+            writers: names,
             series_max: options.series_max,
             key_bytes: 4096,
-            limits: SeriesLimits::default(),
+            limits: SeriesLimits {
+                series_per_tenant: options.series_per_tenant,
+                idle_millis: options.idle_millis,
+                ..SeriesLimits::default()
+            },
             spool: SpoolConfig {
                 segment_bytes: options.spool_segment_bytes,
                 bytes_max: options.spool_bytes_max,
-                free_min: 0,
+                free_min: options.spool_free_min,
                 sync: options.spool_sync,
             },
             ship: ShipConfig::default(),
@@ -101,10 +112,14 @@ impl AgentNode {
                         self.index
                     ));
                 }
+                context.hit(Probe::CellsLost);
                 context.oracle.reset(self.index);
             }
-            Recovery::Continued => {}
+            Recovery::Continued => context.hit(Probe::LifeContinued),
             Recovery::First | Recovery::Clean | Recovery::Killed => {
+                if report.recovery == Recovery::Killed {
+                    context.hit(Probe::UncleanCells);
+                }
                 context.oracle.made_safe(self.index);
             }
         }
@@ -112,8 +127,11 @@ impl AgentNode {
         for name in &writers {
             hands.push(engine.writer(name).map_err(|error| error.to_string())?);
         }
+        let tally = self.tally(&engine, context)?;
         self.process = Some(Box::new(Process {
             sequence: 0,
+            tally,
+            offset: self.offset,
             engine,
             writers: hands,
             slots: BTreeMap::new(),
@@ -182,6 +200,7 @@ impl AgentNode {
         context.trace(format_args!("agent {} goes down: {crash:?}", self.index));
         self.armed = None;
         self.process = None;
+        self.apps.agent_ended();
         match crash {
             Crash::Kill => {
                 context.hit(Probe::AgentKill);
@@ -190,6 +209,7 @@ impl AgentNode {
             }
             Crash::Reset => {
                 context.hit(Probe::AgentReset);
+                self.apps.vanish(context);
                 self.resets += 1;
                 context.oracle.reset(self.index);
                 self.disk.crash();
@@ -203,18 +223,23 @@ impl AgentNode {
 
     /// The process is asked to stop, seals everything, and starts again later.
     pub fn handle_stop(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
+        let wall = self.local(context.now);
         let Some(process) = &mut self.process else {
             return Ok(());
         };
         process.writers.clear();
         process.slots.clear();
-        match process.engine.handle_stop(local) {
+        process.tally = None;
+        process.engine.handle_wall(steady, wall);
+        cover_overflow(&process.engine, context);
+        match process.engine.handle_stop(steady) {
             Ok(stopped) => {
                 context.hit(Probe::AgentStop);
                 context.trace(format_args!("agent {} stops: {stopped:?}", self.index));
                 self.look(context);
                 self.process = None;
+                self.apps.agent_ended();
                 self.armed = None;
                 self.disk.kill();
                 self.home.kill();
@@ -293,6 +318,7 @@ impl AgentNode {
         self.go_down(Crash::Kill, context);
         context.trace(format_args!("agent {} is set back", self.index));
         context.oracle.set_back(self.index);
+        self.apps.vanish(context);
         for name in self.disk.names() {
             self.disk.lose_file(&name);
         }
@@ -333,16 +359,25 @@ impl AgentNode {
     }
 
     pub(super) fn stop_for_good(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let local = self.local(context.now);
+        let steady = self.steady(context.now);
+        let wall = self.local(context.now);
         self.stop_again = context.now.plus_millis(STOP_AGAIN_MILLIS);
+        if self.process.is_some() {
+            self.end_application(context)?;
+        }
         let Some(process) = &mut self.process else {
             return Ok(());
         };
         process.writers.clear();
         process.slots.clear();
-        match process.engine.handle_stop(local) {
+        process.tally = None;
+        process.engine.handle_wall(steady, wall);
+        cover_overflow(&process.engine, context);
+        match process.engine.handle_stop(steady) {
             Ok(Stopped::Sealed) => {
                 self.last_stop = LastStop::Sealed;
+                let end = process.engine.anchor().time(steady);
+                context.oracle.figures.ended(self.index, end);
                 self.look(context);
                 Ok(())
             }
@@ -356,6 +391,15 @@ impl AgentNode {
         self.process = None;
         self.start_at = Timestamp::MAX;
         cover_disk(&self.disk, context);
+    }
+}
+
+fn cover_overflow(engine: &SimEngine, context: &mut Context) {
+    let tenants = engine.tenant_accounts(workload::TENANTS.len());
+    if tenants.overflow_events > 0 {
+        // A maximum is then billed for the series and for those beyond the limit.
+        context.oracle.figures.disturb("series overflowed");
+        context.hit(Probe::SeriesOverflow);
     }
 }
 

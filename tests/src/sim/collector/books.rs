@@ -19,7 +19,10 @@ use super::super::projection::MemoryProjection;
 use super::CollectorNode;
 
 fn is_sum(meter: &MeterName) -> bool {
-    meter.as_str() != "seats"
+    matches!(
+        meter.as_str(),
+        "http.requests" | "net.bytes" | "cpu.seconds" | "http.size"
+    )
 }
 
 impl CollectorNode {
@@ -73,7 +76,13 @@ impl CollectorNode {
             .ok_or("the collector is down at the end")?;
         self.tell_of_restores(process.group.journal(), context)?;
         let sums = LedgerSums::of(&ledger, is_sum);
-        context.oracle.check_conserved(&sums)
+        context.oracle.check_conserved(&sums)?;
+        context.oracle.figures.check(
+            &context.options,
+            &ledger,
+            &self.projection.tables().recorded,
+            &mut context.coverage,
+        )
     }
 
     /// The journal from the first entry on gives the same state and the same books, byte by

@@ -1,0 +1,384 @@
+//! Applications that count in pages of their own, beside the agent.
+//!
+//! An application outlives the agent's process and ends when it likes. What it has counted is
+//! accepted the moment it is in the page; as long as the page is there, no kill of the agent
+//! may lose it. A page that vanishes while no agent runs takes with it what nobody has looked
+//! at. A forged page holds whatever its application likes, and harms only the tenant that
+//! this may count for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tollgate::kinds;
+use tollgate::page::{MAGIC, SlotWords, VERSION, at, header_checksum, put_bytes, words_for};
+use tollgate_agent_core::aggregate::PageKey;
+use tollgate_agent_core::attribute::{Attributor, Glob, Meter};
+use tollgate_agent_core::config::{SdkAllow, SdkTenants};
+use tollgate_agent_core::input::live::Live;
+use tollgate_agent_core::input::page::{PageTally, Pass};
+use tollgate_common::quantity::Inexact;
+use tollgate_common::{Aggregation, Dimensions, SeriesKey, Timestamp};
+
+use super::super::context::{Broken, Context};
+use super::super::coverage::Probe;
+use super::super::oracle::Key;
+use super::super::random::Random;
+use super::super::workload::{self, FORGER, Series};
+use super::{AgentNode, LastStop, SimEngine, SimRegion};
+
+/// The writer that pages are counted through.
+pub(super) const WRITER: &str = "sdk";
+const WORDS: usize = 2048;
+const SLOTS: usize = 16;
+const USER: u32 = 1000;
+const FORGER_USER: u32 = 1001;
+/// Looks after which the last page of an application must be counted.
+const LAST_PASSES: u32 = 4;
+
+/// A page as the library makes them.
+struct Page {
+    words: Vec<AtomicU64>,
+    next: usize,
+}
+
+impl Page {
+    fn new(id: [u8; 16]) -> Self {
+        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
+        let page = Self {
+            words,
+            next: at::DIRECTORY + SLOTS * 4,
+        };
+        page.put(at::MAGIC, MAGIC);
+        page.put(at::VERSION, VERSION);
+        page.put(at::WORDS, WORDS as u64);
+        page.put(at::SLOTS_MAX, SLOTS as u64);
+        put_bytes(&page.words[at::ID..], &id);
+        page.put(at::CHECKSUM, header_checksum(&page.words));
+        page
+    }
+
+    fn put(&self, at: usize, value: u64) {
+        self.words[at].store(value, Relaxed);
+    }
+
+    fn add(&self, cell: usize, n: u64) {
+        self.words[cell].fetch_add(n, Relaxed);
+        self.words[cell + 1].fetch_add(1, Relaxed);
+    }
+
+    /// A slot for a series; where its cell is.
+    fn slot(&mut self, key: &SeriesKey, aggregation: Aggregation) -> usize {
+        let key = key.to_canonical();
+        let small = |value: usize| u32::try_from(value).expect("small");
+        let cell = self.next + words_for(key.len());
+        put_bytes(&self.words[self.next..], &key);
+        let of = SlotWords {
+            key_at: small(self.next),
+            key_bytes: small(key.len()),
+            cell_at: small(cell),
+            cell_words: small(kinds::words(aggregation)),
+            aggregation: aggregation.code(),
+            scale: 0,
+        };
+        let count = self.words[at::COUNT].load(Relaxed);
+        let slot = at::DIRECTORY + usize::try_from(count).expect("small") * 4;
+        for (at, word) in (slot..).zip(of.to_words()) {
+            self.put(at, word);
+        }
+        self.put(slot + 3, of.checksum(&key));
+        self.next = cell + kinds::words(aggregation);
+        self.put(at::COUNT, count + 1);
+        cell
+    }
+}
+
+/// An application and its page.
+pub(super) struct App {
+    page: Page,
+    cells: Vec<(Series, usize)>,
+    /// Counted, and not known to be taken.
+    pending: BTreeMap<Key, i128>,
+    /// Set while an agent has it.
+    taken: Option<PageKey>,
+    /// An agent has looked at it and counted.
+    counted: bool,
+}
+
+/// A page in which nothing can be relied on.
+pub(super) struct Forged {
+    page: Page,
+    taken: Option<PageKey>,
+}
+
+fn allow(tenant: &str) -> SdkAllow {
+    SdkAllow {
+        uid: None,
+        gid: None,
+        tenants: SdkTenants::Patterns(vec![Glob::new(tenant)]),
+        meters: Vec::new(),
+    }
+}
+
+fn attributor(series: &[Series]) -> Attributor {
+    let meters = series.iter().map(|series| {
+        let meter = Meter {
+            unit: String::new(),
+            scale: series.scale,
+            aggregation: series.aggregation,
+            inexact: Inexact::Reject,
+        };
+        (series.key.meter().clone(), meter)
+    });
+    Attributor::new(meters.collect(), Vec::new())
+}
+
+/// The pages of one host.
+#[derive(Default)]
+pub(super) struct Apps {
+    app: Option<App>,
+    forged: Option<Forged>,
+}
+
+impl Apps {
+    fn new_app(series: &[Series], random: &mut Random) -> App {
+        let mut page = Page::new(random.bytes());
+        let sums: Vec<_> = series
+            .iter()
+            .filter(|series| series.aggregation == Aggregation::Sum && series.scale.get() == 0)
+            .collect();
+        let cells = [0, sums.len() / 2]
+            .map(|at| (sums[at].clone(), page.slot(&sums[at].key, Aggregation::Sum)));
+        App {
+            page,
+            cells: cells.into(),
+            pending: BTreeMap::new(),
+            taken: None,
+            counted: false,
+        }
+    }
+
+    fn new_forged(random: &mut Random) -> Forged {
+        let mut page = Page::new(random.bytes());
+        let meters = [
+            ("net.bytes", Aggregation::Sum),
+            ("net.peak", Aggregation::Max),
+            ("http.users", Aggregation::Unique),
+            ("http.size", Aggregation::Distribution),
+            ("cpu.cores", Aggregation::TimeWeighted),
+            ("seats", Aggregation::Last),
+        ];
+        for (meter, aggregation) in meters {
+            let (tenant, meter) = (workload::tenant(FORGER), workload::meter(meter));
+            let key = SeriesKey::new(tenant, meter, Dimensions::none()).expect("short");
+            page.slot(&key, aggregation);
+        }
+        Forged { page, taken: None }
+    }
+
+    /// The application counts a little.
+    fn count(&mut self, agent: usize, random: &mut Random, context: &mut Context) {
+        if let Some(app) = &mut self.app {
+            for _ in 0..=random.below(2) {
+                let (series, cell) = &app.cells[random.index(app.cells.len())];
+                let quantity = workload::quantity(random);
+                app.page.add(*cell, quantity);
+                context.oracle.accepted_in_page(series, quantity);
+                let key = (series.key.tenant().clone(), series.key.meter().clone());
+                *app.pending.entry(key).or_default() += i128::from(quantity);
+                context.trace.event(
+                    context.now,
+                    format_args!(
+                        "application of agent {agent} counts {quantity} of {}",
+                        series.key
+                    ),
+                );
+            }
+        }
+        if let Some(forged) = &self.forged {
+            for _ in 0..random.below(20) {
+                // Rarely the header, which ends the page.
+                let from = if random.chance(20) { 0 } else { at::COUNT };
+                let at = from + random.index(WORDS / 4 - from);
+                let value = match random.below(3) {
+                    0 => random.bits(),
+                    1 => random.below(5000),
+                    _ => u64::try_from(context.now.millis()).unwrap_or(0),
+                };
+                forged.page.put(at, value);
+            }
+        }
+    }
+
+    /// The agent's process has ended; the pages are still there.
+    pub(super) fn agent_ended(&mut self) {
+        if let Some(app) = &mut self.app {
+            app.taken = None;
+        }
+        if let Some(forged) = &mut self.forged {
+            forged.taken = None;
+        }
+    }
+
+    /// The applications end with no agent there: what was not taken is gone, and nobody can
+    /// say how much it was.
+    pub(super) fn vanish(&mut self, context: &mut Context) {
+        if let Some(app) = self.app.take() {
+            context.oracle.vanished(&app.pending);
+        }
+        self.forged = None;
+    }
+}
+
+impl AgentNode {
+    /// Counts pages from now on.
+    pub(super) fn tally(
+        &mut self,
+        engine: &SimEngine,
+        context: &mut Context,
+    ) -> Result<Option<PageTally<SimRegion>>, Broken> {
+        let options = &context.options;
+        if !(options.pages || options.forged_pages) {
+            return Ok(None);
+        }
+        let writer = engine.writer(WRITER).map_err(|error| error.to_string())?;
+        let live = Arc::new(Live::new(attributor(&self.series)));
+        let steady = context.now.plus_millis(self.offset);
+        let tally = PageTally::new(
+            writer,
+            live,
+            engine.declarations(),
+            self.random.bits(),
+            (engine.last_alive(), steady),
+        );
+        // Applications went on while no agent was there.
+        self.apps.count(self.index, &mut self.random, context);
+        Ok(tally)
+    }
+
+    /// Applications count, and the agent looks at their pages.
+    pub(super) fn count_pages(&mut self, context: &mut Context) -> Result<(), Broken> {
+        if self.last_stop == LastStop::Running {
+            if context.options.pages && self.apps.app.is_none() {
+                self.apps.app = Some(Apps::new_app(&self.series, &mut self.random));
+            }
+            if context.options.forged_pages && self.apps.forged.is_none() {
+                self.apps.forged = Some(Apps::new_forged(&mut self.random));
+            }
+            self.apps.count(self.index, &mut self.random, context);
+        }
+        let steady = self.steady(context.now);
+        let marks = self.random.chance(700);
+        let Some(tally) = self.process.as_mut().and_then(|p| p.tally.as_mut()) else {
+            return Ok(());
+        };
+        tally.poll_retired(steady);
+        while tally.poll_vanished(steady).is_some() {
+            context.hit(Probe::PageVanished);
+        }
+        if let Some(forged) = &mut self.apps.forged {
+            look_at_forged(tally, forged, steady, context);
+        }
+        if let Some(app) = &mut self.apps.app {
+            take(tally, app, marks, context);
+            look_at(tally, app, self.index, (steady, false), context)?;
+        }
+        Ok(())
+    }
+
+    /// The application ends. The agent holds its page and counts it for the last time.
+    pub fn end_application(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let steady = self.steady(context.now);
+        let Some(tally) = self.process.as_mut().and_then(|p| p.tally.as_mut()) else {
+            self.apps.vanish(context);
+            return Ok(());
+        };
+        if let Some(forged) = self.apps.forged.take()
+            && let Some(key) = forged.taken
+        {
+            tally.handle_end(key, true, steady);
+        }
+        let Some(mut app) = self.apps.app.take() else {
+            return Ok(());
+        };
+        take(tally, &mut app, false, context);
+        let mut pass = None;
+        for _ in 0..LAST_PASSES {
+            pass = look_at(tally, &mut app, self.index, (steady, true), context)?;
+        }
+        if let Some(key) = app.taken {
+            context.hit(Probe::PageOrphan);
+            tally.handle_end(key, true, steady);
+        }
+        if pass != Some(Pass::Complete) {
+            let room = context.options.has_room_for_all();
+            // A page that was never taken has not been looked at.
+            if room && pass.is_some() && !context.options.forged_pages {
+                return Err(format!(
+                    "agent {} left a page with room for it: {pass:?}",
+                    self.index
+                ));
+            }
+            context.oracle.vanished(&app.pending);
+        }
+        Ok(())
+    }
+}
+
+fn take(tally: &mut PageTally<SimRegion>, app: &mut App, marks: bool, context: &mut Context) {
+    if app.taken.is_none() {
+        app.taken = tally
+            .handle_page(&app.page.words, USER, &allow("*"))
+            .inspect_err(|error| context.trace(format_args!("page not taken: {error}")))
+            .ok();
+        if app.taken.is_some() && app.counted {
+            context.hit(Probe::PageAgain);
+        }
+    } else if marks {
+        // The application hears of it a little later.
+        app.page.put(at::HOME, tally.mirror());
+    }
+}
+
+fn look_at(
+    tally: &mut PageTally<SimRegion>,
+    app: &mut App,
+    agent: usize,
+    (now, orphaned): (Timestamp, bool),
+    context: &mut Context,
+) -> Result<Option<Pass>, Broken> {
+    let Some(key) = app.taken else {
+        return Ok(None);
+    };
+    let pass = tally.handle_pass(key, &app.page.words, now, orphaned);
+    match pass {
+        Pass::Complete => {
+            context.hit(Probe::PageCounted);
+            app.counted = true;
+            context
+                .oracle
+                .page_taken(agent, &std::mem::take(&mut app.pending));
+        }
+        Pass::Quarantined => return Err(format!("agent {agent} quarantines its own page")),
+        Pass::More | Pass::NotYet => {}
+    }
+    Ok(Some(pass))
+}
+
+fn look_at_forged(
+    tally: &mut PageTally<SimRegion>,
+    forged: &mut Forged,
+    now: Timestamp,
+    context: &mut Context,
+) {
+    let words = &forged.page.words;
+    if let Ok(key) = tally.handle_page(words, FORGER_USER, &allow(FORGER)) {
+        forged.taken = Some(key);
+    }
+    if let Some(key) = forged.taken {
+        forged.page.put(at::HOME, tally.mirror());
+        tally.handle_pass(key, words, now, false);
+        context.hit(Probe::PageForged);
+    }
+}

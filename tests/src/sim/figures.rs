@@ -1,0 +1,256 @@
+//! The oracle's part for figures that are no plain sums: the newest and the largest value of a
+//! period, how many values differed, how they were distributed, and levels over time.
+//!
+//! In a world where nothing is destroyed and every window is sealed, each of them has to be
+//! exact. Elsewhere none may say more than was seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
+use tollgate_common::sketch::Histogram;
+use tollgate_common::{Aggregation, Timestamp};
+
+use super::coverage::{Coverage, Probe};
+use super::options::Options;
+use super::oracle::Key;
+use super::workload::{FORGER, Series, TENANTS};
+
+/// A value that was set or seen.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    window: Timestamp,
+    agent: usize,
+    value: u64,
+}
+
+/// Knows what was set, seen and recorded.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    readings: BTreeMap<Key, (Option<Aggregation>, Vec<Reading>)>,
+    recorded: BTreeMap<Key, Histogram>,
+    /// Levels that hold, by agent and writer, and since when.
+    levels: BTreeMap<(usize, usize, Key), (u64, Timestamp)>,
+    /// Level times milliseconds up to the last change.
+    integrals: BTreeMap<Key, i128>,
+    /// Why values may have given way to those of later windows.
+    disturbed: Option<&'static str>,
+}
+
+impl Figures {
+    /// Seals are rare, or usage is destroyed: not every figure is exact in this run.
+    pub fn disturb(&mut self, why: &'static str) {
+        self.disturbed.get_or_insert(why);
+    }
+
+    /// An agent's writer has taken a value for a window of the time `at`.
+    pub fn taken(
+        &mut self,
+        (agent, writer): (usize, usize),
+        series: &Series,
+        (window, at): (Timestamp, Timestamp),
+        value: u64,
+    ) {
+        let key = (series.key.tenant().clone(), series.key.meter().clone());
+        match series.aggregation {
+            Aggregation::Sum => {}
+            Aggregation::Distribution => {
+                let histogram = self.recorded.entry(key).or_default();
+                histogram.record(value, 1).expect("few values");
+            }
+            Aggregation::TimeWeighted => {
+                let before = self
+                    .levels
+                    .insert((agent, writer, key.clone()), (value, at));
+                self.add_level(key, before, at);
+            }
+            Aggregation::Last | Aggregation::Max | Aggregation::Unique => {
+                let (aggregation, readings) = self.readings.entry(key).or_default();
+                *aggregation = Some(series.aggregation);
+                readings.push(Reading {
+                    window,
+                    agent,
+                    value,
+                });
+            }
+        }
+    }
+
+    fn add_level(&mut self, key: Key, held: Option<(u64, Timestamp)>, until: Timestamp) {
+        let integral = self.integrals.entry(key).or_default();
+        if let Some((level, since)) = held {
+            *integral += i128::from(level) * i128::from(until.millis_since(since));
+        }
+    }
+
+    /// The agent has made its last cut.
+    pub fn ended(&mut self, agent: usize, at: Timestamp) {
+        let of_agent = self.levels.extract_if(.., |(of, _, _), _| *of == agent);
+        for ((_, _, key), held) in of_agent.collect::<Vec<_>>() {
+            self.add_level(key, Some(held), at);
+        }
+    }
+
+    /// Whether every figure has to be exact.
+    fn is_exact(&self, options: &Options) -> bool {
+        options.is_exact() && self.disturbed.is_none()
+    }
+
+    /// Checks what the ledger and the usage tables say once every period is closed.
+    pub fn check(
+        &self,
+        options: &Options,
+        ledger: &[LedgerEntry],
+        recorded: &BTreeMap<Key, Histogram>,
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
+        let exact = self.is_exact(options);
+        if exact {
+            coverage.hit(Probe::ExactRun);
+        }
+        // Policy refuses a part of the first tenant's usage.
+        let refused = |key: &Key| options.forbidden_tenant && key.0.as_str() == TENANTS[0];
+        let billed = billed(ledger);
+        for (key, (aggregation, readings)) in &self.readings {
+            let exact = exact && !refused(key);
+            let periods = billed.get(key);
+            if let (Some(aggregation), true) = (aggregation, options.has_room_for_all()) {
+                check_readings(*aggregation, key, readings, periods, (exact, options))?;
+            }
+        }
+        if exact {
+            self.check_recorded(recorded, &refused)?;
+        }
+        let bounded = options.has_room_for_all()
+            && options.faults.clock_jump.is_none()
+            && options.faults.image.is_none();
+        if bounded {
+            self.check_levels(&billed, exact, &refused, coverage)?;
+        }
+        Ok(())
+    }
+
+    fn check_recorded(
+        &self,
+        recorded: &BTreeMap<Key, Histogram>,
+        refused: &impl Fn(&Key) -> bool,
+    ) -> Result<(), String> {
+        for (key, ours) in self.recorded.iter().filter(|(key, _)| !refused(key)) {
+            if recorded.get(key) != Some(ours) {
+                let (tenant, meter) = key;
+                return Err(format!("{tenant}/{meter} is not distributed as recorded"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_levels(
+        &self,
+        billed: &Billed,
+        exact: bool,
+        refused: &impl Fn(&Key) -> bool,
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
+        for (key, integral) in &self.integrals {
+            let periods = billed.get(key).into_iter().flat_map(BTreeMap::values);
+            let sum: i128 = periods.map(|period| period.quantity).sum();
+            let exact = exact && !refused(key);
+            if sum > *integral || (exact && sum != *integral) {
+                let (tenant, meter) = key;
+                return Err(format!(
+                    "{tenant}/{meter}: {integral} level x ms held, {sum} billed (exact: {exact})"
+                ));
+            }
+            if exact && sum > 0 {
+                coverage.hit(Probe::ExactLevel);
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Period {
+    end: Timestamp,
+    quantity: i128,
+}
+
+type Billed = BTreeMap<Key, BTreeMap<Timestamp, Period>>;
+
+/// What the ledger bills, by period.
+fn billed(ledger: &[LedgerEntry]) -> Billed {
+    let mut billed = Billed::new();
+    for posting in ledger.iter().map(|entry| &entry.posting) {
+        let (Some(tenant), Some(meter)) = (&posting.tenant, &posting.meter) else {
+            continue;
+        };
+        let counts = matches!(
+            posting.kind,
+            EntryKind::Charge | EntryKind::Adjustment | EntryKind::Unrated
+        );
+        if counts && tenant.as_str() != FORGER {
+            let periods = billed.entry((tenant.clone(), meter.clone())).or_default();
+            let period = periods.entry(posting.start).or_insert(Period {
+                end: posting.end,
+                quantity: 0,
+            });
+            period.quantity += posting.quantity.units();
+        }
+    }
+    billed
+}
+
+fn check_readings(
+    aggregation: Aggregation,
+    key: &Key,
+    readings: &[Reading],
+    periods: Option<&BTreeMap<Timestamp, Period>>,
+    (exact, options): (bool, &Options),
+) -> Result<(), String> {
+    let (tenant, meter) = key;
+    let mut covered = 0;
+    for (start, period) in periods.into_iter().flatten() {
+        let inside = || {
+            let inside = |reading: &&Reading| (*start..period.end).contains(&reading.window);
+            readings.iter().filter(inside)
+        };
+        covered += inside().count();
+        // Rare seals and clocks may move a value to another window, never make one up.
+        let most = match aggregation {
+            Aggregation::Unique => distinct(readings.iter()),
+            _ => readings.iter().map(|reading| reading.value).max(),
+        };
+        let expected = match aggregation {
+            Aggregation::Unique => distinct(inside()),
+            Aggregation::Max => inside().map(|reading| reading.value).max(),
+            // What a second receiver appends later comes later.
+            _ if options.faults.replay.is_some() => None,
+            _ => inside()
+                .max_by_key(|reading| (reading.window, reading.agent))
+                .map(|reading| reading.value),
+        };
+        let quantity = period.quantity;
+        if exact && quantity > i128::from(most.unwrap_or(0)) {
+            return Err(format!(
+                "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, of {most:?}"
+            ));
+        }
+        if let Some(expected) = expected.filter(|_| exact)
+            && quantity != i128::from(expected)
+        {
+            return Err(format!(
+                "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, not {expected}"
+            ));
+        }
+    }
+    if exact && covered != readings.len() {
+        return Err(format!(
+            "{tenant}/{meter} ({aggregation}): {covered} of {} values lie in a billed period",
+            readings.len()
+        ));
+    }
+    Ok(())
+}
+
+fn distinct<'a>(readings: impl Iterator<Item = &'a Reading>) -> Option<u64> {
+    let values: BTreeSet<_> = readings.map(|reading| reading.value).collect();
+    u64::try_from(values.len()).ok()
+}
