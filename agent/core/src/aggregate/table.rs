@@ -15,6 +15,8 @@
 //! A process killed between any two of these stores leaves a slot that counts for the series
 //! it had, or for none while there is nothing to count.
 
+mod series;
+
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::AtomicU64;
@@ -23,20 +25,20 @@ use std::sync::atomic::Ordering::Relaxed;
 use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 use tollgate::cell::{Room, baseline, level, sum};
-use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId, Timestamp};
+use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId};
 
 use super::Region;
 use super::account::bump;
 use super::layout::WIDE_UNIT;
-use super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
+use super::owner::{Owner, PageKey};
 use super::pairs::is_overflow;
 use super::room::FreeRoom;
 use super::shared::{Retire, Shared};
 use super::slot::{SlotHead, State, is_wide};
-use super::tenants::{TenantRecord, Tenants};
+use super::tenants::Tenants;
 use super::wide;
 use super::words::{Put, pack, put_bytes};
-use super::writer::{SeriesFull, Slot, Writer};
+use super::writer::Slot;
 
 /// A generation at which a slot is not given to another series any more: two more would come
 /// round to one that a stale handle may have.
@@ -472,196 +474,6 @@ fn key_of(head: SlotHead, keys: &[AtomicU64]) -> Option<TenantId> {
 fn series_of(head: SlotHead, keys: &[AtomicU64]) -> Option<SeriesKey> {
     let bytes = super::words::get_bytes(head.key_words(keys), head.series_bytes());
     SeriesKey::from_canonical(&bytes).ok()
-}
-
-impl<R: Region> Writer<R> {
-    /// The slot that mirrors a cell of a page, made if it is new; `None` if there is no room
-    /// for it, or a limit does not allow it.
-    pub fn mirror(
-        &mut self,
-        key: &SeriesKey,
-        owner: Owner,
-        aggregation: Aggregation,
-        scale: Scale,
-    ) -> Option<Slot> {
-        self.mirror_from(key, owner, (aggregation, scale), [0; 2])
-    }
-
-    /// The same for a cell of which an earlier life has counted a sum and events.
-    pub(super) fn mirror_from(
-        &mut self,
-        key: &SeriesKey,
-        owner: Owner,
-        (aggregation, scale): (Aggregation, Scale),
-        counted: [u64; 2],
-    ) -> Option<Slot> {
-        let kind = (aggregation, scale);
-        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        let length = key.canonical_len();
-        if length > MIRRORED_KEY_BYTES_MAX {
-            return None;
-        }
-        table.scratch.set_mirror(key, owner);
-        if let Some(slot) = table.find(shared, index, kind) {
-            return Some(slot);
-        }
-        if !shared.admit(key, length) {
-            return None;
-        }
-        let slot = table.publish(shared, index, kind, true, counted)?;
-        shared.count_series(Some(key.tenant()), 1);
-        Some(slot)
-    }
-
-    /// What this writer's slots mirror, with their series.
-    pub fn mirrors(&self) -> Vec<(Owner, SeriesKey)> {
-        let block = Block::of(&self.shared, self.index);
-        let live = self.table.slots.iter();
-        live.filter_map(|&slot| {
-            let head = known(&self.shared, &block, slot);
-            Some((head.owner(block.keys)?, series_of(head, block.keys)?))
-        })
-        .collect()
-    }
-
-    /// The mirrors of a page are not needed any more: nobody will write to it again. Levels
-    /// end with it; their slots are retired like those of other idle series, all others at
-    /// once, the one that `first` mirrors before the rest.
-    pub fn end_mirrors(&mut self, page: PageKey, first: u32, now: Timestamp) {
-        self.table.ended.insert(page);
-        let mut slots = Vec::new();
-        {
-            let block = Block::of(&self.shared, self.index);
-            for &slot in &self.table.slots {
-                let head = known(&self.shared, &block, slot);
-                if let Some(owner) = head.owner(block.keys).filter(|o| o.page == page) {
-                    let handle = handle(self.index, slot, head);
-                    let done = block.sum(slot)[1].load(Relaxed);
-                    slots.push((owner.slot != first, slot, handle, head.aggregation, done));
-                }
-            }
-        }
-        slots.sort_unstable();
-        for (_, slot, handle, aggregation, done) in slots {
-            if aggregation == Aggregation::TimeWeighted {
-                // A stale one holds nothing.
-                let _ = self.set_level(handle, now, 0);
-            } else {
-                let (shared, table) = (&*self.shared, &mut self.table);
-                table.retire(shared, self.index, Retire { slot, done });
-            }
-        }
-    }
-
-    /// The slot of a series, made if it is new.
-    ///
-    /// Where there is no room for another series, or a limit does not allow it, the slot of
-    /// the same tenant and meter with `overflow=true` in place of the dimensions.
-    pub fn resolve(
-        &mut self,
-        key: &SeriesKey,
-        aggregation: Aggregation,
-        scale: Scale,
-    ) -> Result<Slot, SeriesFull> {
-        let resolved = self.resolve_telling(key, aggregation, scale);
-        resolved.map(|(slot, _)| slot)
-    }
-
-    /// Like [`resolve`](Self::resolve); says besides whether the dimensions had to go. Once
-    /// other series are retired the same key may have a slot of its own.
-    pub fn resolve_telling(
-        &mut self,
-        key: &SeriesKey,
-        aggregation: Aggregation,
-        scale: Scale,
-    ) -> Result<(Slot, bool), SeriesFull> {
-        let kind = (aggregation, scale);
-        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        table.scratch.set(key);
-        if let Some(slot) = table.find(shared, index, kind) {
-            return Ok((slot, false));
-        }
-        let length = table.scratch.bytes.len();
-        if shared.admit(key, length)
-            && let Some(slot) = table.publish(shared, index, kind, true, [0; 2])
-        {
-            shared.count_series(Some(key.tenant()), 1);
-            return Ok((slot, false));
-        }
-        bump(&shared.cardinality(index).overflowed, 1);
-        table
-            .tenants
-            .overflowed((shared, index), &mut table.heap, key.tenant());
-        table.scratch.set(&key.to_overflow());
-        if let Some(slot) = table.find(shared, index, kind) {
-            return Ok((slot, true));
-        }
-        let slot = table.publish(shared, index, kind, false, [0; 2]);
-        if slot.is_some() {
-            shared.count_series(Some(key.tenant()), 1);
-        }
-        slot.map(|slot| (slot, true)).ok_or(SeriesFull)
-    }
-
-    /// Retires series that the sealer has found idle, unless something was counted on them
-    /// since. True if any was: handles to it are stale from then on and must not be used.
-    ///
-    /// To be called now and then, and never while a slot is looked up and not yet counted on.
-    pub fn poll_retired(&mut self) -> bool {
-        self.poll_retired_into(|_| {})
-    }
-
-    /// Like [`poll_retired`](Self::poll_retired); names every slot that is stale now.
-    pub fn poll_retired_into(&mut self, mut gone: impl FnMut(Slot)) -> bool {
-        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        let mut any = false;
-        while let Some(request) = shared.retire_queue(index).pop() {
-            if let Some(slot) = table.retire(shared, index, request) {
-                any = true;
-                gone(slot);
-            }
-        }
-        if !table.retired.is_empty() {
-            table.reclaim(shared, index);
-        }
-        any
-    }
-
-    /// Puts what earlier lives knew of a tenant at the start of this one.
-    pub(super) fn carry_tenant(&mut self, tenant: &TenantId, record: &TenantRecord) {
-        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        let of = (shared, index);
-        table.tenants.carry(of, &mut table.heap, tenant, record);
-    }
-
-    /// Accounts for `n` received events that were for the series of `slot` and are not counted.
-    pub fn rejected_on(&mut self, slot: Slot, reason: super::Rejection, n: u64) {
-        match self.tenant_of(slot) {
-            Some(tenant) => self.rejected_for(&tenant, reason, n),
-            None => self.rejected(reason, n),
-        }
-    }
-
-    /// Whose a slot is, unless it is stale.
-    fn tenant_of(&self, slot: Slot) -> Option<TenantId> {
-        let (index, sum) = self.sum_of(slot)?;
-        if (sum[1].load(Relaxed) ^ slot.to_bits()) >> sum::EVENTS_BITS != 0 {
-            return None;
-        }
-        let block = Block::of(&*self.shared, self.index);
-        let index = u32::try_from(index).ok()?;
-        let head = SlotHead::parse(self.layout, block.slot(index))?;
-        key_of(head, block.keys)
-    }
-
-    /// Accounts for `n` received events of a known tenant that are not counted.
-    pub fn rejected_for(&mut self, tenant: &TenantId, reason: super::Rejection, n: u64) {
-        self.rejected(reason, n);
-        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        table
-            .tenants
-            .rejected((shared, index), &mut table.heap, tenant, (reason, n));
-    }
 }
 
 /// True if both baselines equal the cell of a slot.
