@@ -267,7 +267,7 @@ meter = "level"
     pub(crate) fn admin(&self, agent: &str) -> Option<tollgate_agent::admin::client::Client> {
         tollgate_agent::admin::client::Client::connect(
             &self.path(&format!("{agent}.sock")),
-            Duration::from_secs(5),
+            Duration::from_secs(30),
         )
         .ok()
     }
@@ -362,7 +362,7 @@ fn tail(log: &str) -> &str {
 
 /// A GET over HTTP/1.0.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(10)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .ok()?;

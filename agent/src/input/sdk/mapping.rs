@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::AtomicU64;
 
-use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat};
+use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat, fstatfs};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 const WORD_BYTES: usize = size_of::<AtomicU64>();
+/// `TMPFS_MAGIC` of linux/magic.h: what a memory file of ordinary pages lies on.
+const TMPFS_MAGIC: i128 = 0x0102_1994;
 
 /// Why a descriptor is not taken for a page.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,9 @@ pub(crate) enum MapError {
     /// It could be cut short while it is read.
     #[error("page is not sealed against shrinking, growing and further seals")]
     Unsealed,
+    /// Huge pages are reserved, and one that is not there when it is read ends the reader.
+    #[error("page is no memory file of ordinary pages")]
+    Huge,
     /// The operating system refused.
     #[error("page cannot be mapped: {0}")]
     Io(#[from] io::Error),
@@ -47,6 +52,7 @@ impl MappedPage {
     ///
     /// Seals are possible on memory files only, so that a read of a page that passes this
     /// cannot fail later: the file is as long as its mapping, for as long as that is there.
+    /// Not so with huge pages, which its owner may take out again while there is no other.
     pub(crate) fn map(fd: &OwnedFd, said: u64, max: u64) -> Result<Self, MapError> {
         let stat = fstat(fd).map_err(io::Error::from)?;
         let actual = u64::try_from(stat.st_size).unwrap_or(0);
@@ -59,6 +65,10 @@ impl MappedPage {
         let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         if !seals.contains(wanted) || !regular {
             return Err(MapError::Unsealed);
+        }
+        let file_system = fstatfs(fd).map_err(io::Error::from)?;
+        if i128::from(file_system.f_type) != TMPFS_MAGIC {
+            return Err(MapError::Huge);
         }
         let bytes = usize::try_from(actual).map_err(io::Error::other)?;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory that
@@ -127,6 +137,15 @@ mod tests {
         ] {
             let refused = MappedPage::map(&file(bytes, all), said, 1 << 20);
             assert!(matches!(refused, Err(MapError::Size { .. })), "{bytes}");
+        }
+        // Two megabytes of huge pages, whether the host has any or not.
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+        if let Ok(huge) = memfd_create("test", flags)
+            && ftruncate(&huge, 1 << 21).is_ok()
+        {
+            fcntl_add_seals(&huge, all).expect("sealable");
+            let refused = MappedPage::map(&huge, 1 << 21, 1 << 22);
+            assert!(matches!(refused, Err(MapError::Huge)), "{refused:?}");
         }
         // No memory file at all.
         let null = OwnedFd::from(std::fs::File::open("/dev/null").expect("there"));
