@@ -45,6 +45,8 @@ mod options;
 #[cfg(feature = "client")]
 mod process;
 #[cfg(feature = "client")]
+mod recent;
+#[cfg(feature = "client")]
 mod series;
 #[cfg(feature = "client")]
 mod sys;

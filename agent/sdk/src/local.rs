@@ -6,11 +6,13 @@
 //! in use any more (a fork, a page given up), a thread whose local memory is gone already.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::adhoc::Recent;
+use crate::page::ADD_MAX;
 use crate::process::{self, Block, Lease, NOWHERE, Page};
+use crate::recent::Named;
 use crate::series::Series;
 
 static NO_LEASE: AtomicU64 = AtomicU64::new(0);
@@ -19,7 +21,7 @@ const NONE: Lease = Lease {
     table: &[],
     words: &[],
     word: &NO_LEASE,
-    number: u64::MAX,
+    recent: None,
 };
 
 thread_local! {
@@ -30,23 +32,37 @@ thread_local! {
     static OWNED: Owned = const { Owned(RefCell::new(None)) };
 }
 
-struct Owned(RefCell<Option<(Block, &'static Page)>>);
+struct Owned(RefCell<Option<Rc<Held>>>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
         LEASE.set(NONE);
-        if let Some((block, page)) = self.0.take() {
-            page.give_back(block);
+        self.0.take();
+    }
+}
+
+/// The block of a thread. It goes back when the thread has ended and the last handle that was
+/// bound to it is gone, so that nobody else gets cells in which somebody still counts.
+pub(crate) struct Held {
+    block: RefCell<Option<Block>>,
+    page: &'static Page,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.page.give_back(block);
         }
     }
 }
 
-/// The cell of the series number `id`, if this thread has counted there before.
+/// The cell of the series number `id`, if this thread has counted there before and may add `n`
+/// there: one comparison tells that the lease holds and that `n` is not too large.
 #[inline]
-pub(crate) fn cell<const WORDS: usize>(id: u32) -> Option<&'static [AtomicU64; WORDS]> {
+pub(crate) fn sum_cell<const WORDS: usize>(id: u32, n: u64) -> Option<&'static [AtomicU64; WORDS]> {
     let lease = LEASE.get();
     let at = lease.table.get(id as usize)?.load(Relaxed);
-    if lease.word.load(Relaxed) != lease.number {
+    if n >= lease.word.load(Relaxed) {
         return None;
     }
     lease.words.get(at as usize..)?.first_chunk()
@@ -60,27 +76,75 @@ pub(crate) fn wide_cell(
 ) -> Option<(&'static [AtomicU64], &'static [AtomicU64])> {
     let lease = LEASE.get();
     let at = lease.table.get(id as usize)?.load(Relaxed) as usize;
-    if lease.word.load(Relaxed) != lease.number {
+    if !lease.holds() {
         return None;
     }
     Some((lease.words.get(at..at.checked_add(words)?)?, lease.words))
 }
 
 /// The cell at a place that this thread was told before, if its lease still holds.
-#[inline]
 pub(crate) fn cell_at<const WORDS: usize>(at: u32) -> Option<&'static [AtomicU64; WORDS]> {
     let lease = LEASE.get();
+    if !lease.holds() {
+        return None;
+    }
     lease.words.get(at as usize..)?.first_chunk()
 }
 
-/// The lease of this thread.
-pub(crate) fn lease() -> Lease {
-    LEASE.get()
+/// The cell that the same names led to before, if `n` may be added there.
+#[inline]
+pub(crate) fn remembered<const N: usize, const WORDS: usize>(
+    named: &Named<'_, N>,
+    n: u64,
+) -> Option<&'static [AtomicU64; WORDS]> {
+    let lease = LEASE.get();
+    if n >= lease.word.load(Relaxed) {
+        return None;
+    }
+    let at = lease.recent?.find(named)?;
+    lease.words.get(at as usize..)?.first_chunk()
 }
 
-/// True while the lease holds.
-pub(crate) fn holds(lease: &Lease) -> bool {
-    lease.word.load(Relaxed) == lease.number
+/// Remembers where the cell of these names is.
+pub(crate) fn remember<const N: usize>(named: &Named<'_, N>, at: u32) {
+    let lease = LEASE.get();
+    if let Some(recent) = lease.recent
+        && lease.holds()
+        && !BUSY.replace(true)
+    {
+        recent.remember(named, at);
+        BUSY.set(false);
+    }
+}
+
+/// A cell that stays in its thread.
+pub(crate) struct Bound {
+    pub(crate) cell: &'static [AtomicU64],
+    /// The word of the lease: what is smaller may be added to the cell.
+    pub(crate) word: &'static AtomicU64,
+    /// Keeps the block.
+    pub(crate) held: Rc<Held>,
+}
+
+/// Finds the cell of a series for a handle; `None` without a block or room.
+pub(crate) fn bind(series: &Series) -> Option<Bound> {
+    let at = place(series)?;
+    let lease = LEASE.get();
+    let start = at as usize;
+    let end = start.checked_add(crate::kinds::words(series.aggregation))?;
+    let held = OWNED.try_with(|owned| owned.0.try_borrow().ok()?.clone());
+    Some(Bound {
+        cell: lease.words.get(start..end)?,
+        word: lease.word,
+        held: held.ok().flatten()?,
+    })
+}
+
+impl Lease {
+    /// False in a child after `fork`, and once the page is given up.
+    fn holds(&self) -> bool {
+        self.word.load(Relaxed) > ADD_MAX
+    }
 }
 
 /// Counts with everything that may have to be made first. False if there is no room; the
@@ -114,22 +178,24 @@ fn slowly(series: &Series, count: &mut dyn FnMut(&[AtomicU64])) -> bool {
 
 /// Runs with the block of this thread, leased if need be; `None` without one.
 fn with_block<T>(page: &'static Page, run: impl FnOnce(&mut Block) -> T) -> Option<T> {
-    let owned = OWNED.try_with(|owned| {
+    let held = OWNED.try_with(|owned| {
         let mut owned = owned.0.try_borrow_mut().ok()?;
         if owned
             .as_ref()
-            .is_some_and(|(_, of)| !std::ptr::eq(*of, page))
+            .is_some_and(|held| !std::ptr::eq(held.page, page))
         {
             *owned = None;
             LEASE.set(NONE);
         }
-        let (block, _) = match &mut *owned {
-            Some(owned) => owned,
-            none => none.insert((page.lease()?, page)),
-        };
-        Some(run(block))
+        if owned.is_none() {
+            let block = RefCell::new(Some(page.lease()?));
+            *owned = Some(Rc::new(Held { block, page }));
+        }
+        owned.clone()
     });
-    owned.ok().flatten()
+    let held = held.ok().flatten()?;
+    let mut block = held.block.try_borrow_mut().ok()?;
+    block.as_mut().map(run)
 }
 
 /// Where a series is in this thread's block; `None` without block or room.
@@ -148,20 +214,4 @@ pub(crate) fn place(series: &Series) -> Option<u32> {
     });
     BUSY.set(false);
     at.filter(|at| *at != NOWHERE)
-}
-
-/// Runs with what call sites of this thread counted last, if the lease holds.
-#[inline]
-pub(crate) fn with_recent<T>(run: impl FnOnce(&mut Recent) -> T) -> Option<T> {
-    if !holds(&LEASE.get()) {
-        return None;
-    }
-    OWNED
-        .try_with(|owned| {
-            let mut owned = owned.0.try_borrow_mut().ok()?;
-            let (block, _) = owned.as_mut()?;
-            Some(run(&mut block.recent))
-        })
-        .ok()
-        .flatten()
 }

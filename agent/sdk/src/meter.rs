@@ -5,9 +5,9 @@
 //! [`LocalCounter`] stays in its thread and is the fastest of all. Counting never fails, waits
 //! or panics: what finds no room is dropped and noted ([`dropped`](crate::dropped)).
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicU64;
@@ -17,8 +17,9 @@ use tollgate_common::{Aggregation, MeterName, Scale, sketch};
 
 use crate::cell::sum::WORDS as SUM_WORDS;
 use crate::cell::{halves, histogram, level, sum, unique};
+use crate::local::Held;
 use crate::page::ADD_MAX;
-use crate::process::{self, NOWHERE, PageRoom};
+use crate::process::{self, PageRoom};
 use crate::series::{Invalid, Series, key};
 use crate::{kinds, local, sys};
 
@@ -68,8 +69,8 @@ impl Meter {
         self.scale
     }
 
-    pub(crate) fn identity(&self) -> usize {
-        self.identity as usize
+    pub(crate) fn identity(&self) -> u32 {
+        self.identity
     }
 
     fn series(
@@ -149,9 +150,9 @@ impl Counter {
     /// Adds `n` in one event; at most 2^56 - 1, more is dropped.
     #[inline]
     pub fn add(&self, n: u64) {
-        match local::cell::<SUM_WORDS>(self.id) {
-            Some(cell) if n <= ADD_MAX => kinds::add(cell, n),
-            _ => self.add_slowly(n),
+        match local::sum_cell::<SUM_WORDS>(self.id, n) {
+            Some(cell) => kinds::add(cell, n),
+            None => self.add_slowly(n),
         }
     }
 
@@ -169,9 +170,8 @@ impl Counter {
         let local = LocalCounter {
             cell: Cell::new(&NO_CELL),
             word: Cell::new(&NO_CELL[0]),
-            number: Cell::new(u64::MAX),
             series: Arc::clone(&self.series),
-            bound: PhantomData,
+            held: RefCell::new(None),
         };
         local.bind();
         local
@@ -181,14 +181,16 @@ impl Counter {
 static NO_CELL: [AtomicU64; SUM_WORDS] = [const { AtomicU64::new(0) }; SUM_WORDS];
 
 /// A counter that stays in its thread: a load, an add and a store.
+///
+/// It keeps the cells of its thread: those of a thread that has ended are given to the next one
+/// when the last handle that was bound there is dropped.
 pub struct LocalCounter {
     cell: Cell<&'static [AtomicU64; SUM_WORDS]>,
-    /// The lease under which the cell is this thread's.
+    /// What is smaller may be added: 0 once the cell is not this thread's any more.
     word: Cell<&'static AtomicU64>,
-    number: Cell<u64>,
     series: Arc<Series>,
-    /// Neither `Send` nor `Sync`.
-    bound: PhantomData<*const ()>,
+    /// The cell's block. Neither `Send` nor `Sync`.
+    held: RefCell<Option<Rc<Held>>>,
 }
 
 impl LocalCounter {
@@ -201,7 +203,8 @@ impl LocalCounter {
     /// Adds `n` in one event; at most 2^56 - 1, more is dropped.
     #[inline]
     pub fn add(&self, n: u64) {
-        if self.word.get().load(Relaxed) == self.number.get() && n <= ADD_MAX {
+        // One comparison for the lease and the largest amount.
+        if n < self.word.get().load(Relaxed) {
             kinds::add(self.cell.get(), n);
         } else {
             self.add_slowly(n);
@@ -222,12 +225,12 @@ impl LocalCounter {
 
     /// Finds the cell of this thread; without one every count goes the slow way.
     fn bind(&self) {
-        let at = local::place(&self.series).unwrap_or(NOWHERE);
-        if let Some(cell) = local::cell_at(at) {
-            let lease = local::lease();
+        if let Some(bound) = local::bind(&self.series)
+            && let Some(cell) = bound.cell.first_chunk()
+        {
             self.cell.set(cell);
-            self.word.set(lease.word);
-            self.number.set(lease.number);
+            self.word.set(bound.word);
+            self.held.replace(Some(bound.held));
         }
     }
 }
@@ -267,7 +270,7 @@ impl Max {
         let mut set = |cell: &[AtomicU64]| {
             halves::set(cell, sys::coarse_millis(), width, value, halves::Keep::Max);
         };
-        if let Some(cell) = local::cell::<{ halves::WORDS }>(self.series.id) {
+        if let Some((cell, _)) = local::wide_cell(self.series.id, halves::WORDS) {
             set(cell);
         } else if !local::count_slowly(&self.series, &mut set) {
             drop_events(1);

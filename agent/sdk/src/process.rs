@@ -4,8 +4,8 @@
 //! ends, the block goes back and the next thread goes on with it, where its cells stand: a
 //! page holds as many cells of a series as threads ever counted it at the same time.
 //!
-//! A lease is a number in a word that every count compares. The words are wiped in a child
-//! after `fork`, and when the page is given up: then the next count of every thread comes here
+//! A lease is a word that every count looks at: it says what may be added. The words are wiped
+//! in a child after `fork`, and when the page is given up: then the next count of every thread comes here
 //! and gets a new page. Nothing on that way waits for anything but the short lock of the
 //! arena, and nothing of it is on the way of an ordinary count.
 
@@ -18,15 +18,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::cell::Room;
 use crate::kinds;
-use crate::page::{self, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
+use crate::page::{self, ADD_MAX, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
+use crate::recent::{self, Recent};
 use crate::series::{NAME_HEAD, NO_ID, Series, name};
 use crate::sys::{self, Published};
-use crate::{Options, adhoc, handover};
+use crate::{Options, handover};
 
 /// Most blocks of a page. Threads beyond that share one, under a lock.
 const BLOCKS_MAX: usize = 4096;
 /// A place in a table that leads nowhere.
 pub(crate) const NOWHERE: u32 = u32::MAX;
+/// What the word of a lease holds while it is in force: every amount that may be added is
+/// smaller, and none is smaller than the 0 that is there otherwise.
+pub(crate) const LEASED: u64 = ADD_MAX + 1;
 /// Words of a thread's first and largest piece of the arena, in which its counters lie.
 const CHUNK_WORDS: (usize, usize) = (32, 512);
 /// One part in so many of the page is kept for series without dimensions.
@@ -53,8 +57,8 @@ pub(crate) struct Block {
     cells: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
     chunk: std::ops::Range<usize>,
     chunk_words: usize,
-    /// What call sites counted last.
-    pub(crate) recent: adhoc::Recent,
+    /// What call sites counted last; none if there is no memory for it.
+    recent: Option<Recent>,
 }
 
 impl Block {
@@ -65,7 +69,7 @@ impl Block {
             cells: HashMap::default(),
             chunk: 0..0,
             chunk_words: CHUNK_WORDS.0,
-            recent: adhoc::Recent::default(),
+            recent: None,
         }
     }
 
@@ -95,8 +99,9 @@ impl Block {
 pub(crate) struct Lease {
     pub(crate) table: &'static [AtomicU32],
     pub(crate) words: &'static [AtomicU64],
+    /// [`LEASED`] while the lease holds, 0 from then on.
     pub(crate) word: &'static AtomicU64,
-    pub(crate) number: u64,
+    pub(crate) recent: Option<Recent>,
 }
 
 struct Arena {
@@ -107,7 +112,6 @@ struct Arena {
     /// Chunks that cells gave back: place and words.
     chunks: Vec<(u32, u32)>,
     blocks: usize,
-    leases: u64,
 }
 
 /// One page.
@@ -220,7 +224,6 @@ impl Page {
                 free: Vec::new(),
                 chunks: Vec::new(),
                 blocks: 0,
-                leases: 1,
             }),
             shared: Mutex::new(Block::new(0)),
             levels: Mutex::new(Block::new(0)),
@@ -268,19 +271,29 @@ impl Page {
             Some(block) => block,
             None if arena.blocks < BLOCKS_MAX => {
                 arena.blocks += 1;
-                Block::new(arena.blocks)
+                let mut block = Block::new(arena.blocks);
+                block.recent = sys::lazy_memory(recent::WORDS)
+                    .ok()
+                    .and_then(|memory| Recent::new(memory, self.secret()));
+                block
             }
             None => return None,
         };
-        arena.leases += 1;
-        let number = arena.leases;
-        self.leases[block.lease].store(number, Release);
+        self.leases[block.lease].store(LEASED, Release);
         // Given up in this moment: the word must not come to life again.
         if !self.is_in_use() {
             self.leases[block.lease].store(0, Relaxed);
             return None;
         }
         Some(block)
+    }
+
+    /// Nobody outside can aim at collisions in what is remembered.
+    fn secret(&self) -> u64 {
+        let random = sys::random().unwrap_or(self.id);
+        random
+            .first_chunk()
+            .map_or(0, |word| u64::from_le_bytes(*word))
     }
 
     /// Where the part of the arena ends that is not kept for series without dimensions.
@@ -302,12 +315,11 @@ impl Page {
     }
 
     pub(crate) fn access(&self, block: &Block) -> Lease {
-        let word = &self.leases[block.lease];
         Lease {
             table: block.table,
             words: self.words,
-            word,
-            number: word.load(Relaxed),
+            word: &self.leases[block.lease],
+            recent: block.recent,
         }
     }
 

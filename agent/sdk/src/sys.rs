@@ -53,10 +53,8 @@ pub(crate) fn sealed_memory(words: usize) -> io::Result<(OwnedFd, &'static [Atom
     Ok((fd, words_at(start, words)))
 }
 
-/// Memory that is all zeros in a child after `fork`, however the fork was made.
-pub(crate) fn wiped_on_fork(words: usize) -> io::Result<&'static [AtomicU64]> {
-    let bytes = words * size_of::<AtomicU64>();
-    // SAFETY: as above, without a file.
+fn anonymous(bytes: usize) -> io::Result<*mut core::ffi::c_void> {
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that exists.
     let start = unsafe {
         mmap_anonymous(
             null_mut(),
@@ -65,6 +63,18 @@ pub(crate) fn wiped_on_fork(words: usize) -> io::Result<&'static [AtomicU64]> {
             MapFlags::PRIVATE,
         )?
     };
+    Ok(start)
+}
+
+/// Memory of zeros that is there for good, and takes what is stored to it and no more.
+pub(crate) fn lazy_memory(words: usize) -> io::Result<&'static [AtomicU64]> {
+    Ok(words_at(anonymous(words * size_of::<AtomicU64>())?, words))
+}
+
+/// Memory that is all zeros in a child after `fork`, however the fork was made.
+pub(crate) fn wiped_on_fork(words: usize) -> io::Result<&'static [AtomicU64]> {
+    let bytes = words * size_of::<AtomicU64>();
+    let start = anonymous(bytes)?;
     let memory = words_at(start, words);
     // SAFETY: exactly the range just mapped, which nobody else knows yet.
     if unsafe { madvise(start, bytes, Advice::LinuxWipeOnFork) }.is_err() {
