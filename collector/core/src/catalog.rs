@@ -10,10 +10,15 @@
 //! | `profiles/*.toml` | one billing profile each |
 
 mod cards;
+mod discounts;
 mod error;
 mod measure;
+mod price;
+mod prices;
 mod profiles;
 mod read;
+mod tiers;
+mod unit;
 
 use std::collections::BTreeMap;
 
@@ -22,10 +27,15 @@ use tollgate_common::limits::SCALE_MAX;
 use tollgate_common::{Aggregation, MeterName, Scale, TenantId, Timestamp};
 use toml::de::DeTable;
 
-pub use cards::{Card, Model, Order, Price, Tier};
+pub use cards::{Card, Order};
+pub use discounts::{Discount, Off};
 pub use error::{CatalogError, CatalogErrors};
-pub use measure::{Measure, MeasureError, Unit, UnitError};
+pub use measure::{Measure, MeasureError};
+pub use price::{
+    Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Model, Price, Scheme, Tier, TierBy,
+};
 pub use profiles::Profile;
+pub use unit::{Unit, UnitError};
 
 use crate::entry::Digest;
 use crate::period::Zone;
@@ -41,6 +51,8 @@ pub const CATALOG_BYTES_MAX: usize = 8 << 20;
 pub const CATALOG_ROWS_MAX: usize = 4096;
 /// Most tiers of one price.
 pub const TIERS_MAX: usize = 256;
+/// Most discounts of one card.
+pub const DISCOUNTS_MAX: usize = 256;
 /// Longest identifier of a card or a price, in bytes.
 pub const CATALOG_ID_BYTES_MAX: usize = 128;
 

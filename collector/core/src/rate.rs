@@ -1,20 +1,30 @@
 //! Rating: a pure function from a meter's usage in a period and a price to a line item.
 //!
-//! Every amount is an exact fraction until the line is complete; then it is rounded once,
-//! halves away from zero, to the decimal places of the currency. What does not fit the
-//! numbers is refused with an error and booked as unrated, never wrapped or cut.
+//! The order is that of the card, `standard/1`: convert, allowance, price, percent discounts,
+//! amount discounts, maximum, minimum. Every amount is an exact fraction until the line is
+//! complete; then it is rounded once, to the decimal places of the currency, unless the price
+//! says that tiers or increments are rounded first. What does not fit the numbers is refused
+//! with an error and booked as unrated, never wrapped or cut.
 
+mod around;
 mod currency;
 mod line;
 mod ratio;
+mod rounding;
+mod tiers;
 
+pub use around::{AmountStep, QuantityStep};
 pub use currency::{Currency, CurrencyError};
-pub use line::{LineItem, TierAmount};
+pub use line::{AmountChange, Arithmetic, LineItem};
 pub use ratio::{ParseRatioError, Ratio};
+pub use rounding::{Mode, Rounding, Site};
+pub use tiers::TierAmount;
 
-use tollgate_common::{Quantity, Scale};
+use chrono::NaiveDate;
+use tollgate_common::Quantity;
 
-use crate::catalog::{Card, Meter, Model, Price};
+use crate::catalog::{Card, Meter, Price};
+use tiers::Places;
 
 /// Why usage could not be rated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,88 +41,84 @@ pub enum RateError {
 /// Rates the whole quantity of one meter in one period.
 ///
 /// `quantity` is in units of 10^-scale of the meter's billed unit, cumulative from the start of the
-/// period. Below zero it is rated as zero, which the line's text says.
+/// period; `day` is the day on which the period begins, in the tenant's zone. Below zero the
+/// quantity is rated as zero, which the line's text says.
 ///
-/// Rating is monotonic, and depends on nothing but its arguments. It is to be called with
-/// the cumulative quantity: the amount of what came later is a difference of two results.
-pub fn rate(
+/// The result depends on nothing but the arguments. It is to be called with the cumulative
+/// quantity: the amount of what came later is a difference of two results.
+///
+/// # Errors
+/// See [`RateError`].
+pub fn rate<'c>(
     quantity: Quantity,
-    meter: &Meter,
-    price: &Price,
-    card: &Card,
-) -> Result<LineItem, RateError> {
-    if price.meter != meter.name {
+    meter: &'c Meter,
+    price: &'c Price,
+    card: &'c Card,
+    day: NaiveDate,
+) -> Result<LineItem<'c>, RateError> {
+    if price.meter.as_ref() != Some(&meter.name) {
         return Err(RateError::WrongMeter);
     }
-    let rated = if quantity.is_negative() {
-        Quantity::ZERO
-    } else {
-        quantity
-    };
-    let usage = in_unit(rated, meter.billed_scale()).ok_or(RateError::Overflow)?;
-    let tiers = match &price.model {
-        Model::PerUnit { unit } => {
-            vec![TierAmount::new(
-                Ratio::ZERO,
-                None,
-                usage,
-                *unit,
-                price.per.value(),
-            )?]
-        }
-        Model::Graduated { tiers } => {
-            let mut amounts = Vec::with_capacity(tiers.len());
-            let mut from = Ratio::ZERO;
-            for tier in tiers {
-                let to = tier.to.as_ref().map(crate::catalog::Measure::value);
-                let upto = match to {
-                    Some(to) if usage.checked_cmp(to).ok_or(RateError::Overflow)?.is_gt() => to,
-                    _ => usage,
-                };
-                let inside = upto.checked_sub(from).ok_or(RateError::Overflow)?;
-                amounts.push(TierAmount::new(
-                    from,
-                    to,
-                    inside,
-                    tier.unit,
-                    price.per.value(),
-                )?);
-                // The bound itself belongs to the lower tier.
-                match to {
-                    Some(to) if upto == to && usage != to => from = to,
-                    _ => break,
-                }
-            }
-            amounts
-        }
-    };
-    let exact = tiers
-        .iter()
-        .try_fold(Ratio::ZERO, |sum, tier| sum.checked_add(tier.exact))
-        .ok_or(RateError::Overflow)?;
-    let amount = exact
-        .round_half_away(card.currency.exponent())
-        .ok_or(RateError::Overflow)?;
-    Ok(LineItem {
-        price: price.id.clone(),
-        meter: meter.name.clone(),
-        unit: meter.billed_unit().to_string(),
+    line(quantity, Some(meter), price, card, day).ok_or(RateError::Overflow)
+}
+
+/// Rates a fee for one period.
+///
+/// # Errors
+/// [`RateError::WrongMeter`] if the price is no fee but for a meter; else see [`RateError`].
+pub fn rate_fee<'c>(
+    price: &'c Price,
+    card: &'c Card,
+    day: NaiveDate,
+) -> Result<LineItem<'c>, RateError> {
+    if price.meter.is_some() {
+        return Err(RateError::WrongMeter);
+    }
+    line(Quantity::ZERO, None, price, card, day).ok_or(RateError::Overflow)
+}
+
+fn line<'c>(
+    quantity: Quantity,
+    meter: Option<&'c Meter>,
+    price: &'c Price,
+    card: &'c Card,
+    day: NaiveDate,
+) -> Option<LineItem<'c>> {
+    let places = places(price, card);
+    let charged = around::charged_quantity(price, day, metered(quantity, meter)?, |_, _| {})?;
+    let exact_list = tiers::list_amount(price, places, charged, |_| {})?;
+    let exact = around::final_amount(price, day, exact_list, |_, _| {})?;
+    Some(LineItem {
+        price,
+        meter,
+        card,
+        day,
         quantity,
-        scale: meter.billed_scale(),
-        per: price.per.to_string(),
-        tiers,
+        charged,
+        exact_list,
         exact,
-        amount,
-        currency: card.currency,
+        list: places.round(exact_list)?,
+        amount: places.round(exact)?,
     })
 }
 
-/// A quantity in the meter's unit.
-fn in_unit(quantity: Quantity, scale: Scale) -> Option<Ratio> {
-    Ratio::new(
-        quantity.units(),
-        10i128.checked_pow(u32::from(scale.get()))?,
-    )
+/// The quantity in the meter's billed unit; nothing below zero, and nothing for a fee.
+fn metered(quantity: Quantity, meter: Option<&Meter>) -> Option<Ratio> {
+    let Some(meter) = meter.filter(|_| !quantity.is_negative()) else {
+        return Some(Ratio::ZERO);
+    };
+    let scale = u32::from(meter.billed_scale().get());
+    Ratio::new(quantity.units(), 10i128.checked_pow(scale)?)
+}
+
+fn places(price: &Price, card: &Card) -> Places {
+    Places {
+        mode: price.rounding.mode,
+        places: price
+            .rounding
+            .places
+            .unwrap_or_else(|| card.currency.exponent()),
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use tollgate_collector_core::catalog::Catalog;
-use tollgate_collector_core::rate::rate;
+use tollgate_collector_core::rate::{rate, rate_fee};
 use tollgate_common::{Quantity, Timestamp};
 
 fuzz_target!(|data: &[u8]| {
@@ -38,20 +38,26 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// More usage never costs less, and nothing panics on the way.
+/// Nothing panics on the way, the steps of a line sum to its amount, and no amount is negative.
 fn check_prices(catalog: &Catalog) {
+    let day = "2026-06-01".parse().expect("a date");
     for card in catalog.cards() {
         for price in &card.prices {
-            let meter = catalog
-                .meter(&price.meter)
-                .expect("prices name declared meters");
-            let mut before = None;
+            let meter = price.meter.as_ref().map(|name| {
+                catalog.meter(name).expect("prices name declared meters")
+            });
             for units in [0, 1, 999, 1_000_000_007, i128::from(u64::MAX), i128::MAX] {
-                if let Ok(line) = rate(Quantity::new(units), meter, price, card) {
-                    assert!(before.is_none_or(|amount| amount <= line.amount));
-                    assert!(!line.to_string().is_empty());
-                    before = Some(line.amount);
+                let line = match meter {
+                    Some(meter) => rate(Quantity::new(units), meter, price, card, day),
+                    None => rate_fee(price, card, day),
+                };
+                let Ok(line) = line else { continue };
+                assert!(!line.amount.is_sign_negative() && !line.to_string().is_empty());
+                let mut sum = line.list;
+                for change in line.arithmetic().steps {
+                    sum += change.change;
                 }
+                assert_eq!(sum, line.amount);
             }
         }
     }

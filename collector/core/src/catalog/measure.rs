@@ -1,118 +1,12 @@
-//! Units and amounts of them: `1000 {request}`, `1 GiB`.
+//! Amounts of a unit: `1000 {request}`, `1 GiB`.
 
 use std::fmt;
 
+use super::unit::{UNIT_BYTES_MAX, Unit};
 use crate::rate::Ratio;
 
-/// Longest unit, in bytes.
-const UNIT_BYTES_MAX: usize = 64;
 /// Most digits of a number in a catalog, point excluded.
 const DIGITS_MAX: usize = 28;
-
-/// A meter's unit, UCUM style: `By`, `s`, `1`, `{request}`.
-///
-/// 1 to 64 printable ASCII characters without spaces.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Unit(String);
-
-/// Not a unit.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a unit (expected 1 to {UNIT_BYTES_MAX} printable ASCII characters without \
-     spaces, such as `By`, `s`, `1` or `{{request}}`)"
-)]
-pub struct UnitError(String);
-
-impl std::str::FromStr for Unit {
-    type Err = UnitError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let printable = text.bytes().all(|b| b.is_ascii_graphic());
-        if text.is_empty() || text.len() > UNIT_BYTES_MAX || !printable {
-            return Err(UnitError(text.chars().take(UNIT_BYTES_MAX).collect()));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Unit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// SI and IEC multiples of a byte, and what they are worth.
-const BYTES: &[(&str, i128)] = &[
-    ("k", 1000),
-    ("M", 1_000_000),
-    ("G", 1_000_000_000),
-    ("T", 1_000_000_000_000),
-    ("P", 1_000_000_000_000_000),
-    ("E", 1_000_000_000_000_000_000),
-    ("Ki", 1 << 10),
-    ("Mi", 1 << 20),
-    ("Gi", 1 << 30),
-    ("Ti", 1 << 40),
-    ("Pi", 1 << 50),
-    ("Ei", 1 << 60),
-    ("", 1),
-];
-
-/// Multiples of a second.
-const SECONDS: &[(&str, i128)] = &[("min", 60), ("h", 3600), ("d", 86_400)];
-
-impl Unit {
-    /// The unit as it was declared.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// This unit times seconds.
-    pub(super) fn times_seconds(&self) -> Self {
-        Self(format!("{}.s", self.0))
-    }
-
-    /// How many of this unit are in one `other`.
-    fn multiple(&self, other: &str) -> Option<i128> {
-        if other == self.0 {
-            return Some(1);
-        }
-        match &*self.0 {
-            "By" => {
-                let prefix = other
-                    .strip_suffix("By")
-                    .or_else(|| other.strip_suffix('B'))?;
-                BYTES
-                    .iter()
-                    .find(|(name, _)| *name == prefix)
-                    .map(|(_, factor)| *factor)
-            }
-            "s" => SECONDS
-                .iter()
-                .find(|(name, _)| *name == other)
-                .map(|(_, factor)| *factor),
-            timed => {
-                let base = timed.strip_suffix(".s")?;
-                let time = other.strip_prefix(base)?.strip_prefix('.')?;
-                SECONDS
-                    .iter()
-                    .find(|(name, _)| *name == time)
-                    .map(|(_, factor)| *factor)
-            }
-        }
-    }
-
-    fn multiples(&self) -> &'static str {
-        match &*self.0 {
-            "By" => ", or a multiple such as `kB`, `GB`, `GiB`",
-            "s" => ", or `min`, `h`, `d`",
-            timed if timed.strip_suffix(".s").is_some() => {
-                ", or with `.min`, `.h`, `.d` in place of `.s`"
-            }
-            _ => "",
-        }
-    }
-}
 
 /// An amount of a unit, as written and in the meter's unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,16 +33,33 @@ pub enum MeasureError {
         /// How it could be written.
         example: String,
     },
-    /// The unit is not that of the meter.
-    #[error("unit `{found}` does not fit the meter's unit (expected `{unit}`{multiples})")]
+    /// The unit is of another kind than that of the meter.
+    #[error(
+        "unit `{found}` counts {found_kind}, where {kind} is counted (expected `{unit}`{multiples})"
+    )]
     WrongUnit {
         /// As written.
         found: String,
-        /// The meter's.
+        /// What that counts.
+        found_kind: String,
+        /// The one that is expected.
         unit: String,
+        /// What that counts.
+        kind: String,
         /// What else would do.
         multiples: &'static str,
     },
+}
+
+/// An amount of money that is not negative, as a plain decimal.
+pub(super) struct Amount(pub(super) rust_decimal::Decimal);
+
+impl std::str::FromStr for Amount {
+    type Err = MeasureError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        plain_decimal(text).map(Self)
+    }
 }
 
 /// Reads digits with an optional point; neither sign, nor exponent, nor separators.
@@ -199,20 +110,32 @@ impl Measure {
             return Err(MeasureError::Zero);
         }
         let found = found.unwrap_or(unit.as_str());
-        let factor = unit
-            .multiple(found)
-            .ok_or_else(|| MeasureError::WrongUnit {
-                found: found.chars().take(UNIT_BYTES_MAX).collect(),
+        let factor = unit.in_one(found).ok_or_else(|| {
+            let found: String = found.chars().take(UNIT_BYTES_MAX).collect();
+            MeasureError::WrongUnit {
+                found_kind: Unit::kind(&found),
+                found,
                 unit: unit.to_string(),
+                kind: Unit::kind(unit.as_str()),
                 multiples: unit.multiples(),
-            })?;
-        let value = Ratio::from_integer(factor)
-            .and_then(|factor| number.checked_mul(factor))
-            .ok_or(MeasureError::Digits)?;
+            }
+        })?;
+        let value = number.checked_mul(factor).ok_or(MeasureError::Digits)?;
         Ok(Self {
             text: text.to_owned(),
             value,
         })
+    }
+
+    /// An amount that was not written in a catalog; `text` is how it is shown.
+    pub(super) fn made(text: String, value: Ratio) -> Self {
+        Self { text, value }
+    }
+
+    /// The unit in which it was written: what follows the number.
+    pub(super) fn unit_of(text: &str) -> Option<Unit> {
+        let (_, unit) = text.split_once(' ')?;
+        unit.trim_start().parse().ok()
     }
 
     /// The amount in the meter's unit, above zero.

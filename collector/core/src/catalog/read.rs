@@ -23,6 +23,11 @@ pub(super) struct Field<'d> {
 }
 
 impl<'d> Section<'d> {
+    /// True if `name` is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.table.get(name).is_some()
+    }
+
     /// The value of `name`, if it is there.
     pub(super) fn field(&self, name: &str) -> Option<Field<'d>> {
         let value = self.table.get(name)?;
@@ -167,6 +172,60 @@ impl<'d> Reader<'d> {
                 None
             }
         }
+    }
+
+    /// A string that parses as `T`, if the key is there; the outer `None` is a mistake.
+    #[expect(clippy::option_option, reason = "a mistake is not an absence")]
+    pub(super) fn maybe<T>(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        expected: &str,
+    ) -> Option<Option<(T, Field<'d>)>>
+    where
+        T: std::str::FromStr,
+        T::Err: fmt::Display,
+    {
+        if section.field(name).is_none() {
+            return Some(None);
+        }
+        self.parse(section, name, expected).map(Some)
+    }
+
+    /// As [`Reader::maybe`], with `T`'s default for a key that is not there.
+    pub(super) fn or_default<T>(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        expected: &str,
+    ) -> Option<T>
+    where
+        T: std::str::FromStr + Default,
+        T::Err: fmt::Display,
+    {
+        let found = self.maybe::<T>(section, name, expected)?;
+        Some(found.map(|(value, _)| value).unwrap_or_default())
+    }
+
+    /// A required integer from 0 to `max`.
+    pub(super) fn integer(
+        &mut self,
+        section: &Section<'d>,
+        name: &str,
+        max: u32,
+        expected: &str,
+    ) -> Option<u32> {
+        let field = self.required(section, name, expected)?;
+        let value = field
+            .value
+            .as_integer()
+            .filter(|integer| integer.radix() == 10)
+            .and_then(|integer| integer.as_str().parse::<u32>().ok())
+            .filter(|value| *value <= max);
+        if value.is_none() {
+            self.refuse_field(&field, format!("expected {expected}"));
+        }
+        value
     }
 
     /// A required table.

@@ -208,13 +208,13 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "\"graduated\"",
-        "\"volume\"",
-        "cards/edge.toml:10:9: price[0].model: model `volume` is not supported (expected `per_unit` or `graduated`)",
+        "\"tapered\"",
+        "cards/edge.toml:10:9: price[0].model: model `tapered` is not supported (expected `per_unit`, `package`, `graduated`, `volume` or `flat`)",
     ),
     (
         "per = \"1 GB\"",
-        "per = \"1 Gbit\"",
-        "cards/edge.toml:21:7: price[1].per: unit `Gbit` does not fit the meter's unit (expected `By`, or a multiple such as `kB`, `GB`, `GiB`)",
+        "per = \"1 Gbit/s\"",
+        "cards/edge.toml:21:7: price[1].per: unit `Gbit/s` counts data per time, where data is counted (expected `By`, or a multiple such as `kB`, `GB`, `GiB`)",
     ),
     (
         "meter = \"net.bytes\"",
@@ -258,8 +258,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "unit = \"0.08\"",
-        "unit = \"0.08\"\nminimum = \"1\"",
-        "cards/edge.toml:23:1: price[1].minimum: unknown key (expected `id`, `meter`, `model`, `per` or `unit`)",
+        "unit = \"0.08\"\nleast = \"1\"",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `meter`, `per`, `unit`, `convert`, `allowance`, `maximum` or `minimum`)",
     ),
     (
         "scale = 0",

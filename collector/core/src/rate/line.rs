@@ -1,105 +1,235 @@
-//! Line items: rated amounts with their arithmetic.
+//! Line items: rated amounts, and the arithmetic that made them when somebody asks.
 
 use std::fmt;
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
-use serde::{Deserialize, Serialize};
-use tollgate_common::{MeterName, Quantity, Scale};
+use tollgate_common::Quantity;
 
-use super::{Currency, RateError, Ratio};
-
-/// What one tier contributes to a line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TierAmount {
-    /// The tier begins above this quantity, in the meter's unit.
-    pub from: Ratio,
-    /// The last quantity that belongs to it; `None` for no bound.
-    pub to: Option<Ratio>,
-    /// The usage inside the tier, in the meter's unit.
-    pub quantity: Ratio,
-    /// Price for each `per`.
-    pub unit_price: Decimal,
-    /// The amount of usage that the unit price is quoted for, in the meter's unit.
-    pub per: Ratio,
-    /// `quantity × unit_price / per`, before rounding.
-    pub exact: Ratio,
-}
-
-impl TierAmount {
-    pub(super) fn new(
-        from: Ratio,
-        to: Option<Ratio>,
-        quantity: Ratio,
-        unit_price: Decimal,
-        per: Ratio,
-    ) -> Result<Self, RateError> {
-        let exact = quantity
-            .checked_div(per)
-            .and_then(|blocks| blocks.checked_mul(Ratio::from_decimal(unit_price)))
-            .ok_or(RateError::Overflow)?;
-        Ok(Self {
-            from,
-            to,
-            quantity,
-            unit_price,
-            per,
-            exact,
-        })
-    }
-}
+use super::around::{AmountStep, QuantityStep, charged_quantity, final_amount};
+use super::tiers::{TierAmount, list_amount};
+use super::{Ratio, metered, places};
+use crate::catalog::{Card, Meter, Off, Price};
 
 /// The rated usage of one price in one period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LineItem {
-    /// The price's id.
-    pub price: String,
-    /// The priced meter.
-    pub meter: MeterName,
-    /// The meter's unit.
-    pub unit: String,
+///
+/// Small, and made without allocation; [`LineItem::arithmetic`] works out the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineItem<'c> {
+    /// By which price.
+    pub price: &'c Price,
+    /// The priced meter; `None` for a fee.
+    pub meter: Option<&'c Meter>,
+    /// The card that the price stands in.
+    pub card: &'c Card,
+    /// The day on which the period begins.
+    pub day: NaiveDate,
     /// Usage of the period in the meter's smallest unit.
     pub quantity: Quantity,
-    /// Decimal places of the quantity.
-    pub scale: Scale,
-    /// What unit prices are quoted for, as the card says it.
-    pub per: String,
-    /// The arithmetic, tier by tier, as far as the usage reaches.
-    pub tiers: Vec<TierAmount>,
-    /// The sum of the tiers, before rounding.
+    /// What is charged for, in the price's unit: converted, less what is included.
+    pub charged: Ratio,
+    /// The list amount, before rounding.
+    pub exact_list: Ratio,
+    /// The amount, before rounding.
     pub exact: Ratio,
-    /// The amount: `exact`, rounded to the currency's decimal places.
+    /// The list amount: before discounts, maximum and minimum.
+    pub list: Decimal,
+    /// The amount.
     pub amount: Decimal,
-    /// What the amount is in.
-    pub currency: Currency,
+}
+
+/// How a line was computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arithmetic<'c> {
+    /// From the metered to the charged quantity; each step with what it left.
+    pub quantities: Vec<(QuantityStep<'c>, Ratio)>,
+    /// The tiers, as far as the usage reaches.
+    pub tiers: Vec<TierAmount<'c>>,
+    /// From the list amount to the final one.
+    pub steps: Vec<AmountChange<'c>>,
+}
+
+/// A step between list amount and final amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AmountChange<'c> {
+    /// What changes it.
+    pub step: AmountStep<'c>,
+    /// The amount behind this step, before rounding.
+    pub exact: Ratio,
+    /// By how much; below zero for discounts. List amount and changes sum to the final amount.
+    pub change: Decimal,
+}
+
+impl<'c> LineItem<'c> {
+    /// How the line was computed.
+    pub fn arithmetic(&self) -> Arithmetic<'c> {
+        let mut arithmetic = Arithmetic {
+            quantities: Vec::new(),
+            tiers: Vec::new(),
+            steps: Vec::new(),
+        };
+        // The same computation succeeded when the line was made.
+        let _ = self.work_out(&mut arithmetic);
+        arithmetic
+    }
+
+    fn work_out(&self, arithmetic: &mut Arithmetic<'c>) -> Option<()> {
+        let places = places(self.price, self.card);
+        let metered = metered(self.quantity, self.meter)?;
+        charged_quantity(self.price, self.day, metered, |step, left| {
+            arithmetic.quantities.push((step, left));
+        })?;
+        list_amount(self.price, places, self.charged, |tier| {
+            arithmetic.tiers.push(tier);
+        })?;
+        let mut steps = Vec::new();
+        final_amount(self.price, self.day, self.exact_list, |step, left| {
+            steps.push((step, left));
+        })?;
+        let mut before = self.list;
+        for (step, exact) in steps {
+            let amount = places.round(exact)?;
+            arithmetic.steps.push(AmountChange {
+                step,
+                exact,
+                change: amount - before,
+            });
+            before = amount;
+        }
+        Some(())
+    }
 }
 
 /// The arithmetic for people:
 /// `2000000 x 0.40 + 1500000 x 0.25 per 1000 {request} = 800 + 375 = 1175.00 EUR`.
-impl fmt::Display for LineItem {
+impl fmt::Display for LineItem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let arithmetic = self.arithmetic();
+        self.write_quantities(f, &arithmetic)?;
+        self.write_tiers(f, &arithmetic.tiers)?;
+        // A rounded amount shows what it was rounded from.
+        if Ratio::from_decimal(self.list) != self.exact_list {
+            write!(f, "{} ~ ", self.exact_list)?;
+        }
+        write!(f, "{} {}", self.list, self.card.currency)?;
+        for change in &arithmetic.steps {
+            write_change(f, change)?;
+        }
+        if !arithmetic.steps.is_empty() {
+            write!(f, " = {} {}", self.amount, self.card.currency)?;
+        }
+        Ok(())
+    }
+}
+
+impl LineItem<'_> {
+    fn write_quantities(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        arithmetic: &Arithmetic<'_>,
+    ) -> fmt::Result {
+        let Some(meter) = self.meter else {
+            return Ok(());
+        };
+        let shown = self.quantity.display(meter.billed_scale());
         if self.quantity.is_negative() {
-            write!(
-                f,
-                "{} is below zero and rated as 0: ",
-                self.quantity.display(self.scale)
-            )?;
+            write!(f, "{shown} is below zero and rated as 0: ")?;
         }
-        for (index, tier) in self.tiers.iter().enumerate() {
-            let plus = if index == 0 { "" } else { " + " };
-            write!(f, "{plus}{} x {}", tier.quantity, tier.unit_price)?;
+        if arithmetic.quantities.is_empty() {
+            return Ok(());
         }
-        write!(f, " per {} = ", self.per)?;
-        if self.tiers.len() > 1 {
-            for (index, tier) in self.tiers.iter().enumerate() {
+        match metered(self.quantity, self.meter) {
+            Some(metered) => write!(f, "{metered}")?,
+            None => write!(f, "{shown}")?,
+        }
+        for (step, left) in &arithmetic.quantities {
+            match step {
+                QuantityStep::Converted(convert) if convert.factor == Ratio::ONE => {
+                    write!(f, " rounded {} to {left}", convert.mode)?;
+                }
+                QuantityStep::Converted(convert) => {
+                    write!(
+                        f,
+                        " at {} for {}, rounded {}, is {left}",
+                        convert.to, convert.from, convert.mode
+                    )?;
+                }
+                QuantityStep::Included(allowance) => {
+                    write!(f, " less {} included = {left}", allowance.quantity)?;
+                }
+                QuantityStep::AllCharged(allowance) => {
+                    write!(f, " is above {}, so all is charged", allowance.quantity)?;
+                }
+                QuantityStep::Discounted(discount, by) => {
+                    write!(f, " less {by} {} = {left}", discount.id)?;
+                }
+            }
+        }
+        f.write_str(": ")
+    }
+
+    fn write_tiers(&self, f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>]) -> fmt::Result {
+        let own_per = tiers.iter().any(|tier| tier.tier.per.is_some());
+        for (index, tier) in tiers.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" + ")?;
+            }
+            if let Some(unit) = tier.unit {
+                match tier.blocks {
+                    Some(blocks) => write!(f, "{} in {blocks} blocks x ", tier.quantity)?,
+                    None => write!(f, "{} x ", tier.quantity)?,
+                }
+                match tier.tier.unit {
+                    Some(listed) if listed != unit => write!(f, "({listed} ~ {unit})")?,
+                    _ => write!(f, "{unit}")?,
+                }
+                if own_per {
+                    write!(f, " per {}", tier.per)?;
+                }
+            }
+            match (tier.unit, tier.flat) {
+                (Some(_), Some(flat)) => write!(f, " and {flat} flat")?,
+                (None, Some(flat)) => write!(f, "{flat} flat")?,
+                (None, None) => f.write_str("no fee")?,
+                (Some(_), None) => {}
+            }
+        }
+        if !own_per && tiers.iter().any(|tier| tier.unit.is_some()) {
+            write!(f, " per {}", self.price.per)?;
+        }
+        f.write_str(" = ")?;
+        if tiers.len() > 1 {
+            for (index, tier) in tiers.iter().enumerate() {
                 let plus = if index == 0 { "" } else { " + " };
                 write!(f, "{plus}{}", tier.exact)?;
+                if tier.amount != tier.exact {
+                    write!(f, " ~ {}", tier.amount)?;
+                }
             }
             f.write_str(" = ")?;
+        } else if let Some(tier) = tiers.first().filter(|tier| tier.amount != tier.exact) {
+            write!(f, "{} ~ ", tier.exact)?;
         }
-        // A rounded amount shows what it was rounded from.
-        if Ratio::from_decimal(self.amount) != self.exact {
-            write!(f, "{} ~ ", self.exact)?;
-        }
-        write!(f, "{} {}", self.amount, self.currency)
+        Ok(())
     }
+}
+
+fn write_change(f: &mut fmt::Formatter<'_>, change: &AmountChange<'_>) -> fmt::Result {
+    match change.step {
+        AmountStep::Discount(discount) => {
+            write!(f, "; {}", discount.id)?;
+            if let Off::Percent { percent, of_list } = &discount.off {
+                let of = if *of_list { " of list" } else { "" };
+                write!(f, " {percent} %{of}")?;
+            }
+        }
+        AmountStep::Maximum(maximum) => write!(f, "; at most {maximum}")?,
+        AmountStep::Minimum(minimum) => write!(f, "; at least {minimum}")?,
+    }
+    let sign = if change.change.is_sign_negative() || change.change.is_zero() {
+        ""
+    } else {
+        "+"
+    };
+    write!(f, ": {sign}{}", change.change)
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
 
-use super::{LineItem, rate};
+use super::{LineItem, rate, rate_fee};
 use crate::catalog::Catalog;
 use crate::period::Calendar;
 
@@ -57,7 +58,12 @@ fn catalog() -> Catalog {
     Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn line(catalog: &Catalog, meter: &str, quantity: i128) -> LineItem {
+/// The day on which the examples' period begins.
+fn day() -> NaiveDate {
+    "2026-06-01".parse().expect("a date")
+}
+
+fn line<'c>(catalog: &'c Catalog, meter: &str, quantity: i128) -> LineItem<'c> {
     let acme = TenantId::new("acme").expect("valid");
     let profile = catalog.profile(&acme).expect("the document describes acme");
     let card = catalog
@@ -67,10 +73,10 @@ fn line(catalog: &Catalog, meter: &str, quantity: i128) -> LineItem {
     let price = card
         .prices
         .iter()
-        .find(|price| price.meter == meter)
+        .find(|price| price.meter.as_ref() == Some(&meter))
         .expect("priced");
     let meter = catalog.meter(&meter).expect("declared");
-    rate(Quantity::new(quantity), meter, price, card).expect("rates")
+    rate(Quantity::new(quantity), meter, price, card, day()).expect("rates")
 }
 
 fn number(text: &str) -> i128 {
@@ -86,6 +92,59 @@ fn arithmetic_is_as_documented() {
             line(&catalog, meter, number(quantity)).to_string(),
             arithmetic
         );
+    }
+}
+
+/// Each price of the cookbook with its examples: the `toml price` blocks, and the `rated` blocks up
+/// to the next price.
+fn recipes() -> Vec<(String, Vec<(String, String)>)> {
+    let mut recipes: Vec<(String, Vec<(String, String)>)> = Vec::new();
+    let mut rest = DOCUMENT;
+    while let Some(at) = rest.find("\n```toml price\n") {
+        let (price, behind) = rest[at..]
+            .trim_start()
+            .trim_start_matches("```toml price\n")
+            .split_once("\n```\n")
+            .expect("a block ends");
+        let end = behind.find("\n```toml price\n").unwrap_or(behind.len());
+        let rated = behind[..end].split("\n```rated\n").skip(1);
+        let examples: Vec<(String, String)> = rated
+            .flat_map(|block| block.split("\n```").next().unwrap_or_default().lines())
+            .map(|line| {
+                let (usage, arithmetic) = line.split_once(" => ").expect("an example has an arrow");
+                (usage.to_owned(), arithmetic.to_owned())
+            })
+            .collect();
+        assert!(!examples.is_empty(), "no example of {price}");
+        recipes.push((price.to_owned(), examples));
+        rest = behind;
+    }
+    assert!(recipes.len() > 10, "the document is a cookbook");
+    recipes
+}
+
+#[test]
+fn recipes_are_as_documented() {
+    let document = catalog();
+    for (price, examples) in recipes() {
+        let header = "id = \"recipe\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\n\
+                      order = \"standard/1\"\n";
+        let mut files = document.files().clone();
+        files.retain(|path, _| path.starts_with("meters"));
+        files.insert("cards/recipe.toml".to_owned(), format!("{header}{price}"));
+        let catalog = Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}\n{price}"));
+        let card = catalog.cards().next().expect("one card");
+        for (usage, arithmetic) in examples {
+            let price = &card.prices[0];
+            let line = match &price.meter {
+                None => rate_fee(price, card, day()),
+                Some(meter) => {
+                    let meter = catalog.meter(meter).expect("declared");
+                    rate(Quantity::new(number(&usage)), meter, price, card, day())
+                }
+            };
+            assert_eq!(line.expect("rates").to_string(), arithmetic);
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
@@ -178,6 +179,8 @@ struct Applies<'c> {
     meter: &'c Meter,
     price: &'c Price,
     card: &'c Card,
+    /// The day on which the period begins.
+    day: NaiveDate,
 }
 
 /// All lines of a period.
@@ -223,7 +226,13 @@ pub(super) fn lines(
         }
     }
     for (mut key, (found, mut line)) in rated {
-        match rate::rate(line.quantity, found.meter, found.price, found.card) {
+        match rate::rate(
+            line.quantity,
+            found.meter,
+            found.price,
+            found.card,
+            found.day,
+        ) {
             Ok(item) => {
                 line.amount = Some(item.amount);
                 line.text = item.to_string();
@@ -283,9 +292,14 @@ fn applies<'c>(
     let price = card
         .prices
         .iter()
-        .find(|price| price.meter == key.meter)
+        .find(|price| price.meter.as_ref() == Some(&key.meter))
         .ok_or(UnratedReason::NoPrice)?;
-    Ok(Applies { meter, price, card })
+    Ok(Applies {
+        meter,
+        price,
+        card,
+        day: profile.calendar.zone.date_at(book.period.start),
+    })
 }
 
 /// How a line differs from what is booked.

@@ -1,0 +1,167 @@
+//! Prices: how usage, or a period, becomes an amount.
+
+use rust_decimal::Decimal;
+use tollgate_common::MeterName;
+
+use super::discounts::Discount;
+use super::measure::Measure;
+use super::unit::Unit;
+use crate::rate::{Mode, Ratio, Rounding};
+
+/// What a meter, or a period, costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Its name on invoice lines; unique in the card.
+    pub id: String,
+    /// Whose usage it prices; `None` for a fee that is due for every period.
+    pub meter: Option<MeterName>,
+    /// What tiers, allowance and `per` are counted in: the meter's billed unit, or what that is
+    /// converted to.
+    pub unit: Unit,
+    /// The amount of usage that unit prices are quoted for: a block.
+    pub per: Measure,
+    /// From the meter's quantity to the one that is priced.
+    pub convert: Option<Convert>,
+    /// What is included.
+    pub allowance: Option<Allowance>,
+    /// How quantity becomes an amount.
+    pub model: Model,
+    /// Discounts on this price in the order in which they are applied: quantity, percent,
+    /// amount, and each of them by precedence and then as in the file.
+    pub discounts: Vec<Discount>,
+    /// Most that a period costs; not negative.
+    pub maximum: Option<Decimal>,
+    /// Least that a period costs, used or not; not negative.
+    pub minimum: Option<Decimal>,
+    /// How and where it is rounded.
+    pub rounding: Rounding,
+}
+
+impl Price {
+    /// True if something may be due for a period without usage.
+    pub fn is_due_unused(&self) -> bool {
+        self.meter.is_none()
+            || self.minimum.is_some_and(|minimum| !minimum.is_zero())
+            || (self.model.first_flat == FirstFlat::Always
+                && self
+                    .model
+                    .tiers
+                    .first()
+                    .is_some_and(|tier| tier.flat.is_some()))
+    }
+}
+
+/// A conversion of the cumulative quantity before it is priced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Convert {
+    /// So much of the meter's unit …
+    pub from: Measure,
+    /// … is so much of the price's unit; and the result is rounded to multiples of this.
+    pub to: Measure,
+    /// `to / from`.
+    pub factor: Ratio,
+    /// How it is rounded.
+    pub mode: Mode,
+}
+
+/// A quantity that is included in every period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// How much, in the price's unit.
+    pub quantity: Measure,
+    /// What usage above it is charged for.
+    pub above: Above,
+}
+
+/// What is charged where usage exceeds the allowance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Above {
+    /// What exceeds it.
+    #[default]
+    Excess,
+    /// All usage.
+    All,
+}
+
+/// How a quantity becomes an amount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// What a quantity beyond the first tier costs.
+    pub scheme: Scheme,
+    /// In order; only the last one has no bound. Never empty.
+    pub tiers: Vec<Tier>,
+    /// The tier that a bound belongs to.
+    pub bounds: Bounds,
+    /// What parts of a block cost.
+    pub blocks: Blocks,
+    /// How the quantity that selects tiers is rounded; `None` for not at all.
+    pub tier_by: Option<TierBy>,
+    /// When the first tier's flat fee is due.
+    pub first_flat: FirstFlat,
+}
+
+/// What a quantity beyond the first tier costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// The units between two bounds cost what their tier says.
+    Graduated,
+    /// All units cost what the tier of the whole quantity says.
+    Volume,
+}
+
+/// The tier that a bound itself belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bounds {
+    /// `to` is the last quantity of its tier.
+    #[default]
+    Inclusive,
+    /// `to` is the first quantity of the next tier.
+    Exclusive,
+}
+
+/// What parts of a block (`per`) cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blocks {
+    /// Their share.
+    #[default]
+    Exact,
+    /// As much as a whole one.
+    Started,
+    /// Nothing.
+    Full,
+}
+
+/// When the first tier's flat fee is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstFlat {
+    /// For any quantity above zero.
+    #[default]
+    Usage,
+    /// For every period.
+    Always,
+}
+
+/// How the quantity that selects tiers is rounded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TierBy {
+    /// To multiples of this.
+    pub to: Measure,
+    /// How.
+    pub mode: Mode,
+}
+
+/// A step of a price.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tier {
+    /// It begins above this quantity.
+    pub from: Ratio,
+    /// The last quantity that belongs to it (the first that does not, with exclusive bounds);
+    /// `None` for the last tier.
+    pub to: Option<Measure>,
+    /// Price for each `per`; not negative. `None` if there is only a flat fee.
+    pub unit: Option<Decimal>,
+    /// Due once the tier is reached; not negative.
+    pub flat: Option<Decimal>,
+    /// What its unit price is quoted for; `None` for the price's `per`.
+    pub per: Option<Measure>,
+}

@@ -1,0 +1,258 @@
+//! Reads the tiers of a price.
+
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+
+use super::TIERS_MAX;
+use super::measure::{Amount, Measure, plain_decimal};
+use super::price::{Bounds, FirstFlat, Tier, TierBy};
+use super::prices::{amount, checked};
+use super::read::{Field, Reader, Section};
+use super::unit::Unit;
+use crate::rate::{Mode, Ratio};
+
+impl FromStr for Bounds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "inclusive" => Ok(Self::Inclusive),
+            "exclusive" => Ok(Self::Exclusive),
+            _ => Err(
+                "expected `inclusive` (`to` is the last quantity of its tier) or `exclusive` (the \
+                 first of the next one)",
+            ),
+        }
+    }
+}
+
+impl FromStr for FirstFlat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "usage" => Ok(Self::Usage),
+            "always" => Ok(Self::Always),
+            _ => Err("expected `usage` (due for any quantity above zero) or `always`"),
+        }
+    }
+}
+
+/// Reads tiers and checks that their bounds rise and that only the last has none.
+pub(super) fn read<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    unit: &Unit,
+    per: Option<&Measure>,
+) -> Option<Vec<Tier>> {
+    let whole = reader.required(
+        section,
+        "tiers",
+        "tiers such as [{ to = \"2000000\", unit = \"0.40\" }, { unit = \"0.25\" }]",
+    )?;
+    let base = reader.maybe::<Amount>(
+        section,
+        "unit",
+        "the base price of tiers with `times`, such as \"0.40\"",
+    )?;
+    let base = base.map(|(Amount(base), _)| base);
+    let sections = reader.tables(section, "tiers", TIERS_MAX);
+    if sections.is_empty() {
+        reader.refuse_field(&whole, "a price with tiers needs at least one tier");
+        return None;
+    }
+    if base.is_some() && !sections.iter().any(|tier| tier.has("times")) {
+        let message = "a price with tiers has a `unit` only as the base of `times`, which no tier \
+                       has (expected no `unit`)";
+        reader.refuse(section.span(), &section.key("unit"), message);
+        return None;
+    }
+    let mut tiers: Vec<Tier> = Vec::with_capacity(sections.len());
+    let mut sound = true;
+    let mut below = Ratio::ZERO;
+    for (index, tier) in sections.iter().enumerate() {
+        reader.only(tier, &["to", "holds", "unit", "times", "flat", "per"]);
+        let is_last = index + 1 == sections.len();
+        let own_per = read_own_per(reader, tier, unit);
+        let price = read_tier_price(reader, tier, base);
+        let from = below;
+        let block = match &own_per {
+            Some(Some(own)) => Some(own),
+            _ => per,
+        };
+        let to = read_upper(reader, tier, is_last, unit, block, &mut below);
+        match (price, to, own_per) {
+            (Some((unit, flat)), Some(to), Some(per)) => tiers.push(Tier {
+                from,
+                to,
+                unit,
+                flat,
+                per,
+            }),
+            _ => sound = false,
+        }
+    }
+    sound.then_some(tiers)
+}
+
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_own_per<'d>(
+    reader: &mut Reader<'d>,
+    tier: &Section<'d>,
+    unit: &Unit,
+) -> Option<Option<Measure>> {
+    let Some(field) = tier.field("per") else {
+        return Some(None);
+    };
+    let expected = format!("what this tier's price is quoted for, such as \"1000 {unit}\"");
+    let text = reader.string(&field, &expected)?;
+    checked(reader, &field, Measure::with_unit(text, unit)).map(Some)
+}
+
+/// Unit price and flat fee of a tier; it has one of them at least.
+fn read_tier_price<'d>(
+    reader: &mut Reader<'d>,
+    tier: &Section<'d>,
+    base: Option<Decimal>,
+) -> Option<(Option<Decimal>, Option<Decimal>)> {
+    let expected = "a price as a decimal string such as \"0.40\"";
+    if let (true, Some(field)) = (tier.has("unit"), tier.field("times")) {
+        reader.refuse_field(&field, "a tier has `unit` or `times`, not both");
+        return None;
+    }
+    let flat = reader.maybe::<Amount>(tier, "flat", "a fee such as \"5.00\"")?;
+    let flat = flat.map(|(Amount(flat), _)| flat);
+    let unit = if let Some(field) = tier.field("times") {
+        let text = reader.string(&field, "a factor of the price's `unit`, such as \"0.8\"")?;
+        let times = checked(reader, &field, plain_decimal(text))?;
+        let Some(base) = base else {
+            let message = "there is no base price (expected `unit` in the price)";
+            reader.refuse_field(&field, message);
+            return None;
+        };
+        let Some(product) = exact_product(base, times) else {
+            reader.refuse_field(
+                &field,
+                "the product with the base price has too many digits",
+            );
+            return None;
+        };
+        Some(product)
+    } else if flat.is_some() && !tier.has("unit") {
+        None
+    } else {
+        Some(amount(reader, tier, "unit", expected)?)
+    };
+    Some((unit, flat))
+}
+
+/// A product that is not rounded.
+fn exact_product(left: Decimal, right: Decimal) -> Option<Decimal> {
+    let mantissa = left.mantissa().checked_mul(right.mantissa())?;
+    Decimal::try_from_i128_with_scale(mantissa, left.scale() + right.scale())
+        .ok()
+        .map(|product| product.normalize())
+}
+
+/// The upper bound of a tier, by `to` or by `holds`; `None` for a mistake.
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_upper<'d>(
+    reader: &mut Reader<'d>,
+    tier: &Section<'d>,
+    is_last: bool,
+    unit: &Unit,
+    block: Option<&Measure>,
+    below: &mut Ratio,
+) -> Option<Option<Measure>> {
+    let (to, holds) = (tier.field("to"), tier.field("holds"));
+    if let (Some(_), Some(field)) = (&to, &holds) {
+        reader.refuse_field(field, "a tier has `to` or `holds`, not both");
+        return None;
+    }
+    match (to.or(holds), is_last) {
+        (None, true) => Some(None),
+        (Some(field), true) => {
+            reader.refuse_field(
+                &field,
+                "the last tier must not have a bound: usage above it would have no price \
+                 (expected a last tier without `to`)",
+            );
+            None
+        }
+        (None, false) => {
+            let message =
+                "missing (expected the last quantity of this tier; only the last tier has none)";
+            reader.refuse(tier.span(), &tier.key("to"), message);
+            None
+        }
+        (Some(field), false) => {
+            let bound = read_bound(reader, &field, unit, block)?;
+            let bound = if tier.has("holds") {
+                let Some(value) = below.checked_add(bound.value()) else {
+                    reader.refuse_field(&field, "the bound does not fit the numbers");
+                    return None;
+                };
+                Measure::made(value.to_string(), value)
+            } else {
+                bound
+            };
+            if bound.value().checked_cmp(*below) != Some(std::cmp::Ordering::Greater) {
+                let message = format!(
+                    "bounds must rise: {bound} is not above {below}, where this tier begins"
+                );
+                reader.refuse_field(&field, message);
+                return None;
+            }
+            *below = bound.value();
+            Some(Some(bound))
+        }
+    }
+}
+
+/// Reads `2000000`, `2 TB` or `10 blocks`.
+fn read_bound<'d>(
+    reader: &mut Reader<'d>,
+    field: &Field<'d>,
+    unit: &Unit,
+    block: Option<&Measure>,
+) -> Option<Measure> {
+    let text = reader.string(field, "a quantity as a decimal string such as \"2000000\"")?;
+    let Some(number) = text.strip_suffix(" blocks") else {
+        return checked(reader, field, Measure::bound(text, unit));
+    };
+    // Without a sound `per` there is a mistake elsewhere.
+    let block = block?.value();
+    let number = Ratio::from_decimal(checked(reader, field, plain_decimal(number))?);
+    let Some(value) = number.checked_mul(block).filter(|value| !value.is_zero()) else {
+        reader.refuse_field(
+            field,
+            "the number of blocks must be above zero and fit the numbers",
+        );
+        return None;
+    };
+    Some(Measure::made(text.to_owned(), value))
+}
+
+/// How the quantity that selects tiers is rounded.
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+pub(super) fn read_tier_by<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    unit: &Unit,
+) -> Option<Option<TierBy>> {
+    if !section.has("tier_by") {
+        return Some(None);
+    }
+    let table = reader.table(
+        section,
+        "tier_by",
+        "a table such as { to = \"1 GB\", round = \"down\" }",
+    )?;
+    reader.only(&table, &["to", "round"]);
+    let mode = reader.parse::<Mode>(&table, "round", "how it is rounded, such as \"down\"");
+    let (text, field) = reader.text(&table, "to", "a quantity such as \"1 GB\"")?;
+    let to = checked(reader, &field, Measure::bound(text, unit))?;
+    let (mode, _) = mode?;
+    Some(Some(TierBy { to, mode }))
+}

@@ -1,0 +1,150 @@
+//! From a quantity to the list amount, tier by tier.
+
+use rust_decimal::Decimal;
+
+use super::{Mode, Ratio, Site};
+use crate::catalog::{Blocks, Bounds, FirstFlat, Measure, Price, Scheme, Tier};
+
+/// What one tier contributes to a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TierAmount<'c> {
+    /// The tier.
+    pub tier: &'c Tier,
+    /// The usage that is priced in the tier, in the price's unit.
+    pub quantity: Ratio,
+    /// Where whole blocks are charged: how many.
+    pub blocks: Option<i128>,
+    /// What its unit price is quoted for.
+    pub per: &'c Measure,
+    /// The unit price that is charged; `None` if there is only a flat fee.
+    pub unit: Option<Decimal>,
+    /// The flat fee, if it is due.
+    pub flat: Option<Decimal>,
+    /// `quantity × unit / per + flat`, before rounding.
+    pub exact: Ratio,
+    /// What counts for the line: `exact`, rounded if tiers are rounded.
+    pub amount: Ratio,
+}
+
+/// How a price's amounts are rounded in a currency.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    pub(super) mode: Mode,
+    pub(super) places: u32,
+}
+
+impl Places {
+    pub(super) fn round(self, exact: Ratio) -> Option<Decimal> {
+        exact.round(self.places, self.mode)
+    }
+}
+
+/// The sum of the tiers' amounts for a quantity that is not negative; each is shown to `each`.
+///
+/// `None` if a number leaves its range.
+pub(super) fn list_amount<'c>(
+    price: &'c Price,
+    places: Places,
+    quantity: Ratio,
+    mut each: impl FnMut(TierAmount<'c>),
+) -> Option<Ratio> {
+    let model = &price.model;
+    let selects = match &model.tier_by {
+        Some(by) => quantity.round_to(by.to.value(), by.mode)?,
+        None => quantity,
+    };
+    let mut sum = Ratio::ZERO;
+    let mut tiers = model.tiers.iter().enumerate().peekable();
+    while let Some((index, tier)) = tiers.next() {
+        let is_top = match &tier.to {
+            Some(to) => !is_beyond(model.bounds, selects, to.value())?,
+            None => tiers.peek().is_none(),
+        };
+        let inside = match model.scheme {
+            Scheme::Volume if is_top => quantity,
+            Scheme::Volume => continue,
+            Scheme::Graduated => inside(tier, quantity, is_top)?,
+        };
+        let is_due = index > 0 || !quantity.is_zero() || model.first_flat == FirstFlat::Always;
+        let flat = tier.flat.filter(|_| is_due);
+        // At an exclusive bound the next tier is reached and has nothing yet.
+        if index == 0 || !inside.is_zero() || flat.is_some() {
+            let amount = tier_amount(price, tier, places, inside, flat)?;
+            sum = sum.checked_add(amount.amount)?;
+            each(amount);
+        }
+        if is_top {
+            break;
+        }
+    }
+    Some(sum)
+}
+
+/// Whether a quantity lies in the tiers above a bound.
+fn is_beyond(bounds: Bounds, quantity: Ratio, bound: Ratio) -> Option<bool> {
+    let order = quantity.checked_cmp(bound)?;
+    Some(match bounds {
+        Bounds::Inclusive => order.is_gt(),
+        Bounds::Exclusive => order.is_ge(),
+    })
+}
+
+/// The part of the quantity that lies in a tier. What selects tiers may be rounded, so the top
+/// tier can hold a little more or less than its bounds say; all parts together are the quantity.
+fn inside(tier: &Tier, quantity: Ratio, is_top: bool) -> Option<Ratio> {
+    let upto = match &tier.to {
+        Some(to) if !is_top && quantity.checked_cmp(to.value())?.is_gt() => to.value(),
+        _ => quantity,
+    };
+    let inside = upto.checked_sub(tier.from)?;
+    Some(if inside.is_negative() {
+        Ratio::ZERO
+    } else {
+        inside
+    })
+}
+
+fn tier_amount<'c>(
+    price: &'c Price,
+    tier: &'c Tier,
+    places: Places,
+    quantity: Ratio,
+    flat: Option<Decimal>,
+) -> Option<TierAmount<'c>> {
+    let per = tier.per.as_ref().unwrap_or(&price.per);
+    let unit = match (tier.unit, price.rounding.site) {
+        (Some(unit), Site::Increment) => Some(places.round(Ratio::from_decimal(unit))?),
+        (unit, _) => unit,
+    };
+    let count = quantity.checked_div(per.value())?;
+    let blocks = match price.model.blocks {
+        Blocks::Exact => None,
+        Blocks::Started => Some(count.round_whole(Mode::Up)),
+        Blocks::Full => Some(count.round_whole(Mode::Down)),
+    };
+    let count = match blocks {
+        Some(blocks) => Ratio::from_integer(blocks)?,
+        None => count,
+    };
+    let mut exact = match unit {
+        Some(unit) => count.checked_mul(Ratio::from_decimal(unit))?,
+        None => Ratio::ZERO,
+    };
+    if let Some(flat) = flat {
+        exact = exact.checked_add(Ratio::from_decimal(flat))?;
+    }
+    let amount = match price.rounding.site {
+        Site::Tier => Ratio::from_decimal(places.round(exact)?),
+        Site::Line | Site::Increment => exact,
+    };
+    Some(TierAmount {
+        tier,
+        quantity,
+        blocks: blocks.filter(|_| unit.is_some()),
+        per,
+        unit,
+        flat,
+        exact,
+        amount,
+    })
+}
