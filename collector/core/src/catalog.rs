@@ -101,6 +101,8 @@ pub struct Catalog {
     cards: BTreeMap<String, Vec<Card>>,
     profiles: BTreeMap<TenantId, Profile>,
     default_profile: Option<Profile>,
+    /// True if some price may be due for a period without usage.
+    due_unused: bool,
 }
 
 impl Catalog {
@@ -121,6 +123,7 @@ impl Catalog {
             cards: BTreeMap::new(),
             profiles: BTreeMap::new(),
             default_profile: None,
+            due_unused: false,
         };
         let mut places = Places::default();
         // Cards name meters and profiles name cards, so what is named is read first.
@@ -131,6 +134,10 @@ impl Catalog {
                 }
             }
         }
+        catalog.due_unused = {
+            let mut prices = catalog.cards().flat_map(|card| &card.prices);
+            prices.any(Price::is_due_unused)
+        };
         if errors.is_empty() {
             Ok(catalog)
         } else {
@@ -231,6 +238,11 @@ impl Catalog {
     /// A declared meter.
     pub fn meter(&self, name: &MeterName) -> Option<&Meter> {
         self.meters.get(name)
+    }
+
+    /// True if some price may be due for a period without usage.
+    pub fn is_due_unused(&self) -> bool {
+        self.due_unused
     }
 
     /// All versions of all cards.

@@ -23,7 +23,7 @@ use tollgate_common::{
     Quantity, Rollup, Scale, SeriesKey, Span, TenantId, Timestamp, Total, Window, WindowWidth,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder with everything that a collector needs.
 pub(crate) struct Site {

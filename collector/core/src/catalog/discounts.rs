@@ -7,7 +7,7 @@ use super::DISCOUNTS_MAX;
 use super::cards::{Date, Id};
 use super::measure::{Amount, Measure};
 use super::price::Price;
-use super::prices::{amount, checked};
+use super::prices::checked;
 use super::read::{Reader, Section};
 
 /// Highest precedence number.
@@ -118,14 +118,15 @@ fn read_discount<'d>(
     let id = reader.parse::<Id>(section, "id", "the discount's name such as \"launch\"");
     let from = reader.maybe::<Date>(section, "from", "a date such as \"2026-01-01\"");
     let until = reader.maybe::<Date>(section, "until", "a date such as \"2027-01-01\"");
-    let precedence = match section.has("precedence") {
-        true => reader.integer(
+    let precedence = if section.has("precedence") {
+        reader.integer(
             section,
             "precedence",
             PRECEDENCE_MAX,
             "an integer from 0 to 1000000; lower ones come first",
-        ),
-        false => Some(0),
+        )
+    } else {
+        Some(0)
     };
     let applies = read_applies(reader, section, prices)?;
     let off = read_off(reader, section, prices, &applies)?;
@@ -199,26 +200,25 @@ fn read_off<'d>(
         return None;
     }
     if section.has("percent") {
-        let percent = amount(reader, section, "percent", "a percentage such as \"12.5\"")?;
+        let expected = "a percentage such as \"12.5\"";
+        let (Amount(percent), field) = reader.parse::<Amount>(section, "percent", expected)?;
         if percent.is_zero() || percent > Decimal::ONE_HUNDRED {
             let message = format!("expected a percentage above 0 and at most 100, not {percent}");
-            reader.refuse(section.span(), &section.key("percent"), message);
+            reader.refuse_field(&field, message);
             return None;
         }
         let of = reader.maybe::<Base>(section, "of", "\"rest\" or \"list\"")?;
         let of_list = of.is_some_and(|(base, _)| base == Base::List);
         return Some(Off::Percent { percent, of_list });
     }
-    let (kind, only) = match applies {
-        [only] => (kinds.iter().find(|kind| section.has(kind)), &prices[*only]),
-        _ => {
-            let message = "a discount of an amount or a quantity applies to one price (expected \
-                           `applies` with one id)";
-            reader.refuse(section.span(), &section.key("applies"), message);
-            return None;
-        }
+    let [only] = applies else {
+        let message = "a discount of an amount or a quantity applies to one price (expected \
+                       `applies` with one id)";
+        reader.refuse(section.span(), &section.key("applies"), message);
+        return None;
     };
-    if kind == Some(&"amount") {
+    let only = &prices[*only];
+    if section.has("amount") {
         let expected = "an amount as a decimal string such as \"5.00\"";
         let (Amount(amount), _) = reader.parse::<Amount>(section, "amount", expected)?;
         return Some(Off::Amount(amount));

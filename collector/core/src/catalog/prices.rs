@@ -403,14 +403,11 @@ fn read_rounding<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<R
     reader.only(&table, &["at", "mode", "places"]);
     let site = reader.or_default(&table, "at", "\"line\", \"tier\" or \"increment\"");
     let mode = reader.or_default(&table, "mode", "such as \"half_up\"");
-    let places = match table.has("places") {
-        true => Some(reader.integer(
-            &table,
-            "places",
-            PLACES_MAX,
-            "an integer from 0 to 12: the decimal places of amounts",
-        )?),
-        false => None,
+    let places = if table.has("places") {
+        let expected = "an integer from 0 to 12: the decimal places of amounts";
+        Some(reader.integer(&table, "places", PLACES_MAX, expected)?)
+    } else {
+        None
     };
     Some(Rounding {
         site: site?,

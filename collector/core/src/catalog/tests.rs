@@ -262,6 +262,111 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `meter`, `per`, `unit`, `convert`, `allowance`, `maximum` or `minimum`)",
     ),
     (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nminimum = \"2\"\nmaximum = \"1\"",
+        "cards/edge.toml:23:11: price[1].minimum: the minimum 2 is above the maximum 1",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nallowance = 5",
+        "cards/edge.toml:23:13: price[1].allowance: found an integer, expected a quantity such as \"1000\", or a table such as { quantity = \"1000\", above = \"all\" }",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nallowance = \"5 {request}\"",
+        "cards/edge.toml:23:13: price[1].allowance: unit `{request}` counts {request}, where data is counted (expected `By`, or a multiple such as `kB`, `GB`, `GiB`)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nconvert = { to = \"1 h\", round = \"up\" }",
+        "cards/edge.toml:23:18: price[1].convert.to: unit `h` counts time, where data is counted (expected `By`, or a multiple such as `kB`, `GB`, `GiB`)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nconvert = { to = \"1 GB\" }",
+        "cards/edge.toml:23:11: price[1].convert.round: missing (expected how it is rounded, such as \"up\")",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nrounding = { mode = \"bankers\" }",
+        "cards/edge.toml:23:21: price[1].rounding.mode: not a way of rounding (expected `half_up`, which is half away from zero, `half_even`, `up` or `down`)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nrounding = { at = \"increment\" }",
+        "cards/edge.toml:17:1: price[1].rounding: increments are rounded only where whole blocks are charged (expected the model `package`, or `blocks = \"started\"`)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\nrounding = { places = 13 }",
+        "cards/edge.toml:23:23: price[1].rounding.places: expected an integer from 0 to 12: the decimal places of amounts",
+    ),
+    (
+        "{ unit = \"0.25\" }",
+        "{ }",
+        "cards/edge.toml:14:3: price[0].tiers[1].unit: missing (expected a price as a decimal string such as \"0.40\")",
+    ),
+    (
+        "{ unit = \"0.25\" }",
+        "{ times = \"0.5\" }",
+        "cards/edge.toml:14:13: price[0].tiers[1].times: there is no base price (expected `unit` in the price)",
+    ),
+    (
+        "to = \"2000000\"",
+        "to = \"0 blocks\"",
+        "cards/edge.toml:13:10: price[0].tiers[0].to: the number of blocks must be above zero and fit the numbers",
+    ),
+    (
+        "to = \"2000000\"",
+        "to = \"2000000\", holds = \"5\"",
+        "cards/edge.toml:13:29: price[0].tiers[0].holds: a tier has `to` or `holds`, not both",
+    ),
+    (
+        "per = \"1000 {request}\"",
+        "per = \"1000 {request}\"\nunit = \"0.1\"",
+        "cards/edge.toml:12:8: price[0].unit: a price with tiers has a `unit` only as the base of `times`, which no tier has (expected no `unit`)",
+    ),
+    (
+        "per = \"1000 {request}\"",
+        "per = \"1000 {request}\"\nbounds = \"both\"",
+        "cards/edge.toml:12:10: price[0].bounds: expected `inclusive` (`to` is the last quantity of its tier) or `exclusive` (the first of the next one)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[discount]]\nid = \"x\"\namount = \"1\"",
+        "cards/edge.toml:23:1: discount[0].applies: a discount of an amount or a quantity applies to one price (expected `applies` with one id)",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[discount]]\nid = \"x\"\npercent = \"101\"",
+        "cards/edge.toml:25:11: discount[0].percent: expected a percentage above 0 and at most 100, not 101",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[discount]]\nid = \"x\"\npercent = \"1\"\namount = \"1\"",
+        "cards/edge.toml:23:1: discount[0].percent: expected one of `percent`, `amount` and `quantity`",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[discount]]\nid = \"x\"\npercent = \"1\"\napplies = [\"trafic\"]",
+        "cards/edge.toml:26:12: discount[0].applies: price `trafic` is not declared in this card",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[discount]]\nid = \"x\"\npercent = \"1\"\nfrom = \"2026-02-01\"\nuntil = \"2026-02-01\"",
+        "cards/edge.toml:27:9: discount[0].until: the discount ends on 2026-02-01, which is not after 2026-02-01",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[price]]\nid = \"fee\"\nmodel = \"flat\"\nflat = 25.0",
+        "cards/edge.toml:26:8: price[2].flat: found a float, expected an amount such as \"25.00\"; numbers that become money are written as decimal strings, because a float cannot hold every decimal: try \"25.0\"",
+    ),
+    (
+        "unit = \"0.08\"",
+        "unit = \"0.08\"\n[[price]]\nid = \"fee\"\nmodel = \"flat\"\nflat = \"25\"\nper = \"1\"",
+        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding` or `flat`)",
+    ),
+    (
         "scale = 0",
         "scale = 13",
         "meters.toml:5:9: meter[0].scale: expected an integer from 0 to 12: the decimal places of the meter's quantities",

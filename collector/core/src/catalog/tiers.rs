@@ -56,18 +56,20 @@ pub(super) fn read<'d>(
         "unit",
         "the base price of tiers with `times`, such as \"0.40\"",
     )?;
-    let base = base.map(|(Amount(base), _)| base);
     let sections = reader.tables(section, "tiers", TIERS_MAX);
     if sections.is_empty() {
         reader.refuse_field(&whole, "a price with tiers needs at least one tier");
         return None;
     }
-    if base.is_some() && !sections.iter().any(|tier| tier.has("times")) {
+    if let Some((_, field)) = &base
+        && !sections.iter().any(|tier| tier.has("times"))
+    {
         let message = "a price with tiers has a `unit` only as the base of `times`, which no tier \
                        has (expected no `unit`)";
-        reader.refuse(section.span(), &section.key("unit"), message);
+        reader.refuse_field(field, message);
         return None;
     }
+    let base = base.map(|(Amount(base), _)| base);
     let mut tiers: Vec<Tier> = Vec::with_capacity(sections.len());
     let mut sound = true;
     let mut below = Ratio::ZERO;

@@ -17,6 +17,7 @@ mod accrual;
 mod book;
 mod closable;
 mod close;
+mod due;
 mod loss;
 mod state;
 mod usage;
@@ -72,6 +73,12 @@ pub struct TenantFold {
     #[serde(with = "pairs")]
     losses: BTreeMap<LossKey, Vec<EntryRef>>,
     oddities: Oddities,
+    /// Number of tenant partitions; 0 while it is not known.
+    #[serde(default)]
+    partitions: u16,
+    /// When to look next for periods that something is due for.
+    #[serde(default)]
+    due_next: Timestamp,
 }
 
 /// Inputs that had no effect because they did not fit the state. They stay at zero unless
@@ -94,6 +101,9 @@ struct Tenant {
     /// By start.
     #[serde(with = "pairs")]
     books: BTreeMap<Timestamp, PeriodBook>,
+    /// Periods from here on are still to be looked at for what is due without usage.
+    #[serde(default)]
+    due_from: Option<Timestamp>,
     /// The period that was used last: nearly every rollup belongs to it.
     #[serde(skip)]
     recent: Option<Period>,
@@ -129,6 +139,15 @@ impl TenantFold {
             accounts: BTreeMap::new(),
             losses: BTreeMap::new(),
             oddities: Oddities::default(),
+            partitions: 0,
+            due_next: Timestamp::EPOCH,
+        }
+    }
+
+    /// The same with the number of partitions, which states of former versions do not know.
+    pub(super) fn among(&mut self, partitions: u16) {
+        if self.partitions == 0 {
+            self.partitions = partitions;
         }
     }
 
@@ -145,7 +164,12 @@ impl TenantFold {
         match input {
             TenantInput::Opened(opened) => self.handle_opened(opened),
             TenantInput::Catalog(change) => match Catalog::parse(&change.files) {
-                Ok(catalog) => self.handle_catalog(stamp, Arc::new(catalog)),
+                Ok(catalog) => {
+                    // What began before is due by the catalog before.
+                    self.open_due(stamp, &mut effects);
+                    self.handle_catalog(stamp, Arc::new(catalog));
+                    self.restart_due(stamp);
+                }
                 Err(_) => self.oddities.catalogs_ignored += 1,
             },
             TenantInput::Policy(change) => self.handle_policy(&change.text),
@@ -179,12 +203,14 @@ impl TenantFold {
             }
             TenantInput::Clock => {}
         }
+        self.open_due(stamp, &mut effects);
         effects
     }
 
     fn handle_opened(&mut self, opened: &Opened) {
         self.usage_window = WindowWidth::from_secs(opened.usage_window_secs).ok();
         self.settlement_millis = opened.settlement_millis.max(0);
+        self.partitions = opened.partitions;
     }
 
     fn handle_catalog(&mut self, stamp: Timestamp, catalog: Arc<Catalog>) {
@@ -293,26 +319,22 @@ impl TenantFold {
         effects: &mut Vec<Effect>,
     ) {
         let name = row.series.tenant();
-        let tenant = tenant_of(&mut self.tenants, &self.catalogs, name);
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, stamp);
         let start = row.window.start();
         let period = match tenant.recent {
             Some(period) if period.contains(start) => period,
             _ => tenant.calendars.period_containing(start),
         };
         tenant.recent = Some(period);
-        let book = tenant.books.entry(period.start).or_insert_with(|| {
-            effects.push(Effect::Period(PeriodState {
-                tenant: name.clone(),
-                start: period.start,
-                end: period.end,
-                status: PeriodStatus::Open,
-                rounds: 0,
-                closing: None,
-            }));
-            self.waiting
-                .insert((period.end, name.clone(), period.start));
-            PeriodBook::new(period)
-        });
+        if !tenant.books.contains_key(&period.start) {
+            open_book(tenant, name, period, &mut self.waiting, effects);
+            // A tenant that is new may have periods that end sooner than all others.
+            let due = tenant.due_from.unwrap_or(self.due_next);
+            self.due_next = Ord::min(self.due_next, due);
+        }
+        let Some(book) = tenant.books.get_mut(&period.start) else {
+            return;
+        };
         let was_waiting = book.is_waiting();
         book.count(position, stamp, agent, row, refused);
         if !was_waiting && book.is_waiting() {
@@ -408,17 +430,43 @@ impl TenantFold {
     }
 }
 
-/// A tenant, described by the catalog in force when it is seen first.
+/// A tenant, described by the catalog in force when it is seen first, at `stamp`.
 fn tenant_of<'t>(
     tenants: &'t mut BTreeMap<TenantId, Tenant>,
     catalogs: &Catalogs,
     name: &TenantId,
+    stamp: Timestamp,
 ) -> &'t mut Tenant {
-    tenants.entry(name.clone()).or_insert_with(|| Tenant {
-        calendars: Calendars::new(calendar_of(catalogs.current().map(|c| &**c), name)),
-        books: BTreeMap::new(),
-        recent: None,
+    tenants.entry(name.clone()).or_insert_with(|| {
+        let mut tenant = Tenant {
+            calendars: Calendars::new(calendar_of(catalogs.current().map(|c| &**c), name)),
+            books: BTreeMap::new(),
+            due_from: None,
+            recent: None,
+        };
+        tenant.begin_due(stamp);
+        tenant
     })
+}
+
+/// Opens the book of a period.
+fn open_book(
+    tenant: &mut Tenant,
+    name: &TenantId,
+    period: Period,
+    waiting: &mut BTreeSet<(Timestamp, TenantId, Timestamp)>,
+    effects: &mut Vec<Effect>,
+) {
+    effects.push(Effect::Period(PeriodState {
+        tenant: name.clone(),
+        start: period.start,
+        end: period.end,
+        status: PeriodStatus::Open,
+        rounds: 0,
+        closing: None,
+    }));
+    waiting.insert((period.end, name.clone(), period.start));
+    tenant.books.insert(period.start, PeriodBook::new(period));
 }
 
 /// The calendar of a tenant: its profile's, else calendar months in UTC.

@@ -152,6 +152,9 @@ impl Fold {
         let known = u16::try_from(self.tenants.len()).unwrap_or(u16::MAX);
         self.tenants
             .extend((known..self.intake.partitions()).map(TenantFold::new));
+        for tenant in &mut self.tenants {
+            tenant.among(self.intake.partitions());
+        }
     }
 
     /// The state as bytes. The same journal always gives the same bytes.

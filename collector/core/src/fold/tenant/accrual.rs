@@ -33,8 +33,8 @@ pub struct AccrualLine {
     pub kind: EntryKind,
     /// The price's id, or the reason.
     pub line: String,
-    /// Which meter.
-    pub meter: MeterName,
+    /// Which meter; `None` for a fee.
+    pub meter: Option<MeterName>,
     /// The meter's unit, where the catalog declares it.
     pub unit: Option<String>,
     /// How much, in the meter's smallest unit.
@@ -67,7 +67,7 @@ impl TenantFold {
                     line: key.name().to_owned(),
                     unit: catalog
                         .filter(|_| !matches!(key.account, LineAccount::Refused(_)))
-                        .and_then(|catalog| catalog.meter(&key.meter))
+                        .and_then(|catalog| catalog.meter(key.meter.as_ref()?))
                         .filter(|meter| meter.billed_scale() == key.scale)
                         .map(|meter| meter.billed_unit().to_string()),
                     quantity: line.quantity,

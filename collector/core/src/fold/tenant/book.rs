@@ -16,6 +16,7 @@ use super::usage::{PeriodBook, Usage, UsageKey};
 use crate::catalog::{Card, Catalog, Meter, Price};
 use crate::entry::RefusedReason;
 use crate::ledger::{EntryKind, EntryRef};
+use crate::period::Period;
 use crate::position::Position;
 use crate::rate;
 
@@ -91,7 +92,8 @@ impl fmt::Display for UnratedReason {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct LineKey {
     pub(super) account: LineAccount,
-    pub(super) meter: MeterName,
+    /// `None` for a fee.
+    pub(super) meter: Option<MeterName>,
     pub(super) scale: Scale,
     pub(super) aggregation: Aggregation,
 }
@@ -109,6 +111,15 @@ pub(super) enum LineAccount {
     },
     Unrated(UnratedReason),
     Refused(RefusedReason),
+}
+
+impl LineAccount {
+    fn rated(price: &Price, card: &Card) -> Self {
+        Self::Rated {
+            price: price.id.clone(),
+            currency: card.currency.code().to_owned(),
+        }
+    }
 }
 
 impl LineKey {
@@ -176,11 +187,21 @@ impl Line {
 
 /// The price that applies to usage of a tenant in a period.
 struct Applies<'c> {
-    meter: &'c Meter,
+    /// `None` for a fee.
+    meter: Option<&'c Meter>,
     price: &'c Price,
     card: &'c Card,
     /// The day on which the period begins.
     day: NaiveDate,
+}
+
+impl Applies<'_> {
+    fn rate(&self, quantity: Quantity) -> Result<rate::LineItem<'_>, rate::RateError> {
+        match self.meter {
+            Some(meter) => rate::rate(quantity, meter, self.price, self.card, self.day),
+            None => rate::rate_fee(self.price, self.card, self.day),
+        }
+    }
 }
 
 /// All lines of a period.
@@ -191,10 +212,11 @@ pub(super) fn lines(
 ) -> BTreeMap<LineKey, Line> {
     let mut lines: BTreeMap<LineKey, Line> = BTreeMap::new();
     let mut rated: BTreeMap<LineKey, (Applies<'_>, Line)> = BTreeMap::new();
+    let in_force = card_in_force(tenant, book.period, catalog);
     for (key, usage) in &book.usage {
         let line_key = |account| LineKey {
             account,
-            meter: key.meter.clone(),
+            meter: Some(key.meter.clone()),
             scale: key.scale,
             aggregation: key.aggregation,
         };
@@ -205,12 +227,9 @@ pub(super) fn lines(
                 .add(usage);
             continue;
         }
-        match applies(tenant, book, catalog, key) {
+        match applies(tenant, catalog, in_force, key) {
             Ok(found) => {
-                let account = LineAccount::Rated {
-                    price: found.price.id.clone(),
-                    currency: found.card.currency.code().to_owned(),
-                };
+                let account = LineAccount::rated(found.price, found.card);
                 let entry = rated.entry(line_key(account));
                 entry
                     .or_insert_with(|| (found, Line::default()))
@@ -225,14 +244,26 @@ pub(super) fn lines(
             }
         }
     }
+    if let (Ok((card, day)), Some(catalog)) = (in_force, catalog) {
+        for price in card.prices.iter().filter(|price| price.is_due_unused()) {
+            let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
+            let key = LineKey {
+                account: LineAccount::rated(price, card),
+                meter: price.meter.clone(),
+                scale: meter.map_or(Scale::ZERO, Meter::billed_scale),
+                aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
+            };
+            let found = Applies {
+                meter,
+                price,
+                card,
+                day,
+            };
+            rated.entry(key).or_insert_with(|| (found, Line::default()));
+        }
+    }
     for (mut key, (found, mut line)) in rated {
-        match rate::rate(
-            line.quantity,
-            found.meter,
-            found.price,
-            found.card,
-            found.day,
-        ) {
+        match found.rate(line.quantity) {
             Ok(item) => {
                 line.amount = Some(item.amount);
                 line.text = item.to_string();
@@ -265,11 +296,30 @@ pub(super) fn lines(
     lines
 }
 
+/// The version of the tenant's card that is in force for a period, and the day on which the period
+/// begins; or why there is none.
+pub(super) fn card_in_force<'c>(
+    tenant: &TenantId,
+    period: Period,
+    catalog: Option<&'c Catalog>,
+) -> Result<(&'c Card, NaiveDate), UnratedReason> {
+    if tenant.is_unattributed() {
+        return Err(UnratedReason::Unattributed);
+    }
+    let catalog = catalog.ok_or(UnratedReason::NoCatalog)?;
+    let profile = catalog.profile(tenant).ok_or(UnratedReason::NoProfile)?;
+    let zone = profile.calendar.zone;
+    let card = catalog
+        .card_in_force(&profile.card, zone, period.start)
+        .ok_or(UnratedReason::NoCardInForce)?;
+    Ok((card, zone.date_at(period.start)))
+}
+
 /// The price of a series, or why there is none.
 fn applies<'c>(
     tenant: &TenantId,
-    book: &PeriodBook,
     catalog: Option<&'c Catalog>,
+    in_force: Result<(&'c Card, NaiveDate), UnratedReason>,
     key: &UsageKey,
 ) -> Result<Applies<'c>, UnratedReason> {
     if tenant.is_unattributed() {
@@ -285,20 +335,17 @@ fn applies<'c>(
     if meter.aggregation != key.aggregation {
         return Err(UnratedReason::AggregationMismatch);
     }
-    let profile = catalog.profile(tenant).ok_or(UnratedReason::NoProfile)?;
-    let card = catalog
-        .card_in_force(&profile.card, profile.calendar.zone, book.period.start)
-        .ok_or(UnratedReason::NoCardInForce)?;
+    let (card, day) = in_force?;
     let price = card
         .prices
         .iter()
         .find(|price| price.meter.as_ref() == Some(&key.meter))
         .ok_or(UnratedReason::NoPrice)?;
     Ok(Applies {
-        meter,
+        meter: Some(meter),
         price,
         card,
-        day: profile.calendar.zone.date_at(book.period.start),
+        day,
     })
 }
 

@@ -40,7 +40,7 @@ impl TenantFold {
                 start: book.period.start,
                 end: book.period.end,
                 line: difference.key.name().to_owned(),
-                meter: Some(difference.key.meter.clone()),
+                meter: difference.key.meter.clone(),
                 quantity: difference.quantity,
                 scale: difference.key.scale,
                 certainty: Certainty::Exact,
@@ -80,7 +80,7 @@ impl TenantFold {
         }));
         self.waiting
             .remove(&(book.period.end, closing.tenant.clone(), book.period.start));
-        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant);
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         tenant.books.insert(book.period.start, book);
         true
     }
@@ -90,7 +90,7 @@ impl TenantFold {
         if closing.end > stamp {
             return None;
         }
-        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant);
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         let fits = |period: Period| period.start == closing.start && period.end == closing.end;
         if let Some(book) = tenant.books.get(&closing.start) {
             let sound = fits(book.period) && book.rounds == closing.round;

@@ -1,4 +1,5 @@
 mod aggregations;
+mod due;
 mod properties;
 
 use std::collections::BTreeMap;

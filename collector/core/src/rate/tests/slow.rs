@@ -323,15 +323,15 @@ impl Case {
         if let Some(off) = self.off {
             amount = amount.minus(&hundredths(off)).at_least_zero();
         }
-        if let Some(maximum) = self.maximum.map(hundredths) {
-            if maximum.below(&amount) {
-                amount = maximum;
-            }
+        if let Some(maximum) = self.maximum.map(hundredths)
+            && maximum.below(&amount)
+        {
+            amount = maximum;
         }
-        if let Some(minimum) = self.minimum.map(hundredths) {
-            if amount.below(&minimum) {
-                amount = minimum;
-            }
+        if let Some(minimum) = self.minimum.map(hundredths)
+            && amount.below(&minimum)
+        {
+            amount = minimum;
         }
         let places = self.places.unwrap_or(2);
         let rounded = self.money(&amount);

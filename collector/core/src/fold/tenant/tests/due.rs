@@ -1,0 +1,179 @@
+//! Fees and minimums: due for every period, used or not.
+
+use super::*;
+
+const FEE: &str = r#"
+[[price]]
+id = "platform"
+model = "flat"
+flat = "25.00"
+"#;
+
+fn with_fee(period: &str) -> BTreeMap<String, String> {
+    let mut files = files(period);
+    files.insert("cards/edge.toml".to_owned(), format!("{CARD}{FEE}"));
+    files
+}
+
+/// A world of one partition whose catalog has a fee from `from` on.
+fn world(files: BTreeMap<String, String>, from: i64) -> World {
+    let mut world = World {
+        fold: TenantFold::new(0),
+        now: at(from),
+        next: 0,
+        effects: Vec::new(),
+    };
+    world.apply(&TenantInput::Opened(Opened {
+        lineage: tollgate_common::Lineage::from_bytes([0; 16]),
+        partitions: 1,
+        usage_window_secs: 60,
+        settlement_millis: 0,
+        future_tolerance_millis: 0,
+    }));
+    world.catalog(files);
+    world
+}
+
+impl World {
+    /// Time passes up to `secs`, and what is due is closed.
+    fn pass(&mut self, secs: i64) -> Vec<String> {
+        self.now = at(secs);
+        self.apply(&TenantInput::Clock);
+        short(&self.close_due())
+    }
+}
+
+#[test]
+fn a_fee_is_due_without_usage_and_for_every_period_once() {
+    let mut world = world(with_fee("PT1M"), 90);
+    assert_eq!(world.pass(119), [] as [&str; 0]);
+    assert_eq!(world.pass(120), ["charge platform 0 25.00"]);
+    assert_eq!(world.pass(150), [] as [&str; 0], "it is booked already");
+    let entries = ledger(&world.effects);
+    let posting = &entries[0].posting;
+    assert_eq!((posting.start, posting.end), (at(60), at(120)));
+    assert_eq!(posting.meter, None);
+    assert_eq!(posting.arithmetic, "25.00 flat = 25.00 EUR");
+    // Time may jump over several periods.
+    assert_eq!(world.pass(360), ["charge platform 0 25.00"; 4]);
+    let starts: Vec<_> = ledger(&world.effects)
+        .iter()
+        .map(|entry| entry.posting.start)
+        .collect();
+    assert_eq!(starts, [60, 120, 180, 240, 300].map(at));
+}
+
+#[test]
+fn a_fee_stands_beside_usage_and_late_usage_does_not_repeat_it() {
+    let mut world = world(with_fee("PT1M"), 10);
+    world.rows("a", vec![row("acme", "requests", 0, 90)]);
+    world.watermark("a", 60);
+    assert_eq!(
+        world.pass(61),
+        ["charge platform 0 25.00", "charge req 90 9.00"]
+    );
+    world.rows("a", vec![row("acme", "requests", 10, 10)]);
+    assert_eq!(world.pass(62), ["adjustment req 10 1.00"]);
+    // What is open shows the fee too.
+    let accruals = world.fold.accruals(None);
+    assert_eq!((accruals.len(), accruals[0].start), (1, at(60)));
+    assert_eq!(accruals[0].lines[0].line, "platform");
+    assert_eq!(accruals[0].lines[0].meter, None);
+}
+
+#[test]
+fn minimums_and_first_fees_are_due_without_usage() {
+    let mut files = files("PT1M");
+    let card = CARD
+        .replace(
+            "model = \"per_unit\"",
+            "model = \"per_unit\"\nminimum = \"5.00\"",
+        )
+        .replace(
+            "model = \"graduated\"",
+            "model = \"graduated\"\nfirst_flat = \"always\"",
+        )
+        .replace("{ to = \"100\", ", "{ flat = \"2.00\", to = \"100\", ");
+    files.insert("cards/edge.toml".to_owned(), card);
+    let mut world = world(files, 0);
+    assert_eq!(world.pass(60), ["charge req 0 2.00", "charge seat 0 5.00"]);
+    // Used, they are part of the line. Late usage below the minimum changes nothing but the
+    // quantity.
+    world.rows("a", vec![row("acme", "requests", 60, 10)]);
+    world.watermark("a", 120);
+    assert_eq!(
+        world.pass(120),
+        ["charge req 10 3.00", "charge seat 0 5.00"]
+    );
+    world.rows("a", vec![row("acme", "seats", 60, 0)]);
+    assert_eq!(world.pass(121), [] as [&str; 0]);
+}
+
+#[test]
+fn tenants_of_the_default_profile_owe_from_their_first_usage_on() {
+    let mut files = with_fee("PT1M");
+    let profile = "tenant = \"*\"\ncard = \"edge\"\nzone = \"UTC\"\nperiod = { every = \"PT1M\" }";
+    files.insert("profiles/acme.toml".to_owned(), profile.to_owned());
+    let mut world = world(files, 0);
+    assert_eq!(world.pass(200), [] as [&str; 0], "there is nobody");
+    world.rows("a", vec![row("globex", "free", 180, 1)]);
+    assert_eq!(
+        world.pass(310),
+        [
+            "charge platform 0 25.00",
+            "unrated no_price 1 -",
+            "charge platform 0 25.00"
+        ]
+    );
+}
+
+#[test]
+fn a_catalog_that_comes_later_charges_nothing_before_it() {
+    let mut world = world(files("PT1M"), 0);
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    world.watermark("a", 60);
+    assert_eq!(world.pass(60), ["charge req 10 1.00"]);
+    world.now = at(1000);
+    world.catalog(with_fee("PT1M"));
+    assert_eq!(world.pass(1080), ["charge platform 0 25.00"; 2]);
+    // Without a fee nothing is opened any more.
+    world.catalog(files("PT1M"));
+    assert_eq!(world.pass(5000), [] as [&str; 0]);
+}
+
+#[test]
+fn other_partitions_tenants_are_left_to_them() {
+    let mut charged = Vec::new();
+    for partition in 0..4 {
+        let mut world = world(files("PT1M"), 0);
+        world.fold = TenantFold::new(partition);
+        world.apply(&TenantInput::Opened(Opened {
+            lineage: tollgate_common::Lineage::from_bytes([0; 16]),
+            partitions: 4,
+            usage_window_secs: 60,
+            settlement_millis: 0,
+            future_tolerance_millis: 0,
+        }));
+        world.catalog(with_fee("PT1M"));
+        charged.extend(world.pass(60));
+    }
+    assert_eq!(charged, ["charge platform 0 25.00"]);
+}
+
+/// A snapshot at any point goes on as if nothing had happened, and a long pause is worked off in
+/// bounded steps.
+#[test]
+fn pauses_and_snapshots_lose_nothing() {
+    let mut whole = world(with_fee("PT1S"), 0);
+    let mut parts = world(with_fee("PT1S"), 0);
+    for secs in [0, 1, 3, 3000, 3000, 3000, 3001, 3100] {
+        whole.now = at(secs);
+        parts.now = at(secs);
+        parts.fold = TenantFold::from_bytes(&parts.fold.to_bytes()).expect("a snapshot");
+        let opened = whole.apply(&TenantInput::Clock);
+        assert!(opened.len() <= 1024);
+        assert_eq!(opened, parts.apply(&TenantInput::Clock));
+    }
+    assert_eq!(whole.fold.to_bytes(), parts.fold.to_bytes());
+    assert_eq!(whole.fold.accruals(None).len(), 3101);
+}
