@@ -135,6 +135,66 @@ fn wrong_configurations_show_their_place() {
 }
 
 #[test]
+fn prices_are_tried_without_a_server() {
+    let dir = sample();
+    let check = ["catalog", "check", "--catalog", "catalog"];
+    let (out, _) = expect(&collector(dir.path(), &check), 0);
+    assert!(out.contains("1 tests pass"), "{out}");
+
+    let usage = "period = \"2026-06\"\nusage.\"http.requests\" = \"3500000\"\n\
+        usage.\"cpu.time\" = \"90 min\"\n";
+    std::fs::write(dir.path().join("june.toml"), usage).expect("writes");
+    let mut rate = vec![
+        "rate",
+        "--catalog",
+        "catalog",
+        "--tenant",
+        "acme",
+        "--usage",
+        "june.toml",
+    ];
+    let (out, _) = expect(&collector(dir.path(), &rate), 0);
+    assert!(
+        out.contains("[2026-05-31T22:00:00.000Z, 2026-06-30T22:00:00.000Z)"),
+        "{out}"
+    );
+    assert!(out.contains("= 800 + 375 = 1175.00 EUR"), "{out}");
+    rate.extend(["--period", "2026-07-04", "--json"]);
+    let (out, _) = expect(&collector(dir.path(), &rate), 0);
+    let statement: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (&statement["period"], &statement["net"]),
+        (&"2026-07".into(), &"1175.07".into())
+    );
+    let line = &statement["lines"][0];
+    assert_eq!(
+        (&line["line"], &line["tiers"][1]["exact"]),
+        (&"requests".into(), &"375".into())
+    );
+    assert_eq!(statement["lines"][1]["quantity"], "5400");
+
+    // A mistake in either file has its place, and a test that fails shows the arithmetic.
+    std::fs::write(dir.path().join("june.toml"), usage.replace("min", "GB")).expect("writes");
+    let (_, err) = expect(&collector(dir.path(), &rate), 78);
+    assert!(
+        err.contains("june.toml:3:20") && err.contains("time is counted"),
+        "{err}"
+    );
+    change(
+        &dir.path().join("catalog/acme-june.test.toml"),
+        "1175.00",
+        "1175.01",
+    );
+    for args in [&check[..], &["check"][..]] {
+        let (_, err) = expect(&collector(dir.path(), args), 78);
+        assert!(
+            err.contains("acme-june.test.toml:8") && err.contains("1175.00 EUR"),
+            "{err}"
+        );
+    }
+}
+
+#[test]
 fn wrong_catalogs_and_certificates_are_named() {
     let dir = sample();
     change(

@@ -8,6 +8,7 @@
 //! | `meters.toml`, `meters/*.toml` | `[[meter]]` tables |
 //! | `cards/*.toml` | one version of one rate card each |
 //! | `profiles/*.toml` | one billing profile each |
+//! | `*.test.toml`, there or in `tests/` | a test of prices each, see [`Catalog::run_tests`] |
 
 mod cards;
 mod discounts;
@@ -18,13 +19,14 @@ mod prices;
 mod profiles;
 mod read;
 mod tiers;
+mod trial;
 mod unit;
 
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
 use tollgate_common::limits::SCALE_MAX;
-use tollgate_common::{Aggregation, MeterName, Scale, TenantId, Timestamp};
+use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId, Timestamp};
 use toml::de::DeTable;
 
 pub use cards::{Card, Order};
@@ -35,6 +37,7 @@ pub use price::{
     Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Model, Price, Scheme, Tier, TierBy,
 };
 pub use profiles::Profile;
+pub use trial::Trial;
 pub use unit::{Unit, UnitError};
 
 use crate::entry::Digest;
@@ -72,6 +75,14 @@ pub struct Meter {
 }
 
 impl Meter {
+    /// Reads a quantity such as `3500000`, in the billed unit, or `12.5 GB`.
+    ///
+    /// # Errors
+    /// See [`MeasureError`].
+    pub fn read_quantity(&self, text: &str) -> Result<Quantity, MeasureError> {
+        measure::quantity(text, &self.billed_unit(), self.billed_scale())
+    }
+
     /// Decimal places of what is billed: of a level over time three more, because agents count
     /// its milliseconds.
     pub fn billed_scale(&self) -> Scale {
@@ -167,6 +178,7 @@ impl Catalog {
             Part::Meters => self.read_meters(&mut reader, &root, path, places),
             Part::Cards => cards::read(self, &mut reader, &root, path, places),
             Part::Profiles => profiles::read(self, &mut reader, &root, path, places),
+            Part::Tests => {}
         }
     }
 
@@ -277,12 +289,18 @@ enum Part {
     Meters,
     Cards,
     Profiles,
+    Tests,
 }
 
 impl Part {
     fn of(path: &str) -> Option<Self> {
         if path == "meters.toml" {
             return Some(Self::Meters);
+        }
+        if let Some(name) = path.strip_suffix(".test.toml") {
+            let (folder, name) = name.split_once('/').unwrap_or(("tests", name));
+            let known = ["meters", "cards", "profiles", "tests"].contains(&folder);
+            return (known && !name.is_empty() && !name.contains('/')).then_some(Self::Tests);
         }
         let (folder, file) = path.split_once('/')?;
         let name = file.strip_suffix(".toml")?;
@@ -386,7 +404,7 @@ fn check_sizes(files: &BTreeMap<String, String>, errors: &mut Vec<CatalogError>)
             refuse(
                 path,
                 "not a file of a catalog (expected meters.toml, meters/NAME.toml, \
-                 cards/NAME.toml or profiles/NAME.toml)"
+                 cards/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
                     .to_owned(),
             );
         }

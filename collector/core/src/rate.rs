@@ -11,6 +11,7 @@ mod currency;
 mod line;
 mod ratio;
 mod rounding;
+mod statement;
 mod tiers;
 
 pub use around::{AmountStep, QuantityStep};
@@ -18,6 +19,7 @@ pub use currency::{Currency, CurrencyError};
 pub use line::{AmountChange, Arithmetic, LineItem};
 pub use ratio::{ParseRatioError, Ratio};
 pub use rounding::{Mode, Rounding, Site};
+pub use statement::{NoStatement, Statement, Unrated, statement};
 pub use tiers::TierAmount;
 
 use chrono::NaiveDate;

@@ -93,6 +93,37 @@ pub enum Command {
     )]
     Check(OutputArgs),
 
+    /// Check a catalog with its tests.
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
+
+    /// Rate a usage file by a catalog, without a server.
+    #[command(
+        long_about = "Rates the usage in a TOML file as a closing would, and shows every line with its arithmetic. \
+            Needs no configuration, no data folder and no running collector.\n\n\
+            The file names quantities by meter, in the meter's unit or with a unit of its kind:\n\n  \
+            period = \"2026-06\"\n  usage.\"http.requests\" = \"3500000\"\n  usage.\"net.bytes\" = \"12.5 GB\"\n\n\
+            A test of the catalog (*.test.toml) is such a file; what it expects is not looked at.",
+        after_help = "Example:\n  tollgate-collector rate --catalog catalog --tenant acme --usage june.toml --json"
+    )]
+    Rate {
+        /// The catalog folder.
+        #[arg(long, env = "TOLLGATE_COLLECTOR_CATALOG", value_name = "DIR")]
+        catalog: PathBuf,
+        /// Whose profile applies, instead of the file's `profile`.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+        /// The usage file.
+        #[arg(long, value_name = "FILE")]
+        usage: PathBuf,
+        /// Which period, instead of the file's: a month (2026-06), a day in it, or an RFC 3339 instant.
+        #[arg(long, value_name = "PERIOD")]
+        period: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Make certificates.
     #[command(subcommand)]
     Pki(PkiCommand),
@@ -160,6 +191,25 @@ pub struct OutputArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `catalog`.
+#[derive(Debug, Subcommand)]
+pub enum CatalogCommand {
+    /// Check a catalog and run the tests that stand beside its prices.
+    #[command(
+        long_about = "Reads a catalog folder, shows every mistake with its file, line and key, and runs its tests \
+            (*.test.toml): usage in, lines and their sum out. Exit code 78 if anything is wrong.",
+        after_help = "Example:\n  tollgate-collector catalog check --catalog /etc/tollgate/catalog"
+    )]
+    Check {
+        /// The catalog folder.
+        #[arg(long, env = "TOLLGATE_COLLECTOR_CATALOG", value_name = "DIR")]
+        catalog: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `pki`.

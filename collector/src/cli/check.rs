@@ -5,11 +5,19 @@ use serde_json::json;
 use super::args::OutputArgs;
 use super::output::Output;
 use super::{Exit, Failure, load};
+use crate::run::InputError;
 
 pub(super) fn check(args: &OutputArgs) -> Result<Exit, Failure> {
     let config = load::config(&args.config)?;
     let inputs = load::inputs(&config)?;
     let catalog = &inputs.catalog;
+    let tests = catalog.run_tests().map_err(|errors| {
+        load::input_failure(&InputError::Catalog {
+            dir: config.catalog.clone(),
+            errors,
+            files: catalog.files().clone(),
+        })
+    })?;
     let certificate = inputs.credentials.certificate.certificate_info().ok();
     let agents: Vec<_> = config
         .policy
@@ -28,7 +36,7 @@ pub(super) fn check(args: &OutputArgs) -> Result<Exit, Failure> {
         "listen": config.listen,
         "http": config.http,
         "admin_socket": config.admin_socket,
-        "catalog": { "digest": catalog.digest(), "meters": meters, "cards": cards, "profiles": profiles },
+        "catalog": { "digest": catalog.digest(), "meters": meters, "cards": cards, "profiles": profiles, "tests": tests },
         "policy": { "digest": config.policy.digest(), "agents": agents },
         "certificate": certificate.as_ref().map(|info| json!({
             "subject": info.subject,
@@ -43,7 +51,7 @@ pub(super) fn check(args: &OutputArgs) -> Result<Exit, Failure> {
         writeln!(out, "admin socket   {}", config.admin_socket.display())?;
         writeln!(
             out,
-            "catalog        {meters} meters, {cards} rate cards, {profiles} profiles"
+            "catalog        {meters} meters, {cards} rate cards, {profiles} profiles; {tests} tests pass"
         )?;
         writeln!(
             out,

@@ -128,22 +128,24 @@ fn shown(
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    let failed = |error: &dyn std::fmt::Display| {
+    bounded(file, CONFIG_BYTES_MAX).map_err(|error| {
         let message = format!(
             "{}: {error} (name the configuration with --config FILE or TOLLGATE_COLLECTOR_CONFIG)",
             file.display()
         );
         Failure::new(Exit::Config, message)
-    };
+    })
+}
+
+/// The text of a file that is not longer than `max` bytes.
+pub(super) fn bounded(file: &Path, max: u64) -> Result<String, String> {
     let length = std::fs::metadata(file)
-        .map_err(|error| failed(&error))?
+        .map_err(|error| error.to_string())?
         .len();
-    if length > CONFIG_BYTES_MAX {
-        return Err(failed(&format!(
-            "{length} bytes are more than the {CONFIG_BYTES_MAX} allowed"
-        )));
+    if length > max {
+        return Err(format!("{length} bytes are more than the {max} allowed"));
     }
-    std::fs::read_to_string(file).map_err(|error| failed(&error))
+    std::fs::read_to_string(file).map_err(|error| error.to_string())
 }
 
 /// A filter between two instants of the command line.

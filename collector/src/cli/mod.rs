@@ -9,6 +9,7 @@ mod logs;
 mod output;
 mod period;
 mod pki;
+mod rate;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::run::RunError;
-use args::{Cli, Command, ConfigArgs, LedgerCommand, PeriodCommand, PkiCommand};
+use args::{CatalogCommand, Cli, Command, ConfigArgs, LedgerCommand, PeriodCommand, PkiCommand};
 use output::Output;
 
 /// How long tasks get to end when a command is done.
@@ -106,6 +107,22 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(config) => run(config),
         Command::Check(args) => check::check(&args),
+        Command::Catalog(CatalogCommand::Check { catalog, json }) => {
+            rate::check(&catalog, Output::new(json))
+        }
+        Command::Rate {
+            catalog,
+            tenant,
+            usage,
+            period,
+            json,
+        } => rate::rate(
+            &catalog,
+            tenant.as_ref(),
+            &usage,
+            period.as_deref(),
+            Output::new(json),
+        ),
         Command::Pki(PkiCommand::Init {
             dir,
             names,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tollgate_common::{Quantity, Scale};
+
 use super::unit::{UNIT_BYTES_MAX, Unit};
 use crate::rate::Ratio;
 
@@ -27,6 +29,12 @@ pub enum MeasureError {
     /// Zero where that makes no sense.
     #[error("the number must be above zero")]
     Zero,
+    /// Finer than the meter counts.
+    #[error("the quantity is finer than the meter's {scale} decimal places, or too large")]
+    TooFine {
+        /// Decimal places.
+        scale: u8,
+    },
     /// The unit is missing.
     #[error("the unit is missing (expected `{example}`)")]
     NoUnit {
@@ -75,6 +83,41 @@ pub(super) fn plain_decimal(text: &str) -> Result<rust_decimal::Decimal, Measure
     rust_decimal::Decimal::from_str_exact(text).map_err(|_| MeasureError::Digits)
 }
 
+/// So much of the unit `found`, in `unit`.
+fn converted(number: Ratio, found: Option<&str>, unit: &Unit) -> Result<Ratio, MeasureError> {
+    let found = found.unwrap_or(unit.as_str());
+    let factor = unit.in_one(found).ok_or_else(|| {
+        let found: String = found.chars().take(UNIT_BYTES_MAX).collect();
+        MeasureError::WrongUnit {
+            found_kind: Unit::kind(&found),
+            found,
+            unit: unit.to_string(),
+            kind: Unit::kind(unit.as_str()),
+            multiples: unit.multiples(),
+        }
+    })?;
+    number.checked_mul(factor).ok_or(MeasureError::Digits)
+}
+
+/// Reads `3500000`, in `unit`, or `12.5 GB`, as a whole number of 10^-scale of `unit`.
+pub(super) fn quantity(text: &str, unit: &Unit, scale: Scale) -> Result<Quantity, MeasureError> {
+    let (number, found) = match text.split_once(' ') {
+        Some((number, found)) => (number, Some(found.trim_start())),
+        None => (text, None),
+    };
+    let number = Ratio::from_decimal(plain_decimal(number)?);
+    let value = converted(number, found, unit)?;
+    let whole = 10i128
+        .checked_pow(u32::from(scale.get()))
+        .and_then(Ratio::from_integer)
+        .and_then(|power| value.checked_mul(power))
+        .filter(|value| value.denominator() == 1);
+    match whole {
+        Some(whole) => Ok(Quantity::new(whole.numerator())),
+        None => Err(MeasureError::TooFine { scale: scale.get() }),
+    }
+}
+
 impl Measure {
     /// Reads `1000 {request}`: a number above zero and a unit that fits the meter's.
     pub(super) fn with_unit(text: &str, unit: &Unit) -> Result<Self, MeasureError> {
@@ -99,6 +142,7 @@ impl Measure {
         }
     }
 
+    /// Reads a number above zero, in the unit `found` or, without one, in `unit`.
     fn read(
         text: &str,
         number: &str,
@@ -109,18 +153,7 @@ impl Measure {
         if number.is_zero() {
             return Err(MeasureError::Zero);
         }
-        let found = found.unwrap_or(unit.as_str());
-        let factor = unit.in_one(found).ok_or_else(|| {
-            let found: String = found.chars().take(UNIT_BYTES_MAX).collect();
-            MeasureError::WrongUnit {
-                found_kind: Unit::kind(&found),
-                found,
-                unit: unit.to_string(),
-                kind: Unit::kind(unit.as_str()),
-                multiples: unit.multiples(),
-            }
-        })?;
-        let value = number.checked_mul(factor).ok_or(MeasureError::Digits)?;
+        let value = converted(number, found, unit)?;
         Ok(Self {
             text: text.to_owned(),
             value,

@@ -38,6 +38,12 @@ impl<'d> Section<'d> {
         })
     }
 
+    /// The names of all keys.
+    pub(super) fn names(&self) -> Vec<String> {
+        let names = self.table.keys().map(|key| key.get_ref().to_string());
+        names.collect()
+    }
+
     /// Where the section stands.
     pub(super) fn span(&self) -> Range<usize> {
         self.span.clone()

@@ -56,6 +56,11 @@ fn files(meters: &str, card: &str, profile: &str) -> BTreeMap<String, String> {
     ])
 }
 
+/// The catalog of these tests, without a mistake.
+pub(super) fn sound_files() -> BTreeMap<String, String> {
+    files(METERS, CARD, PROFILE)
+}
+
 fn tenant(name: &str) -> TenantId {
     TenantId::new(name).expect("valid")
 }

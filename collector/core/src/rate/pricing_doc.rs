@@ -124,6 +124,11 @@ fn recipes() -> Vec<(String, Vec<(String, String)>)> {
 }
 
 #[test]
+fn the_catalogs_test_passes() {
+    assert_eq!(catalog().run_tests(), Ok(1));
+}
+
+#[test]
 fn recipes_are_as_documented() {
     let document = catalog();
     for (price, examples) in recipes() {

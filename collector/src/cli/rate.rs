@@ -1,0 +1,207 @@
+//! `rate` and `catalog check`: prices without a server.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tollgate_collector_core::catalog::{Catalog, CatalogErrors, Trial};
+use tollgate_collector_core::rate::{AmountStep, LineItem, Statement, statement};
+use tollgate_common::TenantId;
+
+use super::output::{Output, table};
+use super::{Exit, Failure, load};
+use crate::catalog_dir;
+use crate::run::InputError;
+
+/// Longest usage file, in bytes.
+const USAGE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads and checks the catalog in a folder.
+fn read_catalog(dir: &Path) -> Result<Catalog, Failure> {
+    let files = catalog_dir::read(dir).map_err(|error| Failure::new(Exit::Config, error))?;
+    Catalog::parse(&files).map_err(|errors| refused(dir, errors, files))
+}
+
+fn refused(
+    dir: &Path,
+    errors: CatalogErrors,
+    files: std::collections::BTreeMap<String, String>,
+) -> Failure {
+    load::input_failure(&InputError::Catalog {
+        dir: dir.to_owned(),
+        errors,
+        files,
+    })
+}
+
+/// `catalog check`.
+pub(super) fn check(dir: &Path, output: Output) -> Result<Exit, Failure> {
+    let catalog = read_catalog(dir)?;
+    let tests = catalog
+        .run_tests()
+        .map_err(|errors| refused(dir, errors, catalog.files().clone()))?;
+    let (meters, cards, profiles) = (
+        catalog.meters().count(),
+        catalog.cards().count(),
+        catalog.profiles().count(),
+    );
+    let summary = json!({
+        "digest": catalog.digest(),
+        "meters": meters,
+        "cards": cards,
+        "profiles": profiles,
+        "tests": tests,
+    });
+    output.print(&summary, |out| {
+        writeln!(out, "digest  {}", catalog.digest())?;
+        writeln!(
+            out,
+            "{meters} meters, {cards} rate cards, {profiles} profiles; {tests} tests pass"
+        )
+    })?;
+    Ok(Exit::Done)
+}
+
+/// `rate`.
+pub(super) fn rate(
+    dir: &Path,
+    tenant: Option<&TenantId>,
+    usage: &Path,
+    period: Option<&str>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let catalog = read_catalog(dir)?;
+    let text = load::bounded(usage, USAGE_BYTES_MAX)
+        .map_err(|error| Failure::new(Exit::Config, format!("{}: {error}", usage.display())))?;
+    let name = usage.display().to_string();
+    let trial = Trial::read(&catalog, &name, &text, tenant, period).map_err(|errors| {
+        let files = std::collections::BTreeMap::from([(name.clone(), text.clone())]);
+        // The file's own path stands in its mistakes.
+        refused(Path::new(""), errors, files)
+    })?;
+    let statement =
+        statement(&catalog, &trial.tenant, trial.period, &trial.usage).map_err(Failure::failed)?;
+    let shown = as_json(&catalog, &trial, &statement);
+    output.print(&shown, |out| {
+        let currency = statement.card.currency;
+        writeln!(out, "tenant  {}", trial.tenant)?;
+        writeln!(
+            out,
+            "card    {} from {}",
+            statement.card.id, statement.card.from
+        )?;
+        writeln!(out, "period  {}", trial.period)?;
+        writeln!(out)?;
+        let mut rows: Vec<Vec<String>> = statement
+            .lines
+            .iter()
+            .map(|line| {
+                vec![
+                    line.price.id.clone(),
+                    line.amount.to_string(),
+                    line.to_string(),
+                ]
+            })
+            .collect();
+        rows.push(vec![
+            "net".to_owned(),
+            statement.net.to_string(),
+            String::new(),
+        ]);
+        table(out, &["line", &format!("{currency}"), "arithmetic"], &rows)?;
+        for unrated in &statement.unrated {
+            let reason = reason(unrated.no_price);
+            writeln!(
+                out,
+                "unrated  {} {}: {reason}",
+                unrated.meter, unrated.quantity
+            )?;
+        }
+        Ok(())
+    })?;
+    Ok(Exit::Done)
+}
+
+const fn reason(no_price: bool) -> &'static str {
+    if no_price {
+        "no_price"
+    } else {
+        "amount_too_large"
+    }
+}
+
+fn as_json(catalog: &Catalog, trial: &Trial, statement: &Statement<'_>) -> Value {
+    let lines: Vec<Value> = statement.lines.iter().map(line).collect();
+    let unrated: Vec<Value> = statement
+        .unrated
+        .iter()
+        .map(|unrated| {
+            json!({
+                "meter": unrated.meter,
+                "units": unrated.quantity.to_string(),
+                "reason": reason(unrated.no_price),
+            })
+        })
+        .collect();
+    json!({
+        "tenant": trial.tenant,
+        "period": statement.profile.calendar.label(trial.period),
+        "start": trial.period.start.to_string(),
+        "end": trial.period.end.to_string(),
+        "card": statement.card.id,
+        "from": statement.card.from.to_string(),
+        "catalog": catalog.digest(),
+        "currency": statement.card.currency,
+        "lines": lines,
+        "unrated": unrated,
+        "net": statement.net,
+    })
+}
+
+/// A line with its arithmetic; amounts before rounding are `exact`.
+fn line(line: &LineItem<'_>) -> Value {
+    let arithmetic = line.arithmetic();
+    let tiers: Vec<Value> = arithmetic
+        .tiers
+        .iter()
+        .map(|tier| {
+            json!({
+                "from": tier.tier.from,
+                "to": tier.tier.to.as_ref().map(|to| to.value()),
+                "quantity": tier.quantity,
+                "blocks": tier.blocks.map(|blocks| blocks.to_string()),
+                "unit": tier.unit,
+                "per": tier.per.to_string(),
+                "flat": tier.flat,
+                "exact": tier.exact,
+                "amount": tier.amount,
+            })
+        })
+        .collect();
+    let changes: Vec<Value> = arithmetic
+        .steps
+        .iter()
+        .map(|change| {
+            let (kind, id) = match change.step {
+                AmountStep::Discount(discount) => ("discount", Some(&discount.id)),
+                AmountStep::Maximum(_) => ("maximum", None),
+                AmountStep::Minimum(_) => ("minimum", None),
+            };
+            json!({ "kind": kind, "id": id, "exact": change.exact, "change": change.change })
+        })
+        .collect();
+    let meter = line.meter;
+    json!({
+        "line": line.price.id,
+        "meter": meter.map(|meter| &meter.name),
+        "unit": meter.map(|meter| meter.billed_unit().to_string()),
+        "quantity": meter.map(|meter| line.quantity.display(meter.billed_scale()).to_string()),
+        "charged": line.charged,
+        "charged_unit": line.price.unit.to_string(),
+        "tiers": tiers,
+        "exact": line.exact_list,
+        "list": line.list,
+        "changes": changes,
+        "amount": line.amount,
+        "arithmetic": line.to_string(),
+    })
+}
