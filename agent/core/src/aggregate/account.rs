@@ -31,6 +31,7 @@ const AT_ESTIMATED: usize = 27;
 const AT_RETIMED: usize = 28;
 const AT_IGNORED_EVENTS: usize = 29;
 const AT_IGNORED_CHECKS: usize = 30;
+const AT_SETTLED: usize = 31;
 const _: () = assert!(AT_REJECTED + Rejection::ALL.len() <= AT_LOST);
 const _: () = assert!(AT_LOST + InputLoss::ALL.len() < AT_ACCEPTED);
 
@@ -290,6 +291,10 @@ pub(crate) fn bump(word: &AtomicU64, n: u64) {
 
 pub(crate) fn received_word() -> usize {
     AT_RECEIVED
+}
+
+pub(crate) fn settled_word() -> usize {
+    AT_SETTLED
 }
 
 pub(crate) fn rounded_word() -> usize {

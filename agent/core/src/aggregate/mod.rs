@@ -23,6 +23,7 @@ mod levels;
 mod look;
 mod owner;
 mod pairs;
+mod receipt;
 mod room;
 mod shared;
 mod slot;
@@ -56,10 +57,12 @@ pub use layout::{
 pub(crate) use levels::LevelBase;
 pub use owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 pub(crate) use pairs::PairTotal;
+pub(crate) use receipt::SumsAtRate;
 pub use shared::SeriesLimits;
 #[cfg(test)]
 pub(crate) use slot::SlotUse;
 pub(crate) use slot::{Found, State};
+pub use tenants::Row;
 pub(crate) use words::Put;
 #[cfg(test)]
 pub(crate) use words::probe;

@@ -5,6 +5,9 @@
 //! names the newest, which is stored when the record is complete. Their number is bounded;
 //! tenants beyond it share the record with the empty name, and what does not even find room
 //! for that is in the account of the input all the same.
+//!
+//! A writer is an input's, so its records are the accounts of tenants at that input. What was
+//! received for a tenant is counted there, before it is counted into a cell or rejected.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -32,10 +35,33 @@ const AT_OVERFLOWED: usize = AT_NAME + words_for(TENANT_BYTES_MAX);
 const AT_ACCEPTED: usize = AT_OVERFLOWED + 1;
 const AT_SEALED: usize = AT_ACCEPTED + 1;
 const AT_REJECTED: usize = AT_SEALED + 1; // plus the reason's code, which starts at 1
+/// What was received is read last: an input counts it before it decides on an event.
+pub(super) const AT_RECEIVED: usize = AT_OVERFLOW_EVENTS - 1;
 const AT_OVERFLOW_EVENTS: usize = WORDS as usize - 1;
 /// Words of a record.
-const WORDS: u32 = 40;
-const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_OVERFLOW_EVENTS);
+pub(super) const WORDS: u32 = 40;
+const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_RECEIVED);
+
+/// A tenant's record among those of one writer, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row(u16);
+
+impl Row {
+    /// No record: only the account of the input tells.
+    pub const NONE: Self = Self(u16::MAX);
+
+    /// The number, for tables that keep numbers.
+    #[inline]
+    pub const fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The row with a number. Any number is one; what is no row of a writer is left out by it.
+    #[inline]
+    pub const fn from_number(number: u16) -> Self {
+        Self(number)
+    }
+}
 
 /// What a record says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,6 +79,8 @@ pub(crate) struct TenantRecord {
     pub(crate) sealed: u64,
     /// Rejected events, by the reason's code less one.
     pub(crate) rejected: [u64; Rejection::ALL.len()],
+    /// Events received, counted before they are decided on.
+    pub(crate) received: u64,
 }
 
 impl TenantRecord {
@@ -63,6 +91,7 @@ impl TenantRecord {
         self.overflow_events = self.overflow_events.saturating_add(other.overflow_events);
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.sealed = self.sealed.saturating_add(other.sealed);
+        self.received = self.received.saturating_add(other.received);
         for (n, more) in self.rejected.iter_mut().zip(other.rejected) {
             *n = n.saturating_add(more);
         }
@@ -84,6 +113,8 @@ fn parse(words: &[AtomicU64]) -> Option<TenantRecord> {
         accepted: word(AT_ACCEPTED),
         sealed: word(AT_SEALED),
         rejected: std::array::from_fn(|code| word(AT_REJECTED + 1 + code)),
+        // Last, see there.
+        received: words[AT_RECEIVED].load(Acquire),
     })
 }
 
@@ -110,8 +141,10 @@ fn places<R: Region>(shared: &Shared<R>, writer: u32) -> impl Iterator<Item = (u
 /// Where the records are.
 #[derive(Default)]
 pub(super) struct Tenants {
-    places: HashMap<TenantId, u32, RandomState>,
-    others: Option<u32>,
+    rows: HashMap<TenantId, Row, RandomState>,
+    others: Option<Row>,
+    /// First word of each row's record, in the area of wide cells.
+    places: Vec<u32>,
 }
 
 impl Tenants {
@@ -129,9 +162,10 @@ impl Tenants {
             if at % WIDE_UNIT != 0 {
                 return false;
             }
+            let row = self.number(at);
             match record.tenant {
-                Some(tenant) => drop(self.places.insert(tenant, at)),
-                None => self.others = Some(at),
+                Some(tenant) => drop(self.rows.insert(tenant, row)),
+                None => self.others = Some(row),
             }
             last = heap[at as usize + AT_NEXT].load(Relaxed);
         }
@@ -159,26 +193,42 @@ impl Tenants {
         Some(at)
     }
 
-    fn place<R: Region>(
+    /// The number of the record at a place.
+    fn number(&mut self, at: u32) -> Row {
+        let row = u16::try_from(self.places.len()).map_or(Row::NONE, Row);
+        self.places.push(at);
+        row
+    }
+
+    /// The row of a tenant, made if it is new: that of the others where there is no room, and
+    /// [`Row::NONE`] where there is not even room for theirs.
+    pub(super) fn row<R: Region>(
         &mut self,
         shared: &Shared<R>,
         writer: u32,
         room: &mut FreeRoom,
         tenant: &TenantId,
-    ) -> Option<u32> {
-        if let Some(&at) = self.places.get(tenant) {
-            return Some(at);
+    ) -> Row {
+        if let Some(&row) = self.rows.get(tenant) {
+            return row;
         }
-        if self.places.len() < TENANTS_MAX
+        if self.rows.len() < TENANTS_MAX
             && let Some(at) = Self::make(shared, writer, room, tenant.as_str())
         {
-            self.places.insert(tenant.clone(), at);
-            return Some(at);
+            let row = self.number(at);
+            self.rows.insert(tenant.clone(), row);
+            return row;
         }
         if self.others.is_none() {
-            self.others = Self::make(shared, writer, room, "");
+            let at = Self::make(shared, writer, room, "");
+            self.others = at.map(|at| self.number(at));
         }
-        self.others
+        self.others.unwrap_or(Row::NONE)
+    }
+
+    /// First word of the record of each row, in the area of wide cells.
+    pub(super) fn places(&self) -> &[u32] {
+        &self.places
     }
 
     fn add<R: Region>(
@@ -188,7 +238,17 @@ impl Tenants {
         tenant: &TenantId,
         (at, n): (usize, u64),
     ) {
-        if let Some(place) = self.place(shared, writer, room, tenant) {
+        let row = self.row(shared, writer, room, tenant);
+        self.add_in((shared, writer), row, (at, n));
+    }
+
+    fn add_in<R: Region>(
+        &self,
+        (shared, writer): (&Shared<R>, u32),
+        row: Row,
+        (at, n): (usize, u64),
+    ) {
+        if let Some(&place) = self.places.get(usize::from(row.0)) {
             let heap = &shared.words()[shared.layout().wide(writer)];
             bump(&heap[place as usize + at], n);
         }
@@ -216,14 +276,13 @@ impl Tenants {
     }
 
     /// Events of a tenant were rejected.
-    pub(super) fn rejected<R: Region>(
-        &mut self,
+    pub(super) fn rejected_in<R: Region>(
+        &self,
         of: (&Shared<R>, u32),
-        room: &mut FreeRoom,
-        tenant: &TenantId,
+        row: Row,
         (reason, n): (Rejection, u64),
     ) {
-        self.add(of, room, tenant, (AT_REJECTED + reason as usize, n));
+        self.add_in(of, row, (AT_REJECTED + reason as usize, n));
     }
 
     /// Puts a record of the life before at the start of a new one.
@@ -240,6 +299,7 @@ impl Tenants {
             (AT_OVERFLOW_EVENTS, record.overflow_events),
             (AT_ACCEPTED, record.accepted),
             (AT_SEALED, record.sealed),
+            (AT_RECEIVED, record.received),
         ];
         for (at, n) in rejected.chain(others).filter(|&(_, n)| n > 0) {
             self.add((shared, writer), room, tenant, (at, n));

@@ -60,7 +60,7 @@ impl Slot {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a field")]
-    fn tag(self) -> u16 {
+    pub(super) fn tag(self) -> u16 {
         (self.0 >> 32) as u16
     }
 }
@@ -96,8 +96,8 @@ pub struct Writer<R: Region> {
     pub(super) layout: CellsLayout,
     pub(super) index: u32,
     /// First word of the sum cells.
-    sums: usize,
-    sum_tag: u16,
+    pub(super) sums: usize,
+    pub(super) sum_tag: u16,
     pub(super) table: Table,
     /// One writer is one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
@@ -243,24 +243,12 @@ impl<R: Region> Writer<R> {
 
     /// Where the cells are, apart from what is known of the series.
     #[inline]
-    fn place(&self) -> Place<'_, R> {
+    pub(super) fn place(&self) -> Place<'_, R> {
         Place {
             shared: &self.shared,
             index: self.index,
             sums: self.sums,
         }
-    }
-
-    /// The number of a slot, and its sum cell.
-    pub(super) fn sum_of(&self, slot: Slot) -> Option<(usize, &[AtomicU64])> {
-        if slot.tag() == self.sum_tag {
-            let at = self.sums + slot.at() * SUM_WORDS;
-            let cell = self.shared.words().get(at..at + SUM_WORDS)?;
-            return (slot.at() < self.layout.series() as usize).then_some((slot.at(), cell));
-        }
-        let aggregation = Aggregation::from_code(slot.tag().to_le_bytes()[0])?;
-        let wide = self.place().wide(&self.table.places, slot, aggregation)?;
-        Some((wide.slot, wide.sum))
     }
 
     fn width(&self) -> i64 {
@@ -281,11 +269,6 @@ impl<R: Region> Writer<R> {
         {
             std::hint::black_box(word.load(Relaxed));
         }
-    }
-
-    /// Accounts for `n` events that reached the input.
-    pub fn received(&mut self, n: u64) {
-        self.bump(account::received_word(), n);
     }
 
     /// Accounts for `n` accepted events whose value was rounded.
@@ -348,7 +331,7 @@ impl<R: Region> Drop for Writer<R> {
 }
 
 /// The block of a writer.
-struct Place<'a, R> {
+pub(super) struct Place<'a, R> {
     shared: &'a Shared<R>,
     index: u32,
     sums: usize,
@@ -356,7 +339,7 @@ struct Place<'a, R> {
 
 impl<'a, R: Region> Place<'a, R> {
     #[cold]
-    fn sum_in_force(&self, slot: usize) -> u64 {
+    pub(super) fn sum_in_force(&self, slot: usize) -> u64 {
         let bases = self.shared.bases(self.index, slot);
         baseline::in_force(self.shared.applied_word(), bases.map(|base| &base[0]))
     }

@@ -3,10 +3,10 @@
 //! The key of a line is its name and its *suffix* (everything from the type on) as raw bytes.
 //! Each key lies once in an arena, behind a header of [`HEADER_BYTES`]; a table of cache
 //! lines with twelve one-byte tags and twelve offsets each finds it. Table and header
-//! together cost 21 to 24 bytes a key.
+//! together cost 23 to 26 bytes a key.
 //!
 //! ```text
-//! entry    payload u64 | shape u32 | plan u16 | name | suffix | [carry u64]
+//! entry    payload u64 | shape u32 | plan u16 | row u16 | name | suffix | [carry u64]
 //! shape    name length (9 bits) | suffix length (14) | listener (3) | has carry | is dead
 //! bucket   12 tags, overflow u32, 12 offsets u32 = 64 bytes; tag 0 is an empty place
 //! ```
@@ -20,18 +20,23 @@
 //! one slow lookup, needs no bookkeeping on the fast path, and what is forgotten is only a
 //! shortcut, no count depends on it.
 #![expect(
+    clippy::inline_always,
+    reason = "these are steps of a loop over lines; see `attribute::load`"
+)]
+#![expect(
     clippy::cast_possible_truncation,
-    reason = "words are packed and unpacked here: halves of products, fields of headers, and lengths that were checked where the line was cut"
+    reason = "words are packed and unpacked here: fields of headers, offsets into at most 2 GiB, and lengths that were checked where the line was cut"
 )]
 
 use wide::i8x16;
 
+use super::load::{absorb, equal, fold, two_words, word};
 use crate::input::Listener;
 
 /// Bytes that must be readable behind a key.
 pub const SLACK_BYTES: usize = 16;
 /// Bytes of an entry beside its key.
-pub const HEADER_BYTES: usize = 14;
+pub const HEADER_BYTES: usize = 16;
 /// The least memory of a cache, in bytes.
 pub const CACHE_BYTES_MIN: usize = 64 << 10;
 /// The most memory of a cache, in bytes: offsets are 32 bits.
@@ -60,23 +65,31 @@ pub struct LineKey<'a> {
     /// Where the line came in.
     pub listener: Listener,
     /// First byte of the name.
-    pub name_at: usize,
+    pub name_at: u32,
     /// Bytes of the name, at most [`NAME_BYTES_MAX`].
-    pub name_len: usize,
+    pub name_len: u32,
     /// First byte of the suffix.
-    pub suffix_at: usize,
+    pub suffix_at: u32,
     /// Bytes of the suffix, at most [`SUFFIX_BYTES_MAX`].
-    pub suffix_len: usize,
+    pub suffix_len: u32,
 }
 
-impl LineKey<'_> {
-    #[inline]
+impl<'a> LineKey<'a> {
+    #[inline(always)]
     fn shape(&self) -> u32 {
-        debug_assert!(self.name_len <= NAME_BYTES_MAX && self.suffix_len <= SUFFIX_BYTES_MAX);
-        // Both lengths are below 2^14 where a line was cut.
-        (self.name_len as u32)
-            | (self.suffix_len as u32) << NAME_BITS
-            | u32::from(self.listener as u8) << LISTENER_AT
+        debug_assert!(self.name_len as usize <= NAME_BYTES_MAX);
+        debug_assert!(self.suffix_len as usize <= SUFFIX_BYTES_MAX);
+        self.name_len | self.suffix_len << NAME_BITS | u32::from(self.listener as u8) << LISTENER_AT
+    }
+
+    /// The bytes of the name.
+    pub fn name(&self) -> &'a [u8] {
+        &self.buffer[self.name_at as usize..][..self.name_len as usize]
+    }
+
+    /// The bytes of the suffix.
+    pub fn suffix(&self) -> &'a [u8] {
+        &self.buffer[self.suffix_at as usize..][..self.suffix_len as usize]
     }
 }
 
@@ -87,6 +100,20 @@ pub struct Hit {
     pub payload: u64,
     /// The caller's small number.
     pub plan: u16,
+    /// Another one.
+    pub row: u16,
+}
+
+impl Hit {
+    /// From the two words at the start of an entry.
+    #[inline(always)]
+    fn of((payload, head): (u64, u64)) -> Self {
+        Self {
+            payload,
+            plan: (head >> 32) as u16,
+            row: (head >> 48) as u16,
+        }
+    }
 }
 
 /// Twelve places in a cache line.
@@ -109,7 +136,7 @@ impl Bucket {
     };
 
     /// A bit for each place with this tag.
-    #[inline]
+    #[inline(always)]
     fn places(&self, tag: i8) -> u32 {
         let equal = i8x16::new(self.tags).simd_eq(i8x16::splat(tag));
         equal.to_bitmask() & PLACES_MASK
@@ -141,54 +168,6 @@ pub struct LineCache {
     evicted: u64,
     seed: u64,
     secret: u64,
-}
-
-/// What remains of sixteen bytes when `n` of them count.
-const MASKS: [(u64, u64); 17] = {
-    let mut masks = [(0, 0); 17];
-    let mut n = 0;
-    while n <= 16 {
-        masks[n] = match n {
-            0 => (0, 0),
-            1..=8 => (u64::MAX >> (64 - 8 * n), 0),
-            _ => (u64::MAX, u64::MAX >> (128 - 8 * n)),
-        };
-        n += 1;
-    }
-    masks
-};
-
-#[inline]
-fn word(bytes: &[u8], at: usize) -> u64 {
-    let word = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    u64::from_le_bytes(*word.expect("buffers have slack behind every key"))
-}
-
-#[inline]
-fn two_words(bytes: &[u8], at: usize) -> (u64, u64) {
-    let words: Option<&[u8; 16]> = bytes.get(at..).and_then(|rest| rest.first_chunk());
-    let words = u128::from_le_bytes(*words.expect("buffers have slack behind every key"));
-    (words as u64, (words >> 64) as u64)
-}
-
-#[inline]
-fn fold(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b);
-    product as u64 ^ (product >> 64) as u64
-}
-
-/// The bytes of the arena at `at` equal those of the buffer.
-#[inline]
-fn equal(buffer: &[u8], mut at: usize, arena: &[u8], mut entry: usize, mut len: usize) -> bool {
-    let mut differ = 0;
-    while len > 16 {
-        let (a, b) = (two_words(buffer, at), two_words(arena, entry));
-        differ |= (a.0 ^ b.0) | (a.1 ^ b.1);
-        (at, entry, len) = (at + 16, entry + 16, len - 16);
-    }
-    let (a, b, mask) = (two_words(buffer, at), two_words(arena, entry), MASKS[len]);
-    differ |= (a.0 ^ b.0) & mask.0 | (a.1 ^ b.1) & mask.1;
-    differ == 0
 }
 
 impl LineCache {
@@ -236,31 +215,20 @@ impl LineCache {
     }
 
     /// The hash of a key.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, key: &LineKey<'_>) -> u64 {
-        let hash = self.seed ^ u64::from(key.shape());
-        let hash = self.absorb(hash, key.buffer, key.name_at, key.name_len);
-        self.absorb(hash, key.buffer, key.suffix_at, key.suffix_len)
+        let (hash, bytes) = (self.seed ^ u64::from(key.shape()), key.buffer);
+        let hash = absorb(hash, self.secret, bytes, key.name_at, key.name_len);
+        absorb(hash, self.secret, bytes, key.suffix_at, key.suffix_len)
     }
 
-    #[inline]
-    fn absorb(&self, mut hash: u64, bytes: &[u8], mut at: usize, mut len: usize) -> u64 {
-        while len > 16 {
-            let (a, b) = two_words(bytes, at);
-            hash = fold(a ^ hash, b ^ self.secret);
-            (at, len) = (at + 16, len - 16);
-        }
-        let ((a, b), mask) = (two_words(bytes, at), MASKS[len]);
-        fold(a & mask.0 ^ hash, b & mask.1 ^ self.secret)
-    }
-
-    #[inline]
+    #[inline(always)]
     fn home(&self, hash: u64) -> usize {
         // Below the number of buckets, which is a usize.
         ((u128::from(hash) * self.table.len() as u128) >> 64) as usize
     }
 
-    #[inline]
+    #[inline(always)]
     fn tag(hash: u64) -> i8 {
         // The lowest bits: the bucket is chosen by the highest.
         ((hash as u8).max(1)).cast_signed()
@@ -268,7 +236,7 @@ impl LineCache {
 
     /// The entry that the table names first for a hash, most likely the key's;
     /// [`NO_ENTRY`] if [`find`](Self::find) has to look further.
-    #[inline]
+    #[inline(always)]
     pub fn candidate(&self, hash: u64) -> u32 {
         let bucket = &self.table[self.home(hash)];
         let places = bucket.places(Self::tag(hash));
@@ -277,27 +245,19 @@ impl LineCache {
     }
 
     /// What the entry holds, if it is that of the key.
-    #[inline]
+    #[inline(always)]
     pub fn check(&self, entry: u32, key: &LineKey<'_>) -> Option<Hit> {
-        let at = entry as usize;
-        if at + HEADER_BYTES + SLACK_BYTES > self.arena.len() {
+        let header = two_words(&self.arena, entry)?;
+        if header.1 as u32 & !CARRY != key.shape() {
             return None;
         }
-        let (payload, head) = two_words(&self.arena, at);
-        let name_at = at + HEADER_BYTES;
-        let same = head as u32 & !CARRY == key.shape()
-            && equal(key.buffer, key.name_at, &self.arena, name_at, key.name_len)
-            && equal(
-                key.buffer,
-                key.suffix_at,
-                &self.arena,
-                name_at + key.name_len,
-                key.suffix_len,
-            );
-        same.then_some(Hit {
-            payload,
-            plan: (head >> 32) as u16,
-        })
+        // The arena is at most 2 GiB long.
+        let name_at = entry.wrapping_add(HEADER_BYTES as u32);
+        let suffix_at = name_at.wrapping_add(key.name_len);
+        let (arena, buffer) = (&self.arena, key.buffer);
+        let same = equal(buffer, key.name_at, arena, name_at, key.name_len)
+            && equal(buffer, key.suffix_at, arena, suffix_at, key.suffix_len);
+        same.then(|| Hit::of(header))
     }
 
     /// The entry of a key and what it holds.
@@ -332,7 +292,8 @@ impl LineCache {
     /// Remembers `hit` for a key that is not in the cache; with `carry`, with a word that the
     /// caller may change ([`carry`](Self::carry)).
     pub fn insert(&mut self, hash: u64, key: &LineKey<'_>, hit: Hit, carry: Option<u64>) -> u32 {
-        let size = HEADER_BYTES + key.name_len + key.suffix_len + carry.map_or(0, |_| CARRY_BYTES);
+        let lengths = key.name_len as usize + key.suffix_len as usize;
+        let size = HEADER_BYTES + lengths + carry.map_or(0, |_| CARRY_BYTES);
         self.make_room(size);
         let at = self.head;
         self.head += size;
@@ -351,8 +312,9 @@ impl LineCache {
         put(&hit.payload.to_le_bytes());
         put(&shape.to_le_bytes());
         put(&hit.plan.to_le_bytes());
-        put(&key.buffer[key.name_at..key.name_at + key.name_len]);
-        put(&key.buffer[key.suffix_at..key.suffix_at + key.suffix_len]);
+        put(&hit.row.to_le_bytes());
+        put(key.name());
+        put(key.suffix());
         if let Some(carry) = carry {
             put(&carry.to_le_bytes());
         }
@@ -368,7 +330,7 @@ impl LineCache {
 
     /// The word of an entry that was inserted with one.
     pub fn carry(&self, entry: u32) -> Option<u64> {
-        self.carry_at(entry).map(|at| word(&self.arena, at))
+        self.carry_at(entry).map(|at| word(&self.arena, at as u32))
     }
 
     /// Changes the word of an entry that was inserted with one.
@@ -385,7 +347,7 @@ impl LineCache {
     }
 
     fn shape(&self, at: usize) -> u32 {
-        word(&self.arena, at + 8) as u32
+        word(&self.arena, at as u32 + 8) as u32
     }
 
     fn lengths(shape: u32) -> (usize, usize) {
@@ -403,9 +365,10 @@ impl LineCache {
     fn hash_of(&self, at: usize) -> u64 {
         let shape = self.shape(at) & !(CARRY | DEAD);
         let (name, suffix) = Self::lengths(shape);
-        let at = at + HEADER_BYTES;
-        let hash = self.absorb(self.seed ^ u64::from(shape), &self.arena, at, name);
-        self.absorb(hash, &self.arena, at + name, suffix)
+        let (name, suffix) = (name as u32, suffix as u32);
+        let (at, hash) = ((at + HEADER_BYTES) as u32, self.seed ^ u64::from(shape));
+        let hash = absorb(hash, self.secret, &self.arena, at, name);
+        absorb(hash, self.secret, &self.arena, at + name, suffix)
     }
 
     /// Frees `size` bytes at the head, and a place in the table.
@@ -511,10 +474,9 @@ impl LineCache {
         for (from, to) in [(self.oldest, self.end), (0, self.head)] {
             let mut at = from;
             while at < to {
-                let (payload, head) = two_words(&self.arena, at);
-                let shape = head as u32;
-                let plan = (head >> 32) as u16;
-                if shape & DEAD == 0 && !keep(Hit { payload, plan }) {
+                let header = two_words(&self.arena, at as u32).unwrap_or_default();
+                let shape = header.1 as u32;
+                if shape & DEAD == 0 && !keep(Hit::of(header)) {
                     self.remove(at);
                 }
                 at += Self::size(shape);

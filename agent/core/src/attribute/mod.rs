@@ -17,12 +17,14 @@
 
 mod cache;
 mod glob;
+mod load;
 
 pub use cache::{
     CACHE_BYTES_MAX, CACHE_BYTES_MIN, HEADER_BYTES, Hit, LineCache, LineKey, NAME_BYTES_MAX,
     NO_ENTRY, SLACK_BYTES, SUFFIX_BYTES_MAX,
 };
 pub use glob::Glob;
+pub(crate) use load::word;
 
 use std::collections::BTreeMap;
 

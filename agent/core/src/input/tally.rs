@@ -18,7 +18,7 @@ use super::interfaces::Increment;
 use super::live::{Current, Live};
 use super::{METRIC_BYTES_MAX, Sample, Source, TAGS_MAX};
 use crate::aggregate::{
-    AddError, InputLoss, Region, Rejection, SeriesFull, SetError, Slot, Writer,
+    AddError, InputLoss, Region, Rejection, Row, SeriesFull, SetError, Slot, Writer,
 };
 use crate::attribute::{AttributeError, Target};
 
@@ -126,6 +126,8 @@ impl Refusal {
 /// Where a sample counts.
 pub(super) struct Placed {
     pub(super) slot: Slot,
+    /// Whose it is.
+    pub(super) row: Row,
     /// True if there was no room for the dimensions; once there is, the slot is another one.
     pub(super) overflow: bool,
     pub(super) target: Target,
@@ -171,8 +173,10 @@ impl<R: Region> Counting<R> {
     pub(super) fn place(&mut self, sample: &Sample<'_>) -> Result<Placed, Refusal> {
         let target = self.current.attributor.attribute(sample)?;
         let (slot, overflow) = self.slot(&target).map_err(Refusal::of(&target))?;
+        let row = self.writer.row(target.series.tenant());
         Ok(Placed {
             slot,
+            row,
             overflow,
             target,
         })
@@ -185,6 +189,22 @@ impl<R: Region> Counting<R> {
             .map_err(|SeriesFull| CountError::SeriesFull)
     }
 
+    /// Accounts for an event, received before, of the tenant it was attributed to.
+    fn receive_for(&mut self, target: &Target) {
+        let row = self.writer.row(target.series.tenant());
+        self.writer.received_for(row, 1);
+    }
+
+    /// Accounts for events that are received and will be rejected.
+    #[cold]
+    pub(super) fn receive_refused(&mut self, refusal: &Refusal, events: u64) {
+        self.writer.received(events);
+        if let Some(tenant) = &refusal.tenant {
+            let row = self.writer.row(tenant);
+            self.writer.received_for(row, events);
+        }
+    }
+
     /// Accounts for events that are not counted.
     #[cold]
     pub(super) fn reject(&mut self, refusal: &Refusal, events: u64) {
@@ -195,10 +215,10 @@ impl<R: Region> Counting<R> {
         }
     }
 
-    /// Accounts for events that were for a slot and are not counted.
+    /// Accounts for events that were received for a tenant and are not counted.
     #[cold]
-    pub(super) fn reject_on(&mut self, slot: Slot, error: &CountError, events: u64) {
-        self.writer.rejected_on(slot, error.rejection(), events);
+    pub(super) fn reject_in(&mut self, row: Row, error: &CountError, events: u64) {
+        self.writer.rejected_in(row, error.rejection(), events);
     }
 
     /// The instant that a second means, if it is in the window of `now`; nothing is counted
@@ -220,7 +240,7 @@ impl<R: Region> Counting<R> {
     ) -> Result<(), CountError> {
         match aggregation {
             Aggregation::Sum => self.writer.add(slot, unsigned(units)?)?,
-            Aggregation::Distribution => self.record(slot, unsigned(units)?, 1)?,
+            Aggregation::Distribution => self.writer.record(slot, unsigned(units)?, 1)?,
             Aggregation::Last => self.writer.set(slot, now, signed(units)?)?,
             Aggregation::Max => self.writer.set_max(slot, now, signed(units)?)?,
             Aggregation::TimeWeighted => self.writer.set_level(slot, now, signed(units)?)?,
@@ -231,13 +251,24 @@ impl<R: Region> Counting<R> {
     }
 
     /// Records a value `count` times, each of them an event, of which one is known to have
-    /// been received.
-    pub(super) fn record(&mut self, slot: Slot, value: u64, count: u64) -> Result<(), CountError> {
-        self.writer.record(slot, value, count)?;
-        if count > 1 {
-            self.writer.received(count - 1);
+    /// been received. It is one event if there is an error, for the caller to reject.
+    pub(super) fn record(
+        &mut self,
+        slot: Slot,
+        row: Row,
+        value: u64,
+        count: u64,
+    ) -> Result<(), CountError> {
+        let more = count.saturating_sub(1);
+        if more > 0 {
+            self.writer.received(more);
+            self.writer.received_for(row, more);
         }
-        Ok(())
+        let recorded = self.writer.record(slot, value, count);
+        if recorded.is_err() && more > 0 {
+            self.writer.not_received(row, more);
+        }
+        Ok(recorded?)
     }
 
     /// Puts a member into a set.
@@ -341,6 +372,7 @@ impl<R: Region> Tally<R> {
         self.counting.writer.received(1);
         let result = self.count(metric, tags, value, now);
         let rejection = self.account_for(&result);
+        self.counting.writer.settle();
         if self.is_watched() {
             let sample = Sample {
                 source: Source::Admin,
@@ -373,6 +405,7 @@ impl<R: Region> Tally<R> {
             tags,
         };
         let target = self.counting.current.attributor.attribute(&sample)?;
+        self.counting.receive_for(&target);
         let (quantity, rounded) = self
             .value(&target, value, now)
             .map_err(Refusal::of(&target))?;
@@ -419,6 +452,7 @@ impl<R: Region> Tally<R> {
         self.counting.writer.received(1);
         let result = self.increment(increment, now);
         let rejection = self.account_for(&result);
+        self.counting.writer.settle();
         if self.is_watched() {
             let tags = increment.tags();
             let value = increment.amount.to_string();
@@ -431,6 +465,7 @@ impl<R: Region> Tally<R> {
         let tags = increment.tags();
         let sample = increment.sample(&tags);
         let target = self.counting.current.attributor.attribute(&sample)?;
+        self.counting.receive_for(&target);
         // The kernel counts whole bytes and packets, the meter perhaps thousandths of them.
         let factor = 10i128.pow(u32::from(target.scale.get()));
         let units = i128::from(increment.amount)
@@ -462,6 +497,7 @@ impl<R: Region> Tally<R> {
     pub fn refused(&mut self, reason: Rejection, events: u64) {
         self.counting.writer.received(events);
         self.counting.writer.rejected(reason, events);
+        self.counting.writer.settle();
     }
 
     /// Accounts for events that are known to be lost before they were received.

@@ -3,17 +3,15 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use tollgate::cell::sum;
 use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::super::account::bump;
 use super::super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 use super::super::shared::Retire;
-use super::super::slot::SlotHead;
-use super::super::tenants::TenantRecord;
+use super::super::tenants::{Row, TenantRecord};
 use super::super::writer::{SeriesFull, Slot, Writer};
 use super::super::{Region, Rejection};
-use super::{Block, handle, key_of, known, series_of};
+use super::{Block, handle, known, series_of};
 
 impl<R: Region> Writer<R> {
     /// The slot that mirrors a cell of a page, made if it is new; `None` if there is no room
@@ -175,32 +173,16 @@ impl<R: Region> Writer<R> {
         table.tenants.carry(of, &mut table.heap, tenant, record);
     }
 
-    /// Accounts for `n` received events that were for the series of `slot` and are not counted.
-    pub fn rejected_on(&mut self, slot: Slot, reason: Rejection, n: u64) {
-        match self.tenant_of(slot) {
-            Some(tenant) => self.rejected_for(&tenant, reason, n),
-            None => self.rejected(reason, n),
-        }
-    }
-
-    /// Whose a slot is, unless it is stale.
-    fn tenant_of(&self, slot: Slot) -> Option<TenantId> {
-        let (index, sum) = self.sum_of(slot)?;
-        if (sum[1].load(Relaxed) ^ slot.to_bits()) >> sum::EVENTS_BITS != 0 {
-            return None;
-        }
-        let block = Block::of(&*self.shared, self.index);
-        let index = u32::try_from(index).ok()?;
-        let head = SlotHead::parse(self.layout, block.slot(index))?;
-        key_of(head, block.keys)
+    /// Accounts for `n` received events of the tenant of `row` that are not counted.
+    pub fn rejected_in(&mut self, row: Row, reason: Rejection, n: u64) {
+        self.rejected(reason, n);
+        let of = (&*self.shared, self.index);
+        self.table.tenants.rejected_in(of, row, (reason, n));
     }
 
     /// Accounts for `n` received events of a known tenant that are not counted.
     pub fn rejected_for(&mut self, tenant: &TenantId, reason: Rejection, n: u64) {
-        self.rejected(reason, n);
-        let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        table
-            .tenants
-            .rejected((shared, index), &mut table.heap, tenant, (reason, n));
+        let row = self.row(tenant);
+        self.rejected_in(row, reason, n);
     }
 }

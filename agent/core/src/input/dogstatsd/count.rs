@@ -7,8 +7,13 @@
 //! million series that is what a line costs.
 //!
 //! A line whose name and suffix were seen before, with a small whole number as its value, for
-//! a sum, is done by that. Everything else goes through [`Lines::count_slowly`], line by
+//! a sum, is done by that. All of them are received, in the account of the input and in those
+//! of their tenants, before the first is counted. Everything else goes through [`Lines::count_slowly`], line by
 //! line in the order of arrival, and so does nothing else: gauges keep their order.
+#![expect(
+    clippy::inline_always,
+    reason = "steps of a loop over lines, each a few dozen instructions"
+)]
 
 use std::ops::Range;
 
@@ -22,7 +27,7 @@ use super::{
     Ignored, Item, Malformed, Suffix, check_name, parse_line, parse_suffix, split_tags,
     split_values,
 };
-use crate::aggregate::{Region, Slot};
+use crate::aggregate::{AddError, Region, Row, Slot, SumsAtRate};
 use crate::attribute::{Hit, LineCache, LineKey, NO_ENTRY, SLACK_BYTES};
 use crate::input::tally::{CountError, Counting, Placed, Refusal, Tally};
 use crate::input::{Listener, Sample, Source};
@@ -48,7 +53,11 @@ struct Pending {
     line: Line,
     entry: u32,
     hash: u64,
-    hit: Option<Hit>,
+    /// True for a line that needs no more than an add of so much there.
+    small: bool,
+    row: Row,
+    slot: u64,
+    units: u64,
 }
 
 /// Where the lines of a group came from.
@@ -60,15 +69,15 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    #[inline]
+    #[inline(always)]
     fn key(&self, line: &Line) -> LineKey<'a> {
         LineKey {
             buffer: self.buffer,
             listener: self.listener,
-            name_at: line.at as usize,
-            name_len: usize::from(line.name_len),
-            suffix_at: line.suffix_at as usize,
-            suffix_len: (line.end - line.suffix_at) as usize,
+            name_at: line.at,
+            name_len: u32::from(line.name_len),
+            suffix_at: line.suffix_at,
+            suffix_len: line.end.wrapping_sub(line.suffix_at),
         }
     }
 }
@@ -77,6 +86,8 @@ impl<'a> Origin<'a> {
 struct Known {
     payload: u64,
     plan: Plan,
+    /// Whose it is.
+    row: Row,
     /// Its entry in the cache; [`NO_ENTRY`] if it could not be remembered.
     entry: u32,
 }
@@ -124,7 +135,7 @@ impl Lines {
         self.cache.len()
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, origin: &Origin<'_>, line: Line) -> bool {
         let hash = match line.value {
             Found::Odd => 0,
@@ -134,7 +145,10 @@ impl Lines {
             line,
             entry: NO_ENTRY,
             hash,
-            hit: None,
+            slot: 0,
+            units: 0,
+            row: Row::NONE,
+            small: false,
         });
         self.group.len() == GROUP
     }
@@ -169,51 +183,66 @@ impl Lines {
 
     /// Counts the group and empties it.
     fn flush<R: Region>(&mut self, counting: &mut Counting<R>, origin: &Origin<'_>) {
+        if self.group.is_empty() {
+            return;
+        }
         let mut group = std::mem::take(&mut self.group);
         for pending in &mut group {
             pending.entry = self.cache.candidate(pending.hash);
         }
+        let mut small = 0u64;
         for pending in &mut group {
-            if pending.line.value != Found::Odd {
-                pending.hit = self.cache.check(pending.entry, &origin.key(&pending.line));
+            self.look_up(pending, origin);
+            small = small.wrapping_add(pending.small.into());
+        }
+        counting.writer.received(small);
+        receive(&counting.writer.sums_at_rate(), &group);
+        let mut rest = &group[..];
+        while let Some((pending, error)) = count_small(&counting.writer.sums_at_rate(), &mut rest) {
+            match error {
+                Some(error) => counting.reject_in(pending.row, &error.into(), 1),
+                None => self.count_slowly(counting, origin, pending),
             }
         }
-        let mut events = 0;
-        for pending in &group {
-            events += match self.small(pending) {
-                Some((slot, units)) => {
-                    if let Err(error) = counting.writer.add(slot, units) {
-                        counting.reject_on(slot, &error.into(), 1);
-                    }
-                    1
-                }
-                None => self.count_slowly(counting, origin, pending),
-            };
-        }
-        counting.writer.received(events);
+        counting.writer.settle();
         group.clear();
         self.group = group;
     }
 
-    /// Where and how much to add, for the lines that need no more.
-    #[inline]
-    fn small(&self, pending: &Pending) -> Option<(Slot, u64)> {
-        let (Found::Small(value), Some(hit)) = (pending.line.value, pending.hit) else {
-            return None;
-        };
-        let factor = self.plans.get(hit.plan)?.factor;
-        let units = u64::from(value).checked_mul(factor)?;
-        (factor != 0).then_some((Slot::from_bits(hit.payload), units))
+    /// Where the first candidate was another line's.
+    #[inline(never)]
+    fn look_further(&self, pending: &Pending, origin: &Origin<'_>) -> Option<Hit> {
+        let found = self.cache.find(pending.hash, &origin.key(&pending.line));
+        found.map(|(_, hit)| hit)
     }
 
-    /// Counts any line; says how many events it held.
+    /// Finds out where and how much to add, for a line that needs no more.
+    #[inline(always)]
+    fn look_up(&self, pending: &mut Pending, origin: &Origin<'_>) {
+        let Found::Small(value) = pending.line.value else {
+            return;
+        };
+        let key = origin.key(&pending.line);
+        let hit = self.cache.check(pending.entry, &key);
+        let Some(hit) = hit.or_else(|| self.look_further(pending, origin)) else {
+            return;
+        };
+        let factor = self.plans.factor(hit.plan);
+        let (units, overflow) = u64::from(value).overflowing_mul(factor);
+        pending.slot = hit.payload;
+        pending.units = units;
+        pending.row = Row::from_number(hit.row);
+        pending.small = factor != 0 && !overflow;
+    }
+
+    /// Counts any line.
     #[inline(never)]
     fn count_slowly<R: Region>(
         &mut self,
         counting: &mut Counting<R>,
         origin: &Origin<'_>,
         pending: &Pending,
-    ) -> u64 {
+    ) {
         let line = &pending.line;
         let bytes = &origin.buffer[line.at as usize..line.end as usize];
         if line.value == Found::Odd {
@@ -222,20 +251,19 @@ impl Lines {
         let values_at = usize::from(line.name_len) + 1;
         let values = &bytes[values_at..(line.suffix_at - line.at) as usize - 1];
         let key = origin.key(line);
-        let Some(known) = self.known(pending.hash, &key) else {
-            if let Some(ignored) = Ignored::of(bytes) {
-                counting.writer.ignored(ignored);
-                return 0;
+        if let Some(known) = self.known(pending.hash, &key) {
+            return self.count_values(counting, origin.now, &known, values);
+        }
+        if let Some(ignored) = Ignored::of(bytes) {
+            return counting.writer.ignored(ignored);
+        }
+        match self.learn(counting, origin.now, pending.hash, &key, values) {
+            Ok((known, at)) => self.count_values(counting, at, &known, values),
+            Err(Refused { events, refusal }) => {
+                counting.receive_refused(&refusal, events);
+                counting.reject(&refusal, events);
             }
-            return match self.learn(counting, origin.now, pending.hash, &key, values) {
-                Ok((known, at)) => self.count_values(counting, at, &known, values),
-                Err(Refused { events, refusal }) => {
-                    counting.reject(&refusal, events);
-                    events
-                }
-            };
-        };
-        self.count_values(counting, origin.now, &known, values)
+        }
     }
 
     fn count_values<R: Region>(
@@ -244,7 +272,10 @@ impl Lines {
         now: Timestamp,
         known: &Known,
         values: &[u8],
-    ) -> u64 {
+    ) {
+        let events = split_values(known.plan.kind, values).count() as u64;
+        counting.writer.received(events);
+        counting.writer.received_for(known.row, events);
         let fraction = known.plan.fraction();
         let before = fraction.map(|rate| {
             let carried = self.cache.carry(known.entry);
@@ -254,21 +285,19 @@ impl Lines {
             slot: Slot::from_bits(known.payload),
             carry: before,
             now,
+            row: known.row,
         };
-        let mut events = 0;
         for value in split_values(known.plan.kind, values) {
-            events += 1;
             if let Err(error) = place.count(counting, &known.plan, value) {
                 match error {
                     CountError::Refused(_) => counting.reject(&error.into(), 1),
-                    error => counting.reject_on(place.slot, &error, 1),
+                    error => counting.reject_in(place.row, &error, 1),
                 }
             }
         }
         if let Some(carry) = place.carry.filter(|_| place.carry != before) {
             self.cache.set_carry(known.entry, carry);
         }
-        events
     }
 
     fn known(&self, hash: u64, key: &LineKey<'_>) -> Option<Known> {
@@ -276,6 +305,7 @@ impl Lines {
         Some(Known {
             payload: hit.payload,
             plan: *self.plans.get(hit.plan)?,
+            row: Row::from_number(hit.row),
             entry,
         })
     }
@@ -293,9 +323,8 @@ impl Lines {
             events: 1,
             refusal: CountError::Malformed(malformed).into(),
         };
-        let name = &key.buffer[key.name_at..][..key.name_len];
+        let (name, raw) = (key.name(), key.suffix());
         check_name(name).map_err(whole_line)?;
-        let raw = &key.buffer[key.suffix_at..][..key.suffix_len];
         let suffix = parse_suffix(raw.strip_suffix(b"\r").unwrap_or(raw)).map_err(whole_line)?;
         let events = split_values(suffix.kind, values).count() as u64;
         let (known, at) = match suffix.timestamp {
@@ -334,13 +363,14 @@ impl Lines {
             buffer.extend_from_slice(field);
         }
         let suffix_len = buffer.len() - name.len();
+        let suffix_len = u32::try_from(suffix_len).expect("shorter than the line");
         buffer.extend_from_slice(&[0; SLACK_BYTES]);
         let key = LineKey {
             buffer: &buffer,
             listener: key.listener,
             name_at: 0,
-            name_len: name.len(),
-            suffix_at: name.len(),
+            name_len: key.name_len,
+            suffix_at: key.name_len,
             suffix_len,
         };
         let hash = self.cache.hash(&key);
@@ -370,13 +400,15 @@ impl Lines {
             kind: Some(suffix.kind),
             tags: &tags,
         });
-        let (payload, how) = match placed {
+        let (payload, row, how) = match placed {
             Ok(Placed {
                 slot,
+                row,
                 target,
                 overflow,
             }) => (
                 slot.to_bits(),
+                row,
                 How::Count {
                     aggregation: target.aggregation,
                     scale: target.scale,
@@ -388,7 +420,8 @@ impl Lines {
             ),
             // No rule will say otherwise until the configuration changes.
             Err(refusal) if matches!(refusal.error, CountError::Attribute(_)) => {
-                (0, How::Refuse(refusal.error.rejection()))
+                let reason = refusal.error.rejection();
+                (0, Row::NONE, How::Refuse(reason))
             }
             Err(refusal) => return Err(refusal),
         };
@@ -396,12 +429,14 @@ impl Lines {
         let mut known = Known {
             payload,
             plan,
+            row,
             entry: NO_ENTRY,
         };
         if let Some(number) = self.plans.number(&plan) {
             let hit = Hit {
                 payload,
                 plan: number,
+                row: row.number(),
             };
             let carry = plan.fraction().map(SampleRate::carry);
             known.entry = self.cache.insert(hash, key, hit, carry);
@@ -410,28 +445,47 @@ impl Lines {
     }
 }
 
-/// Counts a line that has no value to look for; says how many events it held.
+/// Receives the lines of a group that need no more than an add, for their tenants.
+#[inline]
+fn receive<R: Region>(sums: &SumsAtRate<'_, R>, group: &[Pending]) {
+    for pending in group.iter().filter(|pending| pending.small) {
+        sums.received_for(pending.row, 1);
+    }
+}
+
+/// Counts such lines up to the first other one, or one that is refused with the error.
+#[inline]
+fn count_small<'g, R: Region>(
+    sums: &SumsAtRate<'_, R>,
+    group: &mut &'g [Pending],
+) -> Option<(&'g Pending, Option<AddError>)> {
+    while let Some((pending, rest)) = group.split_first() {
+        *group = rest;
+        if !pending.small {
+            return Some((pending, None));
+        }
+        if let Err(error) = sums.add(Slot::from_bits(pending.slot), pending.units) {
+            return Some((pending, Some(error)));
+        }
+    }
+    None
+}
+
+/// Counts a line that has no value to look for.
 #[cold]
-fn count_odd<R: Region>(counting: &mut Counting<R>, line: &[u8]) -> u64 {
+fn count_odd<R: Region>(counting: &mut Counting<R>, line: &[u8]) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     if line.is_empty() {
-        return 0;
+        return;
     }
-    match parse_line(line) {
-        Item::Ignored(ignored) => {
-            counting.writer.ignored(ignored);
-            0
-        }
-        Item::Malformed(malformed) => {
-            counting.reject(&CountError::Malformed(malformed).into(), 1);
-            1
-        }
+    let malformed = match parse_line(line) {
+        Item::Ignored(ignored) => return counting.writer.ignored(ignored),
+        Item::Malformed(malformed) => malformed,
         // The scanner and the grammar agree about the form of a line.
-        Item::Metric(_) => {
-            counting.reject(&CountError::Malformed(Malformed::Name).into(), 1);
-            1
-        }
-    }
+        Item::Metric(_) => Malformed::Name,
+    };
+    counting.writer.received(1);
+    counting.reject(&CountError::Malformed(malformed).into(), 1);
 }
 
 impl<R: Region> Tally<R> {

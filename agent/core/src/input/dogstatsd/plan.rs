@@ -73,31 +73,45 @@ impl Plan {
 
 /// All plans in use, by number.
 #[derive(Debug, Default)]
-pub(super) struct Plans(Vec<Plan>);
+pub(super) struct Plans {
+    all: Vec<Plan>,
+    /// The factor of each, for the lines that need no more.
+    factors: Vec<u64>,
+}
 
 impl Plans {
     #[inline]
     pub(super) fn get(&self, number: u16) -> Option<&Plan> {
-        self.0.get(usize::from(number))
+        self.all.get(usize::from(number))
+    }
+
+    /// What a small whole number is multiplied by, as [`Plan::factor`] says; 0 for a number
+    /// that no plan has.
+    #[inline]
+    pub(super) fn factor(&self, number: u16) -> u64 {
+        let factor = self.factors.get(usize::from(number));
+        factor.copied().unwrap_or(0)
     }
 
     /// The number of a plan; `None` if there are too many different ones.
     pub(super) fn number(&mut self, plan: &Plan) -> Option<u16> {
-        let found = self.0.iter().position(|known| known == plan);
+        let found = self.all.iter().position(|known| known == plan);
         let at = found.or_else(|| {
-            (self.0.len() < PLANS_MAX).then(|| {
-                self.0.push(*plan);
-                self.0.len() - 1
+            (self.all.len() < PLANS_MAX).then(|| {
+                self.all.push(*plan);
+                self.factors.push(plan.factor);
+                self.all.len() - 1
             })
         });
         at.and_then(|at| u16::try_from(at).ok())
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= PLANS_MAX
+        self.all.len() >= PLANS_MAX
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.all.clear();
+        self.factors.clear();
     }
 }

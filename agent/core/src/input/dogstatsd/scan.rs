@@ -1,9 +1,13 @@
 //! Cuts datagrams into lines and lines into key and value, in one pass over the bytes.
 //!
 //! Each block of 64 bytes becomes two masks, one bit for each newline and each colon. Lines
-//! and names are then found by counting zeros, without a branch for each byte. What this
+//! and names are then found by counting zeros from any bit on, without a branch for each byte. What this
 //! finds is only where a line's parts are; whether they are good is for the grammar
 //! ([`super::parse_suffix`]) when the line is seen for the first time.
+#![expect(
+    clippy::inline_always,
+    reason = "a line is a few dozen instructions, and a call of one of these as many"
+)]
 #![expect(
     clippy::cast_possible_truncation,
     reason = "places in a buffer of less than 4 GiB, lengths that were compared before, and bytes of a word"
@@ -12,7 +16,7 @@
 use wide::i8x16;
 
 use super::LINE_BYTES_MAX;
-use crate::attribute::{NAME_BYTES_MAX, SLACK_BYTES};
+use crate::attribute::{NAME_BYTES_MAX, SLACK_BYTES, word};
 
 /// Bytes that must be readable behind a datagram.
 pub const DATAGRAM_SLACK_BYTES: usize = BLOCK + SLACK_BYTES;
@@ -49,140 +53,175 @@ pub(super) enum Found {
 /// The masks of the datagram being cut.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    newlines: Vec<u64>,
-    colons: Vec<u64>,
+    newlines: Bits,
+    colons: Bits,
     /// First byte of the datagram in its buffer.
-    origin: usize,
-    length: usize,
-    at: usize,
+    origin: u32,
+    length: u32,
+    at: u32,
 }
 
-#[inline]
-fn mask(block: &[u8; BLOCK], byte: u8) -> u64 {
-    let wanted = i8x16::splat(byte.cast_signed());
-    let (quarters, _) = block.as_chunks::<16>();
-    quarters.iter().rev().fold(0, |mask, quarter| {
-        let lanes = i8x16::new(quarter.map(u8::cast_signed));
-        mask << 16 | u64::from(lanes.simd_eq(wanted).to_bitmask())
-    })
-}
+/// A bit for each byte of a datagram, in bytes, with [`SLACK_BYTES`] behind them.
+#[derive(Debug, Default)]
+struct Bits(Vec<u8>);
 
-/// The first bit at or behind `at`; there is one, because the end is marked.
-#[inline]
-fn first(masks: &[u64], at: usize) -> usize {
-    let (block, shift) = (at / BLOCK, at % BLOCK);
-    let window = masks[block] >> shift | masks[block + 1] << 1 << (63 - shift);
-    if window != 0 {
-        return at + window.trailing_zeros() as usize;
+impl Bits {
+    /// How far it is from `at` to the first bit; there is one, because the end is marked.
+    #[inline(always)]
+    fn distance(&self, at: u32) -> u32 {
+        match word(&self.0, at >> 3) >> (at & 7) {
+            0 => self.distance_far(at),
+            window => window.trailing_zeros(),
+        }
     }
-    first_far(masks, block + 1)
+
+    /// For names and lines of more than 56 bytes.
+    #[inline(never)]
+    fn distance_far(&self, from: u32) -> u32 {
+        let mut at = from;
+        while (at >> 3) as usize + SLACK_BYTES <= self.0.len() {
+            at = (at & !7) + 64;
+            let window = word(&self.0, at >> 3);
+            if window != 0 {
+                return at + window.trailing_zeros() - from;
+            }
+        }
+        u32::MAX
+    }
+
+    /// The bits of so many blocks, to be set.
+    fn blocks(&mut self, blocks: usize) -> &mut [[u8; 8]] {
+        let bytes = blocks * 8;
+        if self.0.len() < bytes + SLACK_BYTES {
+            self.0.resize(bytes + SLACK_BYTES, 0);
+        }
+        self.0[..bytes].as_chunks_mut().0
+    }
+
+    /// Sets the bit at `end`, and none behind it in its block.
+    fn end(&mut self, end: usize) {
+        let at = end / BLOCK * 8;
+        if let Some(last) = self.0[at..].first_chunk_mut() {
+            let bit = 1u64 << (end % BLOCK);
+            *last = (u64::from_le_bytes(*last) & (bit - 1) | bit).to_le_bytes();
+        }
+    }
 }
 
-/// For names and lines of more than 64 bytes.
-fn first_far(masks: &[u64], mut block: usize) -> usize {
-    while block < masks.len() && masks[block] == 0 {
-        block += 1;
-    }
-    let bit = masks.get(block).map_or(0, |mask| mask.trailing_zeros());
-    block * BLOCK + bit as usize
+#[inline(always)]
+fn mask(quarters: [i8x16; 4], byte: i8x16) -> [u8; 8] {
+    let found = quarters.map(|quarter| u64::from(quarter.simd_eq(byte).to_bitmask()));
+    (found[0] | found[1] << 16 | found[2] << 32 | found[3] << 48).to_le_bytes()
 }
 
 impl Scanner {
     /// Looks at the datagram of `length` bytes at `origin`. False if the buffer has too few
     /// bytes behind it ([`DATAGRAM_SLACK_BYTES`]); nothing is cut then.
     pub(super) fn start(&mut self, buffer: &[u8], origin: usize, length: usize) -> bool {
-        self.newlines.clear();
-        self.colons.clear();
-        (self.origin, self.length, self.at) = (origin, 0, 0);
+        (self.origin, self.length, self.at) = (origin as u32, 0, 0);
         let blocks = length / BLOCK + 1;
         let slack = buffer.len().checked_sub(origin.saturating_add(length));
         if slack.is_none_or(|slack| slack < DATAGRAM_SLACK_BYTES) {
             return false;
         }
         let bytes = &buffer[origin..origin + blocks * BLOCK];
-        for block in bytes.as_chunks::<BLOCK>().0 {
-            self.newlines.push(mask(block, b'\n'));
-            self.colons.push(mask(block, b':'));
+        let [newline, colon] = [b'\n', b':'].map(|byte| i8x16::splat(byte.cast_signed()));
+        let newlines = self.newlines.blocks(blocks).iter_mut();
+        let masks = newlines.zip(self.colons.blocks(blocks));
+        for (block, (newlines, colons)) in bytes.as_chunks::<BLOCK>().0.iter().zip(masks) {
+            let quarter = |n: usize| {
+                let bytes = block.as_chunks::<16>().0[n];
+                i8x16::new(bytes.map(u8::cast_signed))
+            };
+            let quarters = [quarter(0), quarter(1), quarter(2), quarter(3)];
+            *newlines = mask(quarters, newline);
+            *colons = mask(quarters, colon);
         }
         // What lies behind the datagram is not looked at, and its end ends line and name.
-        let end = 1u64 << (length % BLOCK);
-        for masks in [&mut self.newlines, &mut self.colons] {
-            masks[blocks - 1] = masks[blocks - 1] & (end - 1) | end;
-            masks.push(0);
-        }
-        self.length = length;
+        self.newlines.end(length);
+        self.colons.end(length);
+        self.length = length as u32;
         true
     }
 
     /// The next line that is not empty.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, buffer: &[u8]) -> Option<Line> {
         while self.at < self.length {
             let at = self.at;
-            let end = first(&self.newlines, at);
-            self.at = end + 1;
-            if end > at {
-                return Some(self.line(buffer, at, end));
+            let length = self.newlines.distance(at);
+            self.at = at.wrapping_add(length).wrapping_add(1);
+            if length > 0 {
+                let name = self.colons.distance(at);
+                return Some(cut(buffer, self.origin.wrapping_add(at), length, name));
             }
         }
         None
     }
-
-    #[inline]
-    fn line(&self, buffer: &[u8], at: usize, end: usize) -> Line {
-        let colon = first(&self.colons, at);
-        let name_len = colon.wrapping_sub(at);
-        let (at, end, colon) = (self.origin + at, self.origin + end, self.origin + colon);
-        let mut line = Line {
-            at: at as u32,
-            end: end as u32,
-            ..Line::default()
-        };
-        let keyed = colon < end && end - at <= LINE_BYTES_MAX;
-        if !keyed || name_len == 0 || name_len > NAME_BYTES_MAX {
-            return line;
-        }
-        line.name_len = name_len as u16;
-        let value_at = colon + 1;
-        let (digits, value) = small(buffer, value_at);
-        let bar = value_at + digits;
-        if digits > 0 && bar < end && buffer[bar] == b'|' {
-            line.value = Found::Small(value);
-            line.suffix_at = (bar + 1) as u32;
-            return line;
-        }
-        let bar = buffer[value_at..end].iter().position(|byte| *byte == b'|');
-        if let Some(bar) = bar.filter(|bar| *bar > 0) {
-            line.value = Found::Text;
-            line.suffix_at = (value_at + bar + 1) as u32;
-        }
-        line
-    }
 }
 
-/// Up to seven digits at `at`: how many, and their value. Eight and more are none.
-#[inline]
-fn small(buffer: &[u8], at: usize) -> (usize, u32) {
-    let Some(bytes) = buffer.get(at..).and_then(|rest| rest.first_chunk()) else {
-        return (0, 0);
+/// Cuts the line of `length` bytes at `at`, in which the first colon is at `name` if it is there.
+#[inline(always)]
+fn cut(buffer: &[u8], at: u32, length: u32, name: u32) -> Line {
+    let end = at.wrapping_add(length);
+    let mut line = Line {
+        at,
+        end,
+        suffix_at: 0,
+        name_len: 0,
+        value: Found::Odd,
     };
+    // None of these can be: no name, no colon within the line.
+    let longest = length.wrapping_sub(1).min(NAME_BYTES_MAX as u32);
+    if name.wrapping_sub(1) >= longest || length > LINE_BYTES_MAX as u32 {
+        return line;
+    }
+    line.name_len = name as u16;
+    let value_at = at.wrapping_add(name).wrapping_add(1);
+    let (bar, value) = small(word(buffer, value_at));
+    let suffix_at = value_at.wrapping_add(bar).wrapping_add(1);
+    if bar > 0 && suffix_at <= end {
+        line.value = Found::Small(value);
+        line.suffix_at = suffix_at;
+    } else {
+        let suffix_at = behind_bar(buffer, value_at, end);
+        if suffix_at > 0 {
+            line.value = Found::Text;
+            line.suffix_at = suffix_at;
+        }
+    }
+    line
+}
+
+/// Where the bar after a value is that is no small number, plus one; 0 if there is none.
+#[inline(never)]
+fn behind_bar(buffer: &[u8], value_at: u32, end: u32) -> u32 {
+    let value = buffer.get(value_at as usize..end as usize);
+    let bar = value.and_then(|value| value.iter().position(|byte| *byte == b'|'));
+    bar.filter(|bar| *bar > 0)
+        .map_or(0, |bar| value_at + bar as u32 + 1)
+}
+
+/// One to seven digits before a bar at the start of a word: how many, and their value. Zero
+/// if it is something else.
+#[inline(always)]
+fn small(word: u64) -> (u32, u32) {
     // Digits become 0 to 9. Adding 0x76 sets the high bit of every byte above 9; a carry
     // reaches only bytes behind the first one that is no digit.
-    let digits = u64::from_le_bytes(*bytes) ^ 0x3030_3030_3030_3030;
+    let digits = word ^ 0x3030_3030_3030_3030;
     let other = (digits.wrapping_add(0x7676_7676_7676_7676) | digits) & 0x8080_8080_8080_8080;
-    let count = other.trailing_zeros() as usize / 8;
-    if count == 1 {
-        return (1, digits as u32 & 0xf);
-    }
-    if count == 0 || count == 8 {
+    // The bits of the digits; 64 where there is nothing else in the word.
+    let bits = other.trailing_zeros() & !7;
+    if bits == 0 || bits == 64 || (word >> bits) as u8 != b'|' {
         return (0, 0);
     }
     // Zeros in front, then pairs, then fours, then all eight at once.
-    let digits = digits << (64 - 8 * count);
+    let digits = digits << (64 - bits);
     let pairs = digits.wrapping_mul(10).wrapping_add(digits >> 8);
     let low = (pairs & 0x0000_00ff_0000_00ff).wrapping_mul(0x000f_4240_0000_0064);
     let high = (pairs >> 16 & 0x0000_00ff_0000_00ff).wrapping_mul(0x0000_2710_0000_0001);
-    (count, (low.wrapping_add(high) >> 32) as u32)
+    let value = (low.wrapping_add(high) >> 32) as u32;
+    (bits / 8, value)
 }
 
 #[cfg(test)]

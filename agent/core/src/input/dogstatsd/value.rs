@@ -5,7 +5,7 @@ use tollgate_common::{Aggregation, Scale, Timestamp, limits};
 
 use super::plan::{How, Plan};
 use super::{Malformed, parse_value};
-use crate::aggregate::{Region, Slot};
+use crate::aggregate::{Region, Row, Slot};
 use crate::input::tally::{CountError, Counting, unsigned};
 
 /// Where the values of a line go.
@@ -14,6 +14,8 @@ pub(super) struct Place {
     /// What remains of earlier values, if the sampling rate does not give whole numbers.
     pub(super) carry: Option<u64>,
     pub(super) now: Timestamp,
+    /// Whose the values are.
+    pub(super) row: Row,
 }
 
 /// More places than any meter has.
@@ -68,7 +70,7 @@ impl Place {
                 let units = unsigned(units)?;
                 let scaled = rate.scale(1, self.carry.unwrap_or(rate.carry()));
                 let scaled = scaled.ok_or(CountError::TooLarge)?;
-                counting.record(self.slot, units, scaled.units)?;
+                counting.record(self.slot, self.row, units, scaled.units)?;
                 self.carry = self.carry.map(|_| scaled.carry);
                 counting.writer.estimated(u64::from(scaled.estimated));
             }
