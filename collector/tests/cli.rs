@@ -177,7 +177,7 @@ fn prices_are_tried_without_a_server() {
     std::fs::write(dir.path().join("june.toml"), usage.replace("min", "GB")).expect("writes");
     let (_, err) = expect(&collector(dir.path(), &rate), 78);
     assert!(
-        err.contains("june.toml:3:20") && err.contains("time is counted"),
+        err.contains("june.toml:3:20") && err.contains("counts data"),
         "{err}"
     );
     change(
@@ -188,7 +188,7 @@ fn prices_are_tried_without_a_server() {
     for args in [&check[..], &["check"][..]] {
         let (_, err) = expect(&collector(dir.path(), args), 78);
         assert!(
-            err.contains("acme-june.test.toml:8") && err.contains("1175.00 EUR"),
+            err.contains("acme-june.test.toml:8") && err.contains("1175.00"),
             "{err}"
         );
     }

@@ -57,7 +57,7 @@ impl Program {
 }
 
 fn wait<T>(mut poll: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
+    let until = Instant::now() + Duration::from_mins(1);
     loop {
         if let Some(value) = poll() {
             return value;

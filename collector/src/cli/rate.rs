@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tollgate_collector_core::catalog::{Catalog, CatalogErrors, Trial};
+use tollgate_collector_core::catalog::{Catalog, CatalogErrors, Measure, Trial};
 use tollgate_collector_core::rate::{AmountStep, LineItem, Statement, statement};
 use tollgate_common::TenantId;
 
@@ -166,7 +166,7 @@ fn line(line: &LineItem<'_>) -> Value {
         .map(|tier| {
             json!({
                 "from": tier.tier.from,
-                "to": tier.tier.to.as_ref().map(|to| to.value()),
+                "to": tier.tier.to.as_ref().map(Measure::value),
                 "quantity": tier.quantity,
                 "blocks": tier.blocks.map(|blocks| blocks.to_string()),
                 "unit": tier.unit,
