@@ -77,7 +77,9 @@ impl Budget {
             );
         }
         if let Some(sdk) = &config.inputs.sdk {
-            // The pages themselves belong to the applications, and the kernel charges them.
+            // What an application has not written itself is charged to who reads it first.
+            let all = u64::from(sdk.pages_max).saturating_mul(sdk.page_bytes_max);
+            add("pages of applications", all.min(sdk.pages_bytes_max));
             let known = page::memory_max(u64::from(sdk.pages_max), sdk.page_bytes_max);
             add("what is known of pages", known);
         }
@@ -97,8 +99,8 @@ impl Budget {
         let largest = self.parts.first().map_or("", |part| part.name);
         Some(format!(
             "the worst case needs {}, more than memory_max = {}; the largest part is: {largest} \
-             (lower limits.series_max, input.dogstatsd.receive_buffer or .cache, or raise \
-             memory_max)",
+             (lower limits.series_max, input.dogstatsd.receive_buffer or .cache, \
+             input.sdk.pages_bytes_max, or raise memory_max)",
             mib(self.bytes),
             mib(bytes_max)
         ))

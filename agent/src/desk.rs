@@ -22,6 +22,7 @@ use crate::admin::watch::{TopPage, TopQuery};
 use crate::clock;
 use crate::engine::{self, AgentEngine, Event};
 use crate::health::Health;
+use crate::input::sdk::board::{Board, PagesStatus};
 use crate::reload::{Refusal, Reloaded};
 use crate::ship::{Link, LinkStatus};
 
@@ -62,6 +63,9 @@ pub(crate) struct Report {
     /// looks at the status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tenants: Option<TenantAccounts>,
+    /// The pages of applications; `None` if they are no input.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pages: Option<PagesStatus>,
     /// The connection that stands.
     pub(crate) link: Option<LinkStatus>,
     /// The configuration in force.
@@ -95,6 +99,7 @@ struct Inner {
     config: Mutex<ConfigStatus>,
     stopping: AtomicBool,
     viewers: AtomicUsize,
+    pages: Arc<Board>,
 }
 
 impl Desk {
@@ -122,6 +127,7 @@ impl Desk {
             }),
             stopping: AtomicBool::new(false),
             viewers: AtomicUsize::new(0),
+            pages: Arc::default(),
         }))
     }
 
@@ -153,6 +159,7 @@ impl Desk {
         Report {
             status,
             tenants,
+            pages: self.0.pages.status(),
             link: self.0.link.status(),
             config: lock(&self.0.config).clone(),
             stuck: self.0.health.stuck(),
@@ -180,6 +187,11 @@ impl Desk {
             .fetch_update(Relaxed, Relaxed, |n| (n < VIEWERS_MAX).then_some(n + 1))
             .ok()
             .map(|_| Viewer(self.clone()))
+    }
+
+    /// Where the input of applications says how it is.
+    pub(crate) fn pages(&self) -> &Arc<Board> {
+        &self.0.pages
     }
 
     /// Those who watch events.

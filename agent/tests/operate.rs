@@ -68,7 +68,11 @@ fn account(status: &Value, input: &str, key: &str) -> u64 {
 #[test]
 fn every_metric_is_documented_and_there() {
     let port = free_port();
-    let home = Home::new(9, &format!("[metrics]\nlisten = \"127.0.0.1:{port}\""));
+    let more = format!(
+        "[metrics]\nlisten = \"127.0.0.1:{port}\"\n\
+         [input.sdk]\nsocket = \"sdk.sock\"\n[[input.sdk.allow]]\ntenants = [\"*\"]"
+    );
+    let home = Home::new(9, &more);
     let (_running, mut client) = home.run();
     count(&mut client, "requests", "acme").expect("counted");
     let (status, page) = get(port, "/metrics");

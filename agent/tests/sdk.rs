@@ -222,7 +222,14 @@ fn a_hundred_threads_are_counted_and_whom_one_may_count_for_is_kept() {
     loop {
         let status = client.status().expect("answers");
         let input = find(&status, "sdk").expect("the input is listed");
-        if input["rejected"]["other"] == 5000 {
+        // What is shown of pages is up to a second old.
+        let shown = status["pages"]["applications"][0]["tenants"] == serde_json::json!(["t1"]);
+        if input["rejected"]["other"] == 5000 && shown {
+            assert_eq!(status["pages"]["connected"], 1);
+            assert_eq!(
+                status["pages"]["applications"][0]["pid"],
+                application.child.id()
+            );
             break;
         }
         assert!(Instant::now() < deadline, "{input}");

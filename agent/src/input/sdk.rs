@@ -2,40 +2,45 @@
 //!
 //! One thread serves the socket and looks at all pages: shortly before every window's end, at
 //! least once a second, when an application ends, and when the agent stops. The number of
-//! connections, the size of a page and the time of one look are bounded. Who is at the other
+//! connections, the size of a page and of all pages, the time of one look and the looks in a
+//! second are bounded. Who is at the other
 //! end is told by the kernel (`SO_PEERCRED`), and the configuration says for whom that user may
 //! count.
 
+pub(crate) mod board;
 mod connection;
 mod mapping;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tollgate::page::hello::{self, Answer};
 use tollgate_agent_core::aggregate::Region;
 use tollgate_agent_core::config::Sdk;
-use tollgate_agent_core::input::page::{PageRefusal, PageTally, Pass, find_access};
+use tollgate_agent_core::input::page::{
+    LOOK_EVERY_MILLIS, PageRefusal, PageTally, Pass, find_access,
+};
 use tollgate_common::{Window, WindowWidth};
 use tracing::{debug, info, warn};
 
 use super::stop::Stop;
 use crate::clock;
+use board::{APPLICATIONS_SHOWN, ApplicationStatus, Board, PagesStatus};
 use connection::{Brought, Connection, Page};
 use mapping::MappedPage;
 
 /// Longest time between two looks at the pages.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MILLIS.unsigned_abs());
 /// How long before the end of a window the pages are looked at.
 const BEFORE_END_MILLIS: i64 = 25;
-/// How soon a page is looked at again that is not marked yet, or not counted whole.
+/// How soon the end of a process is looked for again, and pause after a failure.
 const LOOK_SOON: Duration = Duration::from_millis(10);
-/// How long a page that is taken may stay unmarked before it is looked at less often.
-const MARK_PATIENCE: Duration = Duration::from_secs(2);
 /// Connections beside those that have a page: hellos under way.
 const HELLOS_MAX: usize = 32;
 /// Looks at pages that a stopping agent takes at most, to leave nothing behind.
@@ -67,17 +72,19 @@ impl SdkSocket {
         self,
         tally: PageTally<R>,
         width: WindowWidth,
+        board: Arc<Board>,
         stop: Stop,
     ) -> io::Result<JoinHandle<()>> {
-        super::spawn("sdk", move || {
-            let mut server = Server {
-                socket: self,
-                tally,
-                width,
-                connections: Vec::new(),
-            };
-            server.run(&stop);
-        })
+        let mut server = Server {
+            socket: self,
+            tally,
+            width,
+            board,
+            connections: Vec::new(),
+            refused: BTreeMap::new(),
+        };
+        server.show();
+        super::spawn("sdk", move || server.run(&stop))
     }
 }
 
@@ -92,12 +99,16 @@ struct Server<R: Region> {
     socket: SdkSocket,
     tally: PageTally<R>,
     width: WindowWidth,
+    board: Arc<Board>,
     connections: Vec<Connection>,
+    /// Pages that were not taken, by reason.
+    refused: BTreeMap<&'static str, u64>,
 }
 
 impl<R: Region> Server<R> {
     fn run(&mut self, stop: &Stop) {
-        let mut next_look = Instant::now();
+        // All pages, and those of which something is left.
+        let (mut next_full, mut next_look) = (Instant::now(), Instant::now());
         while !stop.is_raised() {
             let pause = next_look.saturating_duration_since(Instant::now());
             if let Err(error) = self.wait(stop, pause) {
@@ -106,12 +117,18 @@ impl<R: Region> Server<R> {
             }
             self.accept();
             self.read();
-            if Instant::now() >= next_look {
-                next_look = Instant::now() + self.look();
+            let now = Instant::now();
+            if now >= next_full {
+                next_look = now + self.look(true);
+                next_full = now + self.until_full();
+                self.show();
+            } else if now >= next_look {
+                next_look = now + self.look(false);
             }
+            next_look = next_look.min(next_full);
         }
         for _ in 0..LAST_LOOKS {
-            let _ = self.look();
+            let _ = self.look(true);
             if self.connections.iter().all(is_complete) {
                 break;
             }
@@ -187,21 +204,36 @@ impl<R: Region> Server<R> {
                 gid = peer.gid,
                 "an application is refused: no [[input.sdk.allow]] fits"
             );
+            *self.refused.entry("not_allowed").or_default() += 1;
             return answer(hello::UNACCEPTABLE);
         };
-        let pages = self.connections.iter().filter(|c| c.page.is_some()).count();
-        if pages >= config.pages_max as usize {
+        let pages = || self.connections.iter().filter_map(|c| c.page.as_ref());
+        if pages().count() >= config.pages_max as usize {
             warn!(pid = peer.pid, "too many pages; raise input.sdk.pages_max");
+            *self.refused.entry("too_many").or_default() += 1;
+            return answer(hello::BUSY);
+        }
+        let mapped: u64 = pages().map(|page| page.map.bytes()).sum();
+        if mapped.saturating_add(bytes) > config.pages_bytes_max && bytes <= config.page_bytes_max {
+            warn!(
+                pid = peer.pid,
+                "pages are too large together; raise input.sdk.pages_bytes_max"
+            );
+            *self.refused.entry("too_many").or_default() += 1;
             return answer(hello::BUSY);
         }
         let map = match MappedPage::map(fd, bytes, config.page_bytes_max) {
             Ok(map) => map,
             Err(error) => {
                 warn!(pid = peer.pid, %error, "a page is refused");
+                *self.refused.entry("unacceptable").or_default() += 1;
                 return answer(hello::UNACCEPTABLE);
             }
         };
-        match self.tally.handle_page(map.words(), peer.uid, &access) {
+        match self
+            .tally
+            .handle_page(map.words(), peer.uid, &access, clock::now())
+        {
             Ok(key) => {
                 let answer = answer(hello::TAKEN);
                 // A new connection for a page takes the place of the old one.
@@ -211,51 +243,60 @@ impl<R: Region> Server<R> {
                 self.connections[at].page = Some(Page {
                     key,
                     map,
-                    taken: Instant::now(),
+                    again: None,
                     complete: false,
                 });
                 info!(pid = peer.pid, uid = peer.uid, "took a page");
                 answer
             }
             Err(error) => {
+                let (code, reason) = match error {
+                    PageRefusal::Quarantined => (hello::QUARANTINED, "quarantined"),
+                    PageRefusal::NotAPage(_) => (hello::UNACCEPTABLE, "unacceptable"),
+                    PageRefusal::Full => (hello::BUSY, "no_room"),
+                    // It comes again, and is refused for good then.
+                    PageRefusal::Declaring => (hello::BUSY, "declaring"),
+                };
                 warn!(pid = peer.pid, uid = peer.uid, %error, "a page is refused");
-                answer(match error {
-                    PageRefusal::Quarantined => hello::QUARANTINED,
-                    PageRefusal::NotAPage(_) => hello::UNACCEPTABLE,
-                    PageRefusal::Full => hello::BUSY,
-                })
+                *self.refused.entry(reason).or_default() += 1;
+                answer(code)
             }
         }
     }
 
-    /// Looks at all pages, and says when to look again.
-    fn look(&mut self) -> Duration {
+    /// Looks at all pages, or at those that are due again, and says when the next is due.
+    fn look(&mut self, full: bool) -> Duration {
         let (now, clock) = (Instant::now(), clock::now());
         self.tally.poll_retired(clock);
-        let mut soon = false;
+        let mut next = LOOK_EVERY;
         for connection in &mut self.connections {
             let gone = connection.closed.is_some() && connection.is_gone();
             let may_be_ending = connection.may_be_ending(now);
             let Some(page) = &mut connection.page else {
                 continue;
             };
+            let due = page.again.is_some_and(|at| at <= now);
+            if !(full || due || connection.closed.is_some() && page.again.is_none()) {
+                let left = page.again.map(|at| at.saturating_duration_since(now));
+                next = left.map_or(next, |left| next.min(left));
+                continue;
+            }
             let pass = self
                 .tally
                 .handle_pass(page.key, page.map.words(), clock, gone);
             page.complete = pass == Pass::Complete;
-            match pass {
-                Pass::Complete => {}
-                Pass::More => soon = true,
-                Pass::NotYet => soon |= now.duration_since(page.taken) < MARK_PATIENCE,
-                Pass::Quarantined => {
-                    warn!(
-                        pid = connection.peer.pid,
-                        "a page was marked as another agent's; it is quarantined"
-                    );
-                    connection.closed.get_or_insert(now);
-                }
+            if pass == Pass::Quarantined {
+                warn!(
+                    pid = connection.peer.pid,
+                    "a page was marked as another agent's; it is quarantined"
+                );
+                connection.closed.get_or_insert(now);
             }
+            let pause = self.tally.pause(page.key, pass, clock);
+            let mut pause = Duration::from_millis(pause.unsigned_abs());
             if connection.closed.is_none() {
+                page.again = Some(now + pause);
+                next = next.min(pause);
                 continue;
             }
             // The last look has to come after the end of the process; a page that waits for
@@ -263,7 +304,11 @@ impl<R: Region> Server<R> {
             let undecided = !gone && may_be_ending;
             let waits = pass == Pass::More;
             if undecided || waits {
-                soon = true;
+                if undecided {
+                    pause = pause.min(LOOK_SOON);
+                }
+                page.again = Some(now + pause);
+                next = next.min(pause);
                 continue;
             }
             self.tally.handle_end(page.key, gone, clock);
@@ -279,14 +324,52 @@ impl<R: Region> Server<R> {
                  down is declared lost"
             );
         }
-        if soon {
-            return LOOK_SOON;
-        }
+        next
+    }
+
+    /// How long until all pages are to be looked at.
+    fn until_full(&self) -> Duration {
+        let clock = clock::now();
         let end = Window::containing(clock, self.width).end();
         let left = end.millis_since(clock) - BEFORE_END_MILLIS;
         let left = u64::try_from(left).unwrap_or(0);
         let before_end = Duration::from_millis(left).max(LOOK_SOON);
         before_end.min(LOOK_EVERY)
+    }
+
+    /// Leaves the status for whoever asks.
+    fn show(&self) {
+        let pages = self.connections.iter();
+        let mut applications: Vec<_> = pages
+            .filter_map(|connection| {
+                let page = connection.page.as_ref()?;
+                let (counts, tenants) = self.tally.counts_of(page.key)?;
+                let peer = connection.peer;
+                Some(ApplicationStatus {
+                    name: format!("pid {}", peer.pid),
+                    pid: peer.pid,
+                    uid: peer.uid,
+                    gid: peer.gid,
+                    tenants,
+                    bytes: page.map.bytes(),
+                    mirrored: counts.mirrored,
+                    waiting: counts.waiting,
+                    rejected: counts.rejected,
+                    stopped: counts.stopped,
+                    dropped: counts.dropped,
+                })
+            })
+            .collect();
+        let bytes = applications.iter().map(|of| of.bytes).sum();
+        applications.sort_by_key(|of| std::cmp::Reverse(of.mirrored));
+        applications.truncate(APPLICATIONS_SHOWN);
+        self.board.show(PagesStatus {
+            counts: self.tally.counts(),
+            bytes,
+            bytes_max: self.socket.config.pages_bytes_max,
+            refused: self.refused.clone(),
+            applications,
+        });
     }
 }
 

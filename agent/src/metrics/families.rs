@@ -8,10 +8,12 @@ use tollgate_common::Timestamp;
 use super::process::Process;
 use super::{Family, Kind, Label, Sample, Value};
 use crate::desk::Report;
+use crate::input::sdk::board::PagesStatus;
 
 /// All metrics of an agent.
 pub(super) fn all(report: &Report, process: Process) -> Vec<Family> {
     let mut families = inputs(&report.status.inputs);
+    families.extend(report.pages.iter().flat_map(pages));
     families.extend(engine(report));
     families.extend(spool(&report.status));
     families.extend(connection(report));
@@ -156,6 +158,58 @@ fn inputs(inputs: &[InputStatus]) -> Vec<Family> {
             "tollgate_agent_input_reused_slots",
             "Times that a new series took the room of a retired one, since the start",
             each(&|input| input.cardinality.reused_slots),
+        ),
+    ]
+}
+
+fn pages(pages: &PagesStatus) -> Vec<Family> {
+    let by = |label: &'static str, samples: &[(&'static str, u64)]| {
+        let samples = samples.iter();
+        labelled(samples.map(|(key, n)| (vec![(label, (*key).to_owned())], Value::Whole(*n))))
+    };
+    let counts = &pages.counts;
+    let refused: Vec<_> = pages.refused.iter().map(|(key, n)| (*key, *n)).collect();
+    vec![
+        gauge(
+            "tollgate_agent_pages",
+            "Pages of applications that are connected, or known and missing",
+            by(
+                "state",
+                &[("connected", counts.connected), ("missing", counts.missing)],
+            ),
+        ),
+        gauge(
+            "tollgate_agent_page_cells",
+            "Cells of pages by what becomes of them",
+            by(
+                "state",
+                &[
+                    ("mirrored", counts.mirrored),
+                    ("waiting", counts.waiting),
+                    ("rejected", counts.rejected),
+                    ("stopped", counts.stopped),
+                ],
+            ),
+        ),
+        gauge(
+            "tollgate_agent_page_mapped_bytes",
+            "Size of the pages of applications",
+            whole(pages.bytes),
+        ),
+        gauge(
+            "tollgate_agent_page_mapped_limit_bytes",
+            "Size that they may have together",
+            whole(pages.bytes_max),
+        ),
+        counter(
+            "tollgate_agent_page_refusals",
+            "Pages that were not taken, by reason, since the start",
+            by("reason", &refused),
+        ),
+        counter(
+            "tollgate_agent_quarantined_pages",
+            "Pages that may have been billed by another agent, since the start",
+            whole(counts.quarantined),
         ),
     ]
 }

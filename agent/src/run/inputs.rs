@@ -135,7 +135,7 @@ fn page_tally(engine: &AgentEngine, live: &Arc<Live>) -> Result<PageTally<Mapped
         Arc::clone(live),
         engine.declarations(),
         rand::random(),
-        (engine.last_alive(), clock::now()),
+        (engine.alive_before(), clock::now()),
     );
     tally.ok_or_else(|| {
         warn!("no room for pages of applications; raise limits.series_max");
@@ -177,7 +177,8 @@ impl Inputs {
             self.spawn(&name, |stop| bound.start(tally, stop))?;
         }
         if let (Some(socket), Some((tally, width))) = (sockets.sdk, tallies.sdk) {
-            self.spawn(SDK, |stop| socket.serve(tally, width, stop))?;
+            let board = Arc::clone(desk.pages());
+            self.spawn(SDK, |stop| socket.serve(tally, width, board, stop))?;
         }
         if let (Some(interfaces), Some(tally)) = (&config.inputs.interfaces, tallies.interfaces) {
             self.spawn(INTERFACES, |stop| {

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tollgate_agent::admin::client::Client;
 use tollgate_agent::admin::protocol::Count;
 
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A directory with certificates and a configuration.
 pub(crate) struct Home {

@@ -111,17 +111,20 @@ pub enum InputLoss {
     Interrupted = 5,
     /// There was no room for them in an application's page, or they were no counts.
     PageFull = 6,
+    /// In the page of an application that may have been billed by another agent.
+    Quarantined = 7,
 }
 
 impl InputLoss {
     /// All causes, in the order of their codes.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::KernelDrop,
         Self::CounterReset,
         Self::Shutdown,
         Self::Other,
         Self::Interrupted,
         Self::PageFull,
+        Self::Quarantined,
     ];
 
     /// The name used in output.
@@ -133,6 +136,7 @@ impl InputLoss {
             Self::Other => "other",
             Self::Interrupted => "interrupted",
             Self::PageFull => "page_full",
+            Self::Quarantined => "quarantined",
         }
     }
 }

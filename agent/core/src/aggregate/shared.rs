@@ -264,6 +264,16 @@ impl<R: Region> Shared<R> {
                     .is_none_or(|&series| series < limits.series_per_tenant))
     }
 
+    /// True if a tenant beyond its limit may have another mirror without dimensions.
+    pub(super) fn admit_overflow(&self, tenant: &TenantId) -> bool {
+        let most = self.limits.series_per_tenant;
+        most == u32::MAX
+            || self
+                .tenants()
+                .get(tenant)
+                .is_none_or(|&series| series < most.saturating_mul(2))
+    }
+
     /// Accounts for a series made (1) or retired (-1).
     pub(super) fn count_series(&self, tenant: Option<&TenantId>, change: i32) {
         self.live.fetch_add(change.cast_unsigned(), Relaxed);

@@ -131,6 +131,22 @@ fn hash(state: &FixedState, words: impl Iterator<Item = u64>, kind: Kind) -> u64
     hasher.finish()
 }
 
+/// The hash of a slot. A mirror is found by whose cell it mirrors, whatever it counts for.
+fn hash_of(state: &FixedState, head: SlotHead, keys: &[AtomicU64]) -> u64 {
+    match head.owner(keys) {
+        Some(owner) => hash_owner(state, owner),
+        None => hash(
+            state,
+            loads(head.key_words(keys)),
+            (head.aggregation, head.scale),
+        ),
+    }
+}
+
+fn hash_owner(state: &FixedState, owner: Owner) -> u64 {
+    state.hash_one(owner)
+}
+
 fn loads(words: &[AtomicU64]) -> impl Iterator<Item = u64> + '_ {
     words.iter().map(|word| word.load(Relaxed))
 }
@@ -257,13 +273,24 @@ impl Table {
     fn insert<R: Region>(&mut self, shared: &Shared<R>, writer: u32, slot: u32, head: SlotHead) {
         let block = Block::of(shared, writer);
         let hasher = &self.hasher;
-        let hash_of = |head: SlotHead| {
-            let words = loads(head.key_words(block.keys));
-            hash(hasher, words, (head.aggregation, head.scale))
-        };
-        self.slots.insert_unique(hash_of(head), slot, |&slot| {
-            hash_of(known(shared, &block, slot))
+        let hashed = hash_of(hasher, head, block.keys);
+        self.slots.insert_unique(hashed, slot, |&slot| {
+            hash_of(hasher, known(shared, &block, slot), block.keys)
         });
+    }
+
+    /// The slot that mirrors a cell.
+    fn find_mirror<R: Region>(
+        &self,
+        shared: &Shared<R>,
+        writer: u32,
+        owner: Owner,
+    ) -> Option<(Slot, SlotHead)> {
+        let block = Block::of(shared, writer);
+        let same = |&slot: &u32| known(shared, &block, slot).owner(block.keys) == Some(owner);
+        let slot = *self.slots.find(hash_owner(&self.hasher, owner), same)?;
+        let head = known(shared, &block, slot);
+        Some((handle(writer, slot, head), head))
     }
 
     fn find<R: Region>(&self, shared: &Shared<R>, writer: u32, kind: Kind) -> Option<Slot> {
@@ -272,7 +299,7 @@ impl Table {
         let same = |&slot: &u32| {
             let head = known(shared, &block, slot);
             (head.aggregation, head.scale) == kind
-                && head.mirrors == self.scratch.mirrors
+                && !head.mirrors
                 && head.key_bytes as usize == self.scratch.bytes.len()
                 && loads(head.key_words(block.keys)).eq(self.scratch.words.iter().copied())
         };
@@ -405,8 +432,7 @@ impl Table {
                 return None;
             }
         }
-        let kind = (head.aggregation, head.scale);
-        let hashed = hash(&self.hasher, loads(head.key_words(block.keys)), kind);
+        let hashed = hash_of(&self.hasher, head, block.keys);
         match self.slots.find_entry(hashed, |&other| other == slot) {
             Ok(entry) => entry.remove(),
             Err(_) => return None,

@@ -271,6 +271,8 @@ pub struct Sdk {
     pub pages_max: u32,
     /// Largest page, in bytes.
     pub page_bytes_max: u64,
+    /// Most bytes of all pages together.
+    pub pages_bytes_max: u64,
     /// Who may count for whom; the first entry that fits a peer decides, and a peer that fits
     /// none is refused.
     pub allow: Vec<SdkAllow>,

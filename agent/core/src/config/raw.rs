@@ -167,6 +167,7 @@ pub(super) struct Sdk {
     pub(super) mode: Option<Text>,
     pub(super) pages_max: Option<Spanned<u32>>,
     pub(super) page_bytes_max: Option<Text>,
+    pub(super) pages_bytes_max: Option<Text>,
     #[serde(default)]
     pub(super) allow: Vec<Spanned<SdkAllow>>,
 }

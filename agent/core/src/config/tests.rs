@@ -451,6 +451,7 @@ fn the_sdk_input_says_who_may_count() {
         ("[input.sdk]\n", "0 entries"),
         ("[input.sdk]\nmode = \"rw\"\n", "not permissions"),
         ("[input.sdk]\npages_max = 0\n", "out of range"),
+        ("[input.sdk]\npages_bytes_max = \"1KiB\"\n", "out of range"),
         ("[[input.sdk.allow]]\nuid = 1\n", "not clear"),
         (
             "[[input.sdk.allow]]\ntenant = \"a\"\ntenants = [\"b\"]\n",

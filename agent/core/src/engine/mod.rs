@@ -108,6 +108,8 @@ pub struct Engine<R: Region, S: Storage> {
     declare_at: Timestamp,
     /// Damaged places that opening the spool found.
     damaged: u64,
+    /// The end of the life before.
+    alive_before: Timestamp,
 }
 
 impl<R: Region, S: Storage> Engine<R, S> {
@@ -140,10 +142,10 @@ impl<R: Region, S: Storage> Engine<R, S> {
         pace::pressure(left, room, self.full_since.is_some())
     }
 
-    /// The last instant at which the cells were known to be alive: right after a start that goes
-    /// on with the cells of the life before, the end of that.
-    pub fn last_alive(&self) -> Timestamp {
-        self.cells.last_alive()
+    /// Until when the life before is known to have been alive; when this life began, if nothing
+    /// is known of one before.
+    pub fn alive_before(&self) -> Timestamp {
+        self.alive_before
     }
 
     /// Where losses are declared that are learned of while the agent runs: they travel in a

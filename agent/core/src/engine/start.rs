@@ -181,6 +181,10 @@ impl<R: Region, S: Storage> Engine<R, S> {
             _ => None,
         };
         let found = finish(loaded, &mut spool, start)?;
+        let alive_before = match &found.old {
+            Old::Unsealed(cells) => Some(cells.last_alive()),
+            Old::Over { cells, .. } => cells.as_ref().map(Cells::last_alive),
+        };
         let (cells, recovery) = match found.old {
             Old::Unsealed(cells) => (cells, Recovery::Continued),
             Old::Over {
@@ -205,6 +209,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
         };
         let mut engine = Self::assemble(config, cells, spool, start.now)?;
         engine.damaged = report.spool.damage_count;
+        engine.alive_before = alive_before.unwrap_or(engine.alive_before).min(start.now);
         if engine.cells.applied() == 0 {
             let opened_at = engine.cells.identity().opened_at;
             let sealed = engine.seal(opened_at.into(), Mode::Window, Room::Reserve)?;
@@ -242,6 +247,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
             ),
             full_since: None,
             damaged: 0,
+            alive_before: cells.identity().opened_at,
             declarations: Declarations::default(),
             watch: Watch::new(&cells, standing.cut.max(now)),
             declare_at: now,

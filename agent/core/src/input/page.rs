@@ -10,6 +10,9 @@
 //! `docs/formats/page.md` has the rule by which a page is taken or quarantined.
 
 mod access;
+mod missing;
+mod pace;
+mod quarantine;
 mod visit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,11 +20,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use serde::Serialize;
 use tollgate::page::{PageError, PageLayout, PageReader};
-use tollgate_common::{
-    Aggregation, Dimensions, Loss, LossAmount, LossReason, MeterName, Scale, SeriesKey, TenantId,
-    Timestamp,
-};
+use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::live::Live;
 use crate::aggregate::{Allowance, InputLoss, Owner, PageKey, Region, Rejection, Slot, Writer};
@@ -29,11 +30,13 @@ use crate::attribute::Attributor;
 use crate::config::SdkAllow;
 use crate::engine::{Declarations, Declared};
 pub use access::find as find_access;
+pub use missing::{MISSING_GRACE_MILLIS, Vanished};
+pub use pace::LOOK_EVERY_MILLIS;
 
-/// How long a page that was known before the agent's start may take to come back.
-pub const MISSING_GRACE_MILLIS: i64 = 60_000;
 /// Most work on one page in one pass; a sum that has not changed costs 1.
 pub const PASS_WORK_MAX: u32 = 1 << 18;
+/// Tenants of a page that are remembered, to be shown.
+const TENANTS_SHOWN: usize = 8;
 /// The slot of a page's own mark, which is made before the page is taken.
 const MARK_SLOT: u32 = u32::MAX;
 /// The meter of marks. Nothing is ever counted on them.
@@ -49,6 +52,10 @@ pub enum PageRefusal {
     /// holds may have been billed.
     #[error("page was handed over before, to somebody unknown; it is quarantined")]
     Quarantined,
+    /// The same, and the declaration of what it holds is on its way to the disk: the page is the
+    /// evidence until it is there.
+    #[error("page was handed over before, to somebody unknown; its loss is being declared")]
+    Declaring,
     /// There is no room for another one.
     #[error("no room for another page; raise limits.series_max")]
     Full,
@@ -67,26 +74,23 @@ pub enum Pass {
     Quarantined,
 }
 
-/// A page that did not come back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Vanished {
-    /// Which.
-    pub page: PageKey,
-    /// Whose counts may be lost.
-    pub tenants: Vec<TenantId>,
-}
-
 /// How many pages and cells there are, for the status.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PageCounts {
     /// Pages of applications that are connected.
     pub connected: u64,
     /// Known pages whose application is not connected.
     pub missing: u64,
+    /// Cells that are counted.
+    pub mirrored: u64,
     /// Cells that wait for room in the agent; their counts stay in the page.
     pub waiting: u64,
+    /// Cells that nobody may count: of tenants or meters that the application may not count for.
+    pub rejected: u64,
     /// Cells that ran backwards and are not counted any more.
     pub stopped: u64,
+    /// Pages that may have been billed by another agent, since the start.
+    pub quarantined: u64,
     /// Events that found no room in the pages.
     pub dropped: u64,
 }
@@ -167,8 +171,12 @@ struct Known {
     missing_since: Timestamp,
     /// Known from before the agent's start, and not seen since.
     before: bool,
-    /// It did not come back, which was declared: it is known until that is durable.
+    /// It did not come back, or is quarantined, which was declared: it is known until that is
+    /// durable.
     declared: Option<Declared>,
+    /// Whom it counts for: the first that were seen.
+    tenants: BTreeSet<TenantId>,
+    pace: pace::Pace,
 }
 
 /// Counts what pages hold.
@@ -180,10 +188,10 @@ pub struct PageTally<R: Region> {
     mirror: u64,
     pages: BTreeMap<PageKey, Known>,
     declarations: Declarations,
-    /// Until when the agent lived before: a page that does not come back counted since then.
-    since: Timestamp,
-    /// Tenants of pages from before the start, for those that do not come back.
-    tenants: BTreeMap<PageKey, Vec<TenantId>>,
+    missing: missing::Missing,
+    quarantine: quarantine::Quarantine,
+    /// What all pages share of looks that come soon after another.
+    pace: pace::Pace,
     scratch: visit::Scratch,
 }
 
@@ -195,7 +203,8 @@ fn mark() -> SeriesKey {
 impl<R: Region> PageTally<R> {
     /// Counts through `writer`, which may know pages from an earlier life. `random` names the
     /// mirror if there is none yet. Pages that do not come back are declared as losses, of a
-    /// time that begins at `since`, until when the agent lived before. `None` without room.
+    /// time that begins shortly before `since`, until when the agent lived before. `None`
+    /// without room.
     pub fn new(
         mut writer: Writer<R>,
         live: Arc<Live>,
@@ -204,7 +213,7 @@ impl<R: Region> PageTally<R> {
         (since, now): (Timestamp, Timestamp),
     ) -> Option<Self> {
         let mut pages: BTreeMap<PageKey, Known> = BTreeMap::new();
-        let mut tenants: BTreeMap<PageKey, Vec<TenantId>> = BTreeMap::new();
+        let mut missing = missing::Missing::new(since);
         let mut mirror = None;
         let mirrors = writer.mirrors();
         let marked: BTreeSet<PageKey> = mirrors
@@ -217,6 +226,9 @@ impl<R: Region> PageTally<R> {
                 mirror = Some(name);
                 continue;
             }
+            if missing.recall(owner) {
+                continue;
+            }
             if !marked.contains(&owner.page) {
                 // It has ended, and this has not been given free.
                 writer.end_mirrors(owner.page, MARK_SLOT, now);
@@ -225,10 +237,12 @@ impl<R: Region> PageTally<R> {
             pages
                 .entry(owner.page)
                 .or_insert_with(|| Known::missing(now));
-            let of_page = tenants.entry(owner.page).or_default();
-            if owner.slot != MARK_SLOT && !of_page.contains(key.tenant()) {
-                of_page.push(key.tenant().clone());
+            if owner.slot != MARK_SLOT {
+                missing.note(owner.page, key.tenant());
             }
+        }
+        if !pages.is_empty() {
+            missing.write(&mut writer);
         }
         let name = mirror.unwrap_or(random.max(1));
         writer.mirror(&mark(), mirror_owner(name), Aggregation::Sum, Scale::ZERO)?;
@@ -242,8 +256,9 @@ impl<R: Region> PageTally<R> {
             mirror: name,
             pages,
             declarations,
-            since,
-            tenants,
+            missing,
+            quarantine: quarantine::Quarantine::default(),
+            pace: pace::Pace::of_all(now),
             scratch: visit::Scratch::default(),
         })
     }
@@ -260,6 +275,7 @@ impl<R: Region> PageTally<R> {
         words: &[AtomicU64],
         user: u32,
         access: &SdkAllow,
+        now: Timestamp,
     ) -> Result<PageKey, PageRefusal> {
         let reader = PageReader::open(words)?;
         let page = PageKey {
@@ -272,7 +288,7 @@ impl<R: Region> PageTally<R> {
             .get(&page)
             .is_some_and(|known| known.declared.is_none());
         if home != 0 && (home != self.mirror || !known) {
-            return Err(PageRefusal::Quarantined);
+            return Err(self.quarantine_unknown(page, &reader, access, now));
         }
         let owner = Owner {
             page,
@@ -285,13 +301,13 @@ impl<R: Region> PageTally<R> {
         marked.ok_or(PageRefusal::Full)?;
         let known = self.pages.entry(page).or_insert_with(|| Known {
             before: false,
-            ..Known::missing(Timestamp::EPOCH)
+            ..Known::missing(now)
         });
         known.access = Some(access.clone());
         known.forget();
         known.resumed |= known.before;
         known.before = false;
-        self.tenants.remove(&page);
+        self.missing.returned(page);
         Ok(page)
     }
 
@@ -305,16 +321,17 @@ impl<R: Region> PageTally<R> {
         orphaned: bool,
     ) -> Pass {
         self.refresh();
-        let Ok(reader) = PageReader::open(words) else {
-            return Pass::Quarantined;
-        };
-        match reader.home() {
-            home if home == self.mirror => {}
-            0 if orphaned => {}
-            0 => return Pass::NotYet,
-            _ => return Pass::Quarantined,
+        let reader = PageReader::open(words).ok();
+        match reader.as_ref().map(PageReader::home) {
+            Some(home) if home == self.mirror => {}
+            Some(0) if orphaned => {}
+            Some(0) => return Pass::NotYet,
+            _ => {
+                self.quarantine_known(page, reader.as_ref(), now);
+                return Pass::Quarantined;
+            }
         }
-        let Some(mut known) = self.pages.remove(&page) else {
+        let (Some(reader), Some(mut known)) = (reader, self.pages.remove(&page)) else {
             return Pass::Quarantined;
         };
         let pass = self.visit_all(page, &mut known, &reader, now, orphaned);
@@ -386,45 +403,11 @@ impl<R: Region> PageTally<R> {
         known.access = None;
         known.entries = Vec::new();
         known.missing_since = now;
-        if gone {
+        // What is declared is evidence until that is durable.
+        if gone && known.declared.is_none() {
             self.pages.remove(&page);
             self.writer.end_mirrors(page, MARK_SLOT, now);
         }
-    }
-
-    /// The next page that was known before the start and did not come back in time. Its
-    /// mirrors are given free when that is declared; should it come after all, it is
-    /// quarantined.
-    pub fn poll_vanished(&mut self, now: Timestamp) -> Option<Vanished> {
-        let (&page, _) = self.pages.iter().find(|(_, known)| {
-            known.before
-                && known.declared.is_none()
-                && now.millis_since(known.missing_since) >= MISSING_GRACE_MILLIS
-        })?;
-        let mut tenants = self.tenants.remove(&page).unwrap_or_default();
-        tenants.sort();
-        let from = self.since.min(now);
-        let loss = |tenant| Loss {
-            reason: LossReason::PageVanished,
-            tenant,
-            meter: None,
-            amount: LossAmount::Unknown,
-            from,
-            to: now,
-        };
-        let mut declared = None;
-        let of: Vec<_> = if tenants.is_empty() {
-            vec![None]
-        } else {
-            tenants.iter().cloned().map(Some).collect()
-        };
-        for tenant in of {
-            declared = Some(self.declarations.declare(loss(tenant)));
-        }
-        if let Some(known) = self.pages.get_mut(&page) {
-            known.declared = declared;
-        }
-        Some(Vanished { page, tenants })
     }
 
     /// Gives room back that is not needed any more; to be called between passes.
@@ -439,6 +422,7 @@ impl<R: Region> PageTally<R> {
             self.pages.remove(&page);
             self.writer.end_mirrors(page, MARK_SLOT, now);
         }
+        self.forget_missing(now);
         if self.writer.poll_retired() {
             // Slots may have become another's: everything is looked up again.
             for known in self.pages.values_mut() {
@@ -461,18 +445,30 @@ impl<R: Region> PageTally<R> {
 
     /// Counts of pages and cells.
     pub fn counts(&self) -> PageCounts {
-        let mut counts = PageCounts::default();
+        let mut counts = PageCounts {
+            quarantined: self.quarantine.pages(),
+            ..PageCounts::default()
+        };
         for known in self.pages.values() {
             let connected = known.access.is_some();
             counts.connected += u64::from(connected);
             counts.missing += u64::from(!connected);
             counts.dropped = counts.dropped.saturating_add(known.dropped.unwrap_or(0));
-            for entry in &known.entries {
-                counts.waiting += u64::from(matches!(entry, Entry::Waiting));
-                counts.stopped += u64::from(matches!(entry, Entry::Stopped));
-            }
+            known.count_cells(&mut counts);
         }
         counts
+    }
+
+    /// The same for one page, with some of those it counts for.
+    pub fn counts_of(&self, page: PageKey) -> Option<(PageCounts, Vec<TenantId>)> {
+        let known = self.pages.get(&page)?;
+        let mut counts = PageCounts {
+            connected: u64::from(known.access.is_some()),
+            dropped: known.dropped.unwrap_or(0),
+            ..PageCounts::default()
+        };
+        known.count_cells(&mut counts);
+        Some((counts, known.tenants.iter().cloned().collect()))
     }
 }
 
@@ -495,6 +491,28 @@ impl Known {
             missing_since: since,
             before: true,
             declared: None,
+            tenants: BTreeSet::new(),
+            pace: pace::Pace::of_one(since),
+        }
+    }
+
+    fn count_cells(&self, counts: &mut PageCounts) {
+        for entry in &self.entries {
+            let one = match entry {
+                Entry::Waiting => &mut counts.waiting,
+                Entry::Mirrored { .. } => &mut counts.mirrored,
+                Entry::Rejected { .. } => &mut counts.rejected,
+                Entry::Stopped => &mut counts.stopped,
+                Entry::Malformed => continue,
+            };
+            *one += 1;
+        }
+    }
+
+    /// Remembers whom the page counts for, to be shown.
+    fn counts_for(&mut self, tenant: &TenantId) {
+        if self.tenants.len() < TENANTS_SHOWN {
+            self.tenants.insert(tenant.clone());
         }
     }
 

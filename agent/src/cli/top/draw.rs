@@ -10,7 +10,7 @@ use super::page::{InputRow, Page, amount, amount_per_second, per_second, short, 
 use super::state::{State, Typing, View};
 use crate::admin::watch::{TopGroup, TopOrder, TopSeries};
 
-const HEAD_LINES: u16 = 4;
+const HEAD_LINES: u16 = 5;
 const KEYS: &str = "q quit  p pause  s sort  Tab view  t tenant  m meter  c clear";
 
 /// Lines that the page needs to show everything.
@@ -75,6 +75,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State, page: &Page) {
         Line::from(vec!["agent      ".bold(), Span::raw(page.agent_line())]),
         Line::from(vec!["collector  ".bold(), connection]),
         Line::from(vec!["spool      ".bold(), Span::raw(page.spool_line())]),
+        Line::from(vec!["processes  ".bold(), Span::raw(page.pages_line())]),
         Line::from(vec!["shown      ".bold(), Span::raw(totals)]),
     ];
     frame.render_widget(Paragraph::new(lines), area);

@@ -100,6 +100,37 @@ impl Page {
         line
     }
 
+    /// The pages of applications; empty if they are no input.
+    pub(super) fn pages_line(&self) -> String {
+        if self.status["pages"].is_null() {
+            return "no input".to_owned();
+        }
+        let number = |key: &str| self.status["pages"][key].as_u64().unwrap_or(0);
+        let mut line = format!(
+            "{} connected  {} cells  {}",
+            number("connected"),
+            number("mirrored"),
+            bytes(number("bytes"))
+        );
+        for key in [
+            "missing",
+            "waiting",
+            "rejected",
+            "stopped",
+            "dropped",
+            "quarantined",
+        ] {
+            if number(key) > 0 {
+                line.push_str(&format!("  {key} {}", number(key)));
+            }
+        }
+        let of = self.status.pointer("/pages/applications/0");
+        if let Some(name) = of.and_then(|of| of["name"].as_str()) {
+            line.push_str(&format!("  largest {name}"));
+        }
+        line
+    }
+
     /// How the spool stands.
     pub(super) fn spool_line(&self) -> String {
         let number = |pointer| self.number(pointer).unwrap_or(0);

@@ -36,8 +36,8 @@ pub(super) struct Peer {
 pub(super) struct Page {
     pub(super) key: PageKey,
     pub(super) map: MappedPage,
-    /// Since when the application has been expected to mark it.
-    pub(super) taken: Instant,
+    /// When it is to be looked at again, apart from when all are.
+    pub(super) again: Option<Instant>,
     /// False while something of it waits.
     pub(super) complete: bool,
 }

@@ -85,6 +85,11 @@ impl MappedPage {
         })
     }
 
+    /// Its size.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.words * WORD_BYTES) as u64
+    }
+
     /// All words. Only loads are allowed: the mapping is for reading.
     pub(crate) fn words(&self) -> &[AtomicU64] {
         // SAFETY: `map` made a readable mapping of this many words at a page boundary, which

@@ -250,7 +250,7 @@ impl AgentNode {
             live,
             engine.declarations(),
             self.random.bits(),
-            (engine.last_alive(), steady),
+            (engine.alive_before(), steady),
         );
         // Applications went on while no agent was there.
         self.apps.count(self.index, &mut self.random, context);
@@ -281,7 +281,7 @@ impl AgentNode {
             look_at_forged(tally, forged, steady, context);
         }
         if let Some(app) = &mut self.apps.app {
-            take(tally, app, marks, context);
+            take(tally, app, marks, steady, context);
             look_at(tally, app, self.index, (steady, false), context)?;
         }
         Ok(())
@@ -302,7 +302,7 @@ impl AgentNode {
         let Some(mut app) = self.apps.app.take() else {
             return Ok(());
         };
-        take(tally, &mut app, false, context);
+        take(tally, &mut app, false, steady, context);
         let mut pass = None;
         for _ in 0..LAST_PASSES {
             pass = look_at(tally, &mut app, self.index, (steady, true), context)?;
@@ -326,10 +326,16 @@ impl AgentNode {
     }
 }
 
-fn take(tally: &mut PageTally<SimRegion>, app: &mut App, marks: bool, context: &mut Context) {
+fn take(
+    tally: &mut PageTally<SimRegion>,
+    app: &mut App,
+    marks: bool,
+    now: Timestamp,
+    context: &mut Context,
+) {
     if app.taken.is_none() {
         app.taken = tally
-            .handle_page(&app.page.words, USER, &allow("*"))
+            .handle_page(&app.page.words, USER, &allow("*"), now)
             .inspect_err(|error| context.trace(format_args!("page not taken: {error}")))
             .ok();
         if app.taken.is_some() && app.counted {
@@ -373,7 +379,7 @@ fn look_at_forged(
     context: &mut Context,
 ) {
     let words = &forged.page.words;
-    if let Ok(key) = tally.handle_page(words, FORGER_USER, &allow(FORGER)) {
+    if let Ok(key) = tally.handle_page(words, FORGER_USER, &allow(FORGER), now) {
         forged.taken = Some(key);
     }
     if let Some(key) = forged.taken {

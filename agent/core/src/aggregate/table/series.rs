@@ -14,8 +14,13 @@ use super::super::{Region, Rejection};
 use super::{Block, handle, known, series_of};
 
 impl<R: Region> Writer<R> {
-    /// The slot that mirrors a cell of a page, made if it is new; `None` if there is no room
-    /// for it, or a limit does not allow it.
+    /// The slot that mirrors a cell of a page, made if it is new. Beyond a limit, or where room
+    /// is short, the cell counts for the same tenant and meter with `overflow=true` in place of
+    /// the dimensions. `None` if there is not even room for that.
+    ///
+    /// A cell counts for the series that it was first mirrored for, as long as its page is
+    /// known: what it holds is not counted again for another one, whatever the page or the
+    /// configuration say later.
     pub fn mirror(
         &mut self,
         key: &SeriesKey,
@@ -36,20 +41,36 @@ impl<R: Region> Writer<R> {
     ) -> Option<Slot> {
         let kind = (aggregation, scale);
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        if let Some((slot, head)) = table.find_mirror(shared, index, owner) {
+            return ((head.aggregation, head.scale) == kind).then_some(slot);
+        }
         let length = key.canonical_len();
-        if length > MIRRORED_KEY_BYTES_MAX {
-            return None;
+        let mut made = None;
+        if length <= MIRRORED_KEY_BYTES_MAX && shared.admit(key, length) {
+            table.scratch.set_mirror(key, owner);
+            made = table.publish(shared, index, kind, true, counted);
         }
-        table.scratch.set_mirror(key, owner);
-        if let Some(slot) = table.find(shared, index, kind) {
-            return Some(slot);
+        if made.is_none() {
+            let key = key.to_overflow();
+            // A tenant takes at most as much room again as its limit gives.
+            let room = shared.admit_overflow(key.tenant());
+            if !room || key.canonical_len() > MIRRORED_KEY_BYTES_MAX {
+                return None;
+            }
+            table.scratch.set_mirror(&key, owner);
+            // Others need what is kept for overflow, too: it goes to mirrors by half.
+            let spare = table.free_slots(shared) <= shared.layout().reserve().0 / 2;
+            made = table.publish(shared, index, kind, spare, counted);
+            if made.is_some() {
+                bump(&shared.cardinality(index).overflowed, 1);
+                let of = (shared, index);
+                table.tenants.overflowed(of, &mut table.heap, key.tenant());
+            }
         }
-        if !shared.admit(key, length) {
-            return None;
+        if made.is_some() {
+            shared.count_series(Some(key.tenant()), 1);
         }
-        let slot = table.publish(shared, index, kind, true, counted)?;
-        shared.count_series(Some(key.tenant()), 1);
-        Some(slot)
+        made
     }
 
     /// What this writer's slots mirror, with their series.

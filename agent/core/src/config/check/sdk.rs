@@ -15,6 +15,8 @@ const MODE: u32 = 0o660;
 const PAGES: u32 = 64;
 const PAGES_MAX: u32 = 1024;
 const PAGE_BYTES: u64 = 16 << 20;
+const PAGES_BYTES: u64 = 256 << 20;
+const PAGES_BYTES_MAX: u64 = 64 << 30;
 const ALLOW_MAX: usize = 1024;
 
 impl Checker<'_> {
@@ -40,6 +42,8 @@ impl Checker<'_> {
         };
         let range = PAGE_BYTES_MIN..=PAGE_BYTES_MAX;
         let page_bytes_max = self.size(raw.page_bytes_max.as_ref(), PAGE_BYTES, range);
+        let range = PAGE_BYTES_MIN..=PAGES_BYTES_MAX;
+        let pages_bytes_max = self.size(raw.pages_bytes_max.as_ref(), PAGES_BYTES, range);
         if raw.allow.is_empty() || raw.allow.len() > ALLOW_MAX {
             let message = format!("{} entries [[input.sdk.allow]]", raw.allow.len());
             let expected = "who may count for whom, such as uid = 1000 and tenants = [\"acme\"]";
@@ -52,6 +56,7 @@ impl Checker<'_> {
             mode: mode?,
             pages_max: pages_max?,
             page_bytes_max: page_bytes_max?,
+            pages_bytes_max: pages_bytes_max?,
             allow,
         })
     }

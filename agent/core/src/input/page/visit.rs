@@ -177,6 +177,7 @@ impl<R: Region> PageTally<R> {
             return rejected(Rejection::TooLarge, &key, cell);
         };
         let owner = Owner { page, slot };
+        known.counts_for(key.tenant());
         match self.writer.mirror(&key, owner, aggregation, scale) {
             Some(slot) => Entry::Mirrored {
                 slot,
@@ -355,7 +356,11 @@ impl Look<'_> {
 }
 
 /// The events of a cell that is not counted.
-fn cell_events(reader: &PageReader<'_>, cell: &Range<usize>, aggregation: Aggregation) -> u64 {
+pub(super) fn cell_events(
+    reader: &PageReader<'_>,
+    cell: &Range<usize>,
+    aggregation: Aggregation,
+) -> u64 {
     let cell = reader.words().get(cell.clone()).unwrap_or(&[]);
     let word = |at: usize| cell.get(at).map_or(0, |word| word.load(Relaxed));
     match aggregation {
