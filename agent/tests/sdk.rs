@@ -84,6 +84,7 @@ fn application() {
         "quick" => count_quickly(),
         "slow" => count_slowly(),
         "threads" => count_in_threads(),
+        "late" => count_late(),
         other => panic!("no such job: {other}"),
     }
     let mut out = std::io::stdout();
@@ -101,6 +102,19 @@ fn count_quickly() {
     }
     assert!(tollgate::wait_until_handed_over(PATIENCE));
     counter.add(4);
+}
+
+/// Some of it after it is told to go on.
+fn count_late() {
+    count_quickly();
+    let mut out = std::io::stdout();
+    out.write_all(b"done\n").expect("the test reads");
+    out.flush().expect("the test reads");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).expect("told");
+    let meter = Meter::new("requests").expect("valid");
+    let counter = meter.counter("acme", &[("region", "us")]).expect("valid");
+    counter.add(1_000_000);
 }
 
 /// 200,000 counts over some seconds.
@@ -189,6 +203,116 @@ fn a_killed_application_loses_nothing() {
     stop(agent);
     let sealed = sealed(&home);
     assert_eq!(sealed["acme/requests"], (3004, 1001), "{sealed:?}");
+}
+
+/// What a service manager keeps: descriptors by their names.
+struct Manager {
+    socket: std::os::unix::net::UnixDatagram,
+    kept: BTreeMap<String, std::os::fd::OwnedFd>,
+    ready: bool,
+}
+
+impl Manager {
+    fn new(path: &Path) -> Self {
+        let socket = std::os::unix::net::UnixDatagram::bind(path).expect("bound");
+        socket.set_read_timeout(Some(PATIENCE)).expect("settable");
+        Self {
+            socket,
+            kept: BTreeMap::new(),
+            ready: false,
+        }
+    }
+
+    /// Takes messages until it keeps so many and the agent is ready.
+    fn keep_until(&mut self, wanted: usize) {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+        while self.kept.len() != wanted || !self.ready {
+            let mut bytes = [0; 4096];
+            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let read = recvmsg(
+                &self.socket,
+                &mut [std::io::IoSliceMut::new(&mut bytes)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            );
+            let length = read.expect("the agent tells").bytes;
+            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+            self.ready |= text.lines().any(|line| line == "READY=1");
+            let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+            let fds = control.drain().filter_map(|message| match message {
+                RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+                _ => None,
+            });
+            let fd = fds.flatten().next();
+            match (name, fd) {
+                (Some(name), Some(fd)) if text.contains("FDSTORE=1") => {
+                    self.kept.insert(name.to_owned(), fd);
+                }
+                (Some(name), None) if text.contains("FDSTOREREMOVE=1") => {
+                    self.kept.remove(name);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A command line that starts the agent with what is kept, from descriptor 3 on.
+    fn start(&mut self, home: &Home, notify: &Path) -> Running {
+        self.ready = false;
+        // Far from those that they become.
+        let from: Vec<_> = self
+            .kept
+            .values()
+            .map(|fd| {
+                let fd = rustix::io::fcntl_dupfd_cloexec(fd, 100).expect("free");
+                rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).expect("ours");
+                fd
+            })
+            .collect();
+        let mut script = String::from("export LISTEN_PID=$$;");
+        for (to, fd) in (3..).zip(&from) {
+            use std::os::fd::AsRawFd;
+            script.push_str(&format!("exec {to}<&{};", fd.as_raw_fd()));
+        }
+        script.push_str("exec \"$@\"");
+        let names: Vec<_> = self.kept.keys().map(String::as_str).collect();
+        let child = Command::new("bash")
+            .args(["-c", &script, "bash", env!("CARGO_BIN_EXE_tollgate-agent")])
+            .args(["run", "--config"])
+            .arg(&home.config)
+            .env("NOTIFY_SOCKET", notify)
+            .env("LISTEN_FDS", names.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("bash starts");
+        Running(child)
+    }
+}
+
+#[test]
+fn an_application_that_ends_while_no_agent_is_there_is_counted_by_the_next() {
+    let home = home(ALL);
+    let notify = home.dir.path().join("notify");
+    let mut manager = Manager::new(&notify);
+    let mut agent = manager.start(&home, &notify);
+    let mut application = Application::start(&home, "late");
+    application.wait_done();
+    // The page, and its process.
+    manager.keep_until(2);
+    agent.0.kill().expect("ours");
+    agent.0.wait().expect("ours");
+    let mut stdin = application.child.stdin.take().expect("piped");
+    stdin.write_all(b"go on\n").expect("it reads");
+    application.wait_done();
+    drop(stdin);
+    application.child.wait().expect("ours");
+    let agent = manager.start(&home, &notify);
+    // Counted, and done with.
+    manager.keep_until(0);
+    stop(agent);
+    assert_eq!(sealed(&home)["acme/requests"], (1_003_004, 1002));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 pub(crate) mod board;
 mod connection;
 mod mapping;
+mod store;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,6 +35,7 @@ use crate::clock;
 use board::{APPLICATIONS_SHOWN, ApplicationStatus, Board, PagesStatus};
 use connection::{Brought, Connection, Page};
 use mapping::MappedPage;
+use store::Kept;
 
 /// Longest time between two looks at the pages.
 const LOOK_EVERY: Duration = Duration::from_millis(LOOK_EVERY_MILLIS.unsigned_abs());
@@ -50,6 +52,8 @@ const LAST_LOOKS: u32 = 200;
 pub(crate) struct SdkSocket {
     listener: UnixListener,
     config: Sdk,
+    /// What the service manager kept of an earlier agent.
+    kept: Vec<Kept>,
 }
 
 impl SdkSocket {
@@ -64,6 +68,7 @@ impl SdkSocket {
         Ok(Self {
             listener,
             config: config.clone(),
+            kept: store::inherited(),
         })
     }
 
@@ -83,6 +88,7 @@ impl SdkSocket {
             connections: Vec::new(),
             refused: BTreeMap::new(),
         };
+        server.adopt();
         server.show();
         super::spawn("sdk", move || server.run(&stop))
     }
@@ -138,8 +144,9 @@ impl<R: Region> Server<R> {
     fn wait(&self, stop: &Stop, pause: Duration) -> io::Result<()> {
         // A closed connection would be readable for ever.
         let open = self.connections.iter().filter(|c| c.closed.is_none());
+        let open = open.filter_map(|c| c.socket().or(c.process()));
         let sockets: Vec<_> = std::iter::once(self.socket.listener.as_fd())
-            .chain(open.map(Connection::socket))
+            .chain(open)
             .collect();
         stop.wait_any(&sockets, pause).map(|_| ())
     }
@@ -184,8 +191,52 @@ impl<R: Region> Server<R> {
             }
         }
         // What has no page is done with; the others are, when they are counted.
-        self.connections
-            .retain(|c| c.closed.is_none() || c.page.is_some());
+        self.connections.retain(|c| !c.is_over());
+    }
+
+    /// Takes the pages that the service manager kept. Their applications may have ended; one
+    /// that lives brings its page again, and takes the place of what is made here.
+    fn adopt(&mut self) {
+        for Kept {
+            name,
+            page,
+            process,
+        } in std::mem::take(&mut self.socket.kept)
+        {
+            let (peer, config) = (name.peer, &self.socket.config);
+            let full = self.connections.len() >= config.pages_max as usize;
+            let access = find_access(&config.allow, peer.uid, peer.gid).filter(|_| !full);
+            let bytes = MappedPage::bytes_of(&page);
+            let map = MappedPage::map(&page, bytes, config.page_bytes_max);
+            let taken = map.ok().zip(access).and_then(|(map, access)| {
+                let taken = self
+                    .tally
+                    .handle_page(map.words(), peer.uid, access, clock::now());
+                taken.ok().map(|key| (key, map))
+            });
+            let Some((key, map)) = taken else {
+                warn!(
+                    pid = peer.pid,
+                    "a page that the service manager kept is not taken"
+                );
+                store::remove(&name);
+                continue;
+            };
+            info!(
+                pid = peer.pid,
+                uid = peer.uid,
+                "took a page from the service manager"
+            );
+            let page = Page {
+                key,
+                map,
+                again: None,
+                complete: false,
+                stored: name,
+            };
+            self.connections
+                .push(Connection::adopted(peer, process, page));
+        }
     }
 
     /// Decides about a page.
@@ -240,11 +291,14 @@ impl<R: Region> Server<R> {
                 for other in &mut self.connections {
                     other.page.take_if(|page| page.key == key);
                 }
+                let stored = store::Name::new(peer, key);
+                store::keep(&stored, fd.as_fd(), self.connections[at].process());
                 self.connections[at].page = Some(Page {
                     key,
                     map,
                     again: None,
                     complete: false,
+                    stored,
                 });
                 info!(pid = peer.pid, uid = peer.uid, "took a page");
                 answer
@@ -312,11 +366,11 @@ impl<R: Region> Server<R> {
                 continue;
             }
             self.tally.handle_end(page.key, gone, clock);
+            store::remove(&page.stored);
             connection.page = None;
             debug!(pid = connection.peer.pid, gone, "an application has ended");
         }
-        self.connections
-            .retain(|c| c.closed.is_none() || c.page.is_some());
+        self.connections.retain(|c| !c.is_over());
         while let Some(vanished) = self.tally.poll_vanished(clock) {
             warn!(
                 tenants = ?vanished.tenants,

@@ -53,6 +53,13 @@ pub(super) async fn supervise(
         live,
         health,
     } = parts;
+    let mut shutdown = std::pin::pin!(shutdown);
+    // Signals are heard from the first poll on: one that comes while the agent starts ends it in
+    // order as well.
+    let stopped = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(shutdown.as_mut().poll(context).is_ready())
+    });
+    let stopped = stopped.await;
     let handle = crate::engine::spawn(engine, health.beat("engine"));
     let handle = handle.map_err(cannot_spawn("the engine"))?;
     let (events, mut ended) = (handle.events, handle.ended);
@@ -95,7 +102,7 @@ pub(super) async fn supervise(
     };
     let mut early = None;
     let mut ended_input = false;
-    if started.is_ok() {
+    if started.is_ok() && !stopped {
         tokio::select! {
             () = shutdown => {}
             result = &mut ended => early = Some(result),

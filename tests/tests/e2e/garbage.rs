@@ -76,7 +76,7 @@ async fn offend(world: &World, bytes: Vec<u8>) {
         let _ = send.write_all(&bytes).await;
         let _ = send.finish();
     }
-    let closed = tokio::time::timeout(Duration::from_secs(60), connection.closed()).await;
+    let closed = tokio::time::timeout(Duration::from_mins(1), connection.closed()).await;
     assert!(
         closed.is_ok(),
         "the collector kept a connection that sent garbage"

@@ -15,6 +15,7 @@ use tollgate::page::hello::{self, Answer, HELLO_BYTES};
 use tollgate_agent_core::aggregate::PageKey;
 
 use super::mapping::MappedPage;
+use super::store::Name;
 
 /// How long an application may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +25,7 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 const FDS_MAX: usize = 4;
 
 /// Who is at the other end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -40,12 +41,15 @@ pub(super) struct Page {
     pub(super) again: Option<Instant>,
     /// False while something of it waits.
     pub(super) complete: bool,
+    /// Its name at the service manager.
+    pub(super) stored: Name,
 }
 
 /// An application.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: UnixStream,
+    /// None if the page came from the service manager, for whom nobody says hello.
+    stream: Option<UnixStream>,
     pub(super) peer: Peer,
     /// Becomes readable when the process has ended; `None` where the kernel has no such thing.
     process: Option<OwnedFd>,
@@ -81,7 +85,7 @@ impl Connection {
                 gid: credentials.gid.as_raw(),
                 pid: credentials.pid.as_raw_nonzero().get(),
             },
-            stream,
+            stream: Some(stream),
             since: Instant::now(),
             got: Vec::new(),
             fd: None,
@@ -90,8 +94,32 @@ impl Connection {
         })
     }
 
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+    /// An application that an earlier agent had a page of.
+    pub(super) fn adopted(peer: Peer, process: Option<OwnedFd>, page: Page) -> Self {
+        Self {
+            stream: None,
+            peer,
+            process,
+            since: Instant::now(),
+            got: Vec::new(),
+            fd: None,
+            page: Some(page),
+            closed: None,
+        }
+    }
+
+    pub(super) fn socket(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The process that it is of.
+    pub(super) fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(AsFd::as_fd)
+    }
+
+    /// True once nothing is to be done for it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.page.is_none() && (self.closed.is_some() || self.stream.is_none())
     }
 
     /// True if nothing has come for too long.
@@ -120,6 +148,13 @@ impl Connection {
 
     /// Reads what is there.
     pub(super) fn read(&mut self) -> Brought {
+        let Some(stream) = &self.stream else {
+            return if self.is_gone() {
+                Brought::Closed
+            } else {
+                Brought::Nothing
+            };
+        };
         let mut bytes = [0; HELLO_BYTES];
         // Behind the hello nothing is expected; it is read to see the end.
         let wanted = if self.page.is_some() {
@@ -130,7 +165,7 @@ impl Connection {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let read = recvmsg(
-            &self.stream,
+            stream,
             &mut [IoSliceMut::new(&mut bytes[..wanted])],
             &mut control,
             RecvFlags::CMSG_CLOEXEC,
@@ -165,6 +200,8 @@ impl Connection {
     /// Answers the hello. It fits the buffer of a fresh socket; an application that is gone
     /// shows when the socket is read.
     pub(super) fn answer(&mut self, answer: Answer) {
-        let _ = self.stream.write_all(&answer.to_bytes());
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.write_all(&answer.to_bytes());
+        }
     }
 }

@@ -1,10 +1,14 @@
-//! A page of another process, mapped to be read.
-#![expect(unsafe_code, reason = "mapping a file into memory")]
+//! A page of another process, mapped to be read; and descriptors that the process was born with.
+#![expect(
+    unsafe_code,
+    reason = "mapping a file into memory; owning descriptors passed at the start"
+)]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use rustix::fs::{FileType, SealFlags, fcntl_get_seals, fstat, fstatfs};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -85,6 +89,11 @@ impl MappedPage {
         })
     }
 
+    /// The size of a file that is offered by somebody who need not say it; 0 if unknown.
+    pub(crate) fn bytes_of(fd: &OwnedFd) -> u64 {
+        fstat(fd).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
     /// Its size.
     pub(crate) fn bytes(&self) -> u64 {
         (self.words * WORD_BYTES) as u64
@@ -104,6 +113,22 @@ impl Drop for MappedPage {
         // leaves the mapping, which harms nobody.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.words * WORD_BYTES) };
     }
+}
+
+/// What the service manager passed to this process, by name (`LISTEN_FDS`, `LISTEN_FDNAMES`);
+/// nothing the second time.
+pub(super) fn passed_descriptors() -> io::Result<Vec<(String, OwnedFd)>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Relaxed) {
+        return Ok(Vec::new());
+    }
+    // Checks that they are meant for this process, and closes them to programs it starts.
+    let passed = sd_notify::listen_fds_with_names()?;
+    // SAFETY: the manager opened these descriptors for this process alone, nobody else in it
+    // looks for them, and `TAKEN` sees to it that each is owned once.
+    Ok(passed
+        .map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) }))
+        .collect())
 }
 
 #[cfg(test)]
