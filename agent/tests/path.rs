@@ -54,7 +54,7 @@ fn a_path_that_drops_doubles_and_reorders_costs_nothing() {
     // How many datagrams a count costs is up to both ends and the load of the machine.
     let since = Instant::now();
     while proxy.counts().1 < 10 {
-        assert!(since.elapsed() < Duration::from_secs(60), "unharmed");
+        assert!(since.elapsed() < Duration::from_mins(1), "unharmed");
         sum += count_slowly(&mut client, 4);
     }
     collector.wait_for(SERIES, 1 + sum);
@@ -98,7 +98,7 @@ fn a_swallowed_path_is_noticed_and_left_and_everything_arrives_later() {
         if status["ship"]["connection"] != "shipping" {
             break;
         }
-        assert!(since.elapsed() < Duration::from_secs(60), "{status:#}");
+        assert!(since.elapsed() < Duration::from_mins(1), "{status:#}");
         std::thread::sleep(Duration::from_millis(100));
     }
     assert!(
@@ -141,7 +141,7 @@ fn new_certificates_are_shown_without_a_restart() {
     assert_eq!(welcomes(&mut client), 1, "{}", home.log());
     std::fs::write(&key, good).expect("writable");
     pki_again(&home.dir.path().join("pki"));
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while collector.certificates().len() < 2 {
         assert!(Instant::now() < deadline, "{}", home.log());
         client.count(count(1)).expect("counted");
@@ -186,7 +186,7 @@ fn a_cap_on_bandwidth_is_kept_and_nothing_is_lost() {
         sum += 1;
     }
     let began = Instant::now();
-    collector.wait_for_total(sum, Duration::from_secs(120));
+    collector.wait_for_total(sum, Duration::from_mins(2));
     let bytes = collector.received_bytes();
     // The burst of four kilobytes comes first.
     let least = Duration::from_millis(bytes.saturating_sub(4096 + 1024) * 1000 / 1024);
