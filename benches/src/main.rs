@@ -8,6 +8,7 @@ mod load;
 mod mmsg;
 mod peers;
 mod process;
+mod rate;
 mod receive;
 mod report;
 mod seal;
@@ -81,6 +82,11 @@ const BENCHES: &[Bench] = &[
         name: "receive",
         about: "rollups per second from QUIC to durable acknowledgement",
         run: receive::run,
+    },
+    Bench {
+        name: "rate",
+        about: "line items per second on one core",
+        run: rate::run,
     },
     Bench {
         name: "footprint",

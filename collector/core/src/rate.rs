@@ -8,6 +8,7 @@
 
 mod around;
 mod currency;
+mod fast;
 mod line;
 mod ratio;
 mod rounding;
@@ -16,6 +17,7 @@ mod tiers;
 
 pub use around::{AmountStep, QuantityStep};
 pub use currency::{Currency, CurrencyError};
+pub(crate) use fast::Fast;
 pub use line::{AmountChange, Arithmetic, LineItem};
 pub use ratio::{ParseRatioError, Ratio};
 pub use rounding::{Mode, Rounding, Site};
@@ -23,6 +25,7 @@ pub use statement::{NoStatement, Statement, Unrated, statement};
 pub use tiers::TierAmount;
 
 use chrono::NaiveDate;
+use rust_decimal::Decimal;
 use tollgate_common::Quantity;
 
 use crate::catalog::{Card, Meter, Price};
@@ -87,21 +90,39 @@ fn line<'c>(
     day: NaiveDate,
 ) -> Option<LineItem<'c>> {
     let places = places(price, card);
-    let charged = around::charged_quantity(price, day, metered(quantity, meter)?, |_, _| {})?;
-    let exact_list = tiers::list_amount(price, places, charged, |_| {})?;
-    let exact = around::final_amount(price, day, exact_list, |_, _| {})?;
+    let metered = if quantity.is_negative() {
+        0
+    } else {
+        quantity.units()
+    };
+    let quick = price.fast.as_ref();
+    let (list, amount) = match quick.and_then(|fast| fast.rate(price, places, metered, day)) {
+        Some(amounts) => (amounts.list, amounts.amount),
+        None => exact_amounts(quantity, meter, price, places, day)?,
+    };
     Some(LineItem {
         price,
         meter,
         card,
         day,
         quantity,
-        charged,
-        exact_list,
-        exact,
-        list: places.round(exact_list)?,
-        amount: places.round(exact)?,
+        list,
+        amount,
     })
+}
+
+/// List amount and amount, by exact fractions.
+fn exact_amounts(
+    quantity: Quantity,
+    meter: Option<&Meter>,
+    price: &Price,
+    places: Places,
+    day: NaiveDate,
+) -> Option<(Decimal, Decimal)> {
+    let charged = around::charged_quantity(price, day, metered(quantity, meter)?, |_, _| {})?;
+    let list = tiers::list_amount(price, places, charged, |_| {})?;
+    let amount = around::final_amount(price, day, list, |_, _| {})?;
+    Some((places.round(list)?, places.round(amount)?))
 }
 
 /// The quantity in the meter's billed unit; nothing below zero, and nothing for a fee.

@@ -161,8 +161,8 @@ fn as_json(catalog: &Catalog, trial: &Trial, statement: &Statement<'_>) -> Value
 fn line(line: &LineItem<'_>) -> Value {
     let arithmetic = line.arithmetic();
     let tiers: Vec<Value> = arithmetic
-        .tiers
         .iter()
+        .flat_map(|arithmetic| &arithmetic.tiers)
         .map(|tier| {
             json!({
                 "from": tier.tier.from,
@@ -178,8 +178,8 @@ fn line(line: &LineItem<'_>) -> Value {
         })
         .collect();
     let changes: Vec<Value> = arithmetic
-        .steps
         .iter()
+        .flat_map(|arithmetic| &arithmetic.steps)
         .map(|change| {
             let (kind, id) = match change.step {
                 AmountStep::Discount(discount) => ("discount", Some(&discount.id)),
@@ -195,10 +195,10 @@ fn line(line: &LineItem<'_>) -> Value {
         "meter": meter.map(|meter| &meter.name),
         "unit": meter.map(|meter| meter.billed_unit().to_string()),
         "quantity": meter.map(|meter| line.quantity.display(meter.billed_scale()).to_string()),
-        "charged": line.charged,
+        "charged": arithmetic.as_ref().map(|arithmetic| arithmetic.charged),
         "charged_unit": line.price.unit.to_string(),
         "tiers": tiers,
-        "exact": line.exact_list,
+        "exact": arithmetic.as_ref().map(|arithmetic| arithmetic.list),
         "list": line.list,
         "changes": changes,
         "amount": line.amount,

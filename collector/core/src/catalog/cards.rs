@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use super::price::Price;
 use super::read::{Reader, Section};
 use super::{Catalog, Places, check_id, discounts, prices, read_date};
-use crate::rate::Currency;
+use crate::rate::{Currency, Fast};
 
 /// One version of a rate card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,13 @@ pub(super) fn read<'d>(
     );
     let order = reader.parse::<Order>(root, "order", "\"standard/1\"");
     let prices = prices::read(catalog, reader, root, places);
-    let prices = discounts::read(reader, root, prices);
+    let mut prices = discounts::read(reader, root, prices);
+    for price in prices.iter_mut().flatten() {
+        let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
+        let places = meter.map_or(0, |meter| meter.billed_scale().get());
+        let power = 10i128.checked_pow(u32::from(places));
+        price.fast = power.and_then(|power| Fast::new(price, power));
+    }
     let Some((Id(id), field)) = id else { return };
     let (Some((currency, _)), Some((Date(from), _)), Some((order, _)), Some(prices)) =
         (currency, from, order, prices)

@@ -6,7 +6,7 @@ use tollgate_common::MeterName;
 use super::discounts::Discount;
 use super::measure::Measure;
 use super::unit::Unit;
-use crate::rate::{Mode, Ratio, Rounding};
+use crate::rate::{Fast, Mode, Ratio, Rounding};
 
 /// What a meter, or a period, costs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Price {
     pub minimum: Option<Decimal>,
     /// How and where it is rounded.
     pub rounding: Rounding,
+    /// The same price in whole numbers, where it is a usual one.
+    pub(crate) fast: Option<Fast>,
 }
 
 impl Price {

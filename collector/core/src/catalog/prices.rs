@@ -200,6 +200,7 @@ fn read_price<'d>(
         maximum,
         minimum,
         rounding,
+        fast: None,
     };
     Some((price, id_field, Some((meter, meter_field))))
 }
@@ -228,6 +229,7 @@ fn fee(id: String, flat: Decimal, rounding: Rounding) -> Option<Price> {
         maximum: None,
         minimum: None,
         rounding,
+        fast: None,
     })
 }
 

@@ -26,12 +26,6 @@ pub struct LineItem<'c> {
     pub day: NaiveDate,
     /// Usage of the period in the meter's smallest unit.
     pub quantity: Quantity,
-    /// What is charged for, in the price's unit: converted, less what is included.
-    pub charged: Ratio,
-    /// The list amount, before rounding.
-    pub exact_list: Ratio,
-    /// The amount, before rounding.
-    pub exact: Ratio,
     /// The list amount: before discounts, maximum and minimum.
     pub list: Decimal,
     /// The amount.
@@ -43,8 +37,12 @@ pub struct LineItem<'c> {
 pub struct Arithmetic<'c> {
     /// From the metered to the charged quantity; each step with what it left.
     pub quantities: Vec<(QuantityStep<'c>, Ratio)>,
+    /// What is charged for, in the price's unit: converted, less what is included.
+    pub charged: Ratio,
     /// The tiers, as far as the usage reaches.
     pub tiers: Vec<TierAmount<'c>>,
+    /// The list amount, before rounding.
+    pub list: Ratio,
     /// From the list amount to the final one.
     pub steps: Vec<AmountChange<'c>>,
 }
@@ -61,42 +59,38 @@ pub struct AmountChange<'c> {
 }
 
 impl<'c> LineItem<'c> {
-    /// How the line was computed.
-    pub fn arithmetic(&self) -> Arithmetic<'c> {
-        let mut arithmetic = Arithmetic {
-            quantities: Vec::new(),
-            tiers: Vec::new(),
-            steps: Vec::new(),
-        };
-        // The same computation succeeded when the line was made.
-        let _ = self.work_out(&mut arithmetic);
-        arithmetic
-    }
-
-    fn work_out(&self, arithmetic: &mut Arithmetic<'c>) -> Option<()> {
+    /// How the line was computed; `None` if a number on the way does not fit an exact fraction,
+    /// though the amount does.
+    pub fn arithmetic(&self) -> Option<Arithmetic<'c>> {
         let places = places(self.price, self.card);
+        let (mut quantities, mut tiers) = (Vec::new(), Vec::new());
         let metered = metered(self.quantity, self.meter)?;
-        charged_quantity(self.price, self.day, metered, |step, left| {
-            arithmetic.quantities.push((step, left));
+        let charged = charged_quantity(self.price, self.day, metered, |step, left| {
+            quantities.push((step, left));
         })?;
-        list_amount(self.price, places, self.charged, |tier| {
-            arithmetic.tiers.push(tier);
+        let list = list_amount(self.price, places, charged, |tier| tiers.push(tier))?;
+        let mut changes = Vec::new();
+        final_amount(self.price, self.day, list, |step, left| {
+            changes.push((step, left));
         })?;
-        let mut steps = Vec::new();
-        final_amount(self.price, self.day, self.exact_list, |step, left| {
-            steps.push((step, left));
-        })?;
+        let mut steps = Vec::with_capacity(changes.len());
         let mut before = self.list;
-        for (step, exact) in steps {
+        for (step, exact) in changes {
             let amount = places.round(exact)?;
-            arithmetic.steps.push(AmountChange {
+            steps.push(AmountChange {
                 step,
                 exact,
                 change: amount - before,
             });
             before = amount;
         }
-        Some(())
+        Some(Arithmetic {
+            quantities,
+            charged,
+            tiers,
+            list,
+            steps,
+        })
     }
 }
 
@@ -104,12 +98,14 @@ impl<'c> LineItem<'c> {
 /// `2000000 x 0.40 + 1500000 x 0.25 per 1000 {request} = 800 + 375 = 1175.00 EUR`.
 impl fmt::Display for LineItem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let arithmetic = self.arithmetic();
+        let Some(arithmetic) = self.arithmetic() else {
+            return write!(f, "{} {}", self.amount, self.card.currency);
+        };
         self.write_quantities(f, &arithmetic)?;
         self.write_tiers(f, &arithmetic.tiers)?;
         // A rounded amount shows what it was rounded from.
-        if Ratio::from_decimal(self.list) != self.exact_list {
-            write!(f, "{} ~ ", self.exact_list)?;
+        if Ratio::from_decimal(self.list) != arithmetic.list {
+            write!(f, "{} ~ ", arithmetic.list)?;
         }
         write!(f, "{} {}", self.list, self.card.currency)?;
         for change in &arithmetic.steps {

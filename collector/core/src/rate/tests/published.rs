@@ -317,9 +317,12 @@ fn telnyx_storage() {
         rounding = { places = 6 }";
     let storage = catalog("By", 0, "USD", price);
     assert_eq!(amount(&storage, 11 << 30), "0.006000");
-    assert_eq!(line(&storage, 22).expect("rates").charged.to_string(), "0");
-    let rounded = line(&storage, (11 << 30) + 1).expect("rates").charged;
-    assert_eq!(rounded.to_string(), ((1i64 << 30) + 4096).to_string());
+    let charged = |quantity| {
+        let line = line(&storage, quantity).expect("rates");
+        line.arithmetic().expect("fits").charged.to_string()
+    };
+    assert_eq!(charged(22), "0");
+    assert_eq!(charged((11 << 30) + 1), ((1i64 << 30) + 4096).to_string());
     check(
         "USD",
         "model = \"per_unit\"\nper = \"1000000 {unit}\"\nunit = \"0.50\"\nallowance = \"1000000\"",

@@ -4,6 +4,8 @@
 use num_bigint::BigInt;
 use num_bigint::Sign;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use rust_decimal::Decimal;
 
 use super::{catalog, line};
@@ -342,6 +344,41 @@ impl Case {
     }
 }
 
+/// Rates `cards` generated cards with `usages` quantities each, twice, and compares every byte.
+fn rate_twice(cards: usize, usages: u32) {
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..cards {
+        let tree = case().new_tree(&mut runner).expect("generates");
+        let case = tree.current();
+        let all = || {
+            let catalog = case.catalog();
+            let mut hasher = blake3::Hasher::new();
+            for usage in 0..usages {
+                // From nothing to beyond the limits, with both neighbours of powers of two.
+                let quantity = (1i128 << (usage / 3 % 126)) + i128::from(usage % 3) - 1;
+                let quantity = quantity.wrapping_add(i128::from(usage / 378) * 12_345);
+                match line(&catalog, quantity) {
+                    Ok(line) => hasher.update(line.to_string().as_bytes()),
+                    Err(error) => hasher.update(error.to_string().as_bytes()),
+                };
+            }
+            hasher.finalize()
+        };
+        assert_eq!(all(), all(), "{}", case.price());
+    }
+}
+
+#[test]
+fn generated_pairs_rate_to_the_same_bytes() {
+    rate_twice(40, 378);
+}
+
+#[test]
+#[ignore = "takes minutes; run it in release after changes to rating"]
+fn a_million_generated_pairs_rate_to_the_same_bytes() {
+    rate_twice(1000, 1000);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -361,14 +398,14 @@ proptest! {
     fn the_arithmetic_adds_up(case in case(), quantity in 0u64..1_000_000_000) {
         let catalog = case.catalog();
         let line = line(&catalog, i128::from(quantity)).expect("rates");
-        let arithmetic = line.arithmetic();
+        let arithmetic = line.arithmetic().expect("fits");
         let changes: Decimal = arithmetic.steps.iter().map(|step| step.change).sum();
         prop_assert_eq!(line.list + changes, line.amount);
         let sum = |part: fn(&crate::rate::TierAmount<'_>) -> crate::rate::Ratio| {
             arithmetic.tiers.iter().try_fold(crate::rate::Ratio::ZERO, |sum, tier| sum.checked_add(part(tier)))
         };
-        prop_assert_eq!(sum(|tier| tier.amount), Some(line.exact_list));
-        prop_assert_eq!(sum(|tier| tier.quantity), Some(line.charged));
+        prop_assert_eq!(sum(|tier| tier.amount), Some(arithmetic.list));
+        prop_assert_eq!(sum(|tier| tier.quantity), Some(arithmetic.charged));
         let ends = line.to_string().ends_with(&format!("{} EUR", line.amount));
         prop_assert!(ends, "{}", line);
     }
@@ -396,6 +433,29 @@ proptest! {
             billed += due;
         }
         prop_assert_eq!(billed, amount(cumulative));
+    }
+
+    /// The quick way and the exact fractions give the same amounts, or at least one of them gives
+    /// one; and then it is that one.
+    #[test]
+    fn the_quick_way_is_exact(case in case(), quantities in proptest::collection::vec(any::<u64>(), 8), shift in 0u32..60) {
+        // Plain prices only, which the quick way takes.
+        let case = Case { blocks: 0, site: 0, convert: None, tier_by: None, ..case };
+        let catalog = case.catalog();
+        let card = catalog.cards().next().expect("one card");
+        let price = &card.prices[0];
+        let meter = catalog.meters().next().expect("one meter");
+        let places = crate::rate::places(price, card);
+        for quantity in quantities {
+            let quantity = i128::from(quantity) >> shift;
+            let exact = crate::rate::exact_amounts(tollgate_common::Quantity::new(quantity), Some(meter), price, places, super::day());
+            let quick = price.fast.as_ref().and_then(|fast| fast.rate(price, places, quantity, super::day()));
+            if let (Some(quick), Some(exact)) = (quick, exact) {
+                prop_assert_eq!((quick.list, quick.amount), exact, "{} of {}", quantity, case.price());
+            }
+            let line = line(&catalog, quantity).ok().map(|line| (line.list, line.amount));
+            prop_assert_eq!(line, quick.map(|quick| (quick.list, quick.amount)).or(exact));
+        }
     }
 
     /// Whatever the quantity, up to the limits: the exact amount or a refusal, and the same again.
