@@ -46,7 +46,7 @@ impl Workload {
                 let (meter, size) = METERS[index % 4];
                 let tenant = format!("customer-{:04}", 1000 + (index / 4) % 50 * 37);
                 // Unique within its tenant and meter, and spread as host names are.
-                let pop = rng.random_range(0..400) * 100_000 + index;
+                let pop = rng.random_range(0..400) * series.max(100_000) + index;
                 let dimensions = Dimensions::new([
                     ("region", REGIONS[rng.random_range(0..4)].to_owned()),
                     (
@@ -82,6 +82,19 @@ impl Workload {
             parent: BatchHash::ZERO,
             window: Window::containing(Timestamp::from_secs(1_780_315_200), width),
         }
+    }
+
+    /// The same usage, reported by another agent.
+    pub(crate) fn of_agent(self, agent: AgentId) -> Self {
+        Self { agent, ..self }
+    }
+
+    /// The batch of the next window, as the last of its incarnation.
+    pub(crate) fn last_batch(&mut self) -> Batch {
+        let mut batch = self.batch();
+        batch.is_final = true;
+        self.parent = batch.hash();
+        batch
     }
 
     /// The batch of the next window: every series is active.

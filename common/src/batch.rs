@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::ids::{AgentId, BatchSeq, Incarnation, MeterName, TenantId};
 use crate::limits::{
     BATCH_DETAIL_BYTES_MAX, BATCH_LOSSES_MAX, BATCH_ROWS_MAX, BATCH_STEPS_MAX, BATCH_TOTALS_MAX,
+    TOMBSTONE_TOTALS_MAX,
 };
 use crate::loss::{Loss, LossReason};
 use crate::meter::{Aggregation, Scale};
@@ -290,6 +291,52 @@ pub struct Tombstone {
     pub sequence: BatchSeq,
     /// Why it is gone.
     pub reason: LossReason,
+    /// What its incarnation had counted by then, where something besides the batch knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remembered: Option<Box<Remembered>>,
+}
+
+/// What an incarnation had counted when it sealed a batch that is lost. It prices the loss, as
+/// the totals of a later batch would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Remembered {
+    /// When the cut of the lost batch was made.
+    pub cut: Timestamp,
+    /// Everything before this instant had been sealed.
+    pub watermark: Timestamp,
+    /// True if the lost batch was the last of its incarnation.
+    pub is_final: bool,
+    /// True if `totals` are all of the incarnation, and tell all that it has counted: nothing of
+    /// an aggregation without totals.
+    pub is_complete: bool,
+    /// Running totals up to and including the lost batch, sorted, unique.
+    pub totals: Vec<Total>,
+}
+
+impl Remembered {
+    /// Checks the rules that make the form unique.
+    ///
+    /// # Errors
+    ///
+    /// [`BatchError`] if there are more than
+    /// [`TOMBSTONE_TOTALS_MAX`](crate::limits::TOMBSTONE_TOTALS_MAX) totals, or if they are not
+    /// in order.
+    pub fn validate(&self) -> Result<(), BatchError> {
+        bounded("totals", self.totals.len(), TOMBSTONE_TOTALS_MAX)?;
+        totals_in_order(&self.totals)
+    }
+}
+
+fn totals_in_order(totals: &[Total]) -> Result<(), BatchError> {
+    let key = |total: &Total| (total.tenant.clone(), total.meter.clone(), total.scale);
+    let out_of_order = totals.windows(2).position(|t| key(&t[0]) >= key(&t[1]));
+    match out_of_order {
+        Some(index) => Err(BatchError::Order {
+            what: "total",
+            index: index + 1,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// A rule of batches that is broken.
@@ -333,6 +380,23 @@ pub enum BatchError {
 impl Batch {
     /// Checks the rules that make the canonical form unique.
     pub fn validate(&self) -> Result<(), BatchError> {
+        self.validate_but_order_of_rows()?;
+        let out_of_order = self
+            .rows
+            .windows(2)
+            .position(|r| r[0].order_key() >= r[1].order_key());
+        match out_of_order {
+            Some(index) => Err(BatchError::Order {
+                what: "row",
+                index: index + 1,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// All of [`Batch::validate`] but the order of the rows, which costs most, and which the wire
+    /// format finds out on its way.
+    pub(crate) fn validate_but_order_of_rows(&self) -> Result<(), BatchError> {
         bounded("rows", self.rows.len(), BATCH_ROWS_MAX)?;
         bounded("totals", self.totals.len(), BATCH_TOTALS_MAX)?;
         bounded("losses", self.losses.len(), BATCH_LOSSES_MAX)?;
@@ -347,27 +411,7 @@ impl Batch {
         if self.span.to < self.span.from {
             return Err(BatchError::Span);
         }
-        let out_of_order = self
-            .rows
-            .windows(2)
-            .position(|r| r[0].order_key() >= r[1].order_key());
-        if let Some(index) = out_of_order {
-            return Err(BatchError::Order {
-                what: "row",
-                index: index + 1,
-            });
-        }
-        let key = |total: &Total| (total.tenant.clone(), total.meter.clone(), total.scale);
-        let out_of_order = self
-            .totals
-            .windows(2)
-            .position(|t| key(&t[0]) >= key(&t[1]));
-        if let Some(index) = out_of_order {
-            return Err(BatchError::Order {
-                what: "total",
-                index: index + 1,
-            });
-        }
+        totals_in_order(&self.totals)?;
         let negative = |row: &Rollup| row.aggregation.adds_up() && row.value.is_negative();
         if let Some(index) = self.rows.iter().position(negative) {
             return Err(BatchError::NegativeSum(index));

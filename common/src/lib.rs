@@ -30,8 +30,8 @@ pub mod wire;
 
 #[cfg(feature = "formats")]
 pub use batch::{
-    Batch, BatchHash, ClockStep, Detail, Opening, Parent, ParentEnd, Rollup, RowRef, Span,
-    Tombstone, Total,
+    Batch, BatchHash, ClockStep, Detail, Opening, Parent, ParentEnd, Remembered, Rollup, RowRef,
+    Span, Tombstone, Total,
 };
 pub use dimensions::Dimensions;
 pub use ids::{AgentId, BatchSeq, Incarnation, Lineage, MeterName, TenantId};

@@ -25,6 +25,8 @@ pub const SCALE_MAX: u8 = 12;
 pub const BATCH_ROWS_MAX: usize = 1 << 20;
 /// Most running totals in one batch.
 pub const BATCH_TOTALS_MAX: usize = 1 << 20;
+/// Most running totals in one tombstone.
+pub const TOMBSTONE_TOTALS_MAX: usize = 1 << 14;
 /// Most loss declarations in one batch.
 pub const BATCH_LOSSES_MAX: usize = 4096;
 /// Most clock steps in one batch.
@@ -71,5 +73,8 @@ const _: () = assert!(SERIES_KEY_BYTES_MAX >= TENANT_BYTES_MAX + METER_BYTES_MAX
 const _: () = assert!(BATCH_DETAIL_BYTES_MAX <= FRAME_BYTES_MAX / 2);
 const _: () = assert!(FRAME_BYTES_MAX <= FRAME_RAW_BYTES_MAX);
 const _: () = assert!(BATCH_ROWS_MAX <= DICTIONARY_SERIES_MAX);
+const _: () = assert!(
+    TOMBSTONE_TOTALS_MAX * (TENANT_BYTES_MAX + METER_BYTES_MAX + 32) <= CONTROL_RAW_BYTES_MAX
+);
 const _: () = assert!(HELD_INCARNATIONS_MAX * 128 <= CONTROL_RAW_BYTES_MAX);
 const _: () = assert!(RECORD_BYTES_MAX <= u32::MAX as usize);

@@ -20,9 +20,11 @@
 //! incarnation that never sealed anything is passed over: no collector knows its name, so
 //! its successor takes its place under the same parent and declares the loss itself.
 
+mod remembered;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use remembered::remembered;
 use tollgate_common::{BatchHash, LossReason, Parent, ParentEnd, Timestamp, Window};
 
 use crate::aggregate::{Cells, CellsError, CutRecord, Identity, InheritedLoss, Region};

@@ -464,6 +464,7 @@ fn tombstones_are_acknowledged_like_batches() {
         incarnation: incarnation(1),
         sequence: batches[1].sequence,
         reason: LossReason::SpoolDamaged,
+        remembered: None,
     };
     bench.send(Message::Tombstone(tombstone)).expect("accepted");
     bench

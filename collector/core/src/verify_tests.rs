@@ -75,6 +75,7 @@ fn collected() -> (MemoryJournal, Tables) {
         incarnation: Incarnation::from_bytes([1; 16]),
         sequence: second.batch.sequence,
         reason: LossReason::SpoolDamaged,
+        remembered: None,
     };
     let opened = Opened {
         lineage: tollgate_common::Lineage::from_bytes([1; 16]),

@@ -57,6 +57,18 @@ pub(super) struct TombstoneV1 {
     pub(super) reason: u8,
 }
 
+/// [`crate::Tombstone`] with what is remembered: version 2.
+#[derive(Archive, Serialize)]
+pub(super) struct TombstoneV2 {
+    pub(super) base: TombstoneV1,
+    pub(super) cut: u64,
+    pub(super) watermark: u64,
+    pub(super) flags: u8,
+    pub(super) total_count: u32,
+    pub(super) total_keys: Vec<u8>,
+    pub(super) total_values: Vec<u8>,
+}
+
 /// [`super::Ack`].
 #[derive(Archive, Serialize)]
 pub(super) struct AckV1 {

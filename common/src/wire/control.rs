@@ -4,14 +4,13 @@ use rkyv::vec::ArchivedVec;
 
 use super::archive::{
     self, AckV1, ArchivedAckV1, ArchivedGrantV2, ArchivedHeldV1, ArchivedHelloV1, ArchivedRefuseV1,
-    ArchivedResumeV1, ArchivedTombstoneV1, ArchivedWelcomeV1, GrantV2, HeldV1, HelloV1, RefuseV1,
-    ResumeV1, TombstoneV1, WelcomeV1,
+    ArchivedResumeV1, ArchivedWelcomeV1, GrantV2, HeldV1, HelloV1, RefuseV1, ResumeV1, WelcomeV1,
 };
-use super::head::{put_time, read_agent, read_reason, read_sequence, read_time};
+use super::head::{put_time, read_agent, read_sequence, read_time};
 use super::{
     Ack, DecodeError, EncodeError, Grant, Held, Hello, Refuse, RefuseCode, Resume, Welcome,
 };
-use crate::batch::{BatchHash, Tombstone};
+use crate::batch::BatchHash;
 use crate::ids::{Incarnation, Lineage};
 use crate::limits::{HELD_INCARNATIONS_MAX, REFUSE_REASON_BYTES_MAX};
 
@@ -142,29 +141,6 @@ pub(super) fn decode_welcome(raw: &[u8]) -> Result<Welcome, DecodeError> {
         resume: read_list("incarnations of the welcome", &welcome.resume, resume)?,
         window_batches: welcome.window_batches.to_native(),
         window_bytes: welcome.window_bytes.to_native(),
-    })
-}
-
-pub(super) fn encode_tombstone(
-    tombstone: &Tombstone,
-    raw: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let tombstone = TombstoneV1 {
-        agent: tombstone.agent.as_str().as_bytes().to_vec(),
-        incarnation: *tombstone.incarnation.as_bytes(),
-        sequence: tombstone.sequence.get(),
-        reason: tombstone.reason.code(),
-    };
-    archive::write(&tombstone, raw)
-}
-
-pub(super) fn decode_tombstone(raw: &[u8]) -> Result<Tombstone, DecodeError> {
-    let tombstone: &ArchivedTombstoneV1 = archive::access("tombstone", raw)?;
-    Ok(Tombstone {
-        agent: read_agent(&tombstone.agent)?,
-        incarnation: Incarnation::from_bytes(tombstone.incarnation),
-        sequence: read_sequence(tombstone.sequence.to_native())?,
-        reason: read_reason(tombstone.reason)?,
     })
 }
 

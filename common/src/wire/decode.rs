@@ -8,7 +8,7 @@ use super::dictionary::Dictionary;
 use super::frame::{FrameReader, HEADER_BYTES, Header, Kind, check_length};
 use super::{
     DecodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, FrameVersion, Message, control,
-    details, head, rows, totals,
+    details, head, rows, tombstone, totals,
 };
 use crate::batch::Batch;
 use crate::limits::FRAME_BYTES_MAX;
@@ -144,7 +144,7 @@ impl Session {
             Kind::Hello => Message::Hello(control::decode_hello(raw)?),
             Kind::Welcome => Message::Welcome(control::decode_welcome(raw)?),
             Kind::Batch => Message::Batch(self.decode_batch(header.version, raw, false)?),
-            Kind::Tombstone => Message::Tombstone(control::decode_tombstone(raw)?),
+            Kind::Tombstone => Message::Tombstone(tombstone::decode(header.version, raw)?),
             Kind::Ack => Message::Ack(control::decode_ack(raw)?),
             Kind::Refuse => Message::Refuse(control::decode_refuse(raw)?),
             Kind::Grant => Message::Grant(control::decode_grant(raw)?),
@@ -204,7 +204,7 @@ impl Session {
         )?;
         let as_expected = flags & FLAG_TOTALS_EXPECTED != 0;
         batch.totals = totals::decode(archive, as_expected, &mut self.dictionary)?;
-        batch.validate()?;
+        batch.validate_but_order_of_rows()?;
         Ok(batch)
     }
 }
@@ -267,7 +267,7 @@ impl RecordDecoder {
             }
             Kind::Tombstone => self
                 .frames
-                .open(&header, bytes, control::decode_tombstone)
+                .open(&header, bytes, |raw| tombstone::decode(header.version, raw))
                 .map(Message::Tombstone),
             other => Err(DecodeError::NotARecord(other.as_str())),
         }

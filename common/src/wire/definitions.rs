@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::archive::{ArchivedBatchV1, BatchV1, count32};
-use super::cache::SeriesCache;
+use super::cache::{Cached, SeriesCache};
 use super::dictionary::{Dictionary, Entry};
 use super::varint::{Reader, put_u64};
 use super::{DecodeError, FrameVersion};
@@ -87,7 +87,7 @@ impl Seen {
     }
 }
 
-fn rank(entry: &Entry) -> (&SeriesKey, Aggregation, Scale) {
+pub(super) fn rank(entry: &Entry) -> (&SeriesKey, Aggregation, Scale) {
     (&entry.series, entry.aggregation, entry.scale)
 }
 
@@ -114,15 +114,22 @@ pub(super) fn decode(
     if count > 0 && first > 0 {
         seen.catch_up(dictionary);
     }
+    if let Some(cache) = &mut cache {
+        cache.begin();
+    }
     let mut reader = Reader::new("definitions", &archive.definitions);
     let mut key = Vec::new();
     for index in 0..count {
         read_front_coded(&mut reader, &mut key, SERIES_KEY_BYTES_MAX)?;
-        let mut series = match &mut cache {
+        let found = match &mut cache {
             Some(cache) => cache.get(&key),
-            None => SeriesKey::from_canonical(&key).map(Arc::new),
-        }
-        .map_err(|source| DecodeError::Series { index, source })?;
+            None => SeriesKey::from_canonical(&key).map(|series| Cached {
+                series: Arc::new(series),
+                rising: false,
+            }),
+        };
+        let found = found.map_err(|source| DecodeError::Series { index, source })?;
+        let mut series = found.series;
         let aggregation = Aggregation::from_code(reader.byte()?)
             .filter(|&aggregation| {
                 let old = matches!(aggregation, Aggregation::Sum | Aggregation::Last);
@@ -132,6 +139,7 @@ pub(super) fn decode(
         let scale =
             Scale::new(reader.byte()?).map_err(|_| DecodeError::Range("scale of a definition"))?;
         if index > 0
+            && !found.rising
             && let Some(before) = dictionary.get(dictionary.len() - 1)
         {
             if rank(before) >= (&*series, aggregation, scale) {

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::definitions::rank;
 use crate::batch::Total;
 use crate::ids::{Incarnation, MeterName, TenantId};
 use crate::limits::{DICTIONARY_BYTES_MAX, DICTIONARY_SERIES_MAX};
@@ -22,6 +23,10 @@ const ENTRY_BYTES: usize = 256;
 const DIMENSION_BYTES: usize = 96;
 /// In place of an index into the totals: this series has no running total.
 const NO_TOTAL: u32 = u32::MAX;
+/// In place of an index into the entries.
+const NO_ENTRY: u32 = u32::MAX;
+/// Memory for so many entries is kept when the dictionary starts over.
+const ENTRIES_KEPT: usize = 1 << 15;
 
 const _: () = assert!(DICTIONARY_SERIES_MAX < NO_TOTAL as usize);
 
@@ -37,6 +42,8 @@ pub(super) struct Entry {
     total: u32,
     /// The series whose row came after this one's when it was last seen.
     successor: u32,
+    /// A series that is known to come after this one in the order of rows; [`NO_ENTRY`] at first.
+    after: u32,
     history: History,
 }
 
@@ -195,7 +202,13 @@ impl Dictionary {
 
     /// Forgets everything.
     pub(super) fn reset(&mut self) {
-        *self = Self::with_bytes_max(self.bytes_max);
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.clear();
+        entries.shrink_to(ENTRIES_KEPT);
+        *self = Self {
+            entries,
+            ..Self::with_bytes_max(self.bytes_max)
+        };
     }
 
     pub(super) fn len(&self) -> usize {
@@ -231,6 +244,7 @@ impl Dictionary {
             scale,
             total,
             successor: next,
+            after: NO_ENTRY,
             history: History::default(),
         });
         Ok(())
@@ -285,6 +299,23 @@ impl Dictionary {
     pub(super) fn successor_of(&self, last: Option<u32>) -> u32 {
         last.and_then(|last| self.entries.get(last as usize))
             .map_or(self.first, |entry| entry.successor)
+    }
+
+    /// True if the rows of `reference` come after those of `last` in a batch. Both must exist and
+    /// differ. Once found out, that takes one comparison of numbers.
+    pub(super) fn is_after(&mut self, last: u32, reference: u32) -> bool {
+        let (before, entry) = (
+            &self.entries[last as usize],
+            &self.entries[reference as usize],
+        );
+        if before.after == reference {
+            return true;
+        }
+        if rank(before) >= rank(entry) {
+            return false;
+        }
+        self.entries[last as usize].after = reference;
+        true
     }
 
     /// The next row is of the series `reference`, which must exist. `new` says that this is

@@ -11,10 +11,11 @@ use super::dictionary::{Dictionary, Entry};
 use super::frame::{FrameWriter, Kind};
 use super::{
     EncodeError, FLAG_FINAL, FLAG_RESET, FLAG_TOTALS_EXPECTED, FrameVersion, GRANT_VERSION,
-    Message, VERSION, control, definitions, details, head, rows, totals,
+    Message, VERSION, control, definitions, details, head, rows, tombstone, totals,
 };
-use crate::batch::{Batch, Rollup, Tombstone};
+use crate::batch::{Batch, BatchError, Rollup, Tombstone};
 use crate::limits::DICTIONARY_BYTES_MAX;
+use crate::window::Window;
 
 /// The compression level of records, which are written once and mostly read never.
 const RECORD_LEVEL: i32 = 1;
@@ -107,9 +108,13 @@ impl Encoder {
         tombstone: &Tombstone,
         out: &mut Vec<u8>,
     ) -> Result<(), EncodeError> {
-        control::encode_tombstone(tombstone, &mut self.raw)?;
-        self.frames
-            .write(FrameVersion::V1, Kind::Tombstone, &self.raw, out)
+        let newest = if self.version >= FrameVersion::V2 as u8 {
+            FrameVersion::V2
+        } else {
+            FrameVersion::V1
+        };
+        let version = tombstone::encode(tombstone, newest, &mut self.raw)?;
+        self.frames.write(version, Kind::Tombstone, &self.raw, out)
     }
 
     /// Appends the frame of a batch; as [`Encoder::encode`], without a copy.
@@ -126,7 +131,7 @@ impl Encoder {
     }
 
     fn try_encode_batch(&mut self, batch: &Batch, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        batch.validate()?;
+        batch.validate_but_order_of_rows()?;
         let version = details::version_of(batch);
         if version as u8 > self.version {
             return Err(EncodeError::NotInVersion(self.version));
@@ -135,10 +140,10 @@ impl Encoder {
             self.reset();
         }
         let mut defined = self.dictionary.len();
-        if !self.resolve(batch) {
+        if !self.resolve(batch)? {
             self.reset();
             defined = 0;
-            if !self.resolve(batch) {
+            if !self.resolve(batch)? {
                 return Err(EncodeError::TooLong {
                     what: "series of the batch (by their estimated memory in bytes)",
                     length: DICTIONARY_BYTES_MAX + 1,
@@ -188,13 +193,15 @@ impl Encoder {
         self.dictionary = Dictionary::with_bytes_max(bytes_max);
     }
 
-    /// Finds or adds the series of every row; false if the dictionary is full before the end.
-    fn resolve(&mut self, batch: &Batch) -> bool {
+    /// Finds or adds the series of every row, which must be in order; false if the dictionary is
+    /// full before the end.
+    fn resolve(&mut self, batch: &Batch) -> Result<bool, BatchError> {
         let dictionary = &mut self.dictionary;
         let defined = dictionary.len();
         let mut last = None;
+        let mut before: Option<Window> = None;
         self.references.clear();
-        for row in &batch.rows {
+        for (index, row) in batch.rows.iter().enumerate() {
             let found = match last {
                 Some(last) if matches(dictionary, last, row) => Some(last),
                 _ if defined == 0 => None,
@@ -217,14 +224,23 @@ impl Encoder {
                     .define(series, key_bytes, row.aggregation, row.scale)
                     .is_err()
                 {
-                    return false;
+                    return Ok(false);
                 }
                 added
             };
+            let in_order = match last {
+                None => true,
+                Some(last) if last == reference => before < Some(row.window),
+                Some(last) => dictionary.is_after(last, reference),
+            };
+            if !in_order {
+                return Err(BatchError::Order { what: "row", index });
+            }
             self.references.push(reference);
+            before = Some(row.window);
             last = Some(reference);
         }
-        true
+        Ok(true)
     }
 }
 

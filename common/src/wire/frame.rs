@@ -200,10 +200,12 @@ impl Header {
         let known = known.ok_or(DecodeError::Version(version))?;
         let code = kind;
         let kind = Kind::from_code(code).ok_or(DecodeError::Kind(code))?;
-        // Nothing but batches has changed since version 1, and grants came with version 2.
+        // Nothing but batches and tombstones has changed since version 1, and grants came with
+        // version 2.
         match (known, kind) {
             (FrameVersion::V1, Kind::Grant) => return Err(DecodeError::Kind(code)),
-            (FrameVersion::V1, _) | (FrameVersion::V2, Kind::Batch | Kind::Grant) => {}
+            (FrameVersion::V1, _)
+            | (FrameVersion::V2, Kind::Batch | Kind::Tombstone | Kind::Grant) => {}
             (FrameVersion::V2, _) => return Err(DecodeError::Version(version)),
         }
         if flags & !FLAG_ZSTD != 0 {

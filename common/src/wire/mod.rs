@@ -25,6 +25,7 @@ mod rows;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tombstone;
 mod totals;
 mod varint;
 mod version;

@@ -16,7 +16,7 @@ use super::varint::{
     Reader, SparseReader, elide_zeros, put_u64, put_u128, unzigzag64, zigzag64, zigzag128,
 };
 use super::{DecodeError, EncodeError, FrameVersion};
-use crate::batch::{Batch, Detail, Rollup, RowRef};
+use crate::batch::{Batch, BatchError, Detail, Rollup, RowRef};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::quantity::Quantity;
 use crate::time::Timestamp;
@@ -104,7 +104,8 @@ fn put_value(column: &mut Vec<u8>, difference: i128) {
     }
 }
 
-/// Reads the rows; the definitions are added to the dictionary first.
+/// Reads the rows, and checks that they are in order; the definitions are added to the dictionary
+/// first.
 pub(super) fn decode(
     archive: &ArchivedBatchV1,
     watermark: Timestamp,
@@ -137,6 +138,7 @@ pub(super) fn decode(
     let mut values = Reader::new("values", &archive.values);
     let mut events = SparseReader::new("events", &archive.events);
     let mut rows = Vec::with_capacity(count);
+    let mut before: Option<Window> = None;
     for row in 0..count {
         let code = series.u64()?;
         let new = code == NEW;
@@ -146,6 +148,18 @@ pub(super) fn decode(
             .ok()
             .and_then(|index| windows.get(index))
             .ok_or(DecodeError::Range("window of a row"))?;
+        // The definitions of one frame are in order, and so are their numbers.
+        let in_order = match dictionary.last() {
+            None => true,
+            Some(last) if last == reference => before.is_some_and(|before| before < *window),
+            Some(last) if last.min(reference) as usize >= defined => last < reference,
+            Some(last) => dictionary.is_after(last, reference),
+        };
+        if !in_order {
+            let what = "row";
+            return Err(BatchError::Order { what, index: row }.into());
+        }
+        before = Some(*window);
         let history = dictionary.turn_to(reference, new);
         let value = history.value().wrapping_add(values.zigzag128()?);
         if value == i128::MIN {

@@ -12,7 +12,7 @@ use crate::meter::Scale;
 use crate::quantity::Quantity;
 
 /// Fewest bytes of a key: two lengths of the front coding, and the scale.
-const KEY_BYTES_MIN: usize = 3;
+pub(super) const KEY_BYTES_MIN: usize = 3;
 const KEY_BYTES_MAX: usize = 2 + TENANT_BYTES_MAX + METER_BYTES_MAX;
 
 /// Writes the totals; true if their keys are those that the rows suggest and so are left out.
@@ -40,12 +40,7 @@ pub(super) fn encode(
     } else {
         let (mut key, mut before) = (Vec::new(), Vec::new());
         for total in totals {
-            key.clear();
-            for name in [total.tenant.as_str(), total.meter.as_str()] {
-                // Names are at most 128 bytes long.
-                key.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
-                key.extend_from_slice(name.as_bytes());
-            }
+            put_names(total, &mut key);
             put_front_coded(&mut columns.total_keys, &before, &key);
             columns.total_keys.push(total.scale.get());
             std::mem::swap(&mut key, &mut before);
@@ -56,6 +51,16 @@ pub(super) fn encode(
     columns.total_count = count32(totals.len());
     dictionary.finish(totals, as_expected);
     Ok(as_expected)
+}
+
+/// Writes tenant and meter into `key`, in place of what is there.
+pub(super) fn put_names(total: &Total, key: &mut Vec<u8>) {
+    key.clear();
+    for name in [total.tenant.as_str(), total.meter.as_str()] {
+        // Names are at most 128 bytes long.
+        key.push(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        key.extend_from_slice(name.as_bytes());
+    }
 }
 
 /// Writes a total as the difference to what was guessed.
@@ -116,14 +121,18 @@ pub(super) fn decode(
     Ok(totals)
 }
 
-fn read_quantity(values: &mut SparseReader<'_>, guess: i128) -> Result<Quantity, DecodeError> {
+pub(super) fn read_quantity(
+    values: &mut SparseReader<'_>,
+    guess: i128,
+) -> Result<Quantity, DecodeError> {
     match guess.wrapping_add(values.zigzag128()?) {
         i128::MIN => Err(DecodeError::Range("total")),
         units => Ok(Quantity::new(units)),
     }
 }
 
-fn read_key(keys: &mut Reader<'_>, key: &mut Vec<u8>) -> Result<Total, DecodeError> {
+/// Reads tenant, meter and scale of the next total. `key` holds the names of the one before.
+pub(super) fn read_key(keys: &mut Reader<'_>, key: &mut Vec<u8>) -> Result<Total, DecodeError> {
     read_front_coded(keys, key, KEY_BYTES_MAX)?;
     let mut names = Reader::new("total keys", key);
     let tenant = TenantId::new(names.text()?)?;

@@ -168,6 +168,7 @@ fn tombstone() -> Tombstone {
         incarnation: Incarnation::from_bytes([3; 16]),
         sequence: BatchSeq::new(2).expect("not zero"),
         reason: LossReason::SpoolDamaged,
+        remembered: None,
     }
 }
 

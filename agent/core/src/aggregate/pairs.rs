@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use tollgate::cell::baseline::parity;
+use tollgate_common::limits::{METER_BYTES_MAX, TENANT_BYTES_MAX};
 use tollgate_common::{Scale, SeriesKey};
 
 use super::header::pairs_word;
@@ -49,6 +50,25 @@ impl<R: Region> Cells<R> {
             .min(self.layout().pairs())
     }
 
+    /// True if there is certainly room for another total, however long its names: then there
+    /// never was a total without a place.
+    pub(crate) fn has_room_for_pairs(&self) -> bool {
+        let used = self
+            .pairs()
+            .checked_sub(1)
+            .map_or(0, |last| self.names_end(last));
+        let longest = words_for(3 + TENANT_BYTES_MAX + METER_BYTES_MAX);
+        self.pairs() < self.layout().pairs()
+            && used.saturating_add(longest) <= self.layout().names().len()
+    }
+
+    /// Where the names of a total end in their area.
+    fn names_end(&self, pair: u32) -> usize {
+        let first = self.pair_words(pair)[0].load(Relaxed);
+        let bytes = usize::try_from(first >> 16 & 0xffff).expect("masked");
+        usize::try_from(first >> 32).unwrap_or(usize::MAX) + words_for(bytes)
+    }
+
     /// Whose total that is: tenant and meter as the canonical form of a key without
     /// dimensions, and the scale; `None` if its record is damaged.
     pub(crate) fn pair(&self, pair: u32) -> Option<(Vec<u8>, Scale)> {
@@ -87,11 +107,7 @@ impl<R: Region> Cells<R> {
         let index = self.pairs();
         let area = &self.words()[self.layout().names()];
         // They are made one after the other and never given up.
-        let at = index.checked_sub(1).map_or(0, |last| {
-            let first = self.pair_words(last)[0].load(Relaxed);
-            let bytes = usize::try_from(first >> 16 & 0xffff).expect("masked");
-            usize::try_from(first >> 32).unwrap_or(usize::MAX) + words_for(bytes)
-        });
+        let at = index.checked_sub(1).map_or(0, |last| self.names_end(last));
         let end = at.saturating_add(words_for(names.len()));
         if index >= self.layout().pairs() || end > area.len() {
             return false;

@@ -401,7 +401,7 @@ impl<R> Found<R> {
 }
 
 /// Writes tombstones for batches that are sealed according to the cells, and gone from the
-/// end of the spool.
+/// end of the spool; the last one with what the cells remember.
 fn bury<R: Region, S: Storage>(
     cells: &Cells<R>,
     spool: &mut Spool<S>,
@@ -409,11 +409,16 @@ fn bury<R: Region, S: Storage>(
 ) -> Result<u64, StartError> {
     for number in first..=last {
         let known = cells.cut(number).map(|cut| cut.hash);
+        // The totals in the cells are those of the last one.
+        let remembered = (number == last && last == cells.applied())
+            .then(|| recover::remembered(cells))
+            .flatten();
         let tombstone = Tombstone {
             agent: cells.identity().agent.clone(),
             incarnation: cells.identity().incarnation,
             sequence: BatchSeq::new(number).unwrap_or(BatchSeq::FIRST),
             reason: LossReason::SpoolDamaged,
+            remembered,
         };
         spool.append_tombstone(&tombstone, known.unwrap_or(BatchHash::ZERO))?;
     }

@@ -80,6 +80,7 @@ impl Anchor {
             incarnation: self.tail.incarnation,
             sequence: self.sequence,
             reason: LossReason::JournalDamaged,
+            remembered: None,
         }
     }
 }

@@ -346,6 +346,7 @@ pub fn repair<S: Storage, T: Storage>(
                         incarnation,
                         sequence,
                         reason: LossReason::SpoolDamaged,
+                        remembered: None,
                     })?)?;
                 }
                 repaired.tombstones.push((incarnation, from, to));

@@ -277,6 +277,7 @@ impl Cursor {
             incarnation: gap.incarnation,
             sequence: BatchSeq::new(gap.from).unwrap_or(BatchSeq::FIRST),
             reason: LossReason::SpoolDamaged,
+            remembered: None,
         }
     }
 

@@ -298,6 +298,7 @@ fn tombstones_of_batches_lost_at_the_end_are_records() {
         incarnation: lost.batch.incarnation,
         sequence: lost.batch.sequence,
         reason: LossReason::SpoolDamaged,
+        remembered: None,
     };
     spool.append_tombstone(&tombstone, lost.hash).expect("room");
     assert_eq!(

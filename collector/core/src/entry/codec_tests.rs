@@ -50,6 +50,7 @@ fn entries() -> Vec<Entry> {
             incarnation: Incarnation::from_bytes([2; 16]),
             sequence: number(9),
             reason: LossReason::SpoolFull,
+            remembered: None,
         }),
         Entry::Missing(Missing {
             agent: agent(),

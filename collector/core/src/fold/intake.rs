@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{AgentId, Incarnation, LossReason, Timestamp, Tombstone};
+use tollgate_common::{AgentId, Incarnation, LossReason, Remembered, Timestamp, Tombstone};
 
 pub use agent::{BRANCHES_MAX, CLOSED_KEPT, derived};
 pub use life::{HASHES_KEPT, ROW_BATCHES_KEPT, ROWS_KEPT_MAX};
@@ -323,6 +323,7 @@ impl Intake {
             tombstone.incarnation,
             (sequence, sequence),
             tombstone.reason,
+            tombstone.remembered.as_deref(),
             out,
         );
     }
@@ -336,7 +337,7 @@ impl Intake {
         } = missing;
         let range = (from.get(), to.get());
         let reason = LossReason::JournalDamaged;
-        let lost = self.declare(agent, *incarnation, range, reason, out);
+        let lost = self.declare(agent, *incarnation, range, reason, None, out);
         if lost > 0 {
             let origin = Origin {
                 agent: agent.clone(),
@@ -357,12 +358,14 @@ impl Intake {
     }
 
     /// Declares those of a range lost that are neither here nor declared; how many that are.
+    /// `remembered` is what the agent knows of the last one.
     fn declare(
         &mut self,
         agent_id: &AgentId,
         incarnation: Incarnation,
         range: (u64, u64),
         reason: LossReason,
+        remembered: Option<&Remembered>,
         out: &mut Outbox,
     ) -> u64 {
         let stamp = self.stamp;
@@ -378,6 +381,9 @@ impl Intake {
             .lives
             .entry(incarnation)
             .or_insert_with(|| Life::new(Timestamp::EPOCH));
+        if let Some(remembered) = remembered {
+            life.testify(range.1, remembered.into());
+        }
         let lost = life.declare_lost(range, reason, stamp, &origin, out);
         if lost == 0 {
             agent.counters.duplicates += 1;

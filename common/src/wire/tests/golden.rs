@@ -1,7 +1,7 @@
 //! Versions 1 and 2 in bytes, for ever: what an older build wrote must be read by every newer
 //! one.
 
-use super::sample::{full, full_v2, messages};
+use super::sample::{full, full_v2, messages, remembering};
 use crate::Batch;
 use crate::wire::{Decoder, Encoder, Message, decode_record, encode_record};
 
@@ -9,7 +9,8 @@ use crate::wire::{Decoder, Encoder, Message, decode_record, encode_record};
 /// sample batch as a compressed record.
 const FRAMES: &str = include_str!("../../../testdata/wire-v1.hex");
 
-/// The sample batch of version 2, uncompressed; then as a compressed record.
+/// The sample batch of version 2, uncompressed; then as a compressed record; then a tombstone of
+/// version 2.
 const FRAMES_V2: &str = include_str!("../../../testdata/wire-v2.hex");
 
 fn frames(text: &str) -> Vec<Vec<u8>> {
@@ -66,7 +67,8 @@ fn version_1_is_written() {
 
 #[test]
 fn version_2_is_read_and_written() {
-    let [frame, record] = <[Vec<u8>; 2]>::try_from(frames(FRAMES_V2)).expect("two frames");
+    let frames = <[Vec<u8>; 3]>::try_from(frames(FRAMES_V2)).expect("three frames");
+    let [frame, record, tombstone] = frames;
     let batch = full_v2();
     let mut decoder = Decoder::new();
     decoder.push(&frame);
@@ -76,6 +78,13 @@ fn version_2_is_read_and_written() {
     let encoded = Encoder::new(0).encode_batch(&batch, &mut now);
     encoded.expect("encodes");
     assert_eq!(frame, now);
+    let remembering = Message::Tombstone(remembering());
+    now.clear();
+    let encoded = Encoder::new(0).encode(&remembering, &mut now);
+    encoded.expect("encodes");
+    assert_eq!(tombstone, now, "{now:02x?}");
+    decoder.push(&tombstone);
+    assert_eq!(decoder.next(), Ok(Some(remembering)));
 }
 
 /// A batch that version 1 can tell is told in version 1: an older build reads the spool.

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::sample::{bare, detail_of, messages, series, window};
-use crate::limits::REFUSE_REASON_BYTES_MAX;
+use super::sample::{bare, detail_of, messages, remembering, series, window};
+use crate::limits::{REFUSE_REASON_BYTES_MAX, TOMBSTONE_TOTALS_MAX};
 use crate::wire::{
     Decoder, Encoder, Message, RecordDecoder, RecordEncoder, Refuse, RefuseCode, decode_record,
     encode_record, encode_tombstone_record,
 };
 use crate::{
     Aggregation, Batch, ClockStep, Incarnation, Loss, LossAmount, LossReason, MeterName, Opening,
-    Parent, ParentEnd, Quantity, Rollup, Scale, SeriesKey, Span, TenantId, Timestamp, Total,
+    Parent, ParentEnd, Quantity, Rollup, Scale, SeriesKey, Span, TenantId, Timestamp, Tombstone,
+    Total,
 };
 
 fn keys() -> impl Strategy<Value = Arc<SeriesKey>> {
@@ -275,6 +276,46 @@ fn tombstones_are_records() {
             assert_eq!(decode_record(&record), Ok(message));
         }
     }
+}
+
+#[test]
+fn what_is_remembered_of_a_lost_batch_survives_where_it_is_understood() {
+    let tombstone = remembering();
+    let mut record = Vec::new();
+    encode_tombstone_record(&tombstone, &mut record).expect("encodes");
+    assert_eq!(
+        decode_record(&record),
+        Ok(Message::Tombstone(tombstone.clone()))
+    );
+    // A collector of version 1 gets what it understands.
+    let mut encoder = Encoder::new(1);
+    encoder.set_version(1);
+    let mut frame = Vec::new();
+    let message = Message::Tombstone(tombstone.clone());
+    encoder.encode(&message, &mut frame).expect("encodes");
+    assert_eq!(frame[8], 1);
+    let plain = Tombstone {
+        remembered: None,
+        ..tombstone
+    };
+    assert_eq!(decode_record(&frame), Ok(Message::Tombstone(plain)));
+}
+
+#[test]
+fn what_is_remembered_is_in_order_and_bounded() {
+    let refused = |change: fn(&mut Vec<Total>)| {
+        let mut tombstone = remembering();
+        let remembered = tombstone.remembered.as_mut().expect("remembers");
+        change(&mut remembered.totals);
+        let mut record = Vec::new();
+        encode_tombstone_record(&tombstone, &mut record).is_err() && record.is_empty()
+    };
+    assert!(!refused(|_| {}));
+    assert!(refused(|totals| totals.swap(0, 1)));
+    assert!(refused(|totals| totals.push(totals[2].clone())));
+    assert!(refused(|totals| {
+        *totals = vec![totals[0].clone(); TOMBSTONE_TOTALS_MAX + 1];
+    }));
 }
 
 #[test]

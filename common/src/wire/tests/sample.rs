@@ -7,8 +7,9 @@ use crate::sketch::{Histogram, UniqueSketch};
 use crate::wire::{Ack, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome};
 use crate::{
     AgentId, Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Detail, Dimensions, Incarnation,
-    Lineage, Loss, LossAmount, LossReason, MeterName, Opening, Parent, ParentEnd, Quantity, Rollup,
-    Scale, SeriesKey, Span, TenantId, Timestamp, Tombstone, Total, Window, WindowWidth,
+    Lineage, Loss, LossAmount, LossReason, MeterName, Opening, Parent, ParentEnd, Quantity,
+    Remembered, Rollup, Scale, SeriesKey, Span, TenantId, Timestamp, Tombstone, Total, Window,
+    WindowWidth,
 };
 
 /// A small, fast, seeded generator (splitmix64).
@@ -212,6 +213,33 @@ pub(super) fn total(tenant: &str, meter: &str, quantity: i128) -> Total {
     }
 }
 
+/// A tombstone of version 2: its agent's cells remember what the lost batch had brought it to.
+pub(super) fn remembering() -> Tombstone {
+    let total = |tenant: &str, meter: &str, quantity: i128| Total {
+        tenant: TenantId::new(tenant).expect("valid"),
+        meter: MeterName::new(meter).expect("valid"),
+        scale: Scale::ZERO,
+        quantity: Quantity::new(quantity),
+    };
+    Tombstone {
+        agent: AgentId::new("edge-1").expect("valid"),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        sequence: BatchSeq::new(18).expect("positive"),
+        reason: LossReason::SpoolDamaged,
+        remembered: Some(Box::new(Remembered {
+            cut: Timestamp::from_millis(1_780_000_010_003),
+            watermark: Timestamp::from_secs(1_780_000_010),
+            is_final: true,
+            is_complete: false,
+            totals: vec![
+                total("acme", "http.requests", 1_234_567),
+                total("acme", "net.bytes", i128::MAX),
+                total("b", "http.requests", 0),
+            ],
+        })),
+    }
+}
+
 /// One message of each kind.
 pub(super) fn messages() -> Vec<Message> {
     let incarnation = Incarnation::from_bytes(*b"incarnation nr 1");
@@ -258,6 +286,7 @@ pub(super) fn messages() -> Vec<Message> {
             incarnation,
             sequence: seq(17),
             reason: LossReason::SpoolFull,
+            remembered: None,
         }),
         Message::Ack(Ack {
             incarnation,

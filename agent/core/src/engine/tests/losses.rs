@@ -1,6 +1,9 @@
 //! Losses that are declared while the agent runs.
 
-use tollgate_common::{Loss, LossAmount, LossReason, Quantity, TenantId, Timestamp};
+use tollgate_common::{
+    Aggregation, Dimensions, Loss, LossAmount, LossReason, MeterName, Quantity, Scale, SeriesKey,
+    TenantId, Timestamp,
+};
 
 use super::world::{Fault, World};
 use crate::aggregate::{InputLoss, Rejection};
@@ -104,6 +107,63 @@ fn what_accounts_say_is_declared_with_its_time() {
     world.tick(&mut life, 2_000).expect("ticks");
     world.finish(life);
     assert_eq!(declared(&world).len(), 2, "once");
+}
+
+/// Where the next record goes: the newest segment and its length.
+fn end_of_spool(world: &World) -> (String, usize) {
+    let name = world.storage.names().into_iter().max().expect("a segment");
+    let length = world.storage.contents(&name).expect("there").len();
+    (name, length)
+}
+
+#[test]
+fn a_damaged_final_batch_is_priced_by_what_the_cells_remember() {
+    for (damaged, counted_level) in [(true, false), (true, true), (false, false)] {
+        let mut world = World::new(1);
+        let (mut life, _) = world.start().expect("starts");
+        for _ in 0..3 {
+            world.count(&mut life, 5);
+            world.tick(&mut life, 10_000).expect("seals");
+        }
+        world.ship(&mut life).expect("ships");
+        let shipped = world.billed_total();
+        world.count(&mut life, 70);
+        if counted_level {
+            let key = SeriesKey::new(
+                TenantId::new("acme").expect("valid"),
+                MeterName::new("peak").expect("valid"),
+                Dimensions::default(),
+            );
+            let key = key.expect("short");
+            let writer = &mut life.writers[0];
+            let slot = writer.resolve(&key, Aggregation::Max, Scale::ZERO);
+            let set = writer.set_max(slot.expect("room"), world.now, 3);
+            set.expect("counts");
+        }
+        let (before, length) = end_of_spool(&world);
+        world.stop(life).expect("stops in order");
+        let (after, _) = end_of_spool(&world);
+        if damaged {
+            let at = if after == before { length } else { 0 };
+            assert!(world.storage.flip(&after, at as u64 + 64, 0x10));
+        }
+        let (mut life, report) = world.start().expect("starts");
+        assert_eq!(report.tombstones, u64::from(damaged));
+        let accepted = world.accepted_total();
+        world.count(&mut life, 1);
+        world.ship(&mut life).expect("ships");
+        let [tombstone] = world.collector.tombstones.as_slice() else {
+            assert!(!damaged && world.collector.tombstones.is_empty());
+            continue;
+        };
+        let remembered = tombstone.remembered.as_ref().expect("the cells are whole");
+        assert!(remembered.is_final);
+        assert_eq!(remembered.is_complete, !counted_level);
+        let totals: i128 = remembered.totals.iter().map(|t| t.quantity.units()).sum();
+        // All that was counted before the last start; what has not arrived of it is the loss.
+        assert_eq!(totals, accepted);
+        assert!(accepted > shipped);
+    }
 }
 
 #[test]

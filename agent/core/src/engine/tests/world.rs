@@ -10,7 +10,7 @@ use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Ack, Message, Resume, Welcome};
 use tollgate_common::{
     AgentId, Aggregation, Batch, BatchHash, Dimensions, Incarnation, Lineage, MeterName, ParentEnd,
-    Quantity, Scale, SeriesKey, TenantId, Timestamp, WindowWidth,
+    Quantity, Scale, SeriesKey, TenantId, Timestamp, Tombstone, WindowWidth,
 };
 
 use crate::aggregate::{CellsHome, SeriesLimits, Slot, Writer};
@@ -151,6 +151,7 @@ impl Line {
 pub(super) struct Collector {
     pub(super) lines: BTreeMap<Incarnation, Line>,
     pub(super) repeated: u64,
+    pub(super) tombstones: Vec<Tombstone>,
 }
 
 impl Collector {
@@ -161,7 +162,11 @@ impl Collector {
                 let hash = batch.hash();
                 (batch.incarnation, batch.sequence.get(), hash, Some(batch))
             }
-            Message::Tombstone(t) => (t.incarnation, t.sequence.get(), BatchHash::ZERO, None),
+            Message::Tombstone(t) => {
+                let (incarnation, sequence) = (t.incarnation, t.sequence.get());
+                self.tombstones.push(t);
+                (incarnation, sequence, BatchHash::ZERO, None)
+            }
             other => panic!("an agent does not send a {}", other.kind()),
         };
         let line = self.lines.entry(incarnation).or_default();

@@ -8,7 +8,7 @@ use tollgate_common::{
 };
 
 use super::NoticeKind;
-use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges};
+use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges, REMEMBERED_MAX, Testimony};
 use super::outbox::{Origin, Outbox, plus, unknown};
 use super::restore::Hidden;
 use super::totals::{Context, Figures, Totals};
@@ -99,6 +99,9 @@ pub(super) struct Life {
     /// tells all that a lost batch held.
     #[serde(default)]
     unpriced: bool,
+    /// What is remembered of lost batches beyond the prefix.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    remembered: BTreeMap<u64, Testimony>,
     /// What is declared because the life hides which one it follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hidden: Option<Hidden>,
@@ -151,6 +154,7 @@ impl Life {
             settled: false,
             forked: None,
             unpriced: false,
+            remembered: BTreeMap::new(),
             hidden: None,
             compacted: false,
             cut: opened,
@@ -380,9 +384,42 @@ impl Life {
         count
     }
 
+    /// Takes up what is remembered of a batch that is about to be declared lost. What the prefix
+    /// has passed, or is here, needs no testimony.
+    pub(super) fn testify(&mut self, sequence: u64, testimony: Testimony) {
+        let late = sequence <= self.prefix || self.received.contains(sequence);
+        if !late && self.remembered.len() < REMEMBERED_MAX {
+            self.remembered.insert(sequence, testimony);
+        }
+    }
+
+    /// The prefix passes over the lost batches `from` to `to`: what is remembered of them prices
+    /// them, and everything lost before them.
+    fn recall(&mut self, (from, to): (u64, u64), origin: &Origin, out: &mut Outbox) {
+        while let Some((&sequence, _)) = self.remembered.range(from..=to).next()
+            && let Some(testimony) = self.remembered.remove(&sequence)
+        {
+            let mut context = Context {
+                origin,
+                lost: &self.lost,
+                out,
+            };
+            self.totals
+                .recall(sequence, &testimony.figures, testimony.cut, &mut context);
+            self.cut = self.cut.max(testimony.cut);
+            self.watermark = self.watermark.max(testimony.watermark);
+            if testimony.is_final {
+                self.unpriced |= !testimony.is_complete;
+                self.final_at = Some(sequence);
+                self.price_unknown(origin, out);
+            }
+        }
+    }
+
     /// Removes `sequence` from what is declared lost and takes the declaration back; the rest
     /// of its range is declared anew.
     fn take_back(&mut self, sequence: u64, origin: &Origin, out: &mut Outbox) -> bool {
+        self.remembered.remove(&sequence);
         let Some((from, range)) = self.lost.remove_at(sequence) else {
             return false;
         };
@@ -423,6 +460,7 @@ impl Life {
                     self.price_unknown(origin, out);
                 }
             } else if let Some((_, range)) = self.lost.at(next) {
+                self.recall((next, range.to), origin, out);
                 self.prefix = range.to;
             } else if let Some((_, to)) = self.given_up.interval_of(next) {
                 self.prefix = to;
@@ -441,7 +479,7 @@ impl Life {
             return;
         }
         for (from, range) in self.lost.iter_mut() {
-            if range.to < last
+            if range.to <= last
                 && let Some(time) = range.unknown.take()
             {
                 out.reverse(unknown(origin, Some((from, range.to)), range.reason, time));
@@ -521,6 +559,7 @@ impl Life {
         }
         self.lost.clear();
         self.totals.clear();
+        self.remembered.clear();
         self.recent = self.recent.pop_last().into_iter().collect();
         for recent in self.recent.values_mut() {
             recent.rows = None;

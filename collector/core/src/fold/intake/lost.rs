@@ -3,10 +3,53 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tollgate_common::{LossReason, Timestamp};
+use tollgate_common::{LossReason, Quantity, Remembered, Timestamp};
+
+use super::totals::{Figure, Figures, Key};
 
 /// Most ranges kept per life; the oldest is given up for good beyond it.
 pub(super) const LOST_RANGES_MAX: usize = 4096;
+
+/// Most tombstones per life of which is kept what they remember, until the prefix reaches them.
+pub(super) const REMEMBERED_MAX: usize = 64;
+
+/// What an agent remembers of a batch that it has lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Testimony {
+    /// Its running totals; nothing of its rows.
+    pub(super) figures: Figures,
+    /// When it was cut.
+    pub(super) cut: Timestamp,
+    pub(super) watermark: Timestamp,
+    /// It ended the life.
+    pub(super) is_final: bool,
+    /// The figures tell all that the life has counted.
+    pub(super) is_complete: bool,
+}
+
+impl From<&Remembered> for Testimony {
+    fn from(remembered: &Remembered) -> Self {
+        let figures = remembered.totals.iter().map(|total| {
+            let key = Key {
+                tenant: total.tenant.clone(),
+                meter: total.meter.clone(),
+                scale: total.scale,
+            };
+            let figure = Figure {
+                total: Some(total.quantity),
+                rows: Quantity::ZERO,
+            };
+            (key, figure)
+        });
+        Self {
+            figures: figures.collect(),
+            cut: remembered.cut,
+            watermark: remembered.watermark,
+            is_final: remembered.is_final,
+            is_complete: remembered.is_complete,
+        }
+    }
+}
 
 /// A run of batches that were declared lost together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

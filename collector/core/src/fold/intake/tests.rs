@@ -5,4 +5,5 @@ pub(crate) mod books;
 mod conservation;
 mod forks;
 mod lives;
+mod remembered;
 mod restore;

@@ -198,13 +198,29 @@ impl Totals {
         context: &mut Context<'_>,
     ) {
         for (key, figure) in figures {
-            self.account(sequence, key, *figure, cut, context);
+            self.account((sequence, sequence), key, *figure, cut, context);
         }
     }
 
-    fn account(
+    /// Takes up what is remembered of batch `sequence`, which is lost, and next in the prefix.
+    pub(super) fn recall(
         &mut self,
         sequence: u64,
+        figures: &Figures,
+        cut: Timestamp,
+        context: &mut Context<'_>,
+    ) {
+        let end = sequence.saturating_add(1);
+        for (key, figure) in figures {
+            self.account((sequence, end), key, *figure, cut, context);
+        }
+    }
+
+    /// Takes up the figure of batch `sequence`. What it shows to be lost is in batches before
+    /// `end`.
+    fn account(
+        &mut self,
+        (sequence, end): (u64, u64),
         key: &Key,
         figure: Figure,
         cut: Timestamp,
@@ -253,7 +269,7 @@ impl Totals {
         } else if !excess.is_zero() {
             self.declare(
                 key,
-                (before.at, sequence),
+                (before.at, end),
                 before.total,
                 excess,
                 (before.cut, cut),
@@ -316,7 +332,7 @@ impl Totals {
                 .state(key)
                 .is_ok_and(|index| self.states[index].1.at > sequence);
             if !passed {
-                self.account(sequence, key, *figure, cut, context);
+                self.account((sequence, sequence), key, *figure, cut, context);
             } else if self.from_zero && !figure.rows.is_zero() {
                 // Later totals left no room for these rows; the rows stand.
                 self.raise(key, figure.rows);

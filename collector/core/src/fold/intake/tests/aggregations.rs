@@ -161,18 +161,22 @@ fn order_and_duplicates_do_not_matter() {
 }
 
 /// Running totals price sums alone. A life that counts other things keeps the declaration that
-/// a lost batch may have held more.
+/// a lost batch may have held more; a level that is lost is one that the next one replaces.
 #[test]
 fn totals_do_not_price_what_they_do_not_cover() {
-    for counts_more in [false, true] {
+    let level = of(Aggregation::Last, "seats.now", 4, Detail::None);
+    for (more, counts_more) in [
+        (None, false),
+        (Some(level), false),
+        (Some(max(3)), true),
+        (Some(users(&[1, 2])), true),
+        (Some(latency(&[5, 900])), true),
+        (Some(seat_time(40)), true),
+    ] {
         let mut sealer = Sealer::new(1);
         let mut books = Books::new();
         let requests = |value| row("acme", "http.requests", "eu", 0, value);
-        let rows = if counts_more {
-            vec![requests(5), max(3)]
-        } else {
-            vec![requests(5)]
-        };
+        let rows: Vec<_> = [Some(requests(5)), more].into_iter().flatten().collect();
         books.batch(&seal(&mut sealer, rows.clone(), false));
         seal(&mut sealer, rows.clone(), false);
         books.tombstone(sealer.incarnation, 2);

@@ -200,6 +200,7 @@ impl Books {
             incarnation,
             sequence: BatchSeq::new(sequence).expect("from 1"),
             reason: LossReason::SpoolDamaged,
+            remembered: None,
         }))
     }
 
