@@ -46,7 +46,7 @@ pub(crate) fn run() -> Result<Report> {
                 per(ours.len(), rollups),
                 "By/rollup",
             )
-            .target(8.0, Better::Lower)
+            .target(6.0, Better::Lower)
             .against("JSON CloudEvents + zstd", per(events, rollups))
             .against("OTLP protobuf + zstd", per(otlp, rollups))
             .against(

@@ -231,7 +231,7 @@ impl Collector {
 
 /// One connection to the collector.
 pub(crate) struct Peer {
-    _endpoint: quinn::Endpoint,
+    endpoint: quinn::Endpoint,
     connection: quinn::Connection,
     send: quinn::SendStream,
     receive: quinn::RecvStream,
@@ -278,13 +278,19 @@ impl Peer {
             .map_err(|error| error.to_string())?;
         let (encoder, decoder) = (Encoder::new(1), Decoder::new());
         Ok(Self {
-            _endpoint: endpoint,
+            endpoint,
             connection,
             send,
             receive,
             encoder,
             decoder,
         })
+    }
+
+    /// The address from which the collector hears this peer from now on.
+    pub(crate) fn move_to(&self, address: &str) {
+        let socket = std::net::UdpSocket::bind((address, 0)).expect("a loopback address");
+        self.endpoint.rebind(socket).expect("rebinds");
     }
 
     pub(crate) async fn send(&mut self, message: &Message) {
