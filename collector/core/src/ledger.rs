@@ -90,7 +90,7 @@ pub struct Posting {
     pub end: Timestamp,
     /// Charge and adjustment: the price's id. Otherwise: the reason.
     pub line: String,
-    /// Which meter; `None` where it is not known.
+    /// Which meter; `None` where it is not known, and for fees.
     pub meter: Option<MeterName>,
     /// How much, in the meter's smallest unit. An adjustment's may be negative.
     pub quantity: Quantity,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_collector_core::catalog::{Catalog, CatalogErrors, Measure, Trial};
-use tollgate_collector_core::rate::{AmountStep, LineItem, Statement, statement};
+use tollgate_collector_core::rate::{AmountStep, LineItem, QuantityStep, Statement, statement};
 use tollgate_common::TenantId;
 
 use super::output::{Output, table};
@@ -189,12 +189,26 @@ fn line(line: &LineItem<'_>) -> Value {
             json!({ "kind": kind, "id": id, "exact": change.exact, "change": change.change })
         })
         .collect();
+    let quantities: Vec<Value> = arithmetic
+        .iter()
+        .flat_map(|arithmetic| &arithmetic.quantities)
+        .map(|(step, left)| {
+            let (kind, id) = match step {
+                QuantityStep::Converted(_) => ("converted", None),
+                QuantityStep::Included(_) => ("included", None),
+                QuantityStep::AllCharged(_) => ("all_charged", None),
+                QuantityStep::Discounted(discount, _) => ("discount", Some(&discount.id)),
+            };
+            json!({ "kind": kind, "id": id, "left": left })
+        })
+        .collect();
     let meter = line.meter;
     json!({
         "line": line.price.id,
         "meter": meter.map(|meter| &meter.name),
         "unit": meter.map(|meter| meter.billed_unit().to_string()),
         "quantity": meter.map(|meter| line.quantity.display(meter.billed_scale()).to_string()),
+        "quantities": quantities,
         "charged": arithmetic.as_ref().map(|arithmetic| arithmetic.charged),
         "charged_unit": line.price.unit.to_string(),
         "tiers": tiers,

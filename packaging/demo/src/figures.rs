@@ -44,7 +44,8 @@ struct Accrual {
 
 #[derive(Deserialize)]
 struct AccrualLine {
-    meter: String,
+    /// A fee has none.
+    meter: Option<String>,
     amount: Option<Decimal>,
 }
 
@@ -72,9 +73,9 @@ impl Figures {
         let mut accrued = BTreeMap::new();
         for accrual in accruals {
             for line in accrual.lines {
-                let amount: &mut Decimal = accrued
-                    .entry((accrual.tenant.clone(), line.meter))
-                    .or_default();
+                let Some(meter) = line.meter else { continue };
+                let amount: &mut Decimal =
+                    accrued.entry((accrual.tenant.clone(), meter)).or_default();
                 *amount = add(*amount, line.amount.unwrap_or_default())?;
             }
         }

@@ -347,6 +347,27 @@ mod tests {
         );
     }
 
+    /// Days are those of the tenant's zone: June begins on May 31 in UTC.
+    #[test]
+    fn discounts_are_valid_from_a_day_in_the_tenants_zone() {
+        let mut files = sound_files();
+        let discount = "\n[[discount]]\nid = \"june\"\npercent = \"50\"\nfrom = \"2026-06-01\"\nuntil = \"2026-07-01\"\n";
+        if let Some(card) = files.get_mut("cards/edge.toml") {
+            card.push_str(discount);
+        }
+        for (period, net) in [
+            ("2026-05", "800.00"),
+            ("2026-06", "400.00"),
+            ("2026-07", "800.00"),
+        ] {
+            let test = format!(
+                "profile = \"acme\"\nperiod = \"{period}\"\nusage.\"http.requests\" = \"2000000\"\nnet = \"{net}\""
+            );
+            files.insert(format!("{period}.test.toml"), test);
+        }
+        assert_eq!(Catalog::parse(&files).expect("sound").run_tests(), Ok(3));
+    }
+
     #[test]
     fn a_usage_file_is_read_for_a_tenant_and_a_period() {
         let catalog = Catalog::parse(&sound_files()).expect("sound");
