@@ -1,8 +1,9 @@
 //! What an agent tells Prometheus about itself.
 //!
 //! Every metric is made from a [`Report`] when somebody asks, and costs nothing before. Labels
-//! come from fixed sets (inputs, reasons, causes), never from tenants, meters or whoever
-//! sends: nobody outside can make the page grow. `tollgate-agent top` shows tenants.
+//! come from fixed sets (inputs, reasons, causes), not from tenants, meters or whoever sends:
+//! nobody outside can make the page grow. The one exception is bounded: tenants that have more
+//! series than there is room for are named, at most 20. `tollgate-agent top` shows all.
 
 mod families;
 pub(crate) mod http;

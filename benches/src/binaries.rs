@@ -36,14 +36,21 @@ pub(crate) fn build() -> Result<Binaries> {
     if !status.success() {
         bail!("cargo build of the binaries failed: {status}");
     }
-    let folder = match std::env::var_os("CARGO_TARGET_DIR") {
-        Some(target) => manifest.join(target),
-        None => manifest.join("target"),
-    }
-    .join("release");
+    let folder = target()?.join("release");
     Ok(Binaries {
         agent: folder.join("tollgate-agent"),
         collector: folder.join("tollgate-collector"),
+    })
+}
+
+/// Where builds are.
+pub(crate) fn target() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("the crate has a parent")?;
+    Ok(match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(target) => manifest.join(target),
+        None => manifest.join("target"),
     })
 }
 

@@ -196,11 +196,21 @@ fn equation(map: &Map<String, Value>) -> Option<String> {
     let (received, accepted) = (number("received")?, number("accepted")?);
     let (rejected, lost) = (sum("rejected")?, sum("lost")?);
     let (sealed, open, discarded) = (number("sealed")?, number("open")?, number("discarded")?);
-    let holds = received == accepted.saturating_add(rejected).saturating_add(lost)
-        && accepted == sealed.saturating_add(open).saturating_add(discarded);
-    let verdict = if holds { "" } else { "  DOES NOT BALANCE" };
+    // Agents before this one did not tell them.
+    let [under_way, missing, surplus] =
+        ["under_way", "missing", "surplus"].map(|key| number(key).unwrap_or(0));
+    let parts = [accepted, rejected, lost, under_way];
+    let holds = received == parts.into_iter().fold(0, u64::saturating_add)
+        && accepted == sealed.saturating_add(open).saturating_add(discarded)
+        && (missing, surplus) == (0, 0);
+    let verdict = if holds {
+        String::new()
+    } else {
+        format!("  DOES NOT BALANCE: {missing} missing, {surplus} too many")
+    };
     Some(format!(
-        "{received} received = {accepted} accepted + {rejected} rejected + {lost} lost; \
+        "{received} received = {accepted} accepted + {rejected} rejected + {lost} lost + \
+         {under_way} under way; \
          {accepted} accepted = {sealed} sealed + {open} open + {discarded} discarded{verdict}"
     ))
 }
@@ -208,9 +218,11 @@ fn equation(map: &Map<String, Value>) -> Option<String> {
 /// Writes an element of a list below its name, if it has one.
 fn entry(item: &Value, depth: usize) -> bool {
     let mut item = item.clone();
-    let name = item
-        .as_object_mut()
-        .and_then(|map| map.remove("name").or_else(|| map.remove("tenant")));
+    let name = item.as_object_mut().and_then(|map| {
+        ["name", "tenant", "input"]
+            .iter()
+            .find_map(|key| map.remove(*key))
+    });
     match name {
         Some(Value::String(name)) => {
             let indent = "  ".repeat(depth);

@@ -135,6 +135,16 @@ fn inputs(inputs: &[InputStatus]) -> Vec<Family> {
             each(&|input| input.account.open),
         ),
         gauge(
+            "tollgate_agent_input_under_way_events",
+            "Events received that are neither counted nor rejected yet",
+            each(&|input| input.account.under_way),
+        ),
+        gauge(
+            "tollgate_agent_input_unbalanced_events",
+            "Events that the account of the input is out of balance by; always 0",
+            each(&|input| input.account.missing.saturating_add(input.account.surplus)),
+        ),
+        gauge(
             "tollgate_agent_input_series",
             "Series in use",
             each(&|input| input.cardinality.series.into()),
@@ -232,6 +242,15 @@ fn engine(report: &Report) -> Vec<Family> {
             "tollgate_agent_series",
             "Series in use, of all inputs",
             whole(status.series.into()),
+        ),
+        counter(
+            "tollgate_agent_tenant_overflow_lookups",
+            "Lookups of series of the tenants that have lost most dimensions to a limit",
+            labelled(status.overflowing.iter().map(|of| {
+                let tenant = of.tenant.as_ref().map_or("(others)", |of| of.as_str());
+                let labels = vec![("tenant", tenant.to_owned())];
+                (labels, Value::Whole(of.overflow_lookups))
+            })),
         ),
         gauge(
             "tollgate_agent_series_limit",

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use super::{Receiver, free_udp_port, pinned, settled};
-use crate::binaries::{Running, wait_until};
+use crate::binaries::{self, Running, wait_until};
 
 /// The server of the npm package `statsd`, with a backend that adds up all counters.
 pub(super) struct NodeStatsd {
@@ -103,75 +103,121 @@ impl Receiver for NodeStatsd {
     }
 }
 
-/// `collectd` with its `statsd` plugin, from `collectd-core` of the distribution. It is fetched
-/// with `apt-get download` and unpacked into a temporary folder where it is not installed.
-pub(super) struct Collectd {
-    running: Running,
-    _folder: TempDir,
-    address: SocketAddr,
-    /// Lines sent so far are known to the sender alone, drops to the kernel alone.
-    drops: u64,
+/// `statsdproxy` of crates.io, which adds up counters and gauges and sends them on. It is built
+/// once with `cargo install` into the target folder.
+pub(super) fn statsdproxy() -> Result<Uncounted> {
+    let root = binaries::target()?.join("peers");
+    let program = root.join("bin/statsdproxy");
+    if !program.exists() {
+        let installed = Command::new("cargo")
+            .args(["install", "--quiet", "--locked", "--root"])
+            .arg(&root)
+            .arg("statsdproxy@0.4.1")
+            .output()
+            .context("cargo is not there")?;
+        anyhow::ensure!(
+            installed.status.success(),
+            "cargo could not install statsdproxy"
+        );
+    }
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("proxy.yaml");
+    fs::write(
+        &path,
+        "middlewares:\n  - type: aggregate-metrics\n    flush_interval: 10\n",
+    )?;
+    // Whoever it sends to: nobody listens there.
+    let upstream = free_udp_port()?;
+    Uncounted::start("statsdproxy", folder, |address| {
+        let mut command = Command::new(&program);
+        command
+            .args(["--listen", &address.to_string()])
+            .args(["--upstream", &upstream.to_string()])
+            .arg("--config-path")
+            .arg(&path);
+        Ok(command)
+    })
 }
 
-impl Collectd {
-    pub(super) fn start() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let root = Self::install(folder.path())?;
-        let address = free_udp_port()?;
+/// `collectd` with its `statsd` plugin, from `collectd-core` of the distribution. It is fetched
+/// with `apt-get download` and unpacked into a temporary folder where it is not installed.
+pub(super) fn collectd() -> Result<Uncounted> {
+    let folder = tempfile::tempdir()?;
+    let root = install_collectd(folder.path())?;
+    let path = folder.path().to_owned();
+    Uncounted::start("collectd", folder, |address| {
         let config = format!(
             "BaseDir \"{0}\"\nPIDFile \"{0}/pid\"\nPluginDir \"{1}\"\nTypesDB \"{2}\"\nInterval 10\n\
              LoadPlugin statsd\n<Plugin statsd>\nHost \"127.0.0.1\"\nPort \"{3}\"\n\
              DeleteCounters false\n</Plugin>\n",
-            folder.path().display(),
+            path.display(),
             root.join("usr/lib/collectd").display(),
             root.join("usr/share/collectd/types.db").display(),
             address.port(),
         );
-        let path = folder.path().join("collectd.conf");
-        fs::write(&path, config)?;
-        let running = pinned(|| {
-            Running::start(
-                Command::new(root.join("usr/sbin/collectd"))
-                    .arg("-f")
-                    .arg("-C")
-                    .arg(&path),
-            )
-        })?;
-        wait_until("collectd", Duration::from_secs(10), || {
+        let file = path.join("collectd.conf");
+        fs::write(&file, config)?;
+        let mut command = Command::new(root.join("usr/sbin/collectd"));
+        command.arg("-f").arg("-C").arg(&file);
+        Ok(command)
+    })
+}
+
+fn install_collectd(folder: &Path) -> Result<PathBuf> {
+    if Path::new("/usr/sbin/collectd").exists() {
+        return Ok(PathBuf::from("/"));
+    }
+    let fetched = Command::new("apt-get")
+        .args(["download", "collectd-core"])
+        .current_dir(folder)
+        .output()
+        .context("apt-get is not there")?;
+    let package = fs::read_dir(folder)?
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|e| e == "deb"));
+    let Some(package) = package.filter(|_| fetched.status.success()) else {
+        bail!("collectd-core could not be downloaded");
+    };
+    let root = folder.join("root");
+    let unpacked = Command::new("dpkg-deb")
+        .arg("-x")
+        .arg(package)
+        .arg(&root)
+        .status()?;
+    anyhow::ensure!(unpacked.success(), "collectd-core could not be unpacked");
+    Ok(root)
+}
+
+/// A server that shows no count of lines: what the kernel did not drop at its socket, and does
+/// not hold any more, it has read.
+pub(super) struct Uncounted {
+    name: &'static str,
+    running: Running,
+    _folder: TempDir,
+    address: SocketAddr,
+    drops: u64,
+}
+
+impl Uncounted {
+    fn start(
+        name: &'static str,
+        folder: TempDir,
+        command: impl FnOnce(SocketAddr) -> Result<Command>,
+    ) -> Result<Self> {
+        let address = free_udp_port()?;
+        let mut command = command(address)?;
+        let running = pinned(|| Running::start(&mut command))?;
+        wait_until(name, Duration::from_secs(10), || {
             socket_line(address.port()).is_some()
         })?;
         Ok(Self {
+            name,
             running,
             _folder: folder,
             address,
             drops: 0,
         })
-    }
-
-    fn install(folder: &Path) -> Result<PathBuf> {
-        if Path::new("/usr/sbin/collectd").exists() {
-            return Ok(PathBuf::from("/"));
-        }
-        let fetched = Command::new("apt-get")
-            .args(["download", "collectd-core"])
-            .current_dir(folder)
-            .output()
-            .context("apt-get is not there")?;
-        let package = fs::read_dir(folder)?
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .find(|path| path.extension().is_some_and(|e| e == "deb"));
-        let Some(package) = package.filter(|_| fetched.status.success()) else {
-            bail!("collectd-core could not be downloaded");
-        };
-        let root = folder.join("root");
-        let unpacked = Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(package)
-            .arg(&root)
-            .status()?;
-        anyhow::ensure!(unpacked.success(), "collectd-core could not be unpacked");
-        Ok(root)
     }
 }
 
@@ -190,7 +236,7 @@ fn socket_line(port: u16) -> Option<(u64, u64)> {
     })
 }
 
-impl Receiver for Collectd {
+impl Receiver for Uncounted {
     fn address(&self) -> SocketAddr {
         self.address
     }
@@ -200,13 +246,11 @@ impl Receiver for Collectd {
     }
 
     fn arrived(&mut self, sent: u64, datagrams: u64) -> Result<u64> {
-        // It shows no count of lines; what the kernel did not drop and does not hold any more
-        // has been read.
         let port = self.address.port();
-        wait_until("collectd to read its queue", Duration::from_mins(1), || {
+        wait_until(self.name, Duration::from_mins(1), || {
             socket_line(port).is_some_and(|(queued, _)| queued == 0)
         })?;
-        let (_, drops) = socket_line(port).context("collectd has ended")?;
+        let (_, drops) = socket_line(port).with_context(|| format!("{} has ended", self.name))?;
         let dropped = drops - self.drops;
         self.drops = drops;
         Ok(sent - sent * dropped.min(datagrams) / datagrams.max(1))

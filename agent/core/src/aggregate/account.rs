@@ -1,11 +1,17 @@
 //! The account of an input, or of a tenant: what was received, and what became of it.
 //!
-//! `received = accepted + rejected + lost` and `accepted = sealed + open + discarded` hold
-//! whenever an account is read, by construction: what is sealed is in the running totals, what
-//! is open are the differences of the cells to their baselines, and only what has been
-//! decided on is received. So the account is right after a kill at any instant, because the
-//! cells are. What an input says it has received is kept apart: beyond what has been decided on
-//! that is what is under way, and after a kill it is declared lost (`interrupted`).
+//! Both sides of `received = accepted + rejected + lost + under way` are counted for themselves:
+//! what is received before anything is decided on (see [`Writer::received`](super::Writer::received)),
+//! what is accepted by the cells, and what is rejected and lost in words of their own. What is
+//! accepted is sealed (in the running totals), open (the differences of the cells to their
+//! baselines) or discarded. So the account holds whenever it is read, and after a kill at any
+//! instant, because cells and words outlive the process: what was in the hands of the input is
+//! then declared lost (`interrupted`).
+//!
+//! An account is read while its input counts, so what is under way can only be told within
+//! bounds: everything that the input had settled before the reading began must have been found,
+//! and not more than was received when it ended. What is beyond these bounds is an error of the
+//! agent, shown as `missing` or `surplus` and never made to fit.
 //!
 //! The account is carried from one incarnation to the next, so that it covers the life of the
 //! state directory.
@@ -16,6 +22,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use serde::Serialize;
 
+use super::tenants::TenantRecord;
 use super::words::Put;
 use crate::input::dogstatsd::Ignored;
 
@@ -170,9 +177,14 @@ pub struct Account {
     /// Accepted events in cells that were discarded, as far as they are known: the unclean
     /// ends of earlier incarnations, declared as losses.
     pub discarded: u64,
-    /// Events that the input has in its hands: neither counted nor rejected yet. It is what the
-    /// input says that it has received, less what has been decided on: 0 when it is at rest.
+    /// Events that the input has in its hands: received, and neither counted nor rejected yet.
+    /// 0 when it is at rest.
     pub under_way: u64,
+    /// Events that were received and settled, and of which it is not known what became. Always 0,
+    /// or the agent has lost them.
+    pub missing: u64,
+    /// Events that were decided on and never received. Always 0, or the agent has made them up.
+    pub surplus: u64,
 }
 
 fn total<'a>(parts: impl IntoIterator<Item = &'a u64>) -> u64 {
@@ -180,12 +192,34 @@ fn total<'a>(parts: impl IntoIterator<Item = &'a u64>) -> u64 {
 }
 
 impl Account {
-    /// True if every event received is accepted, rejected or lost, and every accepted one is
-    /// sealed, open or discarded.
+    /// True if every event received is accepted, rejected, lost or under way, and every accepted
+    /// one is sealed, open or discarded.
     pub fn balances(&self) -> bool {
         let decided = total(self.rejected.values().chain(self.lost.values()));
-        self.accepted == total([&self.sealed, &self.open, &self.discarded])
-            && self.received == self.accepted.saturating_add(decided)
+        self.missing == 0
+            && self.surplus == 0
+            && self.accepted == total([&self.sealed, &self.open, &self.discarded])
+            && self.received == total([&self.accepted, &decided, &self.under_way])
+    }
+}
+
+/// How many events were received, told for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Received {
+    /// At least so many had been decided on when the reading began.
+    pub(crate) settled: u64,
+    /// So many were received when it ended.
+    pub(crate) now: u64,
+}
+
+impl Received {
+    /// What is under way, missing and too much where so many are decided on.
+    pub(crate) fn compare(self, decided: u64) -> [u64; 3] {
+        [
+            self.now.saturating_sub(decided.max(self.settled)),
+            self.settled.saturating_sub(decided),
+            decided.saturating_sub(self.now),
+        ]
     }
 }
 
@@ -211,16 +245,53 @@ impl AccountWords {
     }
 
     /// Adds the events of an incarnation that has ended. What its input had in its hands then
-    /// is lost.
-    pub(crate) fn carry(&mut self, counts: Counts) {
+    /// is lost, unless it is received again (`again`), as what pages show is. Where `counted` is
+    /// false, an older agent received what it had decided on.
+    pub(crate) fn carry(&mut self, counts: Counts, again: bool, counted: bool) {
         let accepted = counts.sealed.saturating_add(counts.open);
         self.0[AT_ACCEPTED] = self.0[AT_ACCEPTED].saturating_add(accepted);
         self.0[AT_SEALED] = self.0[AT_SEALED].saturating_add(counts.sealed);
         let decided = self.0[AT_ACCEPTED].saturating_add(self.rejected());
         let under_way = self.0[AT_RECEIVED].saturating_sub(decided);
-        let lost = &mut self.0[AT_LOST + InputLoss::Interrupted as usize];
-        *lost = lost.saturating_add(under_way);
-        self.0[AT_RECEIVED] = decided;
+        if !again {
+            let lost = &mut self.0[AT_LOST + InputLoss::Interrupted as usize];
+            *lost = lost.saturating_add(under_way);
+        }
+        // What was decided on without having been received stays to be seen.
+        self.0[AT_RECEIVED] = if counted {
+            self.0[AT_RECEIVED].min(decided)
+        } else {
+            decided
+        };
+        self.0[AT_SETTLED] = self.0[AT_RECEIVED];
+    }
+
+    /// The account of a tenant's earlier lives, of what was received for it, and of its
+    /// rejections.
+    pub(super) fn of_tenant(record: &TenantRecord) -> Self {
+        let mut words = Self::default();
+        words.0[AT_RECEIVED] = record.received;
+        words.0[AT_ACCEPTED] = record.accepted;
+        words.0[AT_SEALED] = record.sealed;
+        words.0[AT_LOST + InputLoss::Interrupted as usize] = record.interrupted;
+        for (reason, n) in Rejection::ALL.into_iter().zip(record.rejected) {
+            words.0[rejected_word(reason)] = n;
+        }
+        words
+    }
+
+    /// What this account has beyond those of tenants, of which so much is known.
+    pub(super) fn beyond(mut self, known: &TenantRecord) -> Account {
+        let word = &mut self.0[AT_RECEIVED];
+        *word = word.saturating_sub(known.received);
+        let word = &mut self.0[AT_LOST + InputLoss::Interrupted as usize];
+        *word = word.saturating_sub(known.interrupted);
+        for (reason, n) in Rejection::ALL.into_iter().zip(known.rejected) {
+            let word = &mut self.0[rejected_word(reason)];
+            *word = word.saturating_sub(n);
+        }
+        (self.0[AT_ACCEPTED], self.0[AT_SEALED]) = (0, 0);
+        self.to_account(Counts::default(), 0)
     }
 
     fn rejected(&self) -> u64 {
@@ -241,7 +312,9 @@ impl AccountWords {
     /// The account, with the events of the incarnation that runs.
     ///
     /// Counters of events saturate rather than fail: they inform, money is in the sums.
-    pub(crate) fn to_account(&self, counts: Counts) -> Account {
+    ///
+    /// `settled` was read before the counts were, and these words after them.
+    pub(crate) fn to_account(&self, counts: Counts, settled: u64) -> Account {
         let pick = |names: &mut dyn Iterator<Item = (&'static str, usize)>| {
             names
                 .map(|(name, at)| (name, self.0[at]))
@@ -257,8 +330,15 @@ impl AccountWords {
         let carried_sealed = carried_sealed.min(carried);
         let accepted = total([&carried, &counts.sealed, &counts.open]);
         let decided = accepted.saturating_add(self.rejected());
+        let received = Received {
+            settled,
+            now: self.0[AT_RECEIVED],
+        };
+        let [under_way, missing, surplus] = received.compare(decided);
         Account {
-            received: decided.saturating_add(total(lost.values())),
+            received: received.now.saturating_add(total(lost.values())),
+            missing,
+            surplus,
             rounded: self.0[AT_ROUNDED],
             estimated: self.0[AT_ESTIMATED],
             retimed: self.0[AT_RETIMED],
@@ -274,7 +354,7 @@ impl AccountWords {
             sealed: carried_sealed.saturating_add(counts.sealed),
             open: counts.open,
             discarded: carried - carried_sealed,
-            under_way: self.0[AT_RECEIVED].saturating_sub(decided),
+            under_way,
         }
     }
 }

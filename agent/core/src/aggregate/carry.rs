@@ -23,14 +23,13 @@ impl<R: Region> Cells<R> {
         sealed_until: Option<Timestamp>,
     ) -> Result<(), CellsError> {
         let next = Cells::open(words)?;
+        let tenants = self.carried_tenants(&next.identity().writers);
         for (index, name) in next.identity().writers.iter().enumerate() {
             let Ok(mut writer) = next.writer(name) else {
                 continue;
             };
-            if index == 0 {
-                for (tenant, record) in self.carried_tenants() {
-                    writer.carry_tenant(&tenant, &record);
-                }
+            for (_, record) in tenants.iter().filter(|(to, _)| *to == index) {
+                writer.carry_tenant(record);
             }
             if let Some(until) = sealed_until {
                 self.carry_levels(name, &mut writer, until);

@@ -93,6 +93,7 @@ impl<R: Region> Cells<R> {
     ) {
         identity.write(layout, words);
         header::set_last_alive(words, identity.opened_at);
+        header::set_receipts(words);
         for (writer, account) in (0..layout.writers()).zip(accounts) {
             account.write(&words[layout.head(writer).start + AT_ACCOUNT..][..ACCOUNT_WORDS]);
         }

@@ -44,6 +44,9 @@ pub(crate) const AT_APPLIED: usize = PAGE_WORDS;
 const AT_ALIVE: usize = PAGE_WORDS + 1;
 const AT_RELEASED: usize = PAGE_WORDS + 2;
 const AT_PAIR_COUNT: usize = PAGE_WORDS + 3;
+/// 1 where what is received is counted before it is decided on, for tenants too. Agents before
+/// that left 0 here.
+const AT_RECEIPTS: usize = PAGE_WORDS + 4;
 const AT_CUTS: [usize; 2] = [PAGE_WORDS + 16, PAGE_WORDS + 32];
 const CUT_WORDS: usize = 9;
 /// Account of writers that the configuration no longer names.
@@ -291,6 +294,22 @@ pub(crate) fn applied(words: &[AtomicU64]) -> u64 {
 /// The number of running totals in use.
 pub(super) fn pairs_word(words: &[AtomicU64]) -> &AtomicU64 {
     &words[AT_PAIR_COUNT]
+}
+
+/// Says that what is received is counted for itself.
+pub(super) fn set_receipts(words: &[AtomicU64]) {
+    words[AT_RECEIPTS].put(1, Relaxed);
+}
+
+/// Makes it as older agents left it.
+#[cfg(test)]
+pub(super) fn clear_receipts(words: &[AtomicU64]) {
+    words[AT_RECEIPTS].put(0, Relaxed);
+}
+
+/// True if what is received is counted for itself.
+pub(super) fn has_receipts(words: &[AtomicU64]) -> bool {
+    words[AT_RECEIPTS].load(Relaxed) == 1
 }
 
 /// The word that [`applied`] reads.

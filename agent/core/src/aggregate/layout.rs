@@ -41,6 +41,8 @@ pub const WIDE_BYTES_MAX: u64 = 1 << 33;
 /// Words of the longest key of an overflow series: the place of a wide cell, what the cell
 /// counts on from, three lengths, tenant, meter and `overflow=true`.
 const OVERFLOW_KEY_WORDS: u32 = 38;
+/// Most tenants for whose records there is room from the start, see [`super::tenants`].
+const TENANTS_TOLD: u32 = 1024;
 const _: () = assert!(
     OVERFLOW_KEY_WORDS as usize * 8
         >= 24
@@ -122,7 +124,10 @@ impl CellsLayout {
             wide: 0,
             pairs: (series_max / 4).max(16) + reserve + 1,
         };
-        layout.with_wide_bytes(u64::from(series_max) * 32 + (64 << 10))
+        // Small ones have room for the records of as many tenants, 40 words each, besides.
+        let tenants = u64::from(series_max.min(TENANTS_TOLD) + 1);
+        let bytes = u64::from(series_max) * 32 + (64 << 10);
+        layout.with_wide_bytes(bytes.max(2 * tenants * 40 * 8))
     }
 
     /// The same with so many bytes for what does not fit into a sum cell: last values, maxima,

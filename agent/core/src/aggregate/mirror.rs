@@ -18,8 +18,10 @@ use tollgate::cell::{halves, histogram, level, sum, unique};
 use tollgate_common::Aggregation;
 
 use super::super::Region;
+use super::super::account::{self, bump};
 use super::super::slot::SlotHead;
 use super::super::table::Block;
+use super::super::tenants::Row;
 use super::super::wide;
 use super::{AddError, Slot, Writer};
 
@@ -83,6 +85,27 @@ impl Allowance {
 const INTEGRAL_MAX: u128 = 1 << 96;
 
 impl<R: Region> Writer<R> {
+    /// Accounts for what mirrors count from here on as events of this row.
+    pub fn follow_for(&mut self, row: Row) {
+        self.following = row;
+    }
+
+    /// Accounts for `n` events of the page being followed.
+    fn receive(&self, n: u64) {
+        let words = self.shared.account(self.index);
+        bump(&words[account::received_word()], n);
+        self.sums_at_rate().received_for(self.following, n);
+    }
+
+    /// So many events were counted, or none, of `n` that were received.
+    fn received_of(&self, n: u64, counted: Result<u64, FollowError>) -> Result<u64, FollowError> {
+        let more = counted.unwrap_or(0).wrapping_sub(n);
+        if more != 0 {
+            self.receive(more);
+        }
+        counted
+    }
+
     /// What the sum cell of a mirror shows where the mirrored one shows `to`.
     fn mirrored(&self, slot: usize, to: [u64; 2]) -> Option<[u64; 2]> {
         let block = Block::of(&self.shared, self.index);
@@ -116,9 +139,10 @@ impl<R: Region> Writer<R> {
             return Err(FollowError::Backwards);
         }
         allowance.take(amount, new)?;
+        self.receive(new);
         let base = || self.place().sum_in_force(slot.at());
         let followed = sum::follow(mine, events, to, slot.0, base);
-        Ok(followed.ok_or(FollowError::Backwards)??)
+        self.received_of(new, flat(followed))
     }
 
     /// Brings a half (0 or 1) of a maximum or last value to what was read.
@@ -132,10 +156,12 @@ impl<R: Region> Writer<R> {
         let wide = self.place().wide(&self.table.places, slot, aggregation);
         let wide = wide.ok_or(FollowError::WrongSlot)?;
         let mine = halves::read(wide.cell, half).ok_or(FollowError::Later)?;
-        allowance.take(0, cut.events.wrapping_sub(mine.events))?;
+        let new = cut.events.wrapping_sub(mine.events);
+        allowance.take(0, new)?;
+        self.receive(new);
         halves::copy(wide.cell, half, cut);
         let to = self.mirrored(wide.slot, [0, halves::events(wide.cell)]);
-        done(&wide, slot, to)
+        self.received_of(new, done(&wide, slot, to))
     }
 
     /// Brings a level to a state.
@@ -162,9 +188,10 @@ impl<R: Region> Writer<R> {
         if back || !inside {
             return Err(FollowError::Backwards);
         }
+        self.receive(1);
         level::copy(wide.cell, state);
-        wide.done(slot)?;
-        Ok(1)
+        let done = wide.done(slot).map(|()| 1);
+        self.received_of(1, done.map_err(FollowError::from))
     }
 
     /// Brings a histogram to what was read.
@@ -189,6 +216,7 @@ impl<R: Region> Writer<R> {
             return Err(FollowError::Backwards);
         }
         allowance.take(amount, new)?;
+        self.receive(new);
         let cell = histogram::Cell {
             head: wide.cell,
             sum: wide.sum,
@@ -197,7 +225,7 @@ impl<R: Region> Writer<R> {
         let base = || place.sum_in_force(wide.slot);
         let room = &mut self.table.heap;
         let followed = cell.follow(room, wide::CHUNK_WORDS, cut, to, slot.0, base);
-        Ok(followed.ok_or(FollowError::Backwards)??)
+        self.received_of(new, flat(followed))
     }
 
     /// Gives a histogram that was just made the buckets that an earlier life has counted.
@@ -244,10 +272,15 @@ impl<R: Region> Writer<R> {
             halves: wide.cell,
             heap: wide.heap,
         };
-        allowance.take(0, cut.inserts.wrapping_sub(cell.inserts(half)))?;
-        cell.follow(&mut self.table.heap, half, cut, content)?;
-        let to = self.mirrored(wide.slot, [0, unique::events(wide.cell)]);
-        done(&wide, slot, to)
+        let new = cut.inserts.wrapping_sub(cell.inserts(half));
+        allowance.take(0, new)?;
+        self.receive(new);
+        let copied = cell.follow(&mut self.table.heap, half, cut, content);
+        let counted = copied.map_err(FollowError::from).and_then(|()| {
+            let to = self.mirrored(wide.slot, [0, unique::events(wide.cell)]);
+            done(&wide, slot, to)
+        });
+        self.received_of(new, counted)
     }
 
     /// The wide cell of a mirror that was just made.
@@ -262,6 +295,11 @@ impl<R: Region> Writer<R> {
                 .cell,
         )
     }
+}
+
+/// What following a cell came to.
+fn flat(followed: Option<Result<u64, AddError>>) -> Result<u64, FollowError> {
+    Ok(followed.ok_or(FollowError::Backwards)??)
 }
 
 /// Brings the number of events to what the wide cell makes it. How many were new.

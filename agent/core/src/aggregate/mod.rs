@@ -28,6 +28,7 @@ mod room;
 mod shared;
 mod slot;
 mod table;
+mod tenant_accounts;
 mod tenants;
 mod torn;
 pub(crate) mod v1;
@@ -44,8 +45,6 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
-pub(crate) use accounts::TENANTS_SEEN_MAX;
-pub use accounts::{TenantAccount, TenantAccounts};
 pub(crate) use cells::{Activity, CellCut, Cells};
 pub use cells::{Cardinality, WriterError};
 pub(crate) use header::CutRecord;
@@ -62,6 +61,10 @@ pub use shared::SeriesLimits;
 #[cfg(test)]
 pub(crate) use slot::SlotUse;
 pub(crate) use slot::{Found, State};
+pub(crate) use tenant_accounts::TENANTS_SEEN_MAX;
+pub use tenant_accounts::{
+    EARLIER_INPUTS, InputAccount, TenantAccount, TenantAccounts, TenantOverflow,
+};
 pub use tenants::Row;
 pub(crate) use words::Put;
 #[cfg(test)]

@@ -29,10 +29,11 @@ impl<R: Region> Writer<R> {
         );
     }
 
-    /// Where events of a tenant are accounted for.
+    /// Where events of a tenant are accounted for. Tenants beyond 1,024 share one row.
     pub fn row(&mut self, tenant: &TenantId) -> Row {
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
-        table.tenants.row(shared, index, &mut table.heap, tenant)
+        let (of, room) = ((shared, index), &mut table.heap);
+        table.tenants.row(of, room, Some(tenant), false)
     }
 
     /// Accounts for `n` events of a tenant among those [`received`](Self::received); to be called

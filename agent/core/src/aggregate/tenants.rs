@@ -37,10 +37,13 @@ const AT_SEALED: usize = AT_ACCEPTED + 1;
 const AT_REJECTED: usize = AT_SEALED + 1; // plus the reason's code, which starts at 1
 /// What was received is read last: an input counts it before it decides on an event.
 pub(super) const AT_RECEIVED: usize = AT_OVERFLOW_EVENTS - 1;
+const AT_INTERRUPTED: usize = AT_RECEIVED - 1;
+/// 1 in a record of inputs that are no longer configured.
+const AT_EARLIER: usize = AT_INTERRUPTED - 1;
 const AT_OVERFLOW_EVENTS: usize = WORDS as usize - 1;
 /// Words of a record.
 pub(super) const WORDS: u32 = 40;
-const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_RECEIVED);
+const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_EARLIER);
 
 /// A tenant's record among those of one writer, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,11 +82,22 @@ pub(crate) struct TenantRecord {
     pub(crate) sealed: u64,
     /// Rejected events, by the reason's code less one.
     pub(crate) rejected: [u64; Rejection::ALL.len()],
-    /// Events received, counted before they are decided on.
+    /// Events received, counted before they are decided on; without those below.
     pub(crate) received: u64,
+    /// Events that were under way when earlier incarnations were killed.
+    pub(crate) interrupted: u64,
+    /// True for what inputs counted that are no longer configured.
+    pub(crate) earlier: bool,
 }
 
 impl TenantRecord {
+    /// Events rejected.
+    pub(crate) fn rejected(&self) -> u64 {
+        self.rejected
+            .iter()
+            .fold(0, |n, &more| n.saturating_add(more))
+    }
+
     /// Adds what another writer knows of the same tenant.
     pub(crate) fn add(&mut self, other: &Self) {
         self.tenant.clone_from(&other.tenant);
@@ -92,6 +106,7 @@ impl TenantRecord {
         self.accepted = self.accepted.saturating_add(other.accepted);
         self.sealed = self.sealed.saturating_add(other.sealed);
         self.received = self.received.saturating_add(other.received);
+        self.interrupted = self.interrupted.saturating_add(other.interrupted);
         for (n, more) in self.rejected.iter_mut().zip(other.rejected) {
             *n = n.saturating_add(more);
         }
@@ -113,6 +128,8 @@ fn parse(words: &[AtomicU64]) -> Option<TenantRecord> {
         accepted: word(AT_ACCEPTED),
         sealed: word(AT_SEALED),
         rejected: std::array::from_fn(|code| word(AT_REJECTED + 1 + code)),
+        interrupted: word(AT_INTERRUPTED),
+        earlier: word(AT_EARLIER) == 1,
         // Last, see there.
         received: words[AT_RECEIVED].load(Acquire),
     })
@@ -135,14 +152,22 @@ fn places<R: Region>(shared: &Shared<R>, writer: u32) -> impl Iterator<Item = (u
         next = words[AT_NEXT].load(Relaxed);
         Some((at, parse(words)?))
     })
-    .take(TENANTS_MAX + 1)
+    .take(2 * (TENANTS_MAX + 1))
+}
+
+/// The rows of one kind.
+#[derive(Default)]
+struct Rows {
+    of: HashMap<TenantId, Row, RandomState>,
+    others: Option<Row>,
 }
 
 /// Where the records are.
 #[derive(Default)]
 pub(super) struct Tenants {
-    rows: HashMap<TenantId, Row, RandomState>,
-    others: Option<Row>,
+    current: Rows,
+    /// Of inputs that are no longer configured.
+    earlier: Rows,
     /// First word of each row's record, in the area of wide cells.
     places: Vec<u32>,
 }
@@ -163,22 +188,32 @@ impl Tenants {
                 return false;
             }
             let row = self.number(at);
+            let rows = self.kind(record.earlier);
             match record.tenant {
-                Some(tenant) => drop(self.rows.insert(tenant, row)),
-                None => self.others = Some(row),
+                Some(tenant) => drop(rows.of.insert(tenant, row)),
+                None => rows.others = Some(row),
             }
             last = heap[at as usize + AT_NEXT].load(Relaxed);
         }
         last == 0
     }
 
-    /// Makes a record, and then its place known.
+    fn kind(&mut self, earlier: bool) -> &mut Rows {
+        if earlier {
+            &mut self.earlier
+        } else {
+            &mut self.current
+        }
+    }
+
+    /// Makes a record, and then its place known; says which row it is.
     fn make<R: Region>(
-        shared: &Shared<R>,
-        writer: u32,
+        &mut self,
+        (shared, writer): (&Shared<R>, u32),
         room: &mut FreeRoom,
         name: &str,
-    ) -> Option<u32> {
+        earlier: bool,
+    ) -> Option<Row> {
         let at = room.take(WORDS)?;
         let heap = &shared.words()[shared.layout().wide(writer)];
         let words = &heap[at as usize..][..WORDS as usize];
@@ -188,9 +223,10 @@ impl Tenants {
         }
         words[AT_NEXT].put(head.load(Relaxed), Relaxed);
         words[AT_LENGTH].put(name.len() as u64, Relaxed);
+        words[AT_EARLIER].put(earlier.into(), Relaxed);
         put_bytes(&words[AT_NAME..], name.as_bytes());
         head.put(at.into(), Release);
-        Some(at)
+        Some(self.number(at))
     }
 
     /// The number of the record at a place.
@@ -204,26 +240,28 @@ impl Tenants {
     /// [`Row::NONE`] where there is not even room for theirs.
     pub(super) fn row<R: Region>(
         &mut self,
-        shared: &Shared<R>,
-        writer: u32,
+        of: (&Shared<R>, u32),
         room: &mut FreeRoom,
-        tenant: &TenantId,
+        tenant: Option<&TenantId>,
+        earlier: bool,
     ) -> Row {
-        if let Some(&row) = self.rows.get(tenant) {
-            return row;
+        let rows = self.kind(earlier);
+        if let Some(tenant) = tenant {
+            if let Some(&row) = rows.of.get(tenant) {
+                return row;
+            }
+            if rows.of.len() < TENANTS_MAX
+                && let Some(row) = self.make(of, room, tenant.as_str(), earlier)
+            {
+                self.kind(earlier).of.insert(tenant.clone(), row);
+                return row;
+            }
         }
-        if self.rows.len() < TENANTS_MAX
-            && let Some(at) = Self::make(shared, writer, room, tenant.as_str())
-        {
-            let row = self.number(at);
-            self.rows.insert(tenant.clone(), row);
-            return row;
+        if self.kind(earlier).others.is_none() {
+            let made = self.make(of, room, "", earlier);
+            self.kind(earlier).others = made;
         }
-        if self.others.is_none() {
-            let at = Self::make(shared, writer, room, "");
-            self.others = at.map(|at| self.number(at));
-        }
-        self.others.unwrap_or(Row::NONE)
+        self.kind(earlier).others.unwrap_or(Row::NONE)
     }
 
     /// First word of the record of each row, in the area of wide cells.
@@ -238,7 +276,7 @@ impl Tenants {
         tenant: &TenantId,
         (at, n): (usize, u64),
     ) {
-        let row = self.row(shared, writer, room, tenant);
+        let row = self.row((shared, writer), room, Some(tenant), false);
         self.add_in((shared, writer), row, (at, n));
     }
 
@@ -288,21 +326,22 @@ impl Tenants {
     /// Puts a record of the life before at the start of a new one.
     pub(super) fn carry<R: Region>(
         &mut self,
-        (shared, writer): (&Shared<R>, u32),
+        of: (&Shared<R>, u32),
         room: &mut FreeRoom,
-        tenant: &TenantId,
         record: &TenantRecord,
     ) {
+        let row = self.row(of, room, record.tenant.as_ref(), record.earlier);
         let rejected = (AT_REJECTED + 1..).zip(record.rejected);
         let others = [
             (AT_OVERFLOWED, record.overflowed),
             (AT_OVERFLOW_EVENTS, record.overflow_events),
             (AT_ACCEPTED, record.accepted),
             (AT_SEALED, record.sealed),
+            (AT_INTERRUPTED, record.interrupted),
             (AT_RECEIVED, record.received),
         ];
         for (at, n) in rejected.chain(others).filter(|&(_, n)| n > 0) {
-            self.add((shared, writer), room, tenant, (at, n));
+            self.add_in(of, row, (at, n));
         }
     }
 }

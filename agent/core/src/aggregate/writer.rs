@@ -17,6 +17,7 @@ use super::account::{self, InputLoss, Rejection};
 use super::layout::{CellsLayout, SUM_WORDS};
 use super::shared::Shared;
 use super::table::{Table, WidePlace};
+use super::tenants::Row;
 use super::wide;
 use crate::input::dogstatsd::Ignored;
 
@@ -99,6 +100,8 @@ pub struct Writer<R: Region> {
     pub(super) sums: usize,
     pub(super) sum_tag: u16,
     pub(super) table: Table,
+    /// Whose mirrors are being followed.
+    following: Row,
     /// One writer is one thread at a time.
     _not_sync: PhantomData<Cell<()>>,
 }
@@ -113,6 +116,7 @@ impl<R: Region> Writer<R> {
             layout,
             index,
             table,
+            following: Row::NONE,
             shared,
             _not_sync: PhantomData,
         }

@@ -5,9 +5,12 @@ use tollgate_common::storage::Storage;
 use tollgate_common::{AgentId, Incarnation, Parent, Timestamp};
 
 use super::{Engine, Pressure};
-use crate::aggregate::{Account, Cardinality, Region};
+use crate::aggregate::{Account, Cardinality, Region, TenantOverflow};
 use crate::seal::Standing;
 use crate::ship::ShipStatus;
+
+/// Most tenants that a status names because they have more series than there is room for.
+const OVERFLOWING_MAX: usize = 20;
 
 /// The state of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,6 +37,9 @@ pub struct Status {
     pub series_limit: u32,
     /// The account of each input, over the life of the state directory.
     pub inputs: Vec<InputStatus>,
+    /// Tenants whose series have lost their dimensions to a limit, those with most lookups
+    /// first, at most 20.
+    pub overflowing: Vec<TenantOverflow>,
     /// The account of inputs that are no longer configured.
     pub retired: Account,
     /// The spool.
@@ -110,6 +116,7 @@ impl<R: Region, S: Storage> Engine<R, S> {
                     account,
                 })
                 .collect(),
+            overflowing: self.cells.overflowing(OVERFLOWING_MAX),
             retired: self.cells.retired_account(),
             spool: self.spool_status(),
             pressure: self.pressure(),

@@ -25,7 +25,9 @@ use tollgate::page::{PageError, PageLayout, PageReader};
 use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::live::Live;
-use crate::aggregate::{Allowance, InputLoss, Owner, PageKey, Region, Rejection, Slot, Writer};
+use crate::aggregate::{
+    Allowance, InputLoss, Owner, PageKey, Region, Rejection, Row, Slot, Writer,
+};
 use crate::attribute::Attributor;
 use crate::config::SdkAllow;
 use crate::engine::{Declarations, Declared};
@@ -123,6 +125,7 @@ enum Entry {
     /// It is counted.
     Mirrored {
         slot: Slot,
+        row: Row,
         aggregation: Aggregation,
         cell: Range<usize>,
         /// Events when it was last looked at, and for cells with halves those of each.

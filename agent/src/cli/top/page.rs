@@ -166,6 +166,12 @@ fn input_row(input: &Value, old: Option<&Value>, millis: u64) -> InputRow {
             *reasons.entry(reason.clone()).or_default() += n.as_u64().unwrap_or(0);
         }
     }
+    // An account that does not balance is the agent's own error.
+    for key in ["missing", "surplus"] {
+        if let Some(n) = input[key].as_u64().filter(|n| *n > 0) {
+            reasons.insert(format!("UNBALANCED ({key})"), n);
+        }
+    }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     InputRow {

@@ -188,10 +188,10 @@ impl<R: Region> Writer<R> {
     }
 
     /// Puts what earlier lives knew of a tenant at the start of this one.
-    pub(in crate::aggregate) fn carry_tenant(&mut self, tenant: &TenantId, record: &TenantRecord) {
+    pub(in crate::aggregate) fn carry_tenant(&mut self, record: &TenantRecord) {
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
         let of = (shared, index);
-        table.tenants.carry(of, &mut table.heap, tenant, record);
+        table.tenants.carry(of, &mut table.heap, record);
     }
 
     /// Accounts for `n` received events of the tenant of `row` that are not counted.

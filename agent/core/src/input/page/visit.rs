@@ -86,16 +86,20 @@ impl<R: Region> PageTally<R> {
                 if more > 0 && known.allowance.take(0, more).is_ok() {
                     *events = counted;
                     known.rejected.insert(slot, counted);
+                    let row = self.writer.row(tenant);
                     self.writer.received(more);
-                    self.writer.rejected_for(tenant, *reason, more);
+                    self.writer.received_for(row, more);
+                    self.writer.rejected_in(row, *reason, more);
                 }
             }
             Entry::Mirrored {
                 slot,
+                row,
                 aggregation,
                 cell,
                 events,
             } => {
+                self.writer.follow_for(*row);
                 let cell = reader.words().get(cell.clone()).unwrap_or(&[]);
                 let look = Look {
                     slot: *slot,
@@ -106,10 +110,7 @@ impl<R: Region> PageTally<R> {
                     orphaned,
                 };
                 match self.follow(&look, events, &mut known.allowance) {
-                    Ok((work, accepted)) => {
-                        visited.work = work;
-                        self.writer.received(accepted);
-                    }
+                    Ok(work) => visited.work = work,
                     Err(Stop::Later(work)) => {
                         visited.work = work;
                         visited.waits = true;
@@ -123,6 +124,7 @@ impl<R: Region> PageTally<R> {
             }
         }
         known.entries[slot as usize] = entry;
+        self.writer.settle();
         visited
     }
 
@@ -181,6 +183,7 @@ impl<R: Region> PageTally<R> {
         match self.writer.mirror(&key, owner, aggregation, scale) {
             Some(slot) => Entry::Mirrored {
                 slot,
+                row: self.writer.row(key.tenant()),
                 aggregation,
                 cell,
                 // Looked at once at least, whatever it shows.
@@ -190,13 +193,13 @@ impl<R: Region> PageTally<R> {
         }
     }
 
-    /// Brings a mirror to its cell: the work, and the events that were new.
+    /// Brings a mirror to its cell: the work that it was.
     fn follow(
         &mut self,
         look: &Look<'_>,
         seen: &mut [u64; 2],
         allowance: &mut Allowance,
-    ) -> Result<(u32, u64), Stop> {
+    ) -> Result<u32, Stop> {
         let (slot, aggregation) = (look.slot, look.aggregation);
         match aggregation {
             Aggregation::Sum => {
@@ -206,15 +209,14 @@ impl<R: Region> PageTally<R> {
                 // The events first: what is seen as counted is in the sum that is seen.
                 let done = done.load(Acquire);
                 if done == seen[0] {
-                    return Ok((WORK_LOOK, 0));
+                    return Ok(WORK_LOOK);
                 }
                 let sum = sum.load(Relaxed);
-                let events = self.writer.follow_sum(slot, sum, done, allowance)?;
+                self.writer.follow_sum(slot, sum, done, allowance)?;
                 seen[0] = done;
-                Ok((WORK_LOOK * 4, events))
+                Ok(WORK_LOOK * 4)
             }
             Aggregation::Last | Aggregation::Max => {
-                let mut events = 0;
                 for half in [0, 1] {
                     let cut = halves::read(look.cell, half);
                     let Some(cut) = look.settled(cut)? else {
@@ -224,25 +226,25 @@ impl<R: Region> PageTally<R> {
                         continue;
                     }
                     let of = (half, &cut);
-                    events += self.writer.follow_half(slot, aggregation, of, allowance)?;
+                    self.writer.follow_half(slot, aggregation, of, allowance)?;
                     seen[half] = cut.events;
                 }
-                Ok((WORK_WIDE, events))
+                Ok(WORK_WIDE)
             }
             Aggregation::TimeWeighted => {
                 let Some(state) = look.settled(level::read(look.cell))? else {
-                    return Ok((WORK_WIDE, 0));
+                    return Ok(WORK_WIDE);
                 };
                 if state.events == seen[0] || state.events == 0 {
-                    return Ok((WORK_WIDE, 0));
+                    return Ok(WORK_WIDE);
                 }
                 if look.now.plus_millis(WINDOW_FUTURE_MILLIS).millis() < state.since {
                     return Err(Stop::Backwards);
                 }
                 allowance.take(0, 1)?;
-                let events = self.writer.follow_level(slot, &state)?;
+                self.writer.follow_level(slot, &state)?;
                 seen[0] = state.events;
-                Ok((WORK_WIDE, events))
+                Ok(WORK_WIDE)
             }
             Aggregation::Distribution => self.follow_histogram(look, &mut seen[0], allowance),
             Aggregation::Unique => self.follow_unique(look, seen, allowance),
@@ -254,7 +256,7 @@ impl<R: Region> PageTally<R> {
         look: &Look<'_>,
         seen: &mut u64,
         allowance: &mut Allowance,
-    ) -> Result<(u32, u64), Stop> {
+    ) -> Result<u32, Stop> {
         let (sum, head) = look
             .cell
             .split_at_checked(sum::WORDS)
@@ -262,7 +264,7 @@ impl<R: Region> PageTally<R> {
             .ok_or(Stop::Backwards)?;
         let done = sum[1].load(Acquire);
         if done == *seen {
-            return Ok((WORK_LOOK, 0));
+            return Ok(WORK_LOOK);
         }
         let cut = &mut self.scratch.histogram;
         let heap = look.heap;
@@ -281,9 +283,9 @@ impl<R: Region> PageTally<R> {
             cut.done = counts.fold(0_u64, |sum, &count| sum.wrapping_add(count));
         }
         let cut = &self.scratch.histogram;
-        let events = self.writer.follow_histogram(look.slot, cut, allowance)?;
+        self.writer.follow_histogram(look.slot, cut, allowance)?;
         *seen = done;
-        Ok((work, events))
+        Ok(work)
     }
 
     fn follow_unique(
@@ -291,7 +293,7 @@ impl<R: Region> PageTally<R> {
         look: &Look<'_>,
         seen: &mut [u64; 2],
         allowance: &mut Allowance,
-    ) -> Result<(u32, u64), Stop> {
+    ) -> Result<u32, Stop> {
         if look.cell.len() != unique::WORDS {
             return Err(Stop::Backwards);
         }
@@ -299,7 +301,7 @@ impl<R: Region> PageTally<R> {
             halves: look.cell,
             heap: look.heap,
         };
-        let (mut work, mut events) = (WORK_LOOK, 0);
+        let mut work = WORK_LOOK;
         for half in [0, 1] {
             let before = cell.inserts(half);
             if before == 0 || before == seen[half] {
@@ -315,12 +317,11 @@ impl<R: Region> PageTally<R> {
             work += WORK_WIDE + 8 * u32::try_from(content.len()).unwrap_or(u32::MAX >> 4);
             let content = &self.scratch.unique;
             let of = (half, &cut);
-            events += self
-                .writer
+            self.writer
                 .follow_unique(look.slot, of, content, allowance)?;
             seen[half] = cut.inserts;
         }
-        Ok((work, events))
+        Ok(work)
     }
 }
 
