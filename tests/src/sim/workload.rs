@@ -149,13 +149,15 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
     let mut card = format!(
         "id = \"edge\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"standard/1\"\n\n\
          [[price]]\nid = \"requests\"\nmeter = \"http.requests\"\nmodel = \"graduated\"\n\
-         per = \"1000 {{request}}\"\ntiers = [\n  {{ to = \"20000\", unit = \"0.{}\" }},\n  {{ unit = \"0.25\" }},\n]\n\n\
-         [[price]]\nid = \"cpu\"\nmeter = \"cpu.seconds\"\nmodel = \"per_unit\"\nper = \"3600 s\"\nunit = \"0.07\"\n",
+         per = \"1000 {{request}}\"\ntiers = [\n  {{ to = \"20000\", unit = \"0.{}\" }},\n  {{ unit = \"0.25\", flat = \"1\" }},\n]\n\n\
+         [[price]]\nid = \"cpu\"\nmeter = \"cpu.seconds\"\nmodel = \"package\"\nper = \"60 s\"\nunit = \"0.07\"\n\
+         maximum = \"20\"\n\n[[discount]]\nid = \"partner\"\npercent = \"7.5\"\n",
         40 + version % 50,
     );
     if !options.unpriced_meter {
         card.push_str(
-            "\n[[price]]\nid = \"transit\"\nmeter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1000000 By\"\nunit = \"0.0123\"\n",
+            "\n[[price]]\nid = \"transit\"\nmeter = \"net.bytes\"\nmodel = \"volume\"\nper = \"1 MB\"\nallowance = \"1 kB\"\n\
+             tiers = [{ to = \"1 MB\", unit = \"0.0123\" }, { unit = \"0.0091\" }]\n",
         );
     }
     let mut files = BTreeMap::from([
