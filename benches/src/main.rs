@@ -75,7 +75,7 @@ const BENCHES: &[Bench] = &[
     },
     Bench {
         name: "spool",
-        about: "append with group sync beside the bare disk; a backlog on its way to the wire",
+        about: "append with group sync beside the bare disk; a backlog from disk to a local collector",
         run: spool::run,
     },
     Bench {

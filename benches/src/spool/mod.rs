@@ -45,6 +45,9 @@ pub(crate) fn run() -> Result<Report> {
             &records,
         )?);
     }
+    // Each round beside its own neighbour: a disk that others use as well drifts.
+    let shares = ours.iter().zip(&disk).map(|(ours, disk)| ours / disk);
+    let share = 100.0 * median(shares.collect());
     let (ours, disk) = (median(ours), median(disk));
 
     let path = folder.path().join("backlog");
@@ -58,8 +61,7 @@ pub(crate) fn run() -> Result<Report> {
                 "floor: writes of 1 MiB to one file, the same syncs",
                 disk / 1e6,
             ),
-            Case::new("append, share of that floor", 100.0 * ours / disk, "%")
-                .target(80.0, Better::Higher),
+            Case::new("append, share of that floor", share, "%").target(80.0, Better::Higher),
             Case::new(
                 "of a drain, on one core: read, decode, encode",
                 cached / 1e6,
