@@ -469,6 +469,13 @@ fn beyond_every_limit_counts_stay_with_tenant_and_meter() {
         };
         assert_eq!(tenant.overflow_events, overflowed, "{limits:?}");
         assert_eq!(tenant.overflow_lookups, overflowed);
+        // Metrics name whose they are without a look at every slot.
+        let named = TenantOverflow {
+            tenant: tenant.tenant.clone(),
+            overflow_lookups: overflowed,
+        };
+        assert_eq!(cells.overflowing(5), [named]);
+        assert_eq!(cells.overflowing(0), []);
     }
 }
 
