@@ -1,0 +1,197 @@
+//! Pages that may not be billed, and pages that are gone: quarantined, vanished, declared.
+
+use tollgate::page::at;
+use tollgate_common::{Aggregation, LossReason, TenantId};
+
+use super::page_world::{Page, USER, allow, billed, declared, quarantined, start, tally, world};
+use crate::input::page::{MISSING_GRACE_MILLIS, Pass};
+
+#[test]
+fn what_may_have_been_billed_is_quarantined_and_declared() {
+    let mut world = world();
+    let mut life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let acme = Some(TenantId::new("acme").expect("valid"));
+    // Another agent's, and marked as ours but unknown.
+    for (id, home) in [(1, 4711), (2, tally.mirror())] {
+        let mut page = Page::new(id);
+        let cell = page.slot("acme", Aggregation::Sum);
+        page.add(cell, 5);
+        page.add(cell, 7);
+        page.put(at::HOME, home);
+        let again = quarantined(&mut life, &mut tally, &page, USER, &mut world);
+        assert!(again > 0, "it is the evidence until it is declared");
+        // Declared once, however often it comes.
+        assert_eq!(
+            quarantined(&mut life, &mut tally, &page, USER, &mut world),
+            0
+        );
+    }
+    let inputs = life.engine.status().inputs;
+    let input = inputs
+        .iter()
+        .find(|input| input.name == "sdk")
+        .expect("there");
+    assert_eq!(input.account.lost.get("quarantined"), Some(&4));
+    assert!(input.account.balances());
+    assert_eq!(tally.counts().quarantined, 2);
+    // An empty one has nothing to declare.
+    let empty = Page::new(3);
+    empty.put(at::HOME, 4711);
+    assert_eq!(
+        quarantined(&mut life, &mut tally, &empty, USER, &mut world),
+        0
+    );
+    drop(tally);
+    world.finish(life);
+    assert_eq!(billed(&world, "acme"), 0);
+    let lost = (LossReason::PageQuarantined, acme);
+    assert_eq!(declared(&world), [lost.clone(), lost]);
+}
+
+#[test]
+fn a_page_that_is_marked_as_anothers_is_declared_as_far_as_it_is_not_counted() {
+    let mut world = world();
+    let mut life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", Aggregation::Sum);
+    page.add(cell, 5);
+    let key = tally
+        .handle_page(&page.words, USER, &allow("*"), world.now)
+        .expect("taken");
+    page.put(at::HOME, tally.mirror());
+    tally.handle_pass(key, &page.words, world.now, false);
+    page.add(cell, 7);
+    page.put(at::HOME, 4711);
+    for _ in 0..2 {
+        let pass = tally.handle_pass(key, &page.words, world.now, false);
+        assert_eq!(pass, Pass::Quarantined);
+    }
+    tally.handle_end(key, true, world.now);
+    // Back again, it is not counted twice.
+    page.put(at::HOME, tally.mirror());
+    quarantined(&mut life, &mut tally, &page, USER, &mut world);
+    tally.poll_retired(world.now);
+    assert_eq!((tally.counts().missing, tally.counts().quarantined), (0, 1));
+    let inputs = life.engine.status().inputs;
+    let input = inputs
+        .iter()
+        .find(|input| input.name == "sdk")
+        .expect("there");
+    assert_eq!(input.account.lost.get("quarantined"), Some(&1));
+    drop(tally);
+    world.finish(life);
+    assert_eq!(billed(&world, "acme"), 5);
+    let acme = TenantId::new("acme").expect("valid");
+    assert_eq!(
+        declared(&world),
+        [(LossReason::PageQuarantined, Some(acme))]
+    );
+}
+
+#[test]
+fn pages_are_counted_when_they_are_marked_and_for_whom_they_may() {
+    let mut world = world();
+    let mut life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", Aggregation::Sum);
+    page.add(cell, 5);
+    // Never handed over: owed, but counted only once it is marked.
+    let key = tally
+        .handle_page(&page.words, USER, &allow("*"), world.now)
+        .expect("taken");
+    let pass = tally.handle_pass(key, &page.words, world.now, false);
+    assert_eq!(pass, Pass::NotYet);
+    // Another user's page of the same name is another page.
+    page.put(at::HOME, tally.mirror());
+    quarantined(&mut life, &mut tally, &page, USER + 1, &mut world);
+    assert_eq!(
+        tally.handle_pass(key, &page.words, world.now, false),
+        Pass::Complete
+    );
+    // Counts of a tenant that is not allowed are rejected, and backwards runs stop a cell.
+    let other = page.slot("umbrella", Aggregation::Sum);
+    page.add(other, 7);
+    page.put(cell, 3);
+    page.put(cell + 1, 9);
+    let key = tally
+        .handle_page(&page.words, USER, &allow("acme"), world.now)
+        .expect("known");
+    tally.handle_pass(key, &page.words, world.now, false);
+    assert_eq!((tally.counts().stopped, tally.counts().rejected), (1, 1));
+    // Not a mirror that holds for ever.
+    drop(tally);
+    world.finish(life);
+    assert_eq!(billed(&world, "acme"), 5);
+    assert_eq!(billed(&world, "umbrella"), 0);
+}
+
+#[test]
+fn a_page_that_does_not_come_back_is_told() {
+    let mut world = world();
+    let begin = world.now;
+    let page = {
+        let mut engine = start(&mut world);
+        let mut tally = tally(&engine.engine, &world, Aggregation::Sum);
+        let mut page = Page::new(1);
+        let cell = page.slot("acme", Aggregation::Sum);
+        page.add(cell, 5);
+        let key = tally
+            .handle_page(&page.words, USER, &allow("*"), world.now)
+            .expect("taken");
+        page.put(at::HOME, tally.mirror());
+        tally.handle_pass(key, &page.words, world.now, false);
+        world.now = world.now.plus_millis(100_000);
+        engine.engine.handle_tick(world.now).expect("sealed");
+        drop((tally, engine));
+        world.kill();
+        page
+    };
+    let alive = world.now;
+    // A life that is too short to tell.
+    world.now = world.now.plus_millis(500_000);
+    {
+        let mut engine = start(&mut world);
+        let mut short = tally(&engine.engine, &world, Aggregation::Sum);
+        assert_eq!(short.poll_vanished(world.now), None);
+        world.now = world.now.plus_millis(20_000);
+        engine.engine.handle_tick(world.now).expect("sealed");
+        drop((short, engine));
+        world.kill();
+    }
+    world.now = world.now.plus_millis(500_000);
+    let mut life = start(&mut world);
+    let mut first = tally(&life.engine, &world, Aggregation::Sum);
+    assert_eq!(first.poll_vanished(world.now), None);
+    world.now = world.now.plus_millis(MISSING_GRACE_MILLIS);
+    let told = world.now;
+    let acme = TenantId::new("acme").expect("valid");
+    let vanished = first.poll_vanished(world.now).expect("told");
+    assert_eq!(vanished.tenants, vec![acme.clone()]);
+    assert_eq!(first.poll_vanished(world.now), None);
+    assert!(quarantined(&mut life, &mut first, &page, USER, &mut world) > 0);
+    first.poll_retired(world.now);
+    assert_eq!(first.counts().missing, 0);
+    drop((first, life));
+    world.kill();
+    // Told once, and forgotten.
+    let life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let later = world.now.plus_millis(2 * MISSING_GRACE_MILLIS);
+    assert_eq!(tally.poll_vanished(later), None);
+    drop(tally);
+    world.finish(life);
+    assert_eq!(declared(&world), [(LossReason::PageVanished, Some(acme))]);
+    let losses = world.collector.batches().flat_map(|batch| &batch.losses);
+    for loss in losses {
+        // From shortly before the end of the life that had seen it last, not of the short one.
+        assert!(begin < loss.from && loss.from <= alive, "{loss:?}");
+        assert!(
+            alive.millis_since(loss.from) <= 10_000 && loss.to == told,
+            "{loss:?}"
+        );
+    }
+    assert_eq!(billed(&world, "acme"), 5);
+}
