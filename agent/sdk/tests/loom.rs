@@ -5,7 +5,7 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use tollgate::cell::atomic::{AtomicU64, Ordering, fence};
+use tollgate::cell::atomic::{AtomicU64, Ordering};
 use tollgate::cell::{Room, baseline, halves, histogram, level, sum, unique};
 
 fn words(count: usize) -> Arc<Vec<AtomicU64>> {
@@ -187,13 +187,12 @@ fn a_level_is_read_whole() {
     });
 }
 
-/// The place of a chunk is seen only when the chunk is whole, and a record never by half.
+/// Records in two chunks: the place of a chunk is seen only when the chunk is whole, and what
+/// is read as whole has every record with its bucket and its amount.
 #[test]
 fn a_histogram_is_read_whole_or_says_so() {
     model(|| {
-        let (head, cell) = (words(histogram::WORDS), words(2));
-        // Only the bucket used is modelled; the others would only slow the model down.
-        let heap = words(histogram::CHUNK_BUCKETS as usize + 1);
+        let (head, cell, heap) = (words(histogram::WORDS), words(2), words(3));
         let of = (Arc::clone(&head), Arc::clone(&cell), Arc::clone(&heap));
         let writing = thread::spawn(move || {
             let cell = histogram::Cell {
@@ -201,25 +200,32 @@ fn a_histogram_is_read_whole_or_says_so() {
                 sum: &of.1,
                 heap: &of.2,
             };
-            cell.record(&mut Bump(1), 1, (0, 1), 0, || 0).expect("room");
-        });
-        let begun = {
-            let done = cell[1].load(Ordering::Acquire);
-            let at = head[1].load(Ordering::Acquire);
-            let bucket = if at > 0 {
-                heap[1].load(Ordering::Relaxed)
-            } else {
-                0
-            };
-            fence(Ordering::Acquire);
-            let begun = head[0].load(Ordering::Relaxed);
-            if begun == done {
-                assert_eq!(bucket, done, "a record by half");
+            let mut room = Bump(1);
+            for value in [1, 0] {
+                cell.record(&mut room, 1, (value, 1), 0, || 0)
+                    .expect("room");
             }
-            begun
+        });
+        let reader = histogram::Cell {
+            head: &head,
+            sum: &cell,
+            heap: &heap,
         };
-        assert!(begun <= 1);
+        let mut cut = histogram::HistogramCut::default();
+        let check = |cut: &histogram::HistogramCut| {
+            let counts = cut.chunks.iter().flat_map(|chunk| &chunk.counts);
+            assert_eq!(counts.sum::<u64>(), cut.done, "a record by half");
+            assert_eq!(cut.sum, cut.done.min(1), "an amount without its record");
+        };
+        reader.read(&mut cut);
+        assert!(!cut.damaged);
+        if cut.whole {
+            check(&cut);
+        }
         writing.join().expect("no panic");
+        reader.read(&mut cut);
+        assert!(cut.whole && cut.done == 2);
+        check(&cut);
     });
 }
 
@@ -252,5 +258,108 @@ fn distinct_values_belong_to_the_window_that_is_read() {
         writing.join().expect("no panic");
         cell.read(0, &mut copy).expect("quiet");
         assert_eq!(copy, [40]);
+    });
+}
+
+/// Room that goes to the next who asks for as much.
+struct Reusing {
+    next: u32,
+    free: Vec<(u32, u32)>,
+}
+
+impl Room for Reusing {
+    fn take(&mut self, words: u32) -> Option<u32> {
+        if let Some(at) = self.free.iter().position(|free| free.1 == words) {
+            return Some(self.free.swap_remove(at).0);
+        }
+        self.next += words;
+        Some(self.next - words)
+    }
+
+    fn give(&mut self, at: u32, words: u32) {
+        self.free.push((at, words));
+    }
+}
+
+fn insert(
+    (halves, heap): &(Arc<Vec<AtomicU64>>, Arc<Vec<AtomicU64>>),
+    room: &mut Reusing,
+    hash: u64,
+) {
+    let cell = unique::Cell { halves, heap };
+    cell.insert(room, 0, 10, hash).expect("room");
+}
+
+/// A table that grows, and whose former room another cell takes at once: a reader gets a set
+/// that was there, never anything of the other cell's.
+#[test]
+fn a_table_that_grows_is_read_whole_and_its_room_is_anothers() {
+    model(|| {
+        let heap = words(9);
+        let of = (words(unique::WORDS), Arc::clone(&heap));
+        let other = (words(unique::WORDS), Arc::clone(&heap));
+        let mut room = Reusing {
+            next: 1,
+            free: Vec::new(),
+        };
+        insert(&of, &mut room, 5);
+        let writer = (of.clone(), other);
+        let writing = thread::spawn(move || {
+            insert(&writer.0, &mut room, 6);
+            insert(&writer.1, &mut room, 9);
+        });
+        let cell = unique::Cell {
+            halves: &of.0,
+            heap: &of.1,
+        };
+        let mut copy = Vec::new();
+        if cell.read(0, &mut copy).is_some() {
+            assert!(copy.contains(&5), "{copy:?}");
+            assert!(copy.iter().all(|hash| [5, 6].contains(hash)), "{copy:?}");
+        }
+        writing.join().expect("no panic");
+        cell.read(0, &mut copy).expect("quiet");
+        copy.sort_unstable();
+        assert_eq!(copy, [5, 6]);
+    });
+}
+
+/// A table that becomes registers: it is read as the one or as the others.
+#[test]
+fn a_table_becomes_registers_in_one_store() {
+    model(|| {
+        let of = (words(unique::WORDS), words(20));
+        let mut room = Reusing {
+            next: 1,
+            free: Vec::new(),
+        };
+        // Hashes of the first register, of ranks that fall.
+        for hash in [4, 8] {
+            insert(&of, &mut room, hash);
+        }
+        let writer = of.clone();
+        let writing = thread::spawn(move || insert(&writer, &mut room, 16));
+        let cell = unique::Cell {
+            halves: &of.0,
+            heap: &of.1,
+        };
+        let mut copy = Vec::new();
+        let check = |registers: bool, copy: &mut Vec<u64>| {
+            if registers {
+                let rank = u64::from(tollgate_common::sketch::register_of(4).1);
+                assert_eq!(copy[0] & 0xff, rank, "the largest of those before");
+                assert!(copy[1..].iter().all(|&word| word == 0));
+            } else {
+                copy.sort_unstable();
+                assert_eq!(*copy, [4, 8]);
+            }
+        };
+        if let Some(cut) = cell.read(0, &mut copy) {
+            check(cut.registers, &mut copy);
+        }
+        writing.join().expect("no panic");
+        let cut = cell.read(0, &mut copy).expect("quiet");
+        assert!(cut.registers);
+        check(true, &mut copy);
     });
 }

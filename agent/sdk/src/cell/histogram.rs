@@ -12,7 +12,7 @@
 //! as they are. The sum wraps at 2^64 like that of any counter, and is refused likewise
 //! before a difference could not be told.
 
-use tollgate_common::sketch::{BUCKETS, bucket_of};
+use tollgate_common::sketch::bucket_of;
 
 use super::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::atomic::{AtomicU64, fence};
@@ -20,9 +20,17 @@ use super::sum::{self, AddError, EVENTS_MASK};
 use super::{READ_ATTEMPTS, Room};
 
 /// Buckets, and words that count them, of one chunk.
+#[cfg(not(loom))]
 pub const CHUNK_BUCKETS: u32 = 128;
+/// As few as show the protocol: a model tries every order of their stores.
+#[cfg(loom)]
+pub const CHUNK_BUCKETS: u32 = 1;
 /// Chunks that a histogram may have.
-pub const CHUNKS: u32 = BUCKETS / CHUNK_BUCKETS;
+#[cfg(not(loom))]
+pub const CHUNKS: u32 = tollgate_common::sketch::BUCKETS / CHUNK_BUCKETS;
+/// Values up to 1.
+#[cfg(loom)]
+pub const CHUNKS: u32 = 2;
 const AT_DIRECTORY: usize = 1;
 /// Words of a cell: records begun, and two places of chunks in each of the others.
 pub const WORDS: usize = AT_DIRECTORY + CHUNKS.div_ceil(2) as usize;
