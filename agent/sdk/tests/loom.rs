@@ -6,7 +6,7 @@
 use loom::sync::Arc;
 use loom::thread;
 use tollgate::cell::atomic::{AtomicU64, Ordering};
-use tollgate::cell::{Room, baseline, halves, histogram, level, sum, unique};
+use tollgate::cell::{Room, baseline, halves, histogram, level, retire, sum, unique};
 
 fn words(count: usize) -> Arc<Vec<AtomicU64>> {
     Arc::new((0..count).map(|_| AtomicU64::new(0)).collect())
@@ -297,16 +297,18 @@ fn a_table_that_grows_is_read_whole_and_its_room_is_anothers() {
     model(|| {
         let heap = words(9);
         let of = (words(unique::WORDS), Arc::clone(&heap));
-        let other = (words(unique::WORDS), Arc::clone(&heap));
         let mut room = Reusing {
             next: 1,
             free: Vec::new(),
         };
         insert(&of, &mut room, 5);
-        let writer = (of.clone(), other);
+        let writer = of.clone();
         let writing = thread::spawn(move || {
-            insert(&writer.0, &mut room, 6);
-            insert(&writer.1, &mut room, 9);
+            insert(&writer, &mut room, 6);
+            let at = room.take(2).expect("given back") as usize;
+            assert_eq!(at, 1);
+            writer.1[at].store(9, Ordering::Relaxed);
+            writer.1[at + 1].store(9, Ordering::Relaxed);
         });
         let cell = unique::Cell {
             halves: &of.0,
@@ -361,5 +363,64 @@ fn a_table_becomes_registers_in_one_store() {
         let cut = cell.read(0, &mut copy).expect("quiet");
         assert!(cut.registers);
         check(true, &mut copy);
+    });
+}
+
+/// A slot that is retired and given to another series while a sealer takes slots in and cuts:
+/// what describes the slot is never overwritten while the sealer may read it, and nothing that
+/// one series counts is booked for another.
+#[test]
+fn a_slot_changes_hands_only_when_the_sealer_has_let_go() {
+    model(|| {
+        // What describes the slot: the number of its series; changes, acknowledged; the cell.
+        let shared = words(5);
+        shared[0].store(1, Ordering::Relaxed);
+        let writer = Arc::clone(&shared);
+        let put = |word: &AtomicU64, n, order| word.store(n, order);
+        let writing = thread::spawn(move || {
+            let (cell, tag) = (&writer[3..5], |generation| {
+                sum::with_generation(0, generation)
+            });
+            sum::add(&cell[0], &cell[1], 3, 1, tag(0), || 0).expect("room");
+            sum::hand_over(cell, 1);
+            retire::changed(&writer[1], put);
+            // The next series, if the sealer has taken in that the first one is gone.
+            if retire::acknowledged(&writer[2]) >= 1 {
+                writer[0].store(2, Ordering::Relaxed);
+                sum::hand_over(cell, 2);
+                retire::changed(&writer[1], put);
+                sum::add(&cell[0], &cell[1], 50, 1, tag(2), || 0).expect("room");
+            }
+        });
+        // Series, generation and sum at the last cut, as the sealer knows them.
+        let (mut known, mut seen, mut base) = ((1, 0), 0, 0);
+        let mut booked = [0; 3];
+        let mut seal = || {
+            let changes = retire::changes(&shared[1]);
+            if changes != seen {
+                seen = changes;
+                let generation = sum::generation(shared[4].load(Ordering::Acquire));
+                if generation != known.1 {
+                    known = (shared[0].load(Ordering::Relaxed), generation);
+                    // A retired slot still describes its series, also while it is read.
+                    let series = if generation == 2 { 2 } else { 1 };
+                    assert_eq!(known.0, series, "described by {generation}");
+                }
+            }
+            retire::acknowledge(&shared[2], seen);
+            let [sum, done] = sum::read(&shared[3..5]).expect("changes hands twice at most");
+            // Of another generation than the one taken in it is left to the next cut, but for
+            // what was retired since: it has the same series.
+            if sum::generation(done) <= known.1.max(1) {
+                booked[usize::try_from(known.0).expect("small")] += sum - base;
+                base = sum;
+            }
+        };
+        seal();
+        seal();
+        writing.join().expect("no panic");
+        seal();
+        let reused = sum::generation(shared[4].load(Ordering::Relaxed)) == 2;
+        assert_eq!(booked, [0, 3, if reused { 50 } else { 0 }]);
     });
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::queue::ArrayQueue;
 use hashbrown::HashMap;
+use tollgate::cell::retire;
 use tollgate_common::limits::{DIMENSIONS_MAX, SERIES_KEY_BYTES_MAX};
 use tollgate_common::{SeriesKey, TenantId};
 
@@ -165,23 +166,22 @@ impl<R: Region> Shared<R> {
 
     /// A slot was retired, or given to another series.
     pub(super) fn changed(&self, writer: u32) {
-        let word = &self.head(writer)[AT_CHANGES];
-        word.put(word.load(Relaxed).wrapping_add(1), Release);
+        retire::changed(&self.head(writer)[AT_CHANGES], Put::put);
     }
 
     /// The sealer has taken in that many changes: it does not look for the series that the
     /// slots had before.
     pub(super) fn acknowledge(&self, writer: u32, changes: u64) {
-        self.seen[writer as usize].store(changes, Release);
+        retire::acknowledge(&self.seen[writer as usize], changes);
     }
 
     pub(super) fn acknowledged(&self, writer: u32) -> u64 {
-        self.seen[writer as usize].load(Acquire)
+        retire::acknowledged(&self.seen[writer as usize])
     }
 
     /// How many slots have been retired or given to other series.
     pub(crate) fn changes(&self, writer: u32) -> u64 {
-        self.head(writer)[AT_CHANGES].load(Acquire)
+        retire::changes(&self.head(writer)[AT_CHANGES])
     }
 
     pub(super) fn account(&self, writer: u32) -> &[AtomicU64] {

@@ -15,6 +15,7 @@
 //! | [`histogram`] | values by size, cumulative | begun and done counters around each record |
 //! | [`unique`] | different values of a window | only grows within an epoch of the half |
 //! | [`baseline`] | nothing: says what is sealed | two arrays, chosen by one word |
+//! | [`retire`] | nothing: gives cells to other series | changes, acknowledged before reuse |
 //!
 //! Times are milliseconds since 1970 in UTC, windows are as long as their width says and
 //! start at multiples of it. `tests/loom.rs` models every protocol here.
@@ -24,6 +25,7 @@ pub mod baseline;
 pub mod halves;
 pub mod histogram;
 pub mod level;
+pub mod retire;
 pub mod sum;
 pub mod unique;
 
