@@ -3,6 +3,8 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p tollgate --no-default-features --release --test loom`
 #![cfg(loom)]
 
+use std::sync::atomic::AtomicU64 as Count;
+
 use loom::sync::Arc;
 use loom::thread;
 use tollgate::cell::atomic::{AtomicU64, Ordering};
@@ -12,10 +14,25 @@ fn words(count: usize) -> Arc<Vec<AtomicU64>> {
     Arc::new((0..count).map(|_| AtomicU64::new(0)).collect())
 }
 
+/// Tries all orders. Which ones `loom` finds depends on whether there is a point to switch before
+/// the first access: without one it tries no other order for some models, with one fewer for
+/// others. So both are tried, and counted: a model of one order shows nothing.
 fn model(run: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
-    builder.check(run);
+    let (run, tried) = (std::sync::Arc::new(run), std::sync::Arc::new(Count::new(0)));
+    for switch_first in [false, true] {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        let (run, tried) = (std::sync::Arc::clone(&run), std::sync::Arc::clone(&tried));
+        builder.check(move || {
+            tried.fetch_add(1, Ordering::Relaxed);
+            if switch_first {
+                thread::yield_now();
+            }
+            run();
+        });
+    }
+    let tried = tried.load(Ordering::Relaxed);
+    assert!(tried > 4, "only {tried} orders were tried");
 }
 
 /// Room that is never given back.
