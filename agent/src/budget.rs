@@ -12,15 +12,12 @@ use tollgate_agent_core::input::page;
 use crate::admin::server;
 use crate::engine::{self, ROWS_QUEUED_MAX};
 use crate::input::{self, dogstatsd};
-use crate::run::engine_config;
+use crate::run::{BLOCKING_STACK_BYTES, BLOCKING_THREADS, engine_config};
 use crate::ship;
 
 /// Program, libraries, runtime, TLS and configuration of an idle agent with headroom; an idle
 /// agent is measured below 12 MiB.
 const BASE_BYTES: u64 = 14 << 20;
-/// Threads of the runtime that look up names.
-const LOOKUP_THREADS: u64 = 2;
-const LOOKUP_STACK_BYTES: u64 = 2 << 20;
 
 /// The worst case of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -56,7 +53,7 @@ impl Budget {
         let threads = engine_config.writers.len() as u64;
         let stacks = (threads + server::CONNECTIONS_MAX as u64) * input::STACK_BYTES as u64
             + engine::STACK_BYTES as u64
-            + LOOKUP_THREADS * LOOKUP_STACK_BYTES;
+            + (BLOCKING_THREADS * BLOCKING_STACK_BYTES) as u64;
         let slots: u64 = u64::from(config.limits.series_max) * 17 / 16 + 16;
         let mut add = |name, bytes| parts.push(Part { name, bytes });
         add("program and runtime", BASE_BYTES);

@@ -141,18 +141,19 @@ impl Desk {
 
     /// The whole report, for an ordinary thread.
     pub(crate) fn report(&self) -> Option<Report> {
-        let question = |engine: &mut AgentEngine| {
-            let tenants = engine.tenant_accounts(TENANTS_SHOWN);
-            (engine.status(), tenants)
-        };
-        self.ask(question)
-            .map(|(status, tenants)| self.complete(status, Some(tenants)))
+        // The engine only says where to look: this thread pays for looking.
+        let glance = self.ask(|engine| engine.glance())?;
+        let tenants = glance.tenant_accounts(TENANTS_SHOWN);
+        Some(self.complete(glance.status(), Some(tenants)))
     }
 
     /// The whole report, for the runtime.
     pub(crate) async fn report_async(&self) -> Option<Report> {
-        let status = engine::ask_async(&self.0.events, ANSWER_TIMEOUT, |engine| engine.status());
-        status.await.map(|status| self.complete(status, None))
+        let question = |engine: &mut AgentEngine| engine.glance();
+        let glance = engine::ask_async(&self.0.events, ANSWER_TIMEOUT, question).await?;
+        // Neither the engine nor the connection to the collector waits for a million cells.
+        let status = tokio::task::spawn_blocking(move || glance.status());
+        Some(self.complete(status.await.ok()?, None))
     }
 
     fn complete(&self, status: Status, tenants: Option<TenantAccounts>) -> Report {
@@ -168,15 +169,10 @@ impl Desk {
     }
 
     /// A page of `top`; the memory of one viewer comes and goes with it.
-    pub(crate) fn top(&self, memory: &mut TopMemory, query: TopQuery) -> Option<TopPage> {
-        let mut taken = std::mem::take(memory);
-        let asked = self.ask(move |engine| {
-            let rates = engine.top(&mut taken, &query, clock::steady());
-            (taken, rates, engine.status())
-        });
-        let (back, rates, status) = asked?;
-        *memory = back;
-        let status = serde_json::to_value(self.complete(status, None)).ok()?;
+    pub(crate) fn top(&self, memory: &mut TopMemory, query: &TopQuery) -> Option<TopPage> {
+        let glance = self.ask(|engine| engine.glance())?;
+        let rates = glance.top(memory, query, clock::steady());
+        let status = serde_json::to_value(self.complete(glance.status(), None)).ok()?;
         Some(TopPage { rates, status })
     }
 
@@ -197,6 +193,12 @@ impl Desk {
     /// Those who watch events.
     pub(crate) fn taps(&self) -> &Arc<Taps> {
         &self.0.taps
+    }
+
+    /// True after the final batch; `None` if the engine does not answer.
+    pub(crate) async fn is_closed(&self) -> Option<bool> {
+        let question = |engine: &mut AgentEngine| engine.is_closed();
+        engine::ask_async(&self.0.events, ANSWER_TIMEOUT, question).await
     }
 
     /// One line for the service manager.

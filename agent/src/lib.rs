@@ -30,7 +30,7 @@ pub use load::{LoadError, Overrides, load};
 pub use reload::Reloaded;
 pub use run::{Outcome, Reread, RunError, run};
 pub use ship::IdentityError;
-pub use state_dir::StateDirError;
+pub use state_dir::{CellsFile, MappedCells, StateDir, StateDirError};
 
 /// Reads a file of `/proc` into `text`, refusing one that is absurdly long.
 fn read_proc(path: &str, bytes_max: usize, text: &mut String) -> io::Result<()> {

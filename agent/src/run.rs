@@ -27,6 +27,11 @@ use crate::ship::{self, IdentityError};
 use crate::state_dir::{StateDir, StateDirError, boot_id};
 use inputs::{Sockets, Tallies};
 
+/// Threads of the runtime for what blocks: names are looked up (two at most), and cells are
+/// read for metrics.
+pub(crate) const BLOCKING_THREADS: usize = 4;
+pub(crate) const BLOCKING_STACK_BYTES: usize = 1 << 20;
+
 /// Bytes of keys for each series that a writer may have: most keys are shorter.
 const KEY_BYTES_PER_SERIES: u64 = 96;
 
@@ -114,6 +119,8 @@ pub fn run(
     let tallies = Tallies::new(&config, &engine, &live, &sockets)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(BLOCKING_STACK_BYTES)
         .build()
         .map_err(cannot_spawn("the runtime"))?;
     let health = Health::default();

@@ -49,7 +49,7 @@ pub enum StateDirError {
 
 /// A state directory that this process has locked.
 #[derive(Debug)]
-pub(crate) struct StateDir {
+pub struct StateDir {
     path: PathBuf,
     /// Closing it gives the lock back; the kernel does so when the process is killed.
     _lock: File,
@@ -57,7 +57,7 @@ pub(crate) struct StateDir {
 
 impl StateDir {
     /// Makes the directory if it is not there (mode 0700) and locks it.
-    pub(crate) fn open(path: &Path) -> Result<Self, StateDirError> {
+    pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
             move |source| StateDirError::Io { what, path, source }
@@ -84,14 +84,14 @@ impl StateDir {
     }
 
     /// The file of the cells.
-    pub(crate) fn cells(&self) -> CellsFile {
+    pub fn cells(&self) -> CellsFile {
         CellsFile {
             dir: self.path.clone(),
         }
     }
 
     /// The directory of the spool, made if it is not there.
-    pub(crate) fn spool(&self) -> Result<DirStorage, StateDirError> {
+    pub fn spool(&self) -> Result<DirStorage, StateDirError> {
         let path = self.path.join(SPOOL);
         DirStorage::open_or_create(&path).map_err(|source| StateDirError::Io {
             what: "open the spool",
@@ -132,7 +132,7 @@ fn parse_boot_id(text: &str) -> Option<[u8; 16]> {
 
 /// Where the cells live: `cells` in the state directory.
 #[derive(Debug)]
-pub(crate) struct CellsFile {
+pub struct CellsFile {
     dir: PathBuf,
 }
 
@@ -187,7 +187,7 @@ impl CellsHome for CellsFile {
 
 /// The words of a mapped file.
 #[derive(Debug)]
-pub(crate) struct MappedCells {
+pub struct MappedCells {
     start: NonNull<AtomicU64>,
     words: usize,
 }
@@ -241,6 +241,7 @@ impl MappedCells {
 }
 
 impl Region for MappedCells {
+    #[inline]
     fn words(&self) -> &[AtomicU64] {
         // SAFETY: `map` made a mapping of this many words (or none, with a dangling but
         // aligned start), zero bytes are valid atomics, and it stays until drop.

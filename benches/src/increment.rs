@@ -45,11 +45,11 @@ const VALUES: [peers::Dimensions; 4] = [
     ["PUT", "500", "ap-south-1"],
 ];
 
-pub(crate) type Words = Arc<Vec<AtomicU64>>;
+type Words = Arc<Vec<AtomicU64>>;
 
 /// Cells in ordinary memory: a mapped file that is in the page cache costs the same.
 #[derive(Default)]
-pub(crate) struct MemoryHome(Option<Words>);
+struct MemoryHome(Option<Words>);
 
 impl CellsHome for MemoryHome {
     type Region = Words;

@@ -35,6 +35,7 @@ mod cut;
 mod order;
 #[cfg(test)]
 mod reuse_tests;
+mod sort;
 #[cfg(test)]
 mod tests;
 mod totals;
@@ -183,7 +184,7 @@ pub(crate) enum Mode {
 
 /// Reads cells and makes batches of them.
 ///
-/// It remembers four bytes for every slot, and what of the last batch it needs.
+/// It remembers ten bytes for every slot, and what of the last batch it needs.
 pub(crate) struct Sealer {
     order: Order,
     idle: Idle,
@@ -405,31 +406,28 @@ impl Sealer {
         let span = Window::containing(batch.span.from, cells.identity().window);
         let stream = &mut self.stream;
         stream.begin(batch, self.part.rows.len())?;
+        // It was good when it was met; if it is not any more, memory is broken.
+        if let Some(slot) = self.part.unreadable {
+            return Err(SealError::Slot(slot));
+        }
         let mut key = Vec::new();
-        let mut heads = Vec::with_capacity(AHEAD);
         for rows in self.part.rows.chunks(AHEAD) {
-            heads.clear();
-            heads.extend(rows.iter().map(|row| {
-                let head = cells.slot_head(row.place.writer(), row.place.slot());
-                (
-                    head,
-                    head.map_or(0, |head| cells.touch_key(row.place.writer(), head)),
-                )
-            }));
-            std::hint::black_box(&heads);
-            for (row, (head, _)) in rows.iter().zip(&heads) {
-                // It was good when it was met; if it is not any more, memory is broken.
-                let head = head.ok_or(SealError::Slot(row.place.slot()))?;
-                cells.read_key(row.place.writer(), head, &mut key);
+            let touched = rows.iter().fold(0, |touched, row| {
+                touched ^ cells.touch_key(row.place.writer(), row.key)
+            });
+            std::hint::black_box(touched);
+            for row in rows {
+                cells.read_key(row.place.writer(), row.key, &mut key);
                 let series = SeriesRef::new(&key);
                 let (window, value, detail) = self.part.side(row, span);
-                let sum = head.aggregation == Aggregation::Sum;
+                let (aggregation, scale) = (row.place.aggregation(), row.key.scale);
+                let sum = aggregation == Aggregation::Sum;
                 let sum = sum.then(|| value.unsigned_abs());
-                self.totals.count(series, head.scale, sum, row.events);
+                self.totals.count(series, scale, sum, row.events);
                 stream.row(&RowRef {
                     series,
-                    aggregation: head.aggregation,
-                    scale: head.scale,
+                    aggregation,
+                    scale,
                     window,
                     value: Quantity::new(value),
                     events: row.events,

@@ -309,7 +309,7 @@ impl<R: Region + 'static> Connection<R> {
             Request::Top(_) if !self.take_viewer() => {
                 Answer::failure("busy", "too many look at `top` already")
             }
-            Request::Top(query) => match self.desk.top(&mut self.top, query) {
+            Request::Top(query) => match self.desk.top(&mut self.top, &query) {
                 Some(page) => Answer::Top(Box::new(page)),
                 None => Answer::failure("unavailable", "the engine does not answer now"),
             },

@@ -194,10 +194,8 @@ async fn page(path: &str, desk: &Desk) -> Answer {
         },
         // Ready: counts sent now are taken. A collector is not needed for that.
         "/readyz" if desk.is_stopping() => Answer::text(503, "stopping\n"),
-        "/readyz" => match (desk.stuck(), desk.report_async().await) {
-            (stuck, Some(report)) if stuck.is_empty() && !report.status.closed => {
-                Answer::text(200, "ok\n")
-            }
+        "/readyz" => match (desk.stuck(), desk.is_closed().await) {
+            (stuck, Some(false)) if stuck.is_empty() => Answer::text(200, "ok\n"),
             _ => Answer::text(503, "the engine does not answer\n"),
         },
         _ => Answer::text(404, "there are /metrics, /livez and /readyz\n"),

@@ -12,9 +12,9 @@ use tollgate_common::{Aggregation, Timestamp};
 use super::Region;
 use super::account::{ACCOUNT_WORDS, AccountWords};
 use super::header::{self, AT_RETIRED, CellsError, CutRecord, Identity};
-use super::layout::{CellsLayout, SLOT_WORDS};
+use super::layout::CellsLayout;
 use super::shared::{AT_ACCOUNT, Retire, SeriesLimits, Shared};
-use super::slot::{self, Found, SlotHead, SlotKey, SlotUse};
+use super::slot::{self, Found, KeyPlace, SlotHead, SlotKey, SlotUse};
 use super::wide;
 use super::words::{Put, read_bytes};
 use super::writer::Writer;
@@ -40,11 +40,13 @@ pub(crate) struct CellCut {
 }
 
 impl CellCut {
+    #[inline]
     pub(crate) fn generation(self) -> u16 {
         sum::generation(self.done)
     }
 
     /// What was counted since `base`: sum and events.
+    #[inline]
     pub(crate) fn since(self, base: Self) -> (u64, u64) {
         let events = sum::events_between(self.done, base.done);
         // A baseline is ahead by one where a writer was killed before it counted an event.
@@ -77,9 +79,17 @@ pub(crate) struct Activity {
     pub(crate) amount: u64,
 }
 
-/// The cells of one incarnation, as the sealer sees them.
+/// The cells of one incarnation, as the sealer sees them, or who only looks.
 pub(crate) struct Cells<R> {
     shared: Arc<Shared<R>>,
+}
+
+impl<R> Clone for Cells<R> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+        }
+    }
 }
 
 impl<R: Region> Cells<R> {
@@ -232,13 +242,14 @@ impl<R: Region> Cells<R> {
         self.shared.live()
     }
 
+    #[inline]
     fn slot_words(&self, writer: u32, slot: u32) -> &[AtomicU64] {
-        let at = self.layout().slots(writer).start + slot as usize * SLOT_WORDS;
-        &self.words()[at..at + SLOT_WORDS]
+        self.shared.slot_words(writer, slot)
     }
 
+    #[inline]
     fn keys(&self, writer: u32) -> &[AtomicU64] {
-        &self.words()[self.layout().keys(writer)]
+        self.shared.keys(writer)
     }
 
     /// How many slots of a writer have been retired or given to other series.
@@ -262,21 +273,27 @@ impl<R: Region> Cells<R> {
         SlotHead::parse(self.layout(), self.slot_words(writer, slot))
     }
 
-    /// Bytes of a slot's key as its description says, unchecked.
-    pub(crate) fn key_bytes(&self, writer: u32, slot: u32) -> usize {
-        let word = self.slot_words(writer, slot)[0].load(Relaxed);
-        usize::try_from(word >> 16 & 0x7fff).expect("masked")
+    /// Where a slot's key lies, if its description can be; its checksum is not looked at.
+    #[inline]
+    pub(crate) fn key_place(&self, writer: u32, slot: u32) -> Option<KeyPlace> {
+        self.slot_head(writer, slot).map(SlotHead::key_place)
     }
 
-    /// Reads the key of a slot into `key`.
-    pub(crate) fn read_key(&self, writer: u32, head: SlotHead, key: &mut Vec<u8>) {
-        let words = head.key_words(self.keys(writer));
-        read_bytes(words, head.series_bytes(), key);
+    /// Reads a key into `key`.
+    #[inline]
+    pub(crate) fn read_key(&self, writer: u32, place: KeyPlace, key: &mut Vec<u8>) {
+        read_bytes(place.words(self.keys(writer)), place.bytes(), key);
     }
 
-    /// The first word of a slot's key: to have it at hand soon.
-    pub(crate) fn touch_key(&self, writer: u32, head: SlotHead) -> u64 {
-        self.keys(writer)[head.key_at as usize].load(Relaxed)
+    /// Something of the first and of the last word of a key: to have them at hand soon.
+    #[inline]
+    pub(crate) fn touch_key(&self, writer: u32, place: KeyPlace) -> u64 {
+        let ends = |words: &[AtomicU64]| match words {
+            [first, .., last] => first.load(Relaxed) ^ last.load(Relaxed),
+            [only] => only.load(Relaxed),
+            [] => 0,
+        };
+        ends(place.words(self.keys(writer)))
     }
 
     /// What a slot is for, whose cell was seen with this generation; its key goes into `key`.
@@ -293,6 +310,7 @@ impl<R: Region> Cells<R> {
     /// Makes the baselines of a sum cell that are not in force after batch `applied` those that
     /// are. For a retired slot this may be what its writer waits for: nothing of the series is
     /// to be stored after that.
+    #[inline]
     pub(crate) fn copy_base(&self, writer: u32, slot: u32, applied: u64) {
         // Orders what was stored to the wide cell before.
         fence(Release);
@@ -360,18 +378,31 @@ impl<R: Region> Cells<R> {
     }
 
     /// What the sum cell of a slot shows now; `None` while it changes hands.
+    #[inline]
     pub(crate) fn now(&self, writer: u32, slot: u32) -> Option<CellCut> {
         let [sum, done] = sum::read(self.shared.sum_cell(writer, slot))?;
         Some(CellCut { sum, done })
     }
 
     /// What the sum cell of a slot showed at the cut of batch `sequence`.
+    #[inline]
     pub(crate) fn base(&self, writer: u32, slot: u32, sequence: u64) -> CellCut {
         let base = self.shared.base(writer, slot, sequence);
-        let [sum, done] = [0, 1].map(|at: usize| base[at].load(Relaxed));
-        CellCut { sum, done }
+        CellCut {
+            sum: base[0].load(Relaxed),
+            done: base[1].load(Relaxed),
+        }
     }
 
+    /// Something of the sum cell of a slot and of its baseline in force after batch `applied`: to
+    /// have them at hand soon.
+    #[inline]
+    pub(crate) fn touch_cell(&self, writer: u32, slot: u32, applied: u64) -> u64 {
+        let base = self.shared.base(writer, slot, applied);
+        self.shared.sum_cell(writer, slot)[0].load(Relaxed) ^ base[0].load(Relaxed)
+    }
+
+    #[inline]
     pub(crate) fn put_base(&self, writer: u32, slot: u32, sequence: u64, cut: CellCut) {
         let base = self.shared.base(writer, slot, sequence);
         base[0].put(cut.sum, Relaxed);

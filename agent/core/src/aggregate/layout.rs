@@ -68,6 +68,16 @@ pub struct CellsLayout {
     pairs: u32,   // running totals, in [1, 2 × SERIES_MAX]
 }
 
+/// Where a writer's areas begin, in words from the start of the region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Areas {
+    pub(crate) slots: usize,
+    pub(crate) keys: Range<usize>,
+    pub(crate) sums: usize,
+    /// Of even and of odd batches.
+    pub(crate) bases: [usize; 2],
+}
+
 /// Sizes that are out of range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cells layout: {what} is {value}, but must be {min} to {max}")]
@@ -291,6 +301,16 @@ impl CellsLayout {
     pub(crate) fn names(self) -> Range<usize> {
         let at = self.names_at();
         at..at + self.pairs as usize * PAIR_NAME_WORDS
+    }
+
+    /// Where everything of a writer lies, for those who ask often.
+    pub(crate) fn areas(self, writer: u32) -> Areas {
+        Areas {
+            slots: self.slots(writer).start,
+            keys: self.keys(writer),
+            sums: self.sums(writer).start,
+            bases: [0, 1].map(|parity| self.bases(writer, parity).start),
+        }
     }
 
     /// All baselines of a writer in the array that `parity` names.

@@ -60,7 +60,8 @@ pub(crate) use receipt::SumsAtRate;
 pub use shared::SeriesLimits;
 #[cfg(test)]
 pub(crate) use slot::SlotUse;
-pub(crate) use slot::{Found, State};
+pub(crate) use slot::{Found, KeyPlace, State};
+pub(crate) use table::index_bytes;
 pub(crate) use tenant_accounts::TENANTS_SEEN_MAX;
 pub use tenant_accounts::{
     EARLIER_INPUTS, InputAccount, TenantAccount, TenantAccounts, TenantOverflow,

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crossbeam::queue::ArrayQueue;
 use hashbrown::HashMap;
+use tollgate::cell::baseline::parity;
 use tollgate::cell::retire;
 use tollgate_common::limits::{DIMENSIONS_MAX, SERIES_KEY_BYTES_MAX};
 use tollgate_common::{SeriesKey, TenantId};
@@ -13,7 +14,7 @@ use tollgate_common::{SeriesKey, TenantId};
 use super::Region;
 use super::account::ACCOUNT_WORDS;
 use super::header::{self, Identity};
-use super::layout::{BASE_WORDS, CellsLayout, SUM_WORDS};
+use super::layout::{Areas, BASE_WORDS, CellsLayout, SLOT_WORDS, SUM_WORDS};
 use super::table;
 use super::words::Put;
 
@@ -87,6 +88,8 @@ pub(super) struct Retire {
 pub(crate) struct Shared<R> {
     region: R,
     layout: CellsLayout,
+    /// The areas of each writer.
+    areas: Box<[Areas]>,
     identity: Identity,
     limits: SeriesLimits,
     taken: Box<[AtomicBool]>,
@@ -112,6 +115,7 @@ impl<R: Region> Shared<R> {
     ) -> Self {
         let writers = 0..layout.writers();
         Self {
+            areas: writers.clone().map(|writer| layout.areas(writer)).collect(),
             taken: writers.clone().map(|_| AtomicBool::new(false)).collect(),
             begun: writers.clone().map(|_| AtomicBool::new(false)).collect(),
             retire: writers
@@ -134,6 +138,7 @@ impl<R: Region> Shared<R> {
         self.region.words()
     }
 
+    #[inline]
     pub(crate) fn layout(&self) -> CellsLayout {
         self.layout
     }
@@ -192,22 +197,38 @@ impl<R: Region> Shared<R> {
         header::applied_word(self.words())
     }
 
+    #[inline]
     pub(super) fn base(&self, writer: u32, slot: u32, sequence: u64) -> &[AtomicU64] {
-        let at = self.layout.bases(writer, sequence).start + slot as usize * BASE_WORDS;
+        let bases = self.areas[writer as usize].bases[parity(sequence)];
+        let at = bases + slot as usize * BASE_WORDS;
         &self.words()[at..at + BASE_WORDS]
     }
 
     /// The baselines of both parities.
     pub(super) fn bases(&self, writer: u32, slot: usize) -> [&[AtomicU64]; 2] {
         [0, 1].map(|parity| {
-            let at = self.layout.bases(writer, parity).start + slot * BASE_WORDS;
+            let at = self.areas[writer as usize].bases[parity] + slot * BASE_WORDS;
             &self.words()[at..at + BASE_WORDS]
         })
     }
 
+    #[inline]
     pub(super) fn sum_cell(&self, writer: u32, slot: u32) -> &[AtomicU64] {
-        let at = self.layout.sums(writer).start + slot as usize * SUM_WORDS;
+        let at = self.areas[writer as usize].sums + slot as usize * SUM_WORDS;
         &self.words()[at..at + SUM_WORDS]
+    }
+
+    /// What describes a slot.
+    #[inline]
+    pub(super) fn slot_words(&self, writer: u32, slot: u32) -> &[AtomicU64] {
+        let at = self.areas[writer as usize].slots + slot as usize * SLOT_WORDS;
+        &self.words()[at..at + SLOT_WORDS]
+    }
+
+    /// All keys of a writer.
+    #[inline]
+    pub(super) fn keys(&self, writer: u32) -> &[AtomicU64] {
+        &self.words()[self.areas[writer as usize].keys.clone()]
     }
 
     /// True if everything that a slot at rest has counted is sealed.

@@ -19,7 +19,7 @@ use tollgate_common::{Aggregation, Scale, SeriesKey};
 
 use super::layout::CellsLayout;
 use super::owner::{OWNER_BYTES, Owner};
-use super::words::{Put, crc32c, get_bytes, read_bytes, words_for};
+use super::words::{Put, append_bytes, crc32c, get_bytes, words_for};
 
 /// Whether a slot is in use. The values differ in many bits, so that damage shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,37 @@ pub(crate) struct SlotHead {
     pub(crate) scale: Scale,
     pub(crate) generation: u16,
     pub(crate) state: State,
+}
+
+/// Where the key of a series lies, and its scale: eight bytes, so that they can be kept for
+/// every row of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyPlace {
+    /// First word of the canonical form among the writer's keys.
+    at: u32,
+    bytes: u16,
+    pub(crate) scale: Scale,
+}
+
+impl KeyPlace {
+    /// No key at all.
+    pub(crate) const NONE: Self = Self {
+        at: 0,
+        bytes: 0,
+        scale: Scale::ZERO,
+    };
+
+    /// Bytes of the canonical form.
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        self.bytes.into()
+    }
+
+    #[inline]
+    pub(crate) fn words(self, keys: &[AtomicU64]) -> &[AtomicU64] {
+        let at = self.at as usize;
+        &keys[at..at + words_for(self.bytes())]
+    }
 }
 
 /// A slot whose checksum and key were good.
@@ -168,16 +199,36 @@ impl SlotHead {
             | u64::from(self.scale.get())
     }
 
-    fn checksum(self, keys: &[AtomicU64]) -> u64 {
-        let mut bytes = Vec::with_capacity(24 + self.key_bytes as usize);
+    /// Reads what the checksum is made of into `bytes`, which are its own then; the key begins
+    /// at the place that this gives.
+    fn read_covered(self, keys: &[AtomicU64], bytes: &mut Vec<u8>) -> usize {
+        bytes.clear();
         bytes.extend_from_slice(&self.first_word().to_le_bytes());
         bytes.extend_from_slice(&self.generation.to_le_bytes());
         bytes.extend_from_slice(&self.place(keys).to_le_bytes());
         for value in self.origin(keys).into_iter().flatten() {
             bytes.extend_from_slice(&value.to_le_bytes());
         }
-        bytes.extend(get_bytes(self.key_words(keys), self.key_bytes as usize));
+        let key = bytes.len();
+        append_bytes(self.key_words(keys), self.key_bytes as usize, bytes);
+        key
+    }
+
+    fn checksum(self, keys: &[AtomicU64]) -> u64 {
+        let mut bytes = Vec::with_capacity(64 + self.key_bytes as usize);
+        self.read_covered(keys, &mut bytes);
         u64::from(crc32c(&bytes))
+    }
+
+    /// Where the series' key lies.
+    #[inline]
+    pub(crate) fn key_place(self) -> KeyPlace {
+        let prefix = u32::try_from(self.prefix()).expect("at most three words");
+        KeyPlace {
+            at: self.key_at + prefix,
+            bytes: u16::try_from(self.series_bytes()).expect("15 bits"),
+            scale: self.scale,
+        }
     }
 
     /// Writes the slot, whose key and place are among `keys` already.
@@ -197,10 +248,12 @@ impl SlotHead {
 
     /// Reads the words of a slot, or `None` where they name something that cannot be. The
     /// checksum is not looked at.
+    #[inline]
     pub(crate) fn parse(layout: CellsLayout, slot: &[AtomicU64]) -> Option<Self> {
-        Self::from_words(layout, [0, 1].map(|at: usize| slot[at].load(Relaxed)))
+        Self::from_words(layout, [slot[0].load(Relaxed), slot[1].load(Relaxed)])
     }
 
+    #[inline]
     fn from_words(layout: CellsLayout, [first, second]: [u64; 2]) -> Option<Self> {
         let head = Self {
             key_at: u32::try_from(first >> 32).ok()?,
@@ -276,14 +329,16 @@ fn find_words(
     let Some(head) = SlotHead::from_words(layout, words) else {
         return Found::Damaged;
     };
-    if words[1] & 0xffff_ffff != head.checksum(keys) {
+    let at = head.read_covered(keys, key);
+    if words[1] & 0xffff_ffff != u64::from(crc32c(key)) {
         return Found::Damaged;
     }
     if !head.agrees(generation) {
         // Killed, or met, between writing the slot and handing the cell over.
         return Found::Free;
     }
-    read_bytes(head.key_words(keys), head.series_bytes(), key);
+    key.drain(..at);
+    key.truncate(head.series_bytes());
     Found::Series(head)
 }
 

@@ -15,6 +15,7 @@
 //! A process killed between any two of these stores leaves a slot that counts for the series
 //! it had, or for none while there is nothing to count.
 
+mod index;
 mod series;
 
 use std::collections::BTreeSet;
@@ -23,10 +24,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use foldhash::quality::FixedState;
-use hashbrown::HashTable;
 use tollgate::cell::{Room, baseline, level, sum};
 use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId};
 
+use self::index::Index;
 use super::Region;
 use super::account::bump;
 use super::layout::WIDE_UNIT;
@@ -104,7 +105,7 @@ pub(super) struct Table {
     /// Where the wide cells of slots are; as long as the last slot that has one needs.
     pub(super) places: Vec<WidePlace>,
     /// Slots by the hash of their key and kind.
-    slots: HashTable<u32>,
+    slots: Index,
     hasher: FixedState,
     /// Slots published so far.
     count: u32,
@@ -195,7 +196,7 @@ impl Table {
         let (keys_end, heap_end) = (layout.arena(), layout.wide_words());
         let mut table = Self {
             places: Vec::new(),
-            slots: HashTable::new(),
+            slots: Index::new(layout.series()),
             hasher: FixedState::with_seed(u64::from_le_bytes(seed)),
             count: shared.published(writer),
             free: Vec::new(),
@@ -271,12 +272,8 @@ impl Table {
     }
 
     fn insert<R: Region>(&mut self, shared: &Shared<R>, writer: u32, slot: u32, head: SlotHead) {
-        let block = Block::of(shared, writer);
-        let hasher = &self.hasher;
-        let hashed = hash_of(hasher, head, block.keys);
-        self.slots.insert_unique(hashed, slot, |&slot| {
-            hash_of(hasher, known(shared, &block, slot), block.keys)
-        });
+        let hashed = hash_of(&self.hasher, head, Block::of(shared, writer).keys);
+        self.slots.insert(hashed, slot);
     }
 
     /// The slot that mirrors a cell.
@@ -287,8 +284,8 @@ impl Table {
         owner: Owner,
     ) -> Option<(Slot, SlotHead)> {
         let block = Block::of(shared, writer);
-        let same = |&slot: &u32| known(shared, &block, slot).owner(block.keys) == Some(owner);
-        let slot = *self.slots.find(hash_owner(&self.hasher, owner), same)?;
+        let same = |slot: u32| known(shared, &block, slot).owner(block.keys) == Some(owner);
+        let slot = self.slots.find(hash_owner(&self.hasher, owner), same)?;
         let head = known(shared, &block, slot);
         Some((handle(writer, slot, head), head))
     }
@@ -296,14 +293,14 @@ impl Table {
     fn find<R: Region>(&self, shared: &Shared<R>, writer: u32, kind: Kind) -> Option<Slot> {
         let block = Block::of(shared, writer);
         let hashed = hash(&self.hasher, self.scratch.words.iter().copied(), kind);
-        let same = |&slot: &u32| {
+        let same = |slot: u32| {
             let head = known(shared, &block, slot);
             (head.aggregation, head.scale) == kind
                 && !head.mirrors
                 && head.key_bytes as usize == self.scratch.bytes.len()
                 && loads(head.key_words(block.keys)).eq(self.scratch.words.iter().copied())
         };
-        let slot = *self.slots.find(hashed, same)?;
+        let slot = self.slots.find(hashed, same)?;
         Some(handle(writer, slot, known(shared, &block, slot)))
     }
 
@@ -432,11 +429,12 @@ impl Table {
                 return None;
             }
         }
-        let hashed = hash_of(&self.hasher, head, block.keys);
-        match self.slots.find_entry(hashed, |&other| other == slot) {
-            Ok(entry) => entry.remove(),
-            Err(_) => return None,
-        };
+        let hasher = &self.hasher;
+        let hashed = hash_of(hasher, head, block.keys);
+        let hash_of = |other: u32| hash_of(hasher, known(shared, &block, other), block.keys);
+        if !self.slots.remove(hashed, slot, hash_of) {
+            return None;
+        }
         SlotHead::set_state(block.slot(slot), State::Retired);
         sum::hand_over(block.sum(slot), generation + 1);
         shared.changed(writer);
@@ -500,6 +498,11 @@ fn key_of(head: SlotHead, keys: &[AtomicU64]) -> Option<TenantId> {
 fn series_of(head: SlotHead, keys: &[AtomicU64]) -> Option<SeriesKey> {
     let bytes = super::words::get_bytes(head.key_words(keys), head.series_bytes());
     SeriesKey::from_canonical(&bytes).ok()
+}
+
+/// Bytes of the table in which a writer finds its slots.
+pub(crate) fn index_bytes(slots: u32) -> usize {
+    Index::bytes(slots)
 }
 
 /// True if both baselines equal the cell of a slot.

@@ -85,12 +85,29 @@ pub(crate) fn get_bytes(words: &[AtomicU64], length: usize) -> Vec<u8> {
 }
 
 /// Reads `length` bytes from the start of `words`, which must be long enough, into `bytes`.
+#[inline]
 pub(crate) fn read_bytes(words: &[AtomicU64], length: usize, bytes: &mut Vec<u8>) {
-    bytes.clear();
-    for word in &words[..words_for(length)] {
-        bytes.extend_from_slice(&word.load(Relaxed).to_le_bytes());
-    }
+    // What is there is overwritten, and need not be cleared before.
+    bytes.resize(words_for(length) * 8, 0);
+    copy_bytes(words, bytes);
     bytes.truncate(length);
+}
+
+/// The same, behind the bytes that are there.
+pub(crate) fn append_bytes(words: &[AtomicU64], length: usize, bytes: &mut Vec<u8>) {
+    let before = bytes.len();
+    bytes.resize(before + words_for(length) * 8, 0);
+    copy_bytes(words, &mut bytes[before..]);
+    bytes.truncate(before + length);
+}
+
+/// Fills `bytes`, whose number is a multiple of eight, from the start of `words`.
+#[inline]
+fn copy_bytes(words: &[AtomicU64], bytes: &mut [u8]) {
+    let words = &words[..bytes.len() / 8];
+    for (chunk, word) in bytes.chunks_exact_mut(8).zip(words) {
+        chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+    }
 }
 
 /// Reads `N` bytes from the start of `words`; `N` is a multiple of eight.

@@ -8,7 +8,7 @@ use tollgate_common::Rollup;
 use tollgate_common::limits::DICTIONARY_BYTES_MAX;
 
 use super::EngineConfig;
-use crate::aggregate::{CellsLayout, LayoutError, TENANTS_SEEN_MAX};
+use crate::aggregate::{CellsLayout, LayoutError, TENANTS_SEEN_MAX, index_bytes};
 use crate::seal::PART_BYTES_MAX;
 use crate::spool::CACHE_BYTES;
 
@@ -28,6 +28,13 @@ const ROW_BYTES: u64 = size_of::<Rollup>() as u64 + 96;
 const KEY_BYTES: u64 = 160;
 /// Buffers of the compressor at the levels that are used.
 const COMPRESSOR_BYTES: u64 = 4 << 20;
+
+/// Bytes of a slot for who seals: its place in the order, its generation and since when it is
+/// idle, each with a sixteenth to spare; fresh places twice, while runs of them are merged; and
+/// what changed hands or was taken out, in lists that double.
+const ORDER_BYTES: u64 = 4 + 2 + 4 + 1 + 2 * 4 + 2 * 4 + 4;
+/// The run of fresh places that is sorted, and the heads of others.
+const SORT_BYTES: u64 = 8 << 20;
 
 /// Bytes that a tenant may cost while its account is read.
 const TENANT_BYTES: u64 = 640;
@@ -57,19 +64,16 @@ impl EngineConfig {
         let key_bytes = u64::from(self.limits.key_bytes).saturating_mul(series);
         let keys = key_bytes.min(self.key_bytes * writers);
         let part = |name, bytes| MemoryPart { name, bytes };
-        // Each writer's table doubles when seven of eight places are taken; old and new are
-        // both there while it grows.
-        let table = (u64::from(layout.series()) * 8 / 7 + 1).next_power_of_two() * 5;
-        // The order of the slots, what the last batch changed, the sort of fresh ones, their
-        // generations, and since when each is idle.
-        let order = slots * (4 * 4 + 2 + 4);
+        // Each writer's table is made for all of its slots, and does not grow.
+        let table = index_bytes(layout.series()) as u64;
+        let order = slots * ORDER_BYTES + SORT_BYTES;
         let batch_bytes = PART_BYTES_MAX as u64;
         // A batch may come on top of what is queued; it has no more rows than there are series
         // in use, each for the windows that a last value may straddle.
         let rows = rows_queued.saturating_add(series.saturating_mul(2));
         // A batch that is read while a backlog drains may name each series once more.
         let backlog = CACHE_BYTES as u64 + 3 * batch_bytes + COMPRESSOR_BYTES;
-        let lookup = table * writers * 3 / 2 + slots * LIST_BYTES;
+        let lookup = table * writers + slots * LIST_BYTES;
         let dictionary = (2 * (series * KEY_BYTES + keys)).min(2 * DICTIONARY_BYTES_MAX as u64);
         Ok(vec![
             part("cells (mapped file)", layout.words() as u64 * 8),

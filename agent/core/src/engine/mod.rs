@@ -23,7 +23,7 @@ use tollgate_common::{AgentId, ClockStep, Timestamp, Window, WindowWidth};
 
 use self::clock::Clock;
 use self::declare::Watch;
-use crate::aggregate::{Cells, Region, SeriesLimits, TenantAccounts, Writer, WriterError};
+use crate::aggregate::{Cells, Region, SeriesLimits, Writer, WriterError};
 use crate::seal::{self, CutAt, Mode, SealError, Sealed, Sealer, Standing};
 use crate::ship::{Disconnect, ShipConfig, Shipper};
 use crate::spool::{Room, Spool, SpoolConfig, SpoolError};
@@ -32,7 +32,7 @@ pub use declare::{Declarations, Declared};
 pub use memory::MemoryPart;
 pub use pace::Pressure;
 pub use start::{Recovery, Start, StartError, StartReport};
-pub use status::{InputStatus, SpoolStatus, Status};
+pub use status::{Glance, InputStatus, SpoolStatus, Status};
 pub use top::{
     TOP_ROWS_MAX, TOP_SCALE, TopGroup, TopMemory, TopOrder, TopQuery, TopRates, TopSeries,
 };
@@ -118,6 +118,11 @@ impl<R: Region, S: Storage> Engine<R, S> {
         self.cells.writer(name)
     }
 
+    /// True after the final batch.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// The width of windows in this life. It is that of the life before, whatever the
     /// configuration says, where a start goes on with the cells of that
     /// ([`Recovery::Continued`]).
@@ -152,12 +157,6 @@ impl<R: Region, S: Storage> Engine<R, S> {
     /// batch of their own, which the next tick makes durable.
     pub fn declarations(&self) -> Declarations {
         self.declarations.clone()
-    }
-
-    /// The accounts of tenants: the busiest `limit` of them, and the rest as one. It reads every
-    /// slot: for a page that somebody looks at.
-    pub fn tenant_accounts(&self, limit: usize) -> TenantAccounts {
-        self.cells.tenant_accounts(limit)
     }
 
     /// Seals windows that have ended and runs timeouts. To be called when

@@ -4,8 +4,9 @@ use serde::Serialize;
 use tollgate_common::storage::Storage;
 use tollgate_common::{AgentId, Incarnation, Parent, Timestamp};
 
+use super::top::{self, TopMemory, TopQuery, TopRates};
 use super::{Engine, Pressure};
-use crate::aggregate::{Account, Cardinality, Region, TenantOverflow};
+use crate::aggregate::{Account, Cardinality, Cells, Region, TenantAccounts, TenantOverflow};
 use crate::seal::Standing;
 use crate::ship::ShipStatus;
 
@@ -90,14 +91,60 @@ pub struct SpoolStatus {
     pub damaged: u64,
 }
 
-impl<R: Region, S: Storage> Engine<R, S> {
-    /// The state of the agent, as far as the engine knows it.
+/// The state of an agent, for a thread of whoever asks: what costs a look at every series is not
+/// looked at before it is asked for, and so not by the engine's thread.
+///
+/// It keeps the cells mapped while it is there.
+pub struct Glance<R: Region> {
+    cells: Cells<R>,
+    /// All but the accounts.
+    status: Status,
+}
+
+impl<R: Region> Glance<R> {
+    /// The whole status. It reads the cell of every series.
     pub fn status(&self) -> Status {
+        let mut status = self.status.clone();
+        status.series = self.cells.live();
+        status.inputs = self.inputs();
+        status.overflowing = self.cells.overflowing(OVERFLOWING_MAX);
+        status.retired = self.cells.retired_account();
+        status
+    }
+
+    fn inputs(&self) -> Vec<InputStatus> {
+        (0..)
+            .zip(self.cells.accounts())
+            .map(|(writer, (name, account))| InputStatus {
+                name: name.to_owned(),
+                cardinality: self.cells.cardinality(writer),
+                series_max: self.cells.layout().series(),
+                account,
+            })
+            .collect()
+    }
+
+    /// The accounts of tenants: the busiest `limit` of them, and the rest as one. It reads every
+    /// slot.
+    pub fn tenant_accounts(&self, limit: usize) -> TenantAccounts {
+        self.cells.tenant_accounts(limit)
+    }
+
+    /// What was counted since `memory` was here last. `memory` is that of one viewer, empty
+    /// at first. It reads every slot.
+    pub fn top(&self, memory: &mut TopMemory, query: &TopQuery, now: Timestamp) -> TopRates {
+        top::look(&self.cells, memory, query, now)
+    }
+}
+
+impl<R: Region, S: Storage> Engine<R, S> {
+    /// What can be known of the agent, to be asked elsewhere. This costs little, however many
+    /// series there are.
+    pub fn glance(&self) -> Glance<R> {
         let identity = self.cells.identity();
         // Without a readable cut the next seal fails; the status still answers.
         let standing = Standing::of(&self.cells).ok();
-        let inputs = (0..).zip(self.cells.accounts());
-        Status {
+        let status = Status {
             agent: identity.agent.clone(),
             incarnation: identity.incarnation,
             parent: identity.parent,
@@ -106,23 +153,25 @@ impl<R: Region, S: Storage> Engine<R, S> {
             cut: standing.map_or(identity.opened_at, |standing| standing.cut),
             watermark: standing.map_or(Timestamp::EPOCH, |standing| standing.watermark),
             closed: self.closed,
-            series: self.cells.live(),
+            series: 0,
             series_limit: self.cells.limits().series_max,
-            inputs: inputs
-                .map(|(writer, (name, account))| InputStatus {
-                    name: name.to_owned(),
-                    cardinality: self.cells.cardinality(writer),
-                    series_max: self.cells.layout().series(),
-                    account,
-                })
-                .collect(),
-            overflowing: self.cells.overflowing(OVERFLOWING_MAX),
-            retired: self.cells.retired_account(),
+            inputs: Vec::new(),
+            overflowing: Vec::new(),
+            retired: Account::default(),
             spool: self.spool_status(),
             pressure: self.pressure(),
             clock_ahead_millis: self.clock.ahead_millis(),
             ship: self.ship_status(),
+        };
+        Glance {
+            cells: self.cells.clone(),
+            status,
         }
+    }
+
+    /// The state of the agent, as far as the engine knows it; see [`Glance::status`].
+    pub fn status(&self) -> Status {
+        self.glance().status()
     }
 
     /// The state of the spool alone, which costs little.

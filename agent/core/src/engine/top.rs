@@ -1,6 +1,6 @@
 //! The busiest tenants, meters and series: what was counted between two looks.
 //!
-//! The engine keeps nothing for it. Who looks brings what the last look saw ([`TopMemory`],
+//! The engine keeps nothing for it, and its thread does nothing for it. Who looks brings what the last look saw ([`TopMemory`],
 //! about 24 bytes a series) and takes it away again, so that an agent nobody looks at pays
 //! nothing, and two who look do not disturb each other. A look reads two words of every slot;
 //! keys are read once for each slot, and then only for the rows that are shown.
@@ -11,10 +11,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
-use tollgate_common::storage::Storage;
 use tollgate_common::{Aggregation, Incarnation, MeterName, SeriesKey, TenantId, Timestamp};
 
-use super::Engine;
 use crate::aggregate::{Activity, Cells, Region};
 use crate::attribute::Glob;
 
@@ -179,27 +177,29 @@ impl Growth {
     }
 }
 
-impl<R: Region, S: Storage> Engine<R, S> {
-    /// What was counted since `memory` was here last. `memory` is that of one viewer, empty
-    /// at first.
-    pub fn top(&self, memory: &mut TopMemory, query: &TopQuery, now: Timestamp) -> TopRates {
-        let incarnation = self.cells.identity().incarnation;
-        let millis = match memory.last {
-            Some((at, of)) if of == incarnation => now.millis_since(at).max(1),
-            _ => {
-                *memory = TopMemory::default();
-                0
-            }
-        };
-        memory.last = Some((now, incarnation));
-        let mut look = Look::new(memory, query, millis == 0);
-        for (writer, name) in (0..).zip(&self.cells.identity().writers) {
-            look.writer(&self.cells, writer, name);
+/// What was counted since `memory` was here last.
+pub(super) fn look<R: Region>(
+    cells: &Cells<R>,
+    memory: &mut TopMemory,
+    query: &TopQuery,
+    now: Timestamp,
+) -> TopRates {
+    let incarnation = cells.identity().incarnation;
+    let millis = match memory.last {
+        Some((at, of)) if of == incarnation => now.millis_since(at).max(1),
+        _ => {
+            *memory = TopMemory::default();
+            0
         }
-        let mut rates = look.finish();
-        rates.millis = u64::try_from(millis).unwrap_or(0);
-        rates
+    };
+    memory.last = Some((now, incarnation));
+    let mut look = Look::new(memory, query, millis == 0);
+    for (writer, name) in (0..).zip(&cells.identity().writers) {
+        look.writer(cells, writer, name);
     }
+    let mut rates = look.finish();
+    rates.millis = u64::try_from(millis).unwrap_or(0);
+    rates
 }
 
 /// One look under way.

@@ -1,7 +1,7 @@
 //! The cut: cells against their baselines, slot by slot in the order of the series.
 //!
 //! The cut of a part goes into the baselines that are not in force, and what has changed
-//! is remembered in 24 bytes a row. Making a record of it comes after that, so that
+//! is remembered in 32 bytes a row. Making a record of it comes after that, so that
 //! all counts of a part are cut within moments. The loop here is short and its turns do not
 //! depend on each other: the processor waits for many slots at a time.
 
@@ -12,10 +12,12 @@ use tollgate_common::{Aggregation, Detail, Timestamp, Window};
 
 use super::order::{Order, Place};
 use super::wide::Scratch;
-use crate::aggregate::{CellCut, Cells, Idle, Region};
+use crate::aggregate::{CellCut, Cells, Idle, KeyPlace, Region};
 
 /// Bytes that a row or a total takes beside its names, generously.
 const ROW_BYTES: usize = 48;
+/// Places whose cells are fetched together.
+const AHEAD: usize = 32;
 /// In place of an index: the row needs nothing more.
 const PLAIN: u32 = u32::MAX;
 
@@ -23,6 +25,8 @@ const PLAIN: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     pub(super) place: Place,
+    /// Where the key is: the record is made when much else has been looked at.
+    pub(super) key: KeyPlace,
     side: u32,
     value: u64,
     pub(super) events: u64,
@@ -84,6 +88,8 @@ pub(super) struct Part {
     pub(super) bytes: usize,
     detail_bytes: usize,
     pub(super) damaged: bool,
+    /// A slot with a row whose description cannot be.
+    pub(super) unreadable: Option<u32>,
     /// Levels were set up to then, by a clock that was set back.
     pub(super) set_back: Option<Timestamp>,
     /// The place at which the next part begins.
@@ -96,9 +102,25 @@ impl Part {
         self.sides.clear();
         (self.bytes, self.detail_bytes) = (0, 0);
         (self.damaged, self.set_back, self.next) = (false, None, next);
+        self.unreadable = None;
+    }
+
+    /// Tells the rows of a place, among those from `group` on, where their key is; so many of
+    /// them are more than there were.
+    #[inline]
+    fn take_key(&mut self, group: usize, more: usize, place: Place, key: Option<KeyPlace>) {
+        let of_place = |row: &&mut Row| row.place == place;
+        for row in self.rows[group..].iter_mut().filter(of_place) {
+            match key {
+                Some(key) => row.key = key,
+                None => self.unreadable = Some(place.slot()),
+            }
+        }
+        self.bytes += more * (key.map_or(0, KeyPlace::bytes) + ROW_BYTES);
     }
 
     /// Window, value and detail of a row; `span` is the window of the span.
+    #[inline]
     pub(super) fn side(&self, row: &Row, span: Window) -> (Window, i128, &Detail) {
         match self.sides.get(row.side as usize) {
             Some(side) => (side.window, side.value, &side.detail),
@@ -119,6 +141,7 @@ impl Part {
         let at = rows.partition_point(|row| self.side(row, span).0 < side.window);
         let mut row = Row {
             place,
+            key: KeyPlace::NONE,
             side: PLAIN,
             value: 0,
             events,
@@ -187,7 +210,10 @@ impl<R: Region> Cutter<'_, R> {
         changed: &mut Vec<Place>,
     ) {
         let longest = self.cells.limits().idle_millis;
-        let mut group = 0;
+        for writer in 0..self.cells.layout().writers() {
+            idle.make_room(writer, self.cells.published(writer), self.to);
+        }
+        let (mut group, mut touched) = (0, part.next);
         while let Some(place) = order.get(part.next) {
             if !place.same() {
                 if part.bytes + part.detail_bytes >= self.part_bytes_max
@@ -197,6 +223,10 @@ impl<R: Region> Cutter<'_, R> {
                     return;
                 }
                 group = part.rows.len();
+            }
+            if part.next == touched {
+                self.touch(order.some(touched, AHEAD));
+                touched += AHEAD;
             }
             let rows = part.rows.len();
             let (writer, slot) = (place.writer(), place.slot());
@@ -222,14 +252,25 @@ impl<R: Region> Cutter<'_, R> {
             if moved {
                 changed.push(place);
             }
-            if part.rows.len() > rows {
-                let key = self.cells.key_bytes(place.writer(), place.slot());
-                part.bytes += (part.rows.len() - rows) * (key + ROW_BYTES);
+            if !matches!(found, Cut::Idle) {
+                let more = part.rows.len() - rows;
+                part.take_key(group, more, place, self.cells.key_place(writer, slot));
             }
             part.next += 1;
         }
     }
 
+    /// Loads something of what is looked at next, in a loop so short that the processor waits for
+    /// all of it at a time.
+    fn touch(&self, places: &[Place]) {
+        let touched = places.iter().fold(0, |touched, place| {
+            let (writer, slot) = (place.writer(), place.slot());
+            touched ^ self.cells.touch_cell(writer, slot, self.applied)
+        });
+        std::hint::black_box(touched);
+    }
+
+    #[inline]
     fn sum(&self, (place, now, base): Seen, part: &mut Part, group: usize) -> Cut {
         let (value, events) = now.since(base);
         if value == 0 && events == 0 {
@@ -240,6 +281,7 @@ impl<R: Region> Cutter<'_, R> {
         if part.rows.len() == group {
             part.rows.push(Row {
                 place,
+                key: KeyPlace::NONE,
                 side: PLAIN,
                 value,
                 events,

@@ -172,6 +172,7 @@ fn checked(
 
 /// Reads a cell: sum and second word, both of the generation that the second word names.
 /// `None` if the cell changed hands again and again while it was read.
+#[inline]
 pub fn read(cell: &[AtomicU64]) -> Option<[u64; WORDS]> {
     for _ in 0..READ_ATTEMPTS {
         let done = cell[1].load(Acquire);

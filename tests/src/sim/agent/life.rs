@@ -395,7 +395,7 @@ impl AgentNode {
 }
 
 fn cover_overflow(engine: &SimEngine, context: &mut Context) {
-    let tenants = engine.tenant_accounts(workload::TENANTS.len());
+    let tenants = engine.glance().tenant_accounts(workload::TENANTS.len());
     if tenants.overflow_events > 0 {
         // A maximum is then billed for the series and for those beyond the limit.
         context.oracle.figures.disturb("series overflowed");

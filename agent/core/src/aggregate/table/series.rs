@@ -77,7 +77,7 @@ impl<R: Region> Writer<R> {
     pub fn mirrors(&self) -> Vec<(Owner, SeriesKey)> {
         let block = Block::of(&self.shared, self.index);
         let live = self.table.slots.iter();
-        live.filter_map(|&slot| {
+        live.filter_map(|slot| {
             let head = known(&self.shared, &block, slot);
             Some((head.owner(block.keys)?, series_of(head, block.keys)?))
         })
@@ -92,7 +92,7 @@ impl<R: Region> Writer<R> {
         let mut slots = Vec::new();
         {
             let block = Block::of(&self.shared, self.index);
-            for &slot in &self.table.slots {
+            for slot in self.table.slots.iter() {
                 let head = known(&self.shared, &block, slot);
                 if let Some(owner) = head.owner(block.keys).filter(|o| o.page == page) {
                     let handle = handle(self.index, slot, head);

@@ -1,9 +1,12 @@
 //! Orderly lives: seal, ship, stop, start.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
 use tollgate_common::{AgentId, ParentEnd, Window};
 
 use super::world::World;
-use crate::engine::{EngineError, Recovery, StartError};
+use crate::engine::{EngineError, Recovery, StartError, TopMemory, TopQuery};
 use crate::seal::Mode;
 use crate::spool::Room;
 
@@ -33,6 +36,46 @@ fn windows_are_sealed_shipped_and_accounted() {
         row.window == Window::containing(batch.span.from, row.window.width()) && row.events == 2
     }));
     assert_eq!(world.ship(&mut life).expect("ships"), 0, "nothing again");
+    world.finish(life);
+}
+
+/// What others read while the engine counts and seals adds up at every instant.
+#[test]
+fn who_looks_does_so_beside_the_engine() {
+    let mut world = World::new(1);
+    let (mut life, _) = world.start().expect("starts");
+    let (glance, now, stop) = (life.engine.glance(), world.now, AtomicBool::new(false));
+    let accepted = || -> u64 {
+        let accounts = glance.tenant_accounts(10);
+        accounts
+            .busiest
+            .iter()
+            .map(|tenant| tenant.account.accepted)
+            .sum()
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut memory, query) = (TopMemory::default(), TopQuery::default());
+            let mut before = 0;
+            while !stop.load(Relaxed) {
+                let now_accepted = accepted();
+                assert!(now_accepted >= before, "{now_accepted} after {before}");
+                before = now_accepted;
+                glance.top(&mut memory, &query, now);
+            }
+        });
+        for amount in 0..300 {
+            world.count(&mut life, amount);
+            world.tick(&mut life, 10_000).expect("seals");
+            world.ship(&mut life).expect("ships");
+        }
+        stop.store(true, Relaxed);
+    });
+    let (seen, accepted) = (glance.status(), accepted());
+    let inputs = life.engine.status().inputs;
+    assert_eq!(seen.inputs, inputs);
+    let of_inputs: u64 = inputs.iter().map(|input| input.account.accepted).sum();
+    assert_eq!(accepted, of_inputs);
     world.finish(life);
 }
 

@@ -310,7 +310,7 @@ fn what_has_no_room_counts_without_its_dimensions_and_never_twice() {
         assert_eq!(pass, Pass::Complete, "{life}: {:?}", tally.counts());
         world.now = world.now.plus_millis(11_000);
         engine.engine.handle_tick(world.now).expect("sealed");
-        let tenants = engine.engine.tenant_accounts(8);
+        let tenants = engine.engine.glance().tenant_accounts(8);
         let acme = tenants
             .busiest
             .iter()
