@@ -29,12 +29,14 @@ const KEY_BYTES: u64 = 160;
 /// Buffers of the compressor at the levels that are used.
 const COMPRESSOR_BYTES: u64 = 4 << 20;
 
-/// Bytes of a slot for who seals: its place in the order, its generation and since when it is
-/// idle, each with a sixteenth to spare; fresh places twice, while runs of them are merged; and
-/// what changed hands or was taken out, in lists that double.
-const ORDER_BYTES: u64 = 4 + 2 + 4 + 1 + 2 * 4 + 2 * 4 + 4;
+/// Bytes of a slot for who seals: its place in the order, its generation, since when it is idle,
+/// each with a sixteenth to spare, and its place among what the last batch changed.
+const ORDER_BYTES: u64 = 4 + 2 + 4 + 1 + 4;
+/// Bytes of a slot while slots are taken in, which is before a batch is made: fresh places twice,
+/// while runs of them are merged, and what changed hands or was taken out, in lists that double.
+const ABSORB_BYTES: u64 = 2 * 4 + 2 * 4 + 4;
 /// The run of fresh places that is sorted, and the heads of others.
-const SORT_BYTES: u64 = 8 << 20;
+const SORT_BYTES: u64 = 10 << 20;
 
 /// Bytes that a tenant may cost while its account is read.
 const TENANT_BYTES: u64 = 640;
@@ -66,8 +68,9 @@ impl EngineConfig {
         let part = |name, bytes| MemoryPart { name, bytes };
         // Each writer's table is made for all of its slots, and does not grow.
         let table = index_bytes(layout.series()) as u64;
-        let order = slots * ORDER_BYTES + SORT_BYTES;
         let batch_bytes = PART_BYTES_MAX as u64;
+        let absorb = slots * ABSORB_BYTES + SORT_BYTES;
+        let sealing = slots * ORDER_BYTES + absorb.max(3 * batch_bytes + COMPRESSOR_BYTES);
         // A batch may come on top of what is queued; it has no more rows than there are series
         // in use, each for the windows that a last value may straddle.
         let rows = rows_queued.saturating_add(series.saturating_mul(2));
@@ -78,7 +81,7 @@ impl EngineConfig {
         Ok(vec![
             part("cells (mapped file)", layout.words() as u64 * 8),
             part("lookup of series", lookup),
-            part("sealing", order + 3 * batch_bytes + COMPRESSOR_BYTES),
+            part("sealing", sealing),
             part("reading the spool", backlog),
             part("rows on their way", rows * ROW_BYTES + 2 * batch_bytes),
             part("series dictionary", dictionary),
