@@ -1,7 +1,7 @@
 //! The busiest tenants, meters and series: what was counted between two looks.
 //!
 //! The engine keeps nothing for it, and its thread does nothing for it. Who looks brings what the last look saw ([`TopMemory`],
-//! about 24 bytes a series) and takes it away again, so that an agent nobody looks at pays
+//! about 32 bytes a series) and takes it away again, so that an agent nobody looks at pays
 //! nothing, and two who look do not disturb each other. A look reads two words of every slot;
 //! keys are read once for each slot, and then only for the rows that are shown.
 

@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use tollgate_common::sketch::{Histogram, UniqueSketch, hash};
@@ -468,16 +468,21 @@ fn threads_that_count_retire_and_seal_mix_nothing_up() {
     let cells = Cells::open_with(Arc::clone(&words), limits).expect("good");
     let inputs = ["a", "b"].map(|name| Input::new(&cells, name, u64::from(name.as_bytes()[0])));
     let clock = AtomicU64::new(1);
+    // The times that inputs have got to, so that time leaves none of them behind that waits for
+    // a processor: what it counts then would be in a window that two seals have passed.
+    let reached = [0, 0].map(AtomicU64::new);
     let running = AtomicBool::new(true);
     let now = |clock: &AtomicU64| i64::try_from(clock.load(Acquire)).expect("small");
     let (mut told, mut looked) = (Book::default(), 0);
     let inputs: Vec<Input> = std::thread::scope(|scope| {
         let counting: Vec<_> = (0..)
             .zip(inputs)
-            .map(|(index, mut input)| {
+            .zip(&reached)
+            .map(|((index, mut input), reached)| {
                 let (cells, clock) = (&cells, &clock);
                 scope.spawn(move || {
                     for round in 0..ROUNDS {
+                        let begun = clock.load(Acquire);
                         if round % 512 < 400 {
                             // Each leaves the other its windows: no value waits for two seals.
                             input.count(now(clock), named(cells, index));
@@ -488,26 +493,32 @@ fn threads_that_count_retire_and_seal_mix_nothing_up() {
                         if round % 16 == 0 {
                             input.writer.poll_retired();
                         }
+                        reached.store(begun, Release);
                     }
+                    reached.store(u64::MAX, Release);
                     input
                 })
             })
             .collect();
         let (running, cells, told) = (&running, &cells, &mut told);
-        let (looked, clock) = (&mut looked, &clock);
+        let (looked, clock, reached) = (&mut looked, &clock, &reached);
         let sealing = scope.spawn(move || {
             let mut sealer = Sealer::with_part_bytes(600);
-            let mut durable = 0;
+            let (mut durable, mut all_there, mut first) = (0, false, true);
             while running.load(Relaxed) {
                 let to = clock.load(Relaxed);
+                if first {
+                    all_there = reached.iter().all(|time| time.load(Acquire) >= to);
+                }
                 let sealed = sealer
                     .seal(cells, at(to.cast_signed()), Mode::Window)
                     .expect("seals");
                 told.tell(&batch_of(&sealed));
                 durable += 1;
                 cells.set_applied(durable);
-                if sealed.complete {
-                    clock.store((to / 10_000 + 1) * 10_000 + 20, Relaxed);
+                first = sealed.complete;
+                if sealed.complete && all_there {
+                    clock.store((to / 10_000 + 1) * 10_000 + 20, Release);
                 }
                 sealer.recycle(sealed);
                 *looked = durable;
