@@ -19,29 +19,32 @@
 //!   a window that becomes narrower is advice, because what is on its way cannot be called
 //!   back.
 
+mod chain;
 mod check;
 mod error;
+mod hello;
 pub mod share;
+mod window;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_common::limits::{FRAME_BYTES_MAX, HELD_INCARNATIONS_MAX};
-use tollgate_common::wire::{
-    Ack, GRANT_VERSION, Grant, Hello, Message, Refuse, RefuseCode, Welcome, negotiate,
-};
+use tollgate_common::wire::{Ack, GRANT_VERSION, Message, Refuse, RefuseCode};
 use tollgate_common::{AgentId, Batch, BatchSeq, Incarnation, Lineage, Timestamp, Tombstone};
 
 use crate::entry::codec::EntryEncoder;
 use crate::entry::{Entry, Missing, ReceivedBatch};
-use crate::fold::intake::{HASHES_KEPT, Progress, ProgressQuery};
+use crate::fold::intake::{HASHES_KEPT, ProgressQuery};
 use crate::journal::group::{Durable, Pending, Token};
 use crate::policy::Policy;
 
 pub use check::VALUE_MAX;
 pub use error::SessionError;
 
+use chain::Chain;
 use check::check_values;
 use share::Offer;
+use window::Window;
 
 /// Most batches on their way that a collector may allow: half of the hashes that the intake
 /// keeps, so that what two connections of one agent send twice is always known for a copy.
@@ -71,16 +74,6 @@ pub struct Desk<'a> {
     pub policy: &'a Policy,
     /// Encodes journal entries.
     pub encoder: &'a mut EntryEncoder,
-}
-
-/// Where one incarnation stands in this connection.
-#[derive(Clone, Copy, Debug)]
-struct Chain {
-    /// The smallest number that the next batch may have; it differs from `latest` only before
-    /// the first batch.
-    earliest: u64,
-    /// The largest number that it may have.
-    latest: u64,
 }
 
 /// An entry on its way into the journal.
@@ -121,10 +114,7 @@ pub struct Session {
     bytes_in_flight: u64,
     next_number: u64,
     acks: BTreeMap<Incarnation, u64>,
-    /// The window that the agent was told last, or will be.
-    told: Offer,
-    /// When the pause that the agent was told is over.
-    paused_until: Timestamp,
+    window: Window,
     outgoing: VecDeque<Message>,
     clock_offset_millis: Option<i64>,
 }
@@ -154,12 +144,7 @@ impl Session {
             bytes_in_flight: 0,
             next_number: 1,
             acks: BTreeMap::new(),
-            told: Offer {
-                batches: config.window_batches,
-                bytes: config.window_bytes,
-                pause_millis: 0,
-            },
-            paused_until: now,
+            window: Window::new(config.window_batches, config.window_bytes, now),
             outgoing: VecDeque::new(),
             clock_offset_millis: None,
         }
@@ -238,41 +223,6 @@ impl Session {
         }
     }
 
-    fn take_hello(
-        &mut self,
-        now: Timestamp,
-        hello: Hello,
-        policy: &Policy,
-    ) -> Result<(), SessionError> {
-        self.check_identity(&hello.agent, "hello")?;
-        if !policy.knows(&self.identity) {
-            return Err(SessionError::UnknownAgent(self.identity.clone()));
-        }
-        let version =
-            negotiate(&hello).map_err(|error| SessionError::Version(error.to_string()))?;
-        let mut seen = BTreeMap::new();
-        for held in &hello.held {
-            if seen.insert(held.incarnation, held.first.get()).is_some() {
-                return Err(SessionError::Protocol(format!(
-                    "incarnation {} is held twice",
-                    held.incarnation
-                )));
-            }
-        }
-        self.held = hello
-            .held
-            .iter()
-            .map(|held| (held.incarnation, held.first.get()))
-            .collect();
-        self.clock_offset_millis = Some(hello.now.millis_since(now));
-        self.query = Some(ProgressQuery {
-            agent: self.identity.clone(),
-            held: hello.held,
-        });
-        self.state = State::AwaitProgress { version, now };
-        Ok(())
-    }
-
     fn check_identity(&self, named: &AgentId, message: &'static str) -> Result<(), SessionError> {
         if *named == self.identity {
             return Ok(());
@@ -282,49 +232,6 @@ impl Session {
             named: named.clone(),
             message,
         })
-    }
-
-    /// The question to the intake, once after the hello.
-    pub fn poll_query(&mut self) -> Option<ProgressQuery> {
-        self.query.take()
-    }
-
-    /// Takes the intake's answer and welcomes the agent.
-    pub fn handle_progress(
-        &mut self,
-        now: Timestamp,
-        progress: Progress,
-        desk: &mut Desk<'_>,
-    ) -> Result<(), SessionError> {
-        let State::AwaitProgress { version, .. } = self.state else {
-            return Ok(());
-        };
-        for missing in progress.missing {
-            self.stage(&Entry::Missing(missing), None, 0, desk)?;
-        }
-        self.known = progress
-            .others
-            .iter()
-            .map(|life| (life.incarnation, life.durable))
-            .collect();
-        for ((incarnation, first), resume) in self.held.drain(..).zip(&progress.resume) {
-            let latest = resume.durable.saturating_add(1).max(first);
-            let chain = Chain {
-                earliest: first,
-                latest,
-            };
-            self.chains.insert(incarnation, chain);
-        }
-        self.state = State::Open { version };
-        self.outgoing.push_back(Message::Welcome(Welcome {
-            version,
-            lineage: self.config.lineage,
-            now,
-            resume: progress.resume,
-            window_batches: self.told.batches,
-            window_bytes: self.told.bytes,
-        }));
-        Ok(())
     }
 
     fn take_batch(
@@ -394,32 +301,11 @@ impl Session {
                     };
                     self.stage(&Entry::Missing(missing), None, 0, desk)?;
                 }
-                Chain {
-                    earliest: number,
-                    latest: number,
-                }
+                Chain::within(number, number)
             }
         };
-        if number < chain.earliest || number > chain.latest {
-            let expected = if chain.earliest == chain.latest {
-                format!("{}", chain.latest)
-            } else {
-                format!("{} to {}", chain.earliest, chain.latest)
-            };
-            return Err(SessionError::Protocol(format!(
-                "batch {number} of incarnation {incarnation} where {expected} is expected"
-            )));
-        }
-        let next = number
-            .checked_add(1)
-            .ok_or_else(|| SessionError::Protocol("sequence number is too large".to_owned()))?;
-        self.chains.insert(
-            incarnation,
-            Chain {
-                earliest: next,
-                latest: next,
-            },
-        );
+        self.chains
+            .insert(incarnation, chain.after(incarnation, number)?);
         Ok(())
     }
 
@@ -478,42 +364,14 @@ impl Session {
     /// of what makes a difference: half as much, twice as much, all there is, or a pause when the
     /// last one is over. Agents that speak an older version keep the window of their welcome.
     pub fn handle_offer(&mut self, now: Timestamp, offer: Offer) {
-        let offer = Offer {
-            batches: offer.batches.clamp(1, self.config.window_batches),
-            bytes: offer.bytes.clamp(1, self.config.window_bytes),
-            ..offer
-        };
-        let version = match self.state {
-            State::AwaitHello { .. } | State::AwaitProgress { .. } => {
-                self.told = Offer {
-                    pause_millis: 0,
-                    ..offer
-                };
-                return;
+        match self.state {
+            State::AwaitHello { .. } | State::AwaitProgress { .. } => self.window.welcome(offer),
+            State::Open { version } if version >= GRANT_VERSION => {
+                let grant = self.window.change(now, offer);
+                self.outgoing.extend(grant.map(Message::Grant));
             }
-            State::Open { version } => version,
-            State::Closed => return,
-        };
-        let all = offer.bytes == self.config.window_bytes && self.told.bytes < offer.bytes;
-        let changed = offer.bytes <= self.told.bytes / 2
-            || offer.bytes / 2 >= self.told.bytes
-            || offer.batches != self.told.batches
-            || all;
-        let pause = offer.pause_millis > 0 && self.paused_until <= now;
-        if version < GRANT_VERSION || !(changed || pause) {
-            return;
+            State::Open { .. } | State::Closed => {}
         }
-        if pause {
-            self.paused_until = now.plus_millis(i64::from(offer.pause_millis));
-        }
-        self.told = offer;
-        // A grant replaces the pause of the one before.
-        let left = self.paused_until.millis_since(now).max(0);
-        self.outgoing.push_back(Message::Grant(Grant {
-            window_batches: offer.batches,
-            window_bytes: offer.bytes,
-            pause_millis: u32::try_from(left).unwrap_or(offer.pause_millis),
-        }));
     }
 
     /// The entries to append to the journal, in this order.

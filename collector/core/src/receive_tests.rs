@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
 use tollgate_common::sketch::Histogram;
-use tollgate_common::wire::{Held, VERSION};
+use tollgate_common::wire::{Held, Hello, VERSION};
 use tollgate_common::{Aggregation, BatchHash, Detail, LossReason, Quantity};
 
 use super::*;
 use crate::entry::Verdicts;
 use crate::entry::codec::decode;
-use crate::fold::intake::KnownLife;
 use crate::fold::intake::test_support::{Books, Sealer, agent_id, incarnation, row};
+use crate::fold::intake::{KnownLife, Progress};
 use crate::journal::PartitionId;
 use crate::journal::group::GroupCommit;
 use crate::journal::memory::MemoryJournal;
@@ -479,7 +479,7 @@ fn tombstones_are_acknowledged_like_batches() {
 /// A session in which a newer agent was welcomed.
 fn open_to_grants() -> Bench {
     let mut bench = Bench::new();
-    bench.session.config.window_bytes = 1 << 20;
+    bench.session.window = Window::new(3, 1 << 20, NOW);
     bench.session.handle_offer(NOW, offered(1 << 20, 0));
     let mut newer = hello(Vec::new());
     if let Message::Hello(hello) = &mut newer {
@@ -549,6 +549,23 @@ fn a_pause_is_said_once_and_a_later_window_does_not_cut_it_short() {
     assert_eq!(offer(100, 1000), None);
     assert_eq!(offer(200, 9000), Some((9000, 100)));
     assert_eq!(offer(300, 9000), Some((9000, 300)));
+}
+
+#[test]
+fn a_pause_is_over_when_the_clock_is_set_back() {
+    let mut bench = open_to_grants();
+    let mut offer = |now: Timestamp, bytes, pause| {
+        bench.session.handle_offer(now, offered(bytes, pause));
+        granted(&mut bench)
+    };
+    assert_eq!(offer(NOW, 1000, 300), Some((1000, 300)));
+    // An hour back: nobody waits for that hour.
+    let back = NOW.plus_millis(-3_600_000);
+    assert_eq!(offer(back, 9000, 0), Some((9000, 0)));
+    assert_eq!(offer(back, 9000, 300), Some((9000, 300)));
+    // And no pause is longer than the protocol knows.
+    let later = NOW.plus_millis(3_600_000);
+    assert_eq!(offer(later, 9000, u32::MAX), Some((9000, 60_000)));
 }
 
 #[test]
