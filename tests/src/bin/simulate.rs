@@ -12,6 +12,8 @@ use serde_json::json;
 use tollgate_tests::sim::campaign::{Campaign, Report, catch, name_seed_on_panic, run_world};
 use tollgate_tests::sim::options::{Canary, Options};
 
+/// A campaign of so many seeds fails if it has never seen one of its probes.
+const SEEDS_FOR_COVERAGE: u64 = 1000;
 /// Failing seeds whose trace is printed; the rest is named only.
 const TRACES_PRINTED: usize = 3;
 
@@ -19,7 +21,8 @@ const TRACES_PRINTED: usize = 3;
 ///
 /// Every seed is a world of its own: its faults, clocks, disks and load follow from the seed
 /// alone, so a seed that fails here fails everywhere. The protocol, spool, journal and fold
-/// are the production code.
+/// are the production code. A campaign of 1000 seeds or more also fails if something that it
+/// looks out for never happened.
 #[derive(Parser)]
 #[command(
     name = "simulate",
@@ -145,7 +148,16 @@ fn campaign(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         print_report(&mut out, &report, arguments.clones)?;
     }
-    Ok(exit_code(report.failures.is_empty()))
+    let complete = !arguments.demands_coverage() || report.coverage.never().is_empty();
+    Ok(exit_code(report.failures.is_empty() && complete))
+}
+
+impl Arguments {
+    /// Whether a campaign is so long that everything rare has to happen in it: what a long one
+    /// never sees is dead, and proves nothing.
+    fn demands_coverage(&self) -> bool {
+        !self.clones && self.seeds.end - self.seeds.start >= SEEDS_FOR_COVERAGE
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]

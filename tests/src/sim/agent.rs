@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use tollgate_agent_core::aggregate::{CellsHome, Slot, Writer};
 use tollgate_agent_core::engine::{Engine, Pressure};
 use tollgate_agent_core::input::page::PageTally;
-use tollgate_common::sketch;
+use tollgate_agent_core::ship::Disconnect;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::wire::{Decoder, Encoder, Message};
-use tollgate_common::{AgentId, Aggregation, Batch, Incarnation, Timestamp, Window};
+use tollgate_common::wire::{Decoder, Encoder, Message, VERSION_MIN};
+use tollgate_common::{AgentId, Batch, Incarnation, Timestamp};
 
 use super::context::{Broken, Context};
 use super::coverage::Probe;
@@ -17,9 +17,12 @@ use super::network::ConnectionId;
 use super::random::Random;
 use super::workload::{self, Series};
 
+mod brief;
+mod count;
 mod life;
 mod page;
 
+pub use brief::brief;
 pub use life::cover_disk;
 
 /// How a node goes down.
@@ -54,7 +57,8 @@ const STOP_AGAIN_MILLIS: i64 = 1000;
 struct Process {
     engine: SimEngine,
     writers: Vec<Writer<SimRegion>>,
-    slots: BTreeMap<(usize, usize), Slot>,
+    /// Series that were looked up, by writer, and whether they lost their dimensions.
+    slots: BTreeMap<(usize, usize), (Slot, bool)>,
     /// Counts the pages of applications.
     tally: Option<PageTally<SimRegion>>,
     /// What the clock showed beyond true time when the process started; its steady time goes
@@ -85,10 +89,16 @@ struct Image {
 }
 
 /// One agent.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent states of a host"
+)]
 pub struct AgentNode {
     index: usize,
     id: AgentId,
     series: Vec<Series>,
+    /// A release that speaks version 1 of the wire format alone.
+    old: bool,
     disk: MemoryStorage,
     home: MemoryHome,
     boot: [u8; 16],
@@ -254,78 +264,13 @@ impl AgentNode {
             return;
         };
         context.trace(format_args!("agent {} hangs up: {why}", self.index));
+        if matches!(why, Disconnect::Version { .. }) {
+            context.hit(Probe::AwaitsUpgrade);
+        }
         process.link = None;
         process
             .engine
             .handle_disconnected(steady, self.random.bits(), "hung up");
-    }
-
-    fn count(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let now = context.now;
-        if self.last_stop != LastStop::Running || self.next_count > now {
-            return Ok(());
-        }
-        self.next_count = now.plus_millis(
-            self.random
-                .millis(1, 2 * context.options.count_every_millis),
-        );
-        self.count_pages(context)?;
-        self.retire(context);
-        let steady = self.steady(now);
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        let time = process.engine.anchor().time(steady);
-        let most = 3 + self.series.len() as u64 / 20;
-        for _ in 0..=self.random.below(most) {
-            let number = self.random.index(self.series.len());
-            let series = &self.series[number];
-            // Of two threads nobody could say whose value is the newest.
-            let writer = match series.aggregation {
-                Aggregation::Last => 0,
-                _ => self.random.index(process.writers.len()),
-            };
-            let hand = &mut process.writers[writer];
-            hand.received(1);
-            let slot = match process.slots.get(&(writer, number)) {
-                Some(slot) => *slot,
-                None => match hand.resolve(&series.key, series.aggregation, series.scale) {
-                    Ok(slot) => slot,
-                    Err(_) => continue,
-                },
-            };
-            process.slots.insert((writer, number), slot);
-            let quantity = workload::value(series.aggregation, &mut self.random);
-            if !count_one(hand, series, slot, time, quantity)
-                .map_err(|error| format!("agent {}: {error}", self.index))?
-            {
-                continue;
-            }
-            context.coverage.hit(Probe::Accepted);
-            context.oracle.accepted(self.index, series, quantity);
-            let window = Window::containing(time, context.options.width).start();
-            let by = (self.index, writer);
-            let figures = &mut context.oracle.figures;
-            figures.taken(by, series, (window, time), quantity);
-            context.trace.event(
-                now,
-                format_args!("agent {} counts {quantity} of {}", self.index, series.key),
-            );
-        }
-        Ok(())
-    }
-
-    /// Gives back series that nobody counts on.
-    fn retire(&mut self, context: &mut Context) {
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        for (number, writer) in process.writers.iter_mut().enumerate() {
-            if writer.poll_retired() {
-                process.slots.retain(|(of, _), _| *of != number);
-                context.coverage.hit(Probe::SeriesRetired);
-            }
-        }
     }
 
     /// What goes out must keep closed what was told to be over.
@@ -387,10 +332,16 @@ impl AgentNode {
             return;
         };
         process.engine.handle_connecting(steady);
-        let hello = process.engine.handle_connected(steady);
+        let mut hello = process.engine.handle_connected(steady);
+        if self.old {
+            hello.version_max = VERSION_MIN;
+        }
+        let mut encoder = Encoder::new(LEVEL);
+        // As the shell does: the oldest until the welcome names one.
+        encoder.set_version(VERSION_MIN);
         process.link = Some(Link {
             id,
-            encoder: Encoder::new(LEVEL),
+            encoder,
             decoder: Decoder::new(),
             hello: Some(Message::Hello(hello)),
         });
@@ -433,6 +384,14 @@ impl AgentNode {
                 context.now,
                 format_args!("agent {} hears {}", self.index, brief(&message)),
             );
+            match &message {
+                Message::Welcome(welcome) => link.encoder.set_version(welcome.version),
+                Message::Grant(_) if self.old => {
+                    return Err("an agent of version 1 is sent a grant".to_owned());
+                }
+                Message::Grant(_) => context.hit(Probe::Granted),
+                _ => {}
+            }
             if let Err(error) = process.engine.handle_message(steady, message) {
                 return self.failed(&error, context);
             }
@@ -471,6 +430,9 @@ impl AgentNode {
             }
             if let Message::Batch(batch) = &message {
                 told.push(batch.clone());
+                if self.old {
+                    context.hit(Probe::OldAgent);
+                }
             }
             context.trace.event(
                 context.now,
@@ -514,79 +476,4 @@ impl AgentNode {
             }
         }
     }
-}
-
-/// Counts one value; false if it was not accepted.
-fn count_one(
-    hand: &mut Writer<SimRegion>,
-    series: &Series,
-    slot: Slot,
-    time: Timestamp,
-    quantity: u64,
-) -> Result<bool, String> {
-    let value = i64::try_from(quantity).expect("far below 2^63");
-    let set = match series.aggregation {
-        Aggregation::Sum => return Ok(hand.add(slot, quantity).is_ok()),
-        Aggregation::Distribution => return Ok(hand.record(slot, quantity, 1).is_ok()),
-        Aggregation::Unique => {
-            let hash = sketch::hash(&quantity.to_le_bytes());
-            return Ok(hand.insert(slot, time, hash).is_ok());
-        }
-        Aggregation::Last => hand.set(slot, time, value),
-        Aggregation::Max => hand.set_max(slot, time, value),
-        Aggregation::TimeWeighted => hand.set_level(slot, time, value),
-    };
-    set.map(|()| true).map_err(|error| error.to_string())
-}
-
-/// One line for the trace.
-pub fn brief(message: &Message) -> String {
-    match message {
-        Message::Hello(hello) => {
-            let held = hello
-                .held
-                .iter()
-                .map(|h| format!("{}:{}..{}", short(&h.incarnation), h.first, h.last));
-            format!("hello [{}]", held.collect::<Vec<_>>().join(" "))
-        }
-        Message::Welcome(welcome) => {
-            let resume = welcome
-                .resume
-                .iter()
-                .map(|r| format!("{}:{}", short(&r.incarnation), r.durable));
-            format!("welcome [{}]", resume.collect::<Vec<_>>().join(" "))
-        }
-        Message::Batch(batch) => format!(
-            "batch {}:{} of {} rows{}",
-            short(&batch.incarnation),
-            batch.sequence,
-            batch.rows.len(),
-            if batch.is_final { ", final" } else { "" }
-        ),
-        Message::Tombstone(tombstone) => {
-            format!(
-                "tombstone {}:{}",
-                short(&tombstone.incarnation),
-                tombstone.sequence
-            )
-        }
-        Message::Ack(ack) => {
-            format!(
-                "ack {}:{} ({})",
-                short(&ack.incarnation),
-                ack.durable,
-                ack.releasable
-            )
-        }
-        Message::Refuse(refuse) => format!("refuse {}: {}", refuse.code, refuse.reason),
-        Message::Grant(grant) => {
-            format!("grant {} for {} ms", grant.window_bytes, grant.pause_millis)
-        }
-    }
-}
-
-fn short(incarnation: &tollgate_common::Incarnation) -> String {
-    let mut name = incarnation.to_string();
-    name.truncate(6);
-    name
 }

@@ -15,13 +15,12 @@ use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::Epoch;
 use tollgate_collector_core::journal::group::{Durable, GroupCommit, Pending, Token};
 use tollgate_collector_core::journal::reader::Reader;
-use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
+use tollgate_collector_core::journal::segment::SegmentJournal;
 use tollgate_collector_core::policy::Policy;
-use tollgate_collector_core::projection::{Projection, Transaction};
 use tollgate_collector_core::receive::{Desk, Session, SessionConfig, SessionError};
 use tollgate_collector_core::snapshot::SnapshotStore;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::wire::{Decoder, Encoder, Message};
+use tollgate_common::wire::{Decoder, Encoder, Message, VERSION_MIN};
 use tollgate_common::{Incarnation, Lineage, Timestamp};
 
 use super::agent::{Crash, brief};
@@ -34,11 +33,16 @@ use super::random::Random;
 use super::workload;
 
 mod books;
+mod disturb;
+mod fold;
 mod life;
 mod restore;
+mod survey;
 
 /// How hard the wire compresses; the cheapest that goes through zstd.
 const LEVEL: i32 = 1;
+/// Most frame bytes of one session without acknowledgement.
+const WINDOW_BYTES: u64 = 1 << 20;
 /// Entries that a second receiver remembers.
 const REMEMBERED: usize = 32;
 /// How often closings are looked for, in milliseconds.
@@ -96,7 +100,7 @@ pub struct CollectorNode {
     /// What it received while this one went down, and appends later.
     late: Vec<(Timestamp, EncodedEntry)>,
     /// What the journal is known to hold.
-    survey: life::Survey,
+    survey: survey::Survey,
     /// A backup of the journal's disk, to which it may be set back.
     backup: Option<restore::Backup>,
     /// Whether the operator says that the journal was restored.
@@ -106,6 +110,8 @@ pub struct CollectorNode {
     /// Entries may be held back for a commit until this instant.
     reorder_until: Timestamp,
     settling: bool,
+    /// Until when it is of a release that speaks version 1 of the wire format alone.
+    old_until: Option<Timestamp>,
     random: Random,
 }
 
@@ -131,6 +137,7 @@ impl CollectorNode {
         let wakes = [self.armed.map(|(_, at)| at), self.room_at]
             .into_iter()
             .flatten();
+        let wakes = wakes.chain(self.old_until);
         let own = match &self.process {
             None => vec![self.start_at],
             Some(process) => [
@@ -159,6 +166,9 @@ impl CollectorNode {
         {
             self.go_down(crash, context)?;
         }
+        if self.old_until.is_some_and(|until| until <= now) {
+            self.upgrade(context)?;
+        }
         if self.process.is_none() && self.start_at <= now {
             self.start(context)?;
         }
@@ -185,7 +195,7 @@ impl CollectorNode {
         let config = SessionConfig {
             lineage: self.lineage,
             window_batches: context.options.window_batches,
-            window_bytes: 1 << 20,
+            window_bytes: WINDOW_BYTES,
             hello_timeout_millis: 60_000,
         };
         let Some(process) = &mut self.process else {
@@ -221,6 +231,7 @@ impl CollectorNode {
         context: &mut Context,
     ) -> Result<(), Broken> {
         let local = self.local(context.now);
+        let old = self.old_until.is_some();
         let Some(process) = &mut self.process else {
             return Ok(());
         };
@@ -236,11 +247,15 @@ impl CollectorNode {
         link.decoder.push(bytes);
         loop {
             let waiting = link.decoder.buffered();
-            let message = match link.decoder.next() {
+            let mut message = match link.decoder.next() {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(error) => return Err(format!("an agent sends garbage: {error}")),
             };
+            if let (Message::Hello(hello), true) = (&mut message, old) {
+                // An old release finds no newer version in common.
+                hello.version_max = VERSION_MIN;
+            }
             let frame_bytes = waiting - link.decoder.buffered();
             let mut desk = Desk {
                 policy: &self.policy,
@@ -372,104 +387,6 @@ impl CollectorNode {
             .try_for_each(|id| self.drain_session(id, context))
     }
 
-    /// Reads what is committed, books it, and answers those who said hello.
-    fn fold(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let disk = self.journal_disk.clone();
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        process.fold_at = None;
-        // Sometimes the fold falls behind.
-        let most = if self.random.chance(200) {
-            1 + self.random.below(4)
-        } else {
-            u64::MAX
-        };
-        let mut effects = Vec::new();
-        let mut read = 0;
-        while read < most {
-            let next = match process.reader.next(process.group.journal()) {
-                Ok(next) => next,
-                Err(error) if disk.is_stopped() || disk.stats().injected_failures > 0 => {
-                    context.trace(format_args!("the fold cannot read: {error}"));
-                    let crash = self.armed.map_or(Crash::Kill, |(crash, _)| crash);
-                    return self.go_down(crash, context);
-                }
-                Err(error) => return Err(format!("the fold cannot read: {error}")),
-            };
-            let Some((position, stamped)) = next else {
-                break;
-            };
-            effects.extend(process.fold.apply(position, &stamped));
-            read += 1;
-        }
-        if let Some(upto) = process.fold.position().filter(|_| read > 0) {
-            let after = self
-                .projection
-                .position(PARTITION)
-                .map_err(|error| error.to_string())?;
-            Self::note(&effects, context)?;
-            let process = self.process.as_ref().expect("it was there a moment ago");
-            let transaction = Transaction {
-                partition: PARTITION,
-                epoch: process.epoch,
-                after,
-                upto,
-                effects,
-            };
-            context.trace.event(
-                context.now,
-                format_args!(
-                    "collector folds {read} entries, {} effects",
-                    transaction.effects.len()
-                ),
-            );
-            self.projection
-                .commit(&transaction)
-                .map_err(|error| error.to_string())?;
-        }
-        if read == most {
-            self.schedule(context);
-        }
-        self.answer_hellos(context)
-    }
-
-    fn answer_hellos(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let local = self.local(context.now);
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        let Process {
-            sessions,
-            encoder,
-            pending,
-            fold,
-            ..
-        } = &mut **process;
-        let mut answered = Vec::new();
-        for (id, link) in sessions {
-            let Some(query) = link.session.poll_query() else {
-                continue;
-            };
-            let progress = fold.intake().progress(&query);
-            let mut desk = Desk {
-                policy: &self.policy,
-                encoder,
-            };
-            link.session
-                .handle_progress(local, progress, &mut desk)
-                .map_err(|error| format!("session {}: {error}", id.0))?;
-            pending.extend(link.session.take_pending());
-            answered.push(*id);
-        }
-        if !pending.is_empty() {
-            self.schedule(context);
-        }
-        answered
-            .into_iter()
-            .try_for_each(|id| self.drain_session(id, context))
-    }
-
     /// Lets time pass in the journal, and asks for closings.
     fn clock(&mut self, context: &mut Context) -> Result<(), Broken> {
         let Some(process) = &mut self.process else {
@@ -486,6 +403,10 @@ impl CollectorNode {
             .poll(process.fold.stamp(), process.fold.tenants());
         if self.settling || self.random.chance(200) {
             entries.push(Entry::Clock);
+        }
+        if context.options.grants && !self.settling && self.random.chance(200) {
+            let all = self.random.chance(300);
+            self.offer(all, context)?;
         }
         self.write(&entries, context)
     }

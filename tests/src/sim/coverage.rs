@@ -161,8 +161,22 @@ probes! {
     Detail = "details_shipped",
     /// A run in which every figure of every aggregation had to be exact.
     ExactRun = "exact_runs",
+    /// A tenant's meter whose series lost their dimensions, and that was billed exactly.
+    ExactOverflow = "exact_overflows",
     /// A level that was billed exactly.
     ExactLevel = "exact_levels",
+    /// An application tried to hand over a page that was declared lost.
+    PageQuarantined = "pages_quarantined",
+    /// A page that no agent had taken ended with what its application had counted.
+    PageNeverTaken = "pages_never_taken",
+    /// A batch from an agent that speaks version 1 of the wire format alone.
+    OldAgent = "batches_of_old_agents",
+    /// An agent left a collector that cannot read its next batch.
+    AwaitsUpgrade = "waits_for_an_upgrade",
+    /// The collector was replaced by one that speaks version 2.
+    CollectorUpgraded = "collectors_upgraded",
+    /// An agent was told of another window, or to pause.
+    Granted = "grants",
     /// Batches sealed.
     Sealed = "batches_sealed",
     /// Batches acknowledged.

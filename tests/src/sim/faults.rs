@@ -46,6 +46,8 @@ pub enum Fault {
     Change,
     /// A backup of the collector is taken, or the collector is set back to it.
     CollectorRestored,
+    /// The disk of an agent is full, and then the agent is killed.
+    FullKill,
 }
 
 /// The next time of each class of fault.
@@ -77,6 +79,7 @@ impl Schedule {
             (Fault::PageDeath, faults.page_death),
             (Fault::Change, faults.change),
             (Fault::CollectorRestored, faults.restore),
+            (Fault::FullKill, faults.full_kill),
         ];
         let on = classes
             .into_iter()

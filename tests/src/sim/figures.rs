@@ -2,7 +2,9 @@
 //! period, how many values differed, how they were distributed, and levels over time.
 //!
 //! In a world where nothing is destroyed and every window is sealed, each of them has to be
-//! exact. Elsewhere none may say more than was seen.
+//! exact. Elsewhere none may say more than was seen. A meter whose series lost their dimensions
+//! to a limit is billed for the series that had room and for those that had none together: each
+//! of the two has its own newest, largest or distinct values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,6 +23,8 @@ struct Reading {
     window: Timestamp,
     agent: usize,
     value: u64,
+    /// The series had lost its dimensions to a limit.
+    overflow: bool,
 }
 
 /// Knows what was set, seen and recorded.
@@ -42,11 +46,12 @@ impl Figures {
         self.disturbed.get_or_insert(why);
     }
 
-    /// An agent's writer has taken a value for a window of the time `at`.
+    /// An agent's writer has taken a value for a window of the time `at`, for the series or
+    /// (`overflow`) for those beyond a limit.
     pub fn taken(
         &mut self,
         (agent, writer): (usize, usize),
-        series: &Series,
+        (series, overflow): (&Series, bool),
         (window, at): (Timestamp, Timestamp),
         value: u64,
     ) {
@@ -70,6 +75,7 @@ impl Figures {
                     window,
                     agent,
                     value,
+                    overflow,
                 });
             }
         }
@@ -113,8 +119,11 @@ impl Figures {
         for (key, (aggregation, readings)) in &self.readings {
             let exact = exact && !refused(key);
             let periods = billed.get(key);
-            if let (Some(aggregation), true) = (aggregation, options.has_room_for_all()) {
+            if let Some(aggregation) = aggregation {
                 check_readings(*aggregation, key, readings, periods, (exact, options))?;
+            }
+            if exact && readings.iter().any(|reading| reading.overflow) {
+                coverage.hit(Probe::ExactOverflow);
             }
         }
         if exact {
@@ -208,34 +217,33 @@ fn check_readings(
     let (tenant, meter) = key;
     let mut covered = 0;
     for (start, period) in periods.into_iter().flatten() {
-        let inside = || {
-            let inside = |reading: &&Reading| (*start..period.end).contains(&reading.window);
-            readings.iter().filter(inside)
-        };
-        covered += inside().count();
+        let inside = |reading: &&Reading| (*start..period.end).contains(&reading.window);
+        covered += readings.iter().filter(inside).count();
         // Rare seals and clocks may move a value to another window, never make one up.
-        let most = match aggregation {
-            Aggregation::Unique => distinct(readings.iter()),
-            _ => readings.iter().map(|reading| reading.value).max(),
-        };
-        let expected = match aggregation {
-            Aggregation::Unique => distinct(inside()),
-            Aggregation::Max => inside().map(|reading| reading.value).max(),
-            // What a second receiver appends later comes later.
-            _ if options.faults.replay.is_some() => None,
-            _ => inside()
+        let most = each_room(readings, |readings| match aggregation {
+            Aggregation::Unique => distinct(readings),
+            _ => readings.map(|reading| reading.value).max().unwrap_or(0),
+        });
+        let expected = each_room(readings, |readings| match aggregation {
+            Aggregation::Unique => distinct(readings.filter(inside)),
+            Aggregation::Max => {
+                let values = readings.filter(inside).map(|reading| reading.value);
+                values.max().unwrap_or(0)
+            }
+            _ => readings
+                .filter(inside)
                 .max_by_key(|reading| (reading.window, reading.agent))
-                .map(|reading| reading.value),
-        };
+                .map_or(0, |reading| reading.value),
+        });
+        // What a second receiver appends later comes later.
+        let ordered = aggregation != Aggregation::Last || options.faults.replay.is_none();
         let quantity = period.quantity;
-        if exact && quantity > i128::from(most.unwrap_or(0)) {
+        if quantity > most {
             return Err(format!(
-                "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, of {most:?}"
+                "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, of {most}"
             ));
         }
-        if let Some(expected) = expected.filter(|_| exact)
-            && quantity != i128::from(expected)
-        {
+        if exact && ordered && quantity != expected {
             return Err(format!(
                 "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, not {expected}"
             ));
@@ -250,7 +258,16 @@ fn check_readings(
     Ok(())
 }
 
-fn distinct<'a>(readings: impl Iterator<Item = &'a Reading>) -> Option<u64> {
+/// The figure of the series that had room and that of those that had none, together.
+fn each_room<'a>(
+    readings: &'a [Reading],
+    figure: impl Fn(&mut dyn Iterator<Item = &'a Reading>) -> u64,
+) -> i128 {
+    let of = |overflow| figure(&mut readings.iter().filter(move |r| r.overflow == overflow));
+    i128::from(of(false)) + i128::from(of(true))
+}
+
+fn distinct<'a>(readings: impl Iterator<Item = &'a Reading>) -> u64 {
     let values: BTreeSet<_> = readings.map(|reading| reading.value).collect();
-    u64::try_from(values.len()).ok()
+    values.len() as u64
 }

@@ -94,6 +94,8 @@ pub struct Faults {
     pub change: Mean,
     /// A backup of the collector is taken, or the collector is set back to it.
     pub restore: Mean,
+    /// The disk of an agent is full, and then the agent is killed and comes back soon.
+    pub full_kill: Mean,
 }
 
 /// One run.
@@ -163,6 +165,13 @@ pub struct Options {
     pub unpriced_meter: bool,
     /// A tenant has no profile.
     pub unknown_tenant: bool,
+    /// The first agent is of a release that speaks version 1 of the wire format alone.
+    pub old_agent: bool,
+    /// The collector is of such a release until this long after the start, in milliseconds; 0
+    /// for never.
+    pub old_collector_millis: i64,
+    /// The collector changes what agents may have on the way.
+    pub grants: bool,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -187,7 +196,8 @@ impl Options {
         let start =
             Timestamp::from_secs(*random.pick(STARTS)).plus_millis(random.millis(0, 20_000));
         let minutes = u64::try_from(load_millis).expect("positive") / 60_000 + 1;
-        Self {
+        let later = Later::draw(seed, load_millis, minutes, canary);
+        let mut options = Self {
             seed,
             canary,
             start,
@@ -212,11 +222,12 @@ impl Options {
             forbidden_tenant: random.chance(300),
             unpriced_meter: random.chance(300),
             unknown_tenant: random.chance(200),
+            old_agent: later.old_agent,
+            old_collector_millis: later.old_collector_millis,
+            grants: later.grants,
             faults: Faults {
-                restore: canary
-                    .is_none()
-                    .then(|| restore_of(seed, minutes))
-                    .flatten(),
+                restore: later.restore,
+                full_kill: later.full_kill,
                 ..Faults::draw(&mut random, minutes, canary)
             },
             spool_sync: *random.pick(&[
@@ -229,7 +240,10 @@ impl Options {
             spool_free_min: *random.pick(&[0, 0, 2048]),
             pages: random.chance(500),
             forged_pages: random.chance(200),
-        }
+        };
+        // A page may hold what only version 2 can say.
+        options.old_agent &= !options.forged_pages;
+        options
     }
 
     /// True if every series finds room with all its dimensions.
@@ -253,7 +267,7 @@ impl Options {
             faults.change,
             faults.restore,
         ];
-        self.canary.is_none() && self.has_room_for_all() && harmful.iter().all(Option::is_none)
+        self.canary.is_none() && harmful.iter().all(Option::is_none)
     }
 
     /// The same world with hosts that are often set back to an image of themselves, and with
@@ -268,13 +282,41 @@ impl Options {
     }
 }
 
-/// How often the collector is set back. Drawn by itself, so that what else goes wrong with a
-/// seed does not depend on it.
-fn restore_of(seed: u64, minutes: u64) -> Mean {
-    let mut random = Random::new(seed ^ 0x7265_7374_6F72_6500);
-    let on = random.chance(250);
-    let times = 2 + random.below(5);
-    on.then(|| (minutes * 60_000 / times).max(500))
+/// What came to the simulation later. Drawn by itself, so that what else goes wrong with a seed
+/// does not depend on it.
+struct Later {
+    restore: Mean,
+    full_kill: Mean,
+    old_agent: bool,
+    old_collector_millis: i64,
+    grants: bool,
+}
+
+impl Later {
+    fn draw(seed: u64, load_millis: i64, minutes: u64, canary: Option<Canary>) -> Self {
+        let mean = |times: u64| (minutes * 60_000 / times).max(500);
+        let mut random = Random::new(seed ^ 0x7265_7374_6F72_6500);
+        let on = random.chance(250);
+        let times = 2 + random.below(5);
+        let restore = on.then(|| mean(times));
+        let mut random = Random::new(seed ^ 0x6C61_7465_7200_0000);
+        let on = random.chance(150);
+        let times = 1 + random.below(4);
+        let full_kill = on.then(|| mean(times));
+        let old_agent = random.chance(200);
+        let old = random.chance(150);
+        let until = random.millis(1, u64::try_from(load_millis).expect("positive"));
+        let grants = random.chance(300);
+        // A planted bug is looked for in worlds as they were when it was planted.
+        let healthy = canary.is_none();
+        Self {
+            restore: restore.filter(|_| healthy),
+            full_kill: full_kill.filter(|_| healthy),
+            old_agent: healthy && old_agent,
+            old_collector_millis: if healthy && old { until } else { 0 },
+            grants: healthy && grants,
+        }
+    }
 }
 
 impl Faults {
@@ -305,6 +347,7 @@ impl Faults {
             page_death: class(300, 6),
             change: class(300, 4),
             restore: None,
+            full_kill: None,
         };
         match canary {
             None | Some(Canary::DedupeOff) => {}

@@ -41,6 +41,8 @@ pub struct Oracle {
     agents: Vec<AgentAccount>,
     /// What a journal that was set back to a backup may have lost without a figure.
     torn_off: BTreeMap<Key, i128>,
+    /// Pages that an agent knows are gone.
+    misses_pages: bool,
     /// What is no plain sum.
     pub figures: Figures,
     /// Hash of every ledger entry ever committed to a projection.
@@ -144,6 +146,7 @@ impl Oracle {
             untold: BTreeMap::new(),
             agents: vec![AgentAccount::default(); agents],
             torn_off: BTreeMap::new(),
+            misses_pages: false,
             figures: Figures::default(),
             booked: BTreeMap::new(),
         }
@@ -165,10 +168,10 @@ impl Oracle {
         *account.unsafe_counts.entry(key).or_default() += quantity;
     }
 
-    /// An application has counted in its page.
-    pub fn accepted_in_page(&mut self, series: &Series, quantity: u64) {
-        let key = (series.key.tenant().clone(), series.key.meter().clone());
-        *self.accepted.entry(key).or_default() += i128::from(quantity);
+    /// An application has counted in a page that an agent has taken, or an agent takes a page
+    /// with what is in it. Before that nobody has accepted anything.
+    pub fn accepted_in_page(&mut self, counts: &BTreeMap<Key, i128>) {
+        add_all(&mut self.accepted, counts);
     }
 
     /// An agent has taken what was in a page: from now on it is in its cells.
@@ -178,9 +181,21 @@ impl Oracle {
         add_all(&mut account.unsafe_counts, taken);
     }
 
-    /// A page is gone with what nobody had taken; the agent cannot know how much.
-    pub fn vanished(&mut self, pending: &BTreeMap<Key, i128>) {
+    /// A page that the agent's cells know is gone with what nobody had copied: the agent says
+    /// so, and cannot know how much it was.
+    pub fn page_missed(&mut self, pending: &BTreeMap<Key, i128>) {
+        self.misses_pages |= !pending.is_empty();
+        add_all(&mut self.at_risk, pending);
+    }
+
+    /// The same of a page that nobody knows any more: the host has lost its memory of it.
+    pub fn page_forgotten(&mut self, pending: &BTreeMap<Key, i128>) {
         add_all(&mut self.untold, pending);
+    }
+
+    /// True if agents have to tell of pages that are gone.
+    pub fn misses_pages(&self) -> bool {
+        self.misses_pages
     }
 
     /// Everything that the agent has accepted is sealed, and its spool is synced.

@@ -5,6 +5,7 @@
 //! everything must drain within bounded time; and settlement, in which every period closes.
 //! Then the books are checked.
 
+use tollgate_agent_core::input::page::MISSING_GRACE_MILLIS;
 use tollgate_common::Timestamp;
 
 use super::agent::{AgentNode, Crash};
@@ -308,6 +309,10 @@ impl World {
             Fault::Change => self.collector.change(context),
             Fault::CollectorRestored => self.collector.backup(context),
             Fault::Replay => self.collector.replay(context),
+            Fault::FullKill => {
+                agent.kill_on_full_disk(context);
+                Ok(())
+            }
             Fault::ClockJump => {
                 self.jump_clock(index);
                 Ok(())
@@ -412,9 +417,17 @@ impl World {
 
     /// Everything accepted must reach the collector, and agents must stop in order.
     fn drain(&mut self) -> Result<(), Broken> {
-        // A little normal life first: recovery, reconnection, windows that end.
+        // A little normal life first: recovery, reconnection, windows that end, and pages that
+        // are missed and told of.
         let width = self.context.options.width.millis();
-        self.run_until(self.context.now.plus_millis(3 * width + 5_000), |_| false)?;
+        let missed = if self.context.oracle.misses_pages() {
+            let between = i64::try_from(self.context.options.count_every_millis);
+            2 * MISSING_GRACE_MILLIS + 6 * between.unwrap_or(0)
+        } else {
+            0
+        };
+        let normal = 3 * width + 5_000 + missed;
+        self.run_until(self.context.now.plus_millis(normal), |_| false)?;
         for agent in &mut self.agents {
             agent.begin_last_stop(&mut self.context)?;
         }

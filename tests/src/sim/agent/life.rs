@@ -9,15 +9,15 @@ use tollgate_agent_core::engine::{
 };
 use tollgate_agent_core::ship::ShipConfig;
 use tollgate_agent_core::spool::SpoolConfig;
-use tollgate_common::Timestamp;
 use tollgate_common::storage::memory::MemoryStorage;
+use tollgate_common::{Aggregation, Timestamp};
 
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
 use super::super::home::MemoryHome;
 use super::super::options::Canary;
 use super::super::workload::{self, Series};
-use super::{AgentNode, Crash, Image, LastStop, Process, STOP_AGAIN_MILLIS, SimEngine};
+use super::{AgentNode, Crash, Image, LastStop, Process, STOP_AGAIN_MILLIS, SimEngine, page};
 
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
@@ -27,13 +27,19 @@ impl AgentNode {
     pub fn new(index: usize, series: &[Series], context: &mut Context) -> Self {
         let mut random = context.random.fork();
         let disk = MemoryStorage::new(random.bits());
+        let old = index == 0 && context.options.old_agent;
+        // An old release counts what the first version of the format can say.
+        let told = |series: &&Series| {
+            !old || matches!(series.aggregation, Aggregation::Sum | Aggregation::Last)
+        };
         if context.options.canary == Some(Canary::SkippedDirSync) {
             disk.set_ignore_sync_dir(true);
         }
         Self {
             index,
             id: workload::agent_name(index),
-            series: series.to_vec(),
+            series: series.iter().filter(told).cloned().collect(),
+            old,
             disk,
             home: MemoryHome::default(),
             boot: random.bytes(),
@@ -49,7 +55,7 @@ impl AgentNode {
             connected_before: false,
             resets: 0,
             image: None,
-            apps: super::page::Apps::default(),
+            apps: page::Apps::default(),
             watermarks: BTreeMap::new(),
             disk_full: false,
             random,
@@ -68,7 +74,7 @@ impl AgentNode {
             .collect();
         let mut names = writers.clone();
         if options.pages || options.forged_pages {
-            names.push(super::page::WRITER.to_owned());
+            names.push(page::WRITER.to_owned());
         }
         let config = EngineConfig {
             agent: self.id.clone(),
@@ -115,7 +121,10 @@ impl AgentNode {
                 context.hit(Probe::CellsLost);
                 context.oracle.reset(self.index);
             }
-            Recovery::Continued => context.hit(Probe::LifeContinued),
+            Recovery::Continued => {
+                context.hit(Probe::LifeContinued);
+                context.oracle.figures.disturb("a life goes on");
+            }
             Recovery::First | Recovery::Clean | Recovery::Killed => {
                 if report.recovery == Recovery::Killed {
                     context.hit(Probe::UncleanCells);
@@ -209,7 +218,7 @@ impl AgentNode {
             }
             Crash::Reset => {
                 context.hit(Probe::AgentReset);
-                self.apps.vanish(context);
+                self.apps.vanish(page::Knows::Known, context);
                 self.resets += 1;
                 context.oracle.reset(self.index);
                 self.disk.crash();
@@ -267,6 +276,15 @@ impl AgentNode {
         }
     }
 
+    /// The disk is full, and the process is killed before it has room again: what its cells
+    /// hold finds no room at the next start either.
+    pub fn kill_on_full_disk(&mut self, context: &mut Context) {
+        self.disk.set_capacity(Some(self.disk.used()));
+        self.room_at = Some(context.now.plus_millis(self.random.millis(5_000, 30_000)));
+        self.go_down(Crash::Kill, context);
+        self.start_at = context.now.plus_millis(self.random.millis(1, 4_000));
+    }
+
     /// A byte of the spool changes, mostly where it matters: in what was written last.
     pub fn flip_spool_byte(&mut self, context: &mut Context) {
         let names = self.disk.names();
@@ -318,7 +336,7 @@ impl AgentNode {
         self.go_down(Crash::Kill, context);
         context.trace(format_args!("agent {} is set back", self.index));
         context.oracle.set_back(self.index);
-        self.apps.vanish(context);
+        self.apps.vanish(page::Knows::Nothing, context);
         for name in self.disk.names() {
             self.disk.lose_file(&name);
         }
@@ -329,10 +347,12 @@ impl AgentNode {
         self.boot = image.boot;
     }
 
-    /// The clock jumps.
+    /// The clock jumps. Old releases cannot tell of that, and are spared.
     pub fn jump_clock(&mut self, millis: i64) {
-        self.offset += millis;
-        self.jumped = true;
+        if !self.old {
+            self.offset += millis;
+            self.jumped = true;
+        }
     }
 
     /// Everything around the agent works again.
@@ -397,8 +417,6 @@ impl AgentNode {
 fn cover_overflow(engine: &SimEngine, context: &mut Context) {
     let tenants = engine.glance().tenant_accounts(workload::TENANTS.len());
     if tenants.overflow_events > 0 {
-        // A maximum is then billed for the series and for those beyond the limit.
-        context.oracle.figures.disturb("series overflowed");
         context.hit(Probe::SeriesOverflow);
     }
 }

@@ -1,9 +1,11 @@
 //! Applications that count in pages of their own, beside the agent.
 //!
 //! An application outlives the agent's process and ends when it likes. What it has counted is
-//! accepted the moment it is in the page; as long as the page is there, no kill of the agent
-//! may lose it. A page that vanishes while no agent runs takes with it what nobody has looked
-//! at. A forged page holds whatever its application likes, and harms only the tenant that
+//! accepted the moment it is in a page that an agent has taken, or an agent takes that page; as
+//! long as the page is there, no kill of the agent may lose it. A page that vanishes while no
+//! agent runs takes with it what nobody has looked at, and the next agent says so. What is in a
+//! page that no agent has ever taken, or that was declared lost before it came back, is nobody's
+//! promise: it is not accepted, and may not be billed. A forged page holds whatever its application likes, and harms only the tenant that
 //! this may count for.
 
 use std::collections::BTreeMap;
@@ -17,7 +19,7 @@ use tollgate_agent_core::aggregate::PageKey;
 use tollgate_agent_core::attribute::{Attributor, Glob, Meter};
 use tollgate_agent_core::config::{SdkAllow, SdkTenants};
 use tollgate_agent_core::input::live::Live;
-use tollgate_agent_core::input::page::{PageTally, Pass};
+use tollgate_agent_core::input::page::{MISSING_GRACE_MILLIS, PageRefusal, PageTally, Pass};
 use tollgate_common::quantity::Inexact;
 use tollgate_common::{Aggregation, Dimensions, SeriesKey, Timestamp};
 
@@ -98,12 +100,31 @@ impl Page {
 pub(super) struct App {
     page: Page,
     cells: Vec<(Series, usize)>,
-    /// Counted, and not known to be taken.
+    /// Its name, once an agent has taken it. Cells keep it, whoever runs.
+    known: Option<PageKey>,
+    /// Counted while no agent knew the page.
+    early: BTreeMap<Key, i128>,
+    /// Counted, and not known to be copied by an agent that knows the page.
     pending: BTreeMap<Key, i128>,
     /// Set while an agent has it.
     taken: Option<PageKey>,
     /// An agent has looked at it and counted.
     counted: bool,
+    /// The agent has declared it lost.
+    declared: bool,
+    /// The agent does not take it any more; the application counts in another one.
+    given_up: bool,
+    /// The application does not hand its page over again before this instant.
+    away_until: Timestamp,
+}
+
+/// What the agent's host knows of pages that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Knows {
+    /// They were there, or that its cells are lost.
+    Known,
+    /// It is set back to a time before.
+    Nothing,
 }
 
 /// A page in which nothing can be relied on.
@@ -153,9 +174,14 @@ impl Apps {
         App {
             page,
             cells: cells.into(),
+            known: None,
+            early: BTreeMap::new(),
             pending: BTreeMap::new(),
             taken: None,
             counted: false,
+            declared: false,
+            given_up: false,
+            away_until: Timestamp::EPOCH,
         }
     }
 
@@ -184,9 +210,15 @@ impl Apps {
                 let (series, cell) = &app.cells[random.index(app.cells.len())];
                 let quantity = workload::quantity(random);
                 app.page.add(*cell, quantity);
-                context.oracle.accepted_in_page(series, quantity);
                 let key = (series.key.tenant().clone(), series.key.meter().clone());
-                *app.pending.entry(key).or_default() += i128::from(quantity);
+                let counted = i128::from(quantity);
+                if app.known.is_some() {
+                    let one = BTreeMap::from([(key.clone(), counted)]);
+                    context.oracle.accepted_in_page(&one);
+                    *app.pending.entry(key).or_default() += counted;
+                } else {
+                    *app.early.entry(key).or_default() += counted;
+                }
                 context.trace.event(
                     context.now,
                     format_args!(
@@ -223,11 +255,33 @@ impl Apps {
 
     /// The applications end with no agent there: what was not taken is gone, and nobody can
     /// say how much it was.
-    pub(super) fn vanish(&mut self, context: &mut Context) {
+    pub(super) fn vanish(&mut self, knows: Knows, context: &mut Context) {
         if let Some(app) = self.app.take() {
-            context.oracle.vanished(&app.pending);
+            app.lost(knows, context);
         }
         self.forged = None;
+    }
+}
+
+impl App {
+    /// The page is gone.
+    fn lost(self, knows: Knows, context: &mut Context) {
+        if self.known.is_none() && !self.early.is_empty() {
+            context.hit(Probe::PageNeverTaken);
+        }
+        match knows {
+            Knows::Known => context.oracle.page_missed(&self.pending),
+            Knows::Nothing => context.oracle.page_forgotten(&self.pending),
+        }
+    }
+
+    /// The agent says that the page did not come back. What comes into it from now on is nobody's.
+    fn told(&mut self, context: &mut Context) {
+        context
+            .oracle
+            .page_missed(&std::mem::take(&mut self.pending));
+        self.known = None;
+        self.declared = true;
     }
 }
 
@@ -259,6 +313,7 @@ impl AgentNode {
 
     /// Applications count, and the agent looks at their pages.
     pub(super) fn count_pages(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.apps.app.take_if(|app| app.given_up);
         if self.last_stop == LastStop::Running {
             if context.options.pages && self.apps.app.is_none() {
                 self.apps.app = Some(Apps::new_app(&self.series, &mut self.random));
@@ -274,14 +329,25 @@ impl AgentNode {
             return Ok(());
         };
         tally.poll_retired(steady);
-        while tally.poll_vanished(steady).is_some() {
+        while let Some(vanished) = tally.poll_vanished(steady) {
             context.hit(Probe::PageVanished);
+            let app = self.apps.app.as_mut();
+            if let Some(app) = app.filter(|app| app.known == Some(vanished.page)) {
+                app.told(context);
+            }
         }
         if let Some(forged) = &mut self.apps.forged {
             look_at_forged(tally, forged, steady, context);
         }
         if let Some(app) = &mut self.apps.app {
-            take(tally, app, marks, steady, context);
+            let again = app.known.is_some() && app.taken.is_none();
+            if again && app.away_until < context.now && self.random.chance(60) {
+                // It does not get to it for longer than the agent waits.
+                app.away_until = context.now.plus_millis(MISSING_GRACE_MILLIS + 30_000);
+            }
+            if app.away_until <= context.now {
+                take(tally, app, (self.index, marks), steady, context)?;
+            }
             look_at(tally, app, self.index, (steady, false), context)?;
         }
         Ok(())
@@ -291,7 +357,7 @@ impl AgentNode {
     pub fn end_application(&mut self, context: &mut Context) -> Result<(), Broken> {
         let steady = self.steady(context.now);
         let Some(tally) = self.process.as_mut().and_then(|p| p.tally.as_mut()) else {
-            self.apps.vanish(context);
+            self.apps.vanish(Knows::Known, context);
             return Ok(());
         };
         if let Some(forged) = self.apps.forged.take()
@@ -302,7 +368,7 @@ impl AgentNode {
         let Some(mut app) = self.apps.app.take() else {
             return Ok(());
         };
-        take(tally, &mut app, false, steady, context);
+        take(tally, &mut app, (self.index, false), steady, context)?;
         let mut pass = None;
         for _ in 0..LAST_PASSES {
             pass = look_at(tally, &mut app, self.index, (steady, true), context)?;
@@ -312,15 +378,16 @@ impl AgentNode {
             tally.handle_end(key, true, steady);
         }
         if pass != Some(Pass::Complete) {
-            let room = context.options.has_room_for_all();
-            // A page that was never taken has not been looked at.
-            if room && pass.is_some() && !context.options.forged_pages {
+            let room = context.options.has_room_for_all() && !context.options.forged_pages;
+            // Nobody looks at a page that is quarantined.
+            if room && pass.is_some() {
                 return Err(format!(
                     "agent {} left a page with room for it: {pass:?}",
                     self.index
                 ));
             }
-            context.oracle.vanished(&app.pending);
+            // What is in the agent's hands and finds no room is not told as missed.
+            app.lost(Knows::Nothing, context);
         }
         Ok(())
     }
@@ -329,21 +396,44 @@ impl AgentNode {
 fn take(
     tally: &mut PageTally<SimRegion>,
     app: &mut App,
-    marks: bool,
+    (agent, marks): (usize, bool),
     now: Timestamp,
     context: &mut Context,
-) {
-    if app.taken.is_none() {
-        app.taken = tally
-            .handle_page(&app.page.words, USER, &allow("*"), now)
-            .inspect_err(|error| context.trace(format_args!("page not taken: {error}")))
-            .ok();
-        if app.taken.is_some() && app.counted {
-            context.hit(Probe::PageAgain);
+) -> Result<(), Broken> {
+    if app.taken.is_some() {
+        if marks {
+            // The application hears of it a little later.
+            app.page.put(at::HOME, tally.mirror());
         }
-    } else if marks {
-        // The application hears of it a little later.
-        app.page.put(at::HOME, tally.mirror());
+        return Ok(());
+    }
+    match tally.handle_page(&app.page.words, USER, &allow("*"), now) {
+        Ok(key) => {
+            app.taken = Some(key);
+            app.known = Some(key);
+            let early = std::mem::take(&mut app.early);
+            context.oracle.accepted_in_page(&early);
+            for (key, counted) in early {
+                *app.pending.entry(key).or_default() += counted;
+            }
+            if app.counted {
+                context.hit(Probe::PageAgain);
+            }
+            Ok(())
+        }
+        Err(why) => {
+            context.trace(format_args!("agent {agent} takes no page: {why}"));
+            let full = !context.options.has_room_for_all() || context.options.forged_pages;
+            match why {
+                PageRefusal::Quarantined if app.declared => {
+                    app.given_up = true;
+                    context.hit(Probe::PageQuarantined);
+                    Ok(())
+                }
+                PageRefusal::Full if full => Ok(()),
+                why => Err(format!("agent {agent} refuses an honest page: {why}")),
+            }
+        }
     }
 }
 

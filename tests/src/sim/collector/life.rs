@@ -1,28 +1,25 @@
 //! How the simulated collector starts, dies, recovers and is disturbed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::ErrorKind;
+use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryEncoder;
-use tollgate_collector_core::entry::{CatalogChange, CloseCause, Digest, Entry, Opened};
+use tollgate_collector_core::entry::{CatalogChange, CloseCause, Entry, Opened};
 use tollgate_collector_core::fold::intake::NoticeKind;
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::Journal;
 use tollgate_collector_core::journal::JournalError;
-use tollgate_collector_core::journal::group::{GroupCommit, Pending, Token};
+use tollgate_collector_core::journal::group::GroupCommit;
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::{PARTITION, SegmentJournal};
-use tollgate_collector_core::policy::Policy;
-use tollgate_collector_core::policy::{Pattern, Rule};
 use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::Projection;
 use tollgate_collector_core::snapshot::SnapshotStore;
 use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
-use tollgate_common::{AgentId, Incarnation, Lineage, MeterName, TenantId, Timestamp};
+use tollgate_common::{AgentId, Lineage, MeterName, TenantId};
 
 use super::super::agent::Crash;
 use super::super::context::{Broken, Context};
@@ -30,22 +27,11 @@ use super::super::coverage::Probe;
 use super::super::options::Canary;
 use super::super::projection::MemoryProjection;
 use super::super::workload;
-use super::{CLOCK_MILLIS, CollectorNode, Process};
+use super::survey::Survey;
+use super::{CLOCK_MILLIS, CollectorNode, Process, disturb};
 
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
-
-/// What the whole journal says.
-#[derive(Default)]
-pub(super) struct Survey {
-    upto: Option<Position>,
-    stamp: Timestamp,
-    pub(super) lineage: Option<Lineage>,
-    policy: Option<Digest>,
-    catalog: Option<Digest>,
-    /// Batches, tombstones and declared gaps.
-    present: BTreeSet<(Incarnation, u64)>,
-}
 
 impl CollectorNode {
     /// A collector that starts at once.
@@ -69,7 +55,7 @@ impl CollectorNode {
             armed: None,
             room_at: None,
             catalog: workload::catalog(&context.options, 0),
-            policy: policy(context.options.forbidden_tenant),
+            policy: disturb::policy(context.options.forbidden_tenant),
             changes: 0,
             delete_projection: false,
             acknowledged: BTreeMap::new(),
@@ -81,6 +67,9 @@ impl CollectorNode {
             torn_off: Vec::new(),
             reorder_until: context.now,
             settling: false,
+            old_until: Some(context.options.old_collector_millis)
+                .filter(|millis| *millis > 0)
+                .map(|millis| context.now.plus_millis(millis)),
             random,
         }
     }
@@ -221,68 +210,6 @@ impl CollectorNode {
         self.projection.clear().expect("memory can be cleared");
     }
 
-    /// Reads what the journal has beyond the last survey.
-    fn survey(survey: &mut Survey, journal: &SegmentJournal<MemoryStorage>) -> Result<(), String> {
-        let mut reader = Reader::new(PARTITION, survey.upto);
-        while let Some((position, stamped)) =
-            reader.next(journal).map_err(|error| error.to_string())?
-        {
-            survey.upto = Some(position);
-            survey.stamp = stamped.stamp;
-            match stamped.entry {
-                Entry::Opened(opened) => survey.lineage = Some(opened.lineage),
-                Entry::Restored(restored) => survey.lineage = Some(restored.lineage),
-                Entry::Policy(policy) => survey.policy = Some(policy.digest),
-                Entry::Catalog(catalog) => survey.catalog = Some(catalog.digest),
-                Entry::Batch(received) => {
-                    let batch = &received.batch;
-                    survey
-                        .present
-                        .insert((batch.incarnation, batch.sequence.get()));
-                }
-                Entry::Tombstone(tombstone) => {
-                    survey
-                        .present
-                        .insert((tombstone.incarnation, tombstone.sequence.get()));
-                }
-                Entry::Missing(missing) => {
-                    let range = missing.from.get()..=missing.to.get();
-                    survey
-                        .present
-                        .extend(range.map(|number| (missing.incarnation, number)));
-                }
-                Entry::Close(_) | Entry::Clock | Entry::Lost(_) => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads the whole journal once more and looks for what was acknowledged.
-    pub(super) fn check_journal(
-        &self,
-        journal: &SegmentJournal<MemoryStorage>,
-    ) -> Result<(), Broken> {
-        let mut survey = Survey::default();
-        Self::survey(&mut survey, journal)?;
-        self.check_acknowledged(&survey)
-    }
-
-    /// What was acknowledged is in the journal, whatever happened since.
-    fn check_acknowledged(&self, survey: &Survey) -> Result<(), Broken> {
-        for (&incarnation, &durable) in &self.acknowledged {
-            // Every number up to the cursor was acknowledged by some connection, and agents
-            // begin at 1.
-            let gone =
-                (1..=durable).find(|number| !survey.present.contains(&(incarnation, *number)));
-            if let Some(number) = gone {
-                return Err(format!(
-                    "batch {number} of {incarnation} was acknowledged (up to {durable}) and is not in the journal"
-                ));
-            }
-        }
-        Ok(())
-    }
-
     /// Figures, policy and catalog, where the journal does not have them yet.
     fn write_first_entries(&mut self, context: &mut Context) -> Result<(), Broken> {
         let mut entries = Vec::new();
@@ -308,7 +235,7 @@ impl CollectorNode {
         self.commit(context)
     }
 
-    fn checked_catalog(&self) -> Result<CatalogChange, Broken> {
+    pub(super) fn checked_catalog(&self) -> Result<CatalogChange, Broken> {
         let catalog = Catalog::parse(&self.catalog).map_err(|error| error.to_string())?;
         Ok(CatalogChange {
             digest: catalog.digest(),
@@ -379,148 +306,6 @@ impl CollectorNode {
         Ok(())
     }
 
-    /// The process dies with batches that are not committed. A second receiver got them as
-    /// well and appends them later, when the agent may have lost them and said so.
-    pub fn die_with_batches(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        let batches = process
-            .pending
-            .iter()
-            .filter(|pending| pending.token.session != 0);
-        let batches: Vec<_> = batches.map(|pending| pending.entry.clone()).collect();
-        if batches.is_empty() {
-            return Ok(());
-        }
-        for entry in batches {
-            let at = context.now.plus_millis(self.random.millis(5_000, 40_000));
-            self.late.push((at, entry));
-        }
-        self.go_down(Crash::Kill, context)
-    }
-
-    /// The second receiver appends what it got.
-    pub(super) fn append_late(&mut self, context: &mut Context) {
-        let now = context.now;
-        let Some(process) = &mut self.process else {
-            return;
-        };
-        let before = process.pending.len();
-        for (_, entry) in self.late.extract_if(.., |(at, _)| *at <= now) {
-            let token = Token::NOBODY;
-            process.pending.push(Pending { token, entry });
-            context.coverage.hit(Probe::ReplayedAppend);
-        }
-        if process.pending.len() != before {
-            self.schedule(context);
-        }
-    }
-
-    /// Disk errors to come, or a disk without room.
-    pub fn disturb_storage(&mut self, context: &mut Context) {
-        context.hit(Probe::StorageError);
-        let at = 1 + self.random.below(20);
-        match self.random.below(5) {
-            0 => self.journal_disk.fail_at(at, ErrorKind::Other, false),
-            1 => self.journal_disk.fail_at(at, ErrorKind::StorageFull, false),
-            2 => self.journal_disk.fail_at(at, ErrorKind::Other, true),
-            3 => self.snapshot_disk.fail_at(at, ErrorKind::Other, false),
-            _ => {
-                let room = self.journal_disk.used() + self.random.below(4096);
-                self.journal_disk.set_capacity(Some(room));
-                self.room_at = Some(context.now.plus_millis(self.random.millis(1000, 30_000)));
-            }
-        }
-    }
-
-    /// The projection is gone at the next start, which comes soon.
-    pub fn delete_projection(&mut self, context: &mut Context) -> Result<(), Broken> {
-        self.delete_projection = true;
-        self.go_down(Crash::Kill, context)
-    }
-
-    /// Snapshots are deleted, or one is damaged.
-    pub fn delete_snapshots(&mut self, context: &mut Context) -> Result<(), Broken> {
-        let names = self.snapshot_disk.names();
-        if self.random.chance(500) {
-            for name in &names {
-                self.snapshot_disk.lose_file(name);
-            }
-            context.hit(Probe::SnapshotsDeleted);
-        } else if let Some(name) = names.last() {
-            let length = self
-                .snapshot_disk
-                .contents(name)
-                .map_or(0, |bytes| bytes.len() as u64);
-            self.snapshot_disk.flip(name, self.random.below(length), 1);
-        }
-        self.go_down(Crash::Kill, context)
-    }
-
-    /// The operator changes prices or what agents may report.
-    pub fn change(&mut self, context: &mut Context) -> Result<(), Broken> {
-        self.changes += 1;
-        let entry = if self.random.chance(500) {
-            context.hit(Probe::CatalogChange);
-            self.catalog = workload::catalog(&context.options, self.changes);
-            Entry::Catalog(self.checked_catalog()?)
-        } else {
-            context.hit(Probe::PolicyChange);
-            self.policy = match self.random.below(4) {
-                0 => policy_of_one(),
-                n => policy(n == 1),
-            };
-            Entry::Policy(self.policy.change())
-        };
-        self.write(&[entry], context)
-    }
-
-    /// A second receiver appends what the first had already, or holds back what it gets.
-    pub fn replay(&mut self, context: &mut Context) -> Result<(), Broken> {
-        self.reorder_until = context.now.plus_millis(self.random.millis(100, 3000));
-        let Some(process) = &mut self.process else {
-            return Ok(());
-        };
-        for _ in 0..=self.random.below(2) {
-            if self.remembered.is_empty() {
-                break;
-            }
-            let entry = self.remembered[self.random.index(self.remembered.len())].clone();
-            process.pending.push(Pending {
-                token: Token::NOBODY,
-                entry,
-            });
-            context.hit(Probe::ReplayedAppend);
-        }
-        self.schedule(context);
-        Ok(())
-    }
-
-    /// The clock jumps.
-    pub fn jump_clock(&mut self, millis: i64) {
-        self.offset += millis;
-    }
-
-    /// Everything around the collector works again.
-    pub fn heal(&mut self, context: &mut Context) -> Result<(), Broken> {
-        self.journal_disk.heal();
-        self.snapshot_disk.heal();
-        self.journal_disk.set_capacity(None);
-        self.room_at = None;
-        self.offset = 0;
-        self.reorder_until = context.now;
-        if let Some((crash, _)) = self.armed {
-            self.go_down(crash, context)?;
-        }
-        if self.process.is_none() {
-            self.start_at = context.now;
-        }
-        // The operator notices, at the latest now, whom the policy forgot.
-        self.policy = policy(context.options.forbidden_tenant);
-        self.write(&[Entry::Policy(self.policy.change())], context)
-    }
-
     /// Nothing comes from agents any more: only periods are waited for.
     pub fn begin_settlement(&mut self) {
         self.settling = true;
@@ -576,41 +361,4 @@ impl CollectorNode {
             }
         }
     }
-}
-
-/// A mistake of the operator: all agents but the first are unknown.
-fn policy_of_one() -> Policy {
-    let any = || vec![Pattern::new("*").expect("a plain pattern")];
-    let name = Pattern::new("edge-1").expect("a plain pattern");
-    let rule = Rule {
-        name,
-        tenants: any(),
-        meters: any(),
-    };
-    Policy::new(vec![rule]).expect("one rule")
-}
-
-/// What agents may report; with `forbid` the first agent may not report the first tenant.
-fn policy(forbid: bool) -> Policy {
-    let pattern = |text: &str| Pattern::new(text).expect("a plain pattern");
-    let mut rules = Vec::new();
-    if forbid {
-        let others = workload::TENANTS[1..].iter().chain(&["_unattributed"]);
-        rules.push(Rule {
-            name: pattern("edge-1"),
-            tenants: others.map(|name| pattern(name)).collect(),
-            meters: vec![pattern("*")],
-        });
-    }
-    rules.push(Rule {
-        name: pattern("edge-*"),
-        tenants: vec![pattern("*")],
-        meters: vec![
-            pattern("http.*"),
-            pattern("net.*"),
-            pattern("cpu.*"),
-            pattern("seats"),
-        ],
-    });
-    Policy::new(rules).expect("few rules")
 }

@@ -22,7 +22,7 @@ use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
 use super::super::oracle::{Booked, Key};
 use super::CollectorNode;
-use super::life::Survey;
+use super::survey::Survey;
 
 /// Every file of a disk.
 type Files = Vec<(String, Vec<u8>)>;

@@ -1,0 +1,229 @@
+//! What is done to the simulated collector: faults of its disks, changes by its operator, and
+//! how all of that ends.
+
+use std::io::ErrorKind;
+
+use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::journal::group::{Pending, Token};
+use tollgate_collector_core::policy::{Pattern, Policy, Rule};
+use tollgate_collector_core::receive::share::Offer;
+
+use super::super::agent::Crash;
+use super::super::context::{Broken, Context};
+use super::super::coverage::Probe;
+use super::super::workload;
+use super::{CollectorNode, WINDOW_BYTES};
+
+impl CollectorNode {
+    /// The process dies with batches that are not committed. A second receiver got them as
+    /// well and appends them later, when the agent may have lost them and said so.
+    pub fn die_with_batches(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let batches = process
+            .pending
+            .iter()
+            .filter(|pending| pending.token.session != 0);
+        let batches: Vec<_> = batches.map(|pending| pending.entry.clone()).collect();
+        if batches.is_empty() {
+            return Ok(());
+        }
+        for entry in batches {
+            let at = context.now.plus_millis(self.random.millis(5_000, 40_000));
+            self.late.push((at, entry));
+        }
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// The second receiver appends what it got.
+    pub(super) fn append_late(&mut self, context: &mut Context) {
+        let now = context.now;
+        let Some(process) = &mut self.process else {
+            return;
+        };
+        let before = process.pending.len();
+        for (_, entry) in self.late.extract_if(.., |(at, _)| *at <= now) {
+            let token = Token::NOBODY;
+            process.pending.push(Pending { token, entry });
+            context.coverage.hit(Probe::ReplayedAppend);
+        }
+        if process.pending.len() != before {
+            self.schedule(context);
+        }
+    }
+
+    /// Disk errors to come, or a disk without room.
+    pub fn disturb_storage(&mut self, context: &mut Context) {
+        context.hit(Probe::StorageError);
+        let at = 1 + self.random.below(20);
+        match self.random.below(5) {
+            0 => self.journal_disk.fail_at(at, ErrorKind::Other, false),
+            1 => self.journal_disk.fail_at(at, ErrorKind::StorageFull, false),
+            2 => self.journal_disk.fail_at(at, ErrorKind::Other, true),
+            3 => self.snapshot_disk.fail_at(at, ErrorKind::Other, false),
+            _ => {
+                let room = self.journal_disk.used() + self.random.below(4096);
+                self.journal_disk.set_capacity(Some(room));
+                self.room_at = Some(context.now.plus_millis(self.random.millis(1000, 30_000)));
+            }
+        }
+    }
+
+    /// The projection is gone at the next start, which comes soon.
+    pub fn delete_projection(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.delete_projection = true;
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// Snapshots are deleted, or one is damaged.
+    pub fn delete_snapshots(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let names = self.snapshot_disk.names();
+        if self.random.chance(500) {
+            for name in &names {
+                self.snapshot_disk.lose_file(name);
+            }
+            context.hit(Probe::SnapshotsDeleted);
+        } else if let Some(name) = names.last() {
+            let length = self
+                .snapshot_disk
+                .contents(name)
+                .map_or(0, |bytes| bytes.len() as u64);
+            self.snapshot_disk.flip(name, self.random.below(length), 1);
+        }
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// The operator changes prices or what agents may report.
+    pub fn change(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.changes += 1;
+        let entry = if self.random.chance(500) {
+            context.hit(Probe::CatalogChange);
+            self.catalog = workload::catalog(&context.options, self.changes);
+            Entry::Catalog(self.checked_catalog()?)
+        } else {
+            context.hit(Probe::PolicyChange);
+            self.policy = match self.random.below(4) {
+                0 => policy_of_one(),
+                n => policy(n == 1),
+            };
+            Entry::Policy(self.policy.change())
+        };
+        self.write(&[entry], context)
+    }
+
+    /// A second receiver appends what the first had already, or holds back what it gets.
+    pub fn replay(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.reorder_until = context.now.plus_millis(self.random.millis(100, 3000));
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        for _ in 0..=self.random.below(2) {
+            if self.remembered.is_empty() {
+                break;
+            }
+            let entry = self.remembered[self.random.index(self.remembered.len())].clone();
+            process.pending.push(Pending {
+                token: Token::NOBODY,
+                entry,
+            });
+            context.hit(Probe::ReplayedAppend);
+        }
+        self.schedule(context);
+        Ok(())
+    }
+
+    /// The clock jumps.
+    pub fn jump_clock(&mut self, millis: i64) {
+        self.offset += millis;
+    }
+
+    /// Everything around the collector works again.
+    pub fn heal(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.journal_disk.heal();
+        self.snapshot_disk.heal();
+        self.journal_disk.set_capacity(None);
+        self.room_at = None;
+        self.offset = 0;
+        self.reorder_until = context.now;
+        self.offer(true, context)?;
+        if self.old_until.is_some() {
+            self.upgrade(context)?;
+        }
+        if let Some((crash, _)) = self.armed {
+            self.go_down(crash, context)?;
+        }
+        if self.process.is_none() {
+            self.start_at = context.now;
+        }
+        // The operator notices, at the latest now, whom the policy forgot.
+        self.policy = policy(context.options.forbidden_tenant);
+        self.write(&[Entry::Policy(self.policy.change())], context)
+    }
+
+    /// The collector is replaced by a release that speaks every version.
+    pub(super) fn upgrade(&mut self, context: &mut Context) -> Result<(), Broken> {
+        self.old_until = None;
+        context.hit(Probe::CollectorUpgraded);
+        context.trace(format_args!("collector is upgraded"));
+        self.go_down(Crash::Kill, context)
+    }
+
+    /// Tells agents what they may have on the way: all there is, or less, and maybe to pause.
+    pub(super) fn offer(&mut self, all: bool, context: &mut Context) -> Result<(), Broken> {
+        let local = self.local(context.now);
+        let window = context.options.window_batches;
+        let Some(process) = &mut self.process else {
+            return Ok(());
+        };
+        let ids: Vec<_> = process.sessions.keys().copied().collect();
+        for (id, link) in &mut process.sessions {
+            let less = !all && self.random.chance(700);
+            let offer = Offer {
+                batches: if less { 1 + window / 4 } else { window },
+                bytes: if less { 2048 } else { WINDOW_BYTES },
+                pause_millis: if less && id.0 % 2 == 0 { 300 } else { 0 },
+            };
+            link.session.handle_offer(local, offer);
+        }
+        ids.into_iter()
+            .try_for_each(|id| self.drain_session(id, context))
+    }
+}
+
+/// A mistake of the operator: all agents but the first are unknown.
+fn policy_of_one() -> Policy {
+    let any = || vec![Pattern::new("*").expect("a plain pattern")];
+    let name = Pattern::new("edge-1").expect("a plain pattern");
+    let rule = Rule {
+        name,
+        tenants: any(),
+        meters: any(),
+    };
+    Policy::new(vec![rule]).expect("one rule")
+}
+
+/// What agents may report; with `forbid` the first agent may not report the first tenant.
+pub(super) fn policy(forbid: bool) -> Policy {
+    let pattern = |text: &str| Pattern::new(text).expect("a plain pattern");
+    let mut rules = Vec::new();
+    if forbid {
+        let others = workload::TENANTS[1..].iter().chain(&["_unattributed"]);
+        rules.push(Rule {
+            name: pattern("edge-1"),
+            tenants: others.map(|name| pattern(name)).collect(),
+            meters: vec![pattern("*")],
+        });
+    }
+    rules.push(Rule {
+        name: pattern("edge-*"),
+        tenants: vec![pattern("*")],
+        meters: vec![
+            pattern("http.*"),
+            pattern("net.*"),
+            pattern("cpu.*"),
+            pattern("seats"),
+        ],
+    });
+    Policy::new(rules).expect("few rules")
+}
