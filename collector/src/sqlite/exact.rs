@@ -1,8 +1,7 @@
-//! Exact arithmetic inside SQL, and merging of sketches.
+//! Exact arithmetic inside SQL.
 
 use rusqlite::Connection;
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
-use tollgate_common::sketch::{Histogram, SketchError, UniqueSketch};
 
 /// Why two texts were not added.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,9 +9,6 @@ enum ExactError {
     /// Not a whole number of 128 bits.
     #[error("`{0}` is not a whole number of 128 bits")]
     NotANumber(String),
-    /// The bytes are no sketch.
-    #[error("stored sketch: {0}")]
-    Sketch(#[from] SketchError),
     /// The sum needs more than 128 bits.
     #[error("{0} + {1} needs more than 128 bits")]
     Overflow(i128, i128),
@@ -27,33 +23,6 @@ fn larger(left: &str, right: &str) -> Result<String, ExactError> {
     Ok(parse(left)?.max(parse(right)?).to_string())
 }
 
-fn merged_sets(left: &[u8], right: &[u8]) -> Result<Vec<u8>, ExactError> {
-    let mut sketch = UniqueSketch::from_canonical(left)?;
-    sketch.merge(&UniqueSketch::from_canonical(right)?);
-    let mut bytes = Vec::with_capacity(sketch.canonical_len());
-    sketch.write_canonical(&mut bytes);
-    Ok(bytes)
-}
-
-/// Like the fold, of more than 2^64 values the first are kept.
-fn merged_histograms(left: &[u8], right: &[u8]) -> Result<Vec<u8>, ExactError> {
-    let mut histogram = Histogram::from_canonical(left)?;
-    match histogram.merge(&Histogram::from_canonical(right)?) {
-        Ok(()) | Err(SketchError::Overflow) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut bytes = Vec::with_capacity(histogram.canonical_len());
-    histogram.write_canonical(&mut bytes);
-    Ok(bytes)
-}
-
-fn blob<'a>(context: &'a Context<'_>, index: usize) -> rusqlite::Result<&'a [u8]> {
-    context
-        .get_raw(index)
-        .as_blob()
-        .map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
-}
-
 fn user<T>(result: Result<T, ExactError>) -> rusqlite::Result<T> {
     result.map_err(|error| rusqlite::Error::UserFunctionError(Box::new(error)))
 }
@@ -64,6 +33,12 @@ fn add(left: &str, right: &str) -> Result<String, ExactError> {
         .checked_add(right)
         .ok_or(ExactError::Overflow(left, right))?;
     Ok(sum.to_string())
+}
+
+/// Like [`add`], but what leaves the range stays at its end, where nobody takes it for an
+/// amount: what agents send must not stop those who write it down.
+fn added(left: &str, right: &str) -> Result<String, ExactError> {
+    Ok(parse(left)?.saturating_add(parse(right)?).to_string())
 }
 
 fn text<'a>(context: &'a Context<'_>, index: usize) -> rusqlite::Result<&'a str> {
@@ -95,29 +70,18 @@ impl Aggregate<String, String> for ExactSum {
     }
 }
 
-/// Registers `exact_add(TEXT, TEXT)`, `exact_max(TEXT, TEXT)`, the aggregate
-/// `exact_sum(TEXT)`, and for sketches `unique_merge(BLOB, BLOB)`, `unique_estimate(BLOB)`,
-/// `histogram_merge(BLOB, BLOB)`. What is not a whole number or a sketch, and a sum beyond 128
-/// bits, is an error that fails the statement.
+/// Registers `exact_add(TEXT, TEXT)`, which stays at the end of 128 bits, `exact_max(TEXT, TEXT)`,
+/// and the aggregate `exact_sum(TEXT)`, which fails the statement beyond 128 bits, as does what
+/// is not a whole number.
 pub(super) fn register(connection: &Connection) -> rusqlite::Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8
         | FunctionFlags::SQLITE_DETERMINISTIC
         | FunctionFlags::SQLITE_INNOCUOUS;
     connection.create_scalar_function("exact_add", 2, flags, |context| {
-        exactly(text(context, 0)?, text(context, 1)?)
+        user(added(text(context, 0)?, text(context, 1)?))
     })?;
     connection.create_scalar_function("exact_max", 2, flags, |context| {
         user(larger(text(context, 0)?, text(context, 1)?))
-    })?;
-    connection.create_scalar_function("unique_merge", 2, flags, |context| {
-        user(merged_sets(blob(context, 0)?, blob(context, 1)?))
-    })?;
-    connection.create_scalar_function("unique_estimate", 1, flags, |context| {
-        let sketch = user(UniqueSketch::from_canonical(blob(context, 0)?).map_err(Into::into))?;
-        Ok(sketch.estimate().to_string())
-    })?;
-    connection.create_scalar_function("histogram_merge", 2, flags, |context| {
-        user(merged_histograms(blob(context, 0)?, blob(context, 1)?))
     })?;
     connection.create_aggregate_function("exact_sum", 1, flags, ExactSum)
 }
@@ -127,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn adds_beyond_64_bits_and_refuses_to_round() {
+    fn adds_beyond_64_bits_and_never_rounds() {
         let connection = Connection::open_in_memory().expect("in memory");
         register(&connection).expect("registers");
         let sum = |a: &str, b: &str| {
@@ -141,7 +105,13 @@ mod tests {
             "18446744073709551616"
         );
         assert_eq!(sum(&max, "-1").expect("fits"), (i128::MAX - 1).to_string());
-        let error = sum(&max, "1").expect_err("overflow");
+        assert_eq!(sum(&max, "1").expect("stays"), max);
+        let all = connection.query_row(
+            "SELECT exact_sum(column1) FROM (VALUES (?1), ('1'))",
+            [&max],
+            |row| row.get::<_, String>(0),
+        );
+        let error = all.expect_err("overflow");
         assert!(error.to_string().contains("128 bits"), "{error}");
         for bad in ["1.5", "1e3", "", "x"] {
             assert!(sum(bad, "1").is_err(), "{bad}");

@@ -6,6 +6,7 @@
 //! file always stands exactly behind one journal entry. The file can be deleted: it is
 //! built again from the journal.
 
+mod details;
 mod exact;
 mod frozen;
 pub mod query;

@@ -112,28 +112,83 @@ fn usage_adds_exactly_beyond_64_bits() {
     assert_eq!(rows[0].events, "36893488147419103230");
     assert_eq!(rows[0].start.as_deref(), Some("1970-01-01T00:00:00.000Z"));
 
+    // What leaves the range stays at its end and stops nobody.
     let overflow = vec![
         Effect::Usage(usage("acme", "us", 0, 1)),
         Effect::Usage(usage("acme", "eu", 5, i128::MAX)),
     ];
-    let error = projection
+    projection
         .commit(&transaction(Some(1), 2, overflow))
-        .expect_err("overflow");
-    assert!(matches!(error, ProjectionError::Store(_)), "{error}");
-    assert_eq!(
-        projection.position(P).expect("reads"),
-        Some(position(1)),
-        "nothing of a failed transaction stays"
-    );
-    assert_eq!(
-        Reader::open(&path)
-            .expect("reads")
-            .usage(&Filter::default())
-            .expect("page")
-            .items
-            .len(),
-        1
-    );
+        .expect("commits");
+    let rows = Reader::open(&path)
+        .expect("reads")
+        .usage(&Filter::default())
+        .expect("page")
+        .items;
+    let units: Vec<_> = rows.iter().map(|row| row.units.clone()).collect();
+    assert_eq!(units, [i128::MAX.to_string(), "1".to_owned()]);
+}
+
+/// A frame may hold a million rows that each add one value to a large sketch.
+#[test]
+fn details_are_merged_once_for_each_window_whatever_a_frame_holds() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let seen = |value: u64| {
+        let mut sketch = UniqueSketch::new();
+        sketch.insert(hash(&value.to_le_bytes()));
+        Detail::Unique(Arc::new(sketch))
+    };
+    let took = |value: u64| {
+        let mut histogram = Histogram::new();
+        histogram.record(value, 1).expect("one");
+        Detail::Distribution(Arc::new(histogram))
+    };
+    let change = |region, aggregation, detail| {
+        let mut change = usage("acme", region, 0, 1);
+        (change.aggregation, change.detail, change.events) = (aggregation, detail, 1);
+        Effect::Usage(change)
+    };
+    let frame = |from: u64| -> Vec<Effect> {
+        let values = from..from + 5000;
+        let each = values.flat_map(|value| {
+            [
+                change("eu", Aggregation::Unique, seen(value)),
+                change("eu", Aggregation::Distribution, took(value)),
+                change("us", Aggregation::Distribution, took(7)),
+            ]
+        });
+        each.collect()
+    };
+    let merges = |projection: &SqliteProjection, effects: &[Effect]| {
+        write::effects(&projection.connection, effects).expect("writes")
+    };
+    assert_eq!(merges(&projection, &frame(0)), 0, "nothing was stored");
+    assert_eq!(merges(&projection, &frame(5000)), 3, "once each");
+    projection
+        .commit(&transaction(None, 1, frame(0)))
+        .expect("commits");
+
+    let rows = Reader::open(&path)
+        .expect("reads")
+        .usage(&Filter::default())
+        .expect("page")
+        .items;
+    let of = |aggregation: &str| {
+        let of = rows.iter().filter(|row| row.aggregation == aggregation);
+        of.map(|row| (row.units.clone(), row.events.clone()))
+            .collect::<Vec<_>>()
+    };
+    let all = "15000".to_owned();
+    let both = (all.clone(), all.clone());
+    assert_eq!(of("distribution"), [both.clone(), both]);
+    let [(distinct, events)] = &of("unique")[..] else {
+        panic!("{rows:?}");
+    };
+    assert_eq!(*events, all);
+    let distinct: f64 = distinct.parse().expect("a number");
+    assert!((distinct - 10_000.0).abs() < 10_000.0 * 0.07, "{distinct}");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use tollgate_collector_core::effect::{
 };
 use tollgate_collector_core::ledger::LedgerEntry;
 use tollgate_collector_core::projection::Transaction;
-use tollgate_common::{Aggregation, Detail, Dimensions};
+use tollgate_common::{Aggregation, Dimensions};
+
+use super::details::Details;
 
 /// An error of ours in the shape of SQLite's.
 pub(super) fn conversion<E>(column: usize, error: E) -> rusqlite::Error
@@ -22,18 +24,21 @@ fn encoding(error: serde_json::Error) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }
 
-/// Writes effects in order.
-pub(super) fn effects(connection: &Connection, effects: &[Effect]) -> rusqlite::Result<()> {
+/// Writes effects in order; usage with details last, once for each series and window. Says how
+/// many details were merged with what was stored.
+pub(super) fn effects(connection: &Connection, effects: &[Effect]) -> rusqlite::Result<usize> {
+    let mut details = Details::default();
     for effect in effects {
         match effect {
-            Effect::Usage(change) => usage(connection, change)?,
+            Effect::Usage(change) if change.detail.is_none() => usage(connection, change)?,
+            Effect::Usage(change) => details.take(change),
             Effect::Ledger(entry) => ledger(connection, entry)?,
             Effect::Agent(state) => agent(connection, state)?,
             Effect::Account(state) => account(connection, state)?,
             Effect::Period(state) => period(connection, state)?,
         }
     }
-    Ok(())
+    details.write(connection)
 }
 
 /// Writes the position that everything before belongs to.
@@ -83,31 +88,15 @@ const USAGE_REPLACE: &str =
 
 const USAGE_MAX: &str = "quantity = exact_max(quantity, excluded.quantity),
     events = exact_add(events, excluded.events)";
-const USAGE_UNIQUE: &str = "quantity = unique_estimate(unique_merge(detail, excluded.detail)),
-    events = exact_add(events, excluded.events),
-    detail = unique_merge(detail, excluded.detail)";
-const USAGE_DISTRIBUTION: &str = "quantity = exact_add(quantity, excluded.quantity),
-    events = exact_add(events, excluded.events),
-    detail = histogram_merge(detail, excluded.detail)";
-
-/// The canonical form, empty if there is no detail.
-fn detail_bytes(detail: &Detail) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(detail.canonical_len());
-    match detail {
-        Detail::None => {}
-        Detail::Unique(sketch) => sketch.write_canonical(&mut bytes),
-        Detail::Distribution(histogram) => histogram.write_canonical(&mut bytes),
-    }
-    bytes
-}
-
+/// Writes a change that has no detail.
 fn usage(connection: &Connection, change: &UsageChange) -> rusqlite::Result<()> {
     let rule = match change.aggregation {
-        Aggregation::Sum | Aggregation::TimeWeighted => USAGE_ADD,
         Aggregation::Last => USAGE_REPLACE,
         Aggregation::Max => USAGE_MAX,
-        Aggregation::Unique => USAGE_UNIQUE,
-        Aggregation::Distribution => USAGE_DISTRIBUTION,
+        Aggregation::Sum
+        | Aggregation::TimeWeighted
+        | Aggregation::Distribution
+        | Aggregation::Unique => USAGE_ADD,
     };
     connection
         .prepare_cached(&format!("{USAGE_INSERT}{rule}"))?
@@ -123,7 +112,7 @@ fn usage(connection: &Connection, change: &UsageChange) -> rusqlite::Result<()> 
             change.quantity.units().to_string(),
             change.events.to_string(),
             change.order.as_deref().unwrap_or(""),
-            detail_bytes(&change.detail),
+            &[] as &[u8],
         ])?;
     Ok(())
 }

@@ -264,10 +264,12 @@ impl TenantFold {
                 account::add(figure, row.value);
                 touched.insert(key);
             }
-            effects.push(Effect::Usage(self.usage_change(&rows.agent, row, refused)));
+            // What is too large to be added to anything stands in the ledger alone: no table of
+            // usage has to add it either, and a few such rows cannot overflow one.
             if row.value.units().unsigned_abs() > ROLLUP_UNITS_MAX {
                 self.book_too_large(position, stamp, row, refused, effects);
             } else {
+                effects.push(Effect::Usage(self.usage_change(&rows.agent, row, refused)));
                 self.count(position, stamp, &rows.agent, row, refused, effects);
             }
         }

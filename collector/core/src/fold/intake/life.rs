@@ -97,8 +97,9 @@ pub(super) struct Life {
     pub(super) settled: bool,
     /// Start of the span of the newest forked seal, so that its other parts are recognised.
     forked: Option<Timestamp>,
-    /// True once a batch had rows that no running total covers, levels apart: then no total
-    /// tells all that a lost batch held.
+    /// True once a batch had rows that no running total covers, levels apart, be it that they are
+    /// no sums or that the agent had no room for another total: then no total tells all that a
+    /// lost batch held.
     #[serde(default)]
     unpriced: bool,
     /// What is remembered of lost batches beyond the prefix.
@@ -302,6 +303,8 @@ impl Life {
         out: &mut Outbox,
     ) -> bool {
         let sequence = batch.sequence.get();
+        // An agent whose room for totals is used up tells none of its newest accounts.
+        self.unpriced |= figures.iter().any(|(_, figure)| figure.total.is_none());
         self.remember(sequence, hash, batch);
         self.received.insert(sequence);
         let replaces = self.take_back(sequence, origin, out);

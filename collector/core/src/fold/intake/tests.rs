@@ -7,3 +7,4 @@ mod forks;
 mod lives;
 mod remembered;
 mod restore;
+mod totals;

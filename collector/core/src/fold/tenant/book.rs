@@ -175,7 +175,7 @@ impl Line {
     fn add(&mut self, usage: &Usage) {
         self.quantity = self
             .quantity
-            .checked_add(usage.quantity)
+            .checked_add(usage.quantity())
             .expect("2^47 rollups of 2^80 units fit a quantity");
         self.straddling = self.straddling.saturating_add(usage.straddling);
         self.from = match (self.from, usage.from) {

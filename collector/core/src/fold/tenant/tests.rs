@@ -241,6 +241,12 @@ fn what_has_no_price_is_booked_with_its_reason() {
         short(&too_large),
         ["unrated rollup_too_large 1208925819614629174706177 -"]
     );
+    let of_projections = |effect: &Effect| match effect {
+        Effect::Usage(change) => Some(change.quantity.units()),
+        _ => None,
+    };
+    let largest = world.effects.iter().filter_map(of_projections).max();
+    assert!(largest < Some(1 << 80), "a table would add it: {largest:?}");
     world.watermark("a", 40 * 86_400);
     world.now = at(40 * 86_400);
     assert_eq!(

@@ -36,8 +36,8 @@ pub(super) struct UsageKey {
 /// Usage of one series in one period.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Usage {
-    /// The sum, the newest or the largest value, or how many values differ.
-    pub(super) quantity: Quantity,
+    /// The sum, the newest or the largest value. Of unique nothing: see [`Usage::quantity`].
+    quantity: Quantity,
     /// Of unique and distribution: everything that was seen in the period.
     #[serde(default, skip_serializing_if = "KeptDetail::is_none")]
     detail: KeptDetail,
@@ -50,6 +50,16 @@ pub(super) struct Usage {
     pub(super) straddling: u64,
     /// The first journal entry that contributed since the last booking.
     pub(super) from: Option<Position>,
+}
+
+impl Usage {
+    /// The sum, the newest or the largest value, or how many values differ.
+    pub(super) fn quantity(&self) -> Quantity {
+        match &self.detail.0 {
+            Detail::Unique(sketch) => Quantity::new(sketch.estimate().into()),
+            Detail::None | Detail::Distribution(_) => self.quantity,
+        }
+    }
 }
 
 #[expect(
@@ -122,12 +132,10 @@ impl PeriodBook {
                     usage.quantity = row.value;
                 }
             }
-            // What the agent estimates of its part is no part of the whole's estimate.
+            // What the agent estimates of its part is no part of the whole's estimate, which is
+            // made when somebody asks: a row of one value costs one value.
             Aggregation::Unique => {
                 usage.detail.absorb(&row.detail);
-                if let Detail::Unique(sketch) = &usage.detail.0 {
-                    usage.quantity = Quantity::new(sketch.estimate().into());
-                }
             }
             Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => {
                 usage.quantity = usage

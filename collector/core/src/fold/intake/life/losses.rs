@@ -107,7 +107,8 @@ impl Life {
     /// taken back.
     pub(super) fn price_unknown(&mut self, origin: &Origin, out: &mut Outbox) {
         let Some(last) = self.final_at else { return };
-        // Only sums have totals: what else a lost batch held stays unknown.
+        // Only sums have totals, and not all where the agent's room for them is used up: what else
+        // a lost batch held stays unknown.
         if self.unpriced || !self.totals.prices_everything() {
             return;
         }

@@ -13,7 +13,7 @@ fn some_row(window: i64) -> Vec<tollgate_common::Rollup> {
     vec![row("acme", "http.requests", "eu", window, 1)]
 }
 
-fn child_of(parent: &Sealer, n: u8, end: ParentEnd) -> Sealer {
+pub(super) fn child_of(parent: &Sealer, n: u8, end: ParentEnd) -> Sealer {
     let mut child = Sealer::new(n);
     child.parent = Some(Parent {
         incarnation: parent.incarnation,
