@@ -57,7 +57,11 @@ impl Health {
     }
 
     fn silent_for(&self, limit: Duration) -> Vec<String> {
-        let now = now_ms();
+        self.silent_at(now_ms(), limit)
+    }
+
+    /// The names of threads whose last sign is longer ago than `limit` at `now`.
+    fn silent_at(&self, now: u64, limit: Duration) -> Vec<String> {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         watched.retain(|(_, beat)| beat.strong_count() > 0);
         let silent = |beat: &Weak<AtomicU64>| {
@@ -80,11 +84,17 @@ mod tests {
     fn silence_is_noticed_and_ended_threads_are_forgotten() {
         let health = Health::default();
         let (engine, input) = (health.beat("engine"), health.beat("input"));
-        assert!(health.stuck().is_empty());
-        std::thread::sleep(Duration::from_millis(30));
-        input.give();
-        assert_eq!(health.silent_for(Duration::from_millis(15)), ["engine"]);
-        drop(engine);
-        assert!(health.silent_for(Duration::from_millis(15)).is_empty());
+        assert!(health.stuck().is_empty(), "both have just begun");
+        engine.0.store(1000, Relaxed);
+        input.0.store(31_001, Relaxed);
+        assert!(health.silent_at(31_000, SILENCE_MAX).is_empty());
+        assert_eq!(health.silent_at(31_001, SILENCE_MAX), ["engine"]);
+        assert_eq!(health.silent_at(61_002, SILENCE_MAX), ["engine", "input"]);
+        engine.0.store(61_002, Relaxed);
+        assert_eq!(health.silent_at(61_002, SILENCE_MAX), ["input"]);
+        // What a thread says later than the look is no silence.
+        assert!(health.silent_at(0, SILENCE_MAX).is_empty());
+        drop(input);
+        assert!(health.silent_at(61_002, SILENCE_MAX).is_empty());
     }
 }

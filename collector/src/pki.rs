@@ -8,9 +8,12 @@
 //! | `ca.pem`, `ca.key` | the authority | 0644, 0600 |
 //! | `collector.pem`, `collector.key` | the collector's server certificate | 0644, 0600 |
 //! | `NAME.pem`, `NAME.key` | an agent's client certificate | 0644, 0600 |
+//! | `crl.pem`, `revoked.txt` | certificates that are revoked, for the collector and to be added to | 0644 |
 //!
 //! An agent is known by the URI name `tollgate://agent/NAME` in its certificate and by
 //! nothing else. Keys are ECDSA P-256.
+
+mod revoke;
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -23,6 +26,8 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use tollgate_common::AgentId;
+
+pub use revoke::{CRL, REVOKED, Revoked, revoke};
 
 /// File name of the authority's certificate.
 pub const CA_CERTIFICATE: &str = "ca.pem";
@@ -40,7 +45,7 @@ pub const LEAF_DAYS: u32 = 825;
 /// behind accepts it.
 const BACKDATE: Duration = Duration::from_hours(1);
 /// Names of the authority's own files, which no agent may take.
-const TAKEN: [&str; 2] = ["ca", "collector"];
+const TAKEN: [&str; 3] = ["ca", "collector", "crl"];
 
 /// Why a certificate was not made.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +66,14 @@ pub enum PkiError {
     Name {
         /// The name.
         name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file does not say which certificate is revoked.
+    #[error("{path}: {reason}")]
+    Revoked {
+        /// Which file.
+        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -104,15 +117,17 @@ impl Validity {
 
     fn apply(self, params: &mut CertificateParams) {
         let since_epoch = |time: SystemTime| {
-            let whole = time
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default()
-                .as_secs();
-            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(whole)
+            rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds(time))
         };
         params.not_before = since_epoch(self.not_before);
         params.not_after = since_epoch(self.not_after);
     }
+}
+
+/// Whole seconds since 1970.
+fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 /// A certificate and its private key, as PEM text.
@@ -271,8 +286,7 @@ pub fn issue(
     validity: Validity,
     force: bool,
 ) -> Result<Vec<PathBuf>, PkiError> {
-    // `/` is allowed in an agent's name and not in a file's.
-    let stem = agent.as_str().replace('/', "_");
+    let stem = stem_of(agent);
     let hidden = stem.starts_with('.');
     if TAKEN.contains(&stem.as_str()) || hidden {
         let reason = if hidden {
@@ -292,6 +306,11 @@ pub fn issue(
         write(&dir.join(&names[0]), &issued.certificate)?,
         write(&dir.join(&names[1]), &issued.key)?,
     ])
+}
+
+/// What the names of an agent's files begin with: `/` is allowed in its name and not in a file's.
+fn stem_of(agent: &AgentId) -> String {
+    agent.as_str().replace('/', "_")
 }
 
 fn refuse_existing(dir: &Path, names: &[&str], force: bool) -> Result<(), PkiError> {

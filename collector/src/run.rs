@@ -38,6 +38,9 @@ use reload::Reloader;
 pub use restored::{Marked, mark_restored};
 use threads::Threads;
 
+/// How often the list of revoked certificates is looked at.
+const REVOKED_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Why the collector ended.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -155,10 +158,13 @@ pub async fn run_with_reread(
     let failed = {
         // One future for all rounds: what it has seen of the threads must not be lost.
         let mut failure = pin!(threads.failure());
+        let mut look = tokio::time::interval(REVOKED_EVERY);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.as_mut() => break None,
                 _ = hangup.recv() => reloader.reload().await,
+                _ = look.tick() => reloader.poll_revoked().await,
                 error = failure.as_mut() => break Some(error),
             }
         }

@@ -10,12 +10,14 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use x509_parser::extensions::GeneralName;
@@ -75,6 +77,14 @@ pub enum TlsError {
         file: String,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file holds no certificate revocation list that can be used.
+    #[error("{file} holds no usable certificate revocation list: {why}")]
+    RevocationList {
+        /// Which file.
+        file: String,
+        /// What is wrong.
+        why: String,
     },
     /// Certificate and key do not fit, or cannot be used.
     #[error("certificate {certificate} and key {key} cannot be used together: {source}")]
@@ -183,6 +193,23 @@ impl Pem {
         })
     }
 
+    /// The certificate revocation lists in the order of the file; at least one.
+    fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+        let lists: Result<Vec<_>, _> =
+            CertificateRevocationListDer::pem_slice_iter(&self.bytes).collect();
+        match lists {
+            Err(source) => Err(TlsError::Pem {
+                file: self.file.clone(),
+                source,
+            }),
+            Ok(none) if none.is_empty() => Err(TlsError::RevocationList {
+                file: self.file.clone(),
+                why: "expected a `BEGIN X509 CRL` section".to_owned(),
+            }),
+            Ok(lists) => Ok(lists),
+        }
+    }
+
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in self.certificates()? {
@@ -251,12 +278,60 @@ pub fn client_config(credentials: &Credentials) -> Result<Arc<ClientConfig>, Tls
     Ok(Arc::new(config))
 }
 
+/// Which certificates a collector admits: those of the authority, but for what it has revoked.
+#[derive(Clone, Debug)]
+pub struct ClientGate(Arc<dyn ClientCertVerifier>);
+
+impl ClientGate {
+    /// Admits certificates of the authorities in `ca`, but for those that the revocation lists in
+    /// `crl` name. A list counts as long as it stands there, whatever it says of its own end; an
+    /// authority that has none has revoked nothing.
+    pub fn new(ca: &Pem, crl: Option<&Pem>) -> Result<Self, TlsError> {
+        let roots = Arc::new(ca.roots()?);
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        if let Some(crl) = crl {
+            builder = builder
+                .with_crls(crl.revocation_lists()?)
+                .only_check_end_entity_revocation()
+                .allow_unknown_revocation_status();
+        }
+        let verifier = builder.build().map_err(|source| match (&source, crl) {
+            (VerifierBuilderError::InvalidCrl(_), Some(crl)) => TlsError::RevocationList {
+                file: crl.file.clone(),
+                why: source.to_string(),
+            },
+            _ => ca.authority_error(source),
+        })?;
+        Ok(Self(verifier))
+    }
+
+    /// Whether a client with this chain, its own certificate first, may be connected at this time.
+    pub fn admits(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: Timestamp,
+    ) -> Result<(), rustls::Error> {
+        let (leaf, intermediates) = chain
+            .split_first()
+            .ok_or(rustls::Error::NoCertificatesPresented)?;
+        let now = Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
+        let now = UnixTime::since_unix_epoch(now);
+        self.0.verify_client_cert(leaf, intermediates, now)?;
+        Ok(())
+    }
+}
+
 /// The collector's side: shows its certificate, demands one of the authority.
 pub fn server_config(credentials: &Credentials) -> Result<Arc<ServerConfig>, TlsError> {
-    let roots = Arc::new(credentials.ca.roots()?);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
-        .build()
-        .map_err(|source| credentials.ca.authority_error(source))?;
+    server_config_with(credentials, &ClientGate::new(&credentials.ca, None)?)
+}
+
+/// The collector's side: shows its certificate, demands one that the gate admits.
+pub fn server_config_with(
+    credentials: &Credentials,
+    gate: &ClientGate,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = Arc::clone(&gate.0);
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(TlsError::Provider)?

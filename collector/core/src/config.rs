@@ -30,6 +30,8 @@ pub struct TlsConfig {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+    /// What the authority has revoked: certificate revocation lists, PEM.
+    pub crl: Option<PathBuf>,
 }
 
 /// Figures of the fold.

@@ -264,6 +264,29 @@ pub enum PkiCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Revoke an agent's certificate.
+    #[command(
+        long_about = "Adds an agent's certificate to the folder's list of revoked ones and signs the list with the \
+            authority (crl.pem). The collector reads the list that tls.crl names again within seconds of a change: \
+            it ends the connections of revoked certificates and admits no new ones. To shut out an agent whatever \
+            its certificate, remove its [[agent]] section and reload.",
+        after_help = "Examples:\n  tollgate-collector pki revoke --dir pki --agent edge-1\n  \
+            tollgate-collector pki revoke --dir pki --certificate lost.pem"
+    )]
+    Revoke {
+        /// The folder with ca.pem and ca.key.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The agent whose certificate is in the folder.
+        #[arg(long, value_name = "NAME", required_unless_present = "certificate")]
+        agent: Option<AgentId>,
+        /// The certificate, where the folder has another one of the agent or none.
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `period`.

@@ -103,6 +103,45 @@ where
     }
 }
 
+/// `pki`.
+fn certificates(command: PkiCommand) -> Result<Exit, Failure> {
+    match command {
+        PkiCommand::Init {
+            dir,
+            names,
+            days,
+            force,
+            json,
+        } => pki::init(
+            &crate::pki::Init {
+                dir,
+                names,
+                days,
+                force,
+            },
+            Output::new(json),
+        ),
+        PkiCommand::Issue {
+            dir,
+            agent,
+            days,
+            force,
+            json,
+        } => pki::issue(&dir, &agent, days, force, Output::new(json)),
+        PkiCommand::Revoke {
+            dir,
+            agent,
+            certificate,
+            json,
+        } => pki::revoke(
+            &dir,
+            agent.as_ref(),
+            certificate.as_deref(),
+            Output::new(json),
+        ),
+    }
+}
+
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(config) => run(config),
@@ -123,28 +162,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
             period.as_deref(),
             Output::new(json),
         ),
-        Command::Pki(PkiCommand::Init {
-            dir,
-            names,
-            days,
-            force,
-            json,
-        }) => pki::init(
-            &crate::pki::Init {
-                dir,
-                names,
-                days,
-                force,
-            },
-            Output::new(json),
-        ),
-        Command::Pki(PkiCommand::Issue {
-            dir,
-            agent,
-            days,
-            force,
-            json,
-        }) => pki::issue(&dir, &agent, days, force, Output::new(json)),
+        Command::Pki(command) => certificates(command),
         Command::Period(PeriodCommand::List {
             output,
             tenant,

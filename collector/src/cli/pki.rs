@@ -1,4 +1,4 @@
-//! `pki init` and `pki issue`.
+//! `pki init`, `pki issue` and `pki revoke`.
 
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,23 @@ pub(super) fn issue(
 ) -> Result<Exit, Failure> {
     let files = pki::issue(dir, agent, Validity::days(days), force).map_err(Failure::failed)?;
     written(&files, output)
+}
+
+pub(super) fn revoke(
+    dir: &Path,
+    agent: Option<&AgentId>,
+    certificate: Option<&Path>,
+    output: Output,
+) -> Result<Exit, Failure> {
+    let done = pki::revoke(dir, agent, certificate).map_err(Failure::failed)?;
+    let json = json!({ "serial": done.serial, "revoked": done.revoked, "files": done.files });
+    output.print(&json, |out| {
+        writeln!(out, "revoked {} ({} in all)", done.serial, done.revoked)?;
+        done.files
+            .iter()
+            .try_for_each(|file| writeln!(out, "wrote {}", file.display()))
+    })?;
+    Ok(Exit::Done)
 }
 
 fn written(files: &[PathBuf], output: Output) -> Result<Exit, Failure> {

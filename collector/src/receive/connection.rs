@@ -1,27 +1,24 @@
 //! One connection: bytes to messages to the session, and its answers back.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{Connection, RecvStream, SendStream, VarInt};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
-use tollgate_collector_core::entry::codec::EntryEncoder;
 use tollgate_collector_core::journal::group::Durable;
-use tollgate_collector_core::policy::Policy;
-use tollgate_collector_core::receive::share::{self, Offer, ShareConfig};
-use tollgate_collector_core::receive::{Desk, Session, SessionConfig, SessionError};
+use tollgate_collector_core::receive::{Session, SessionError, share};
+use tollgate_common::tls::ClientGate;
 use tollgate_common::wire::{DecodeError, Decoder, EncodeError, Encoder, Message, RefuseCode};
 use tollgate_common::{AgentId, Timestamp};
 
 use super::close_code;
-use crate::fold::{AskError, FoldHandle};
-use crate::journal::{JournalHandle, JournalStopped, Proofs, QUEUE_BYTES};
+use super::shared::{CONNECTIONS_PER_AGENT_MAX, Place, Shared};
+use crate::fold::AskError;
+use crate::journal::{JournalStopped, Proofs};
 use crate::metrics::{Metrics, Refused};
 use crate::stop::stopped;
 use crate::time::now;
@@ -39,129 +36,8 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_mins(1);
 const LAST_PROOFS: Duration = Duration::from_secs(3);
 /// How long a peer may take to read a refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections of one agent at a time. More than one happens when an agent comes back before
-/// its old connection is given up; many would take the places of others.
-const CONNECTIONS_PER_AGENT_MAX: usize = 4;
 /// Acknowledgements are small; compressing them is not worth the time.
 const COMPRESSION_LEVEL: i32 = 1;
-
-thread_local! {
-    /// Encoders of entries are large; one per thread serves all sessions, between two awaits.
-    static ENCODER: RefCell<EntryEncoder> = RefCell::new(EntryEncoder::new());
-}
-
-/// What all connections use.
-#[derive(Debug)]
-pub struct Shared {
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-    /// Where batches go.
-    pub journal: JournalHandle,
-    /// Who knows where an agent goes on.
-    pub fold: FoldHandle,
-    /// What holds for every session.
-    pub config: SessionConfig,
-    /// The policy in force.
-    pub policy: RwLock<Arc<Policy>>,
-    /// Open connections by agent.
-    open: Mutex<BTreeMap<AgentId, usize>>,
-    /// Open connections.
-    sessions: AtomicU64,
-}
-
-impl Shared {
-    /// The parts, with no connection open.
-    pub fn new(
-        metrics: Arc<Metrics>,
-        journal: JournalHandle,
-        fold: FoldHandle,
-        config: SessionConfig,
-        policy: Arc<Policy>,
-    ) -> Self {
-        Self {
-            metrics,
-            journal,
-            fold,
-            config,
-            policy: RwLock::new(policy),
-            open: Mutex::default(),
-            sessions: AtomicU64::new(0),
-        }
-    }
-
-    /// The policy in force.
-    pub fn policy(&self) -> Arc<Policy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts another policy in force, for the next message of every session.
-    pub fn set_policy(&self, policy: Arc<Policy>) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
-    }
-
-    /// What a session may have on its way, by the load of all.
-    fn offer(&self, session: u64) -> Offer {
-        let config = ShareConfig {
-            queue_bytes: QUEUE_BYTES,
-            window_batches: self.config.window_batches,
-            window_bytes: self.config.window_bytes,
-        };
-        let sessions = self.sessions.load(Ordering::Relaxed);
-        share::offer(&config, session, sessions, self.journal.waiting_bytes())
-    }
-
-    fn with_desk<T>(&self, use_it: impl FnOnce(&mut Desk<'_>) -> T) -> T {
-        let policy = self.policy();
-        ENCODER.with_borrow_mut(|encoder| {
-            use_it(&mut Desk {
-                policy: &policy,
-                encoder,
-            })
-        })
-    }
-}
-
-/// An agent's place among the connections.
-struct Place<'a> {
-    shared: &'a Shared,
-    agent: AgentId,
-}
-
-impl<'a> Place<'a> {
-    fn take(shared: &'a Shared, agent: &AgentId) -> Option<Self> {
-        let mut open = shared.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(agent.clone()).or_insert(0);
-        if *count >= CONNECTIONS_PER_AGENT_MAX {
-            return None;
-        }
-        *count += 1;
-        shared.sessions.fetch_add(1, Ordering::Relaxed);
-        shared.metrics.connections.inc();
-        shared.metrics.connections_open.inc();
-        Some(Self {
-            shared,
-            agent: agent.clone(),
-        })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.shared.sessions.fetch_sub(1, Ordering::Relaxed);
-        self.shared.metrics.connections_open.dec();
-        let mut open = self
-            .shared
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.agent) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.agent);
-            }
-        }
-    }
-}
 
 /// Why a connection ended, other than by the peer's own wish.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +50,8 @@ enum Ended {
     SlowReader,
     #[error("the agent's certificate has expired")]
     Expired,
+    #[error("the agent's certificate is not admitted any more: {0}")]
+    Revoked(rustls::Error),
     #[error("malformed frame: {0}")]
     Decode(#[from] DecodeError),
     #[error(transparent)]
@@ -198,7 +76,7 @@ impl Ended {
         match self {
             Self::NoStream | Self::SlowFrame | Self::SlowReader => close_code::TIMEOUT,
             Self::Decode(_) => close_code::PROTOCOL,
-            Self::Expired => close_code::IDENTITY,
+            Self::Expired | Self::Revoked(_) => close_code::IDENTITY,
             Self::Journal(_) | Self::Fold(AskError::Stopping) => close_code::STOPPING,
             _ => close_code::REFUSED,
         }
@@ -213,6 +91,8 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     /// When its certificate ends.
     pub(super) not_after: Timestamp,
+    /// Its certificate, and intermediate ones.
+    pub(super) chain: Vec<CertificateDer<'static>>,
 }
 
 /// Serves a connection to its end.
@@ -227,6 +107,7 @@ pub(super) async fn drive(
         agent,
         address: peer,
         not_after,
+        chain,
     } = peer;
     let Some(_place) = Place::take(&shared, &agent) else {
         shared.metrics.refuse(Refused::Capacity);
@@ -235,7 +116,15 @@ pub(super) async fn drive(
         return;
     };
     tracing::info!(%peer, %agent, "agent connected");
-    match session(&connection, number, (&agent, not_after), &shared, stop).await {
+    match session(
+        &connection,
+        number,
+        (&agent, not_after, &chain),
+        &shared,
+        stop,
+    )
+    .await
+    {
         Ok(()) => {
             tracing::info!(%peer, %agent, "agent disconnected");
             connection.close(close_code::STOPPING, b"");
@@ -251,6 +140,7 @@ pub(super) async fn drive(
             }
             let why = match ended {
                 Ended::Expired => "the agent's certificate has expired",
+                Ended::Revoked(_) => "the agent's certificate is not admitted any more",
                 _ => "",
             };
             connection.close(ended.code(), why.as_bytes());
@@ -270,6 +160,7 @@ fn count(ended: &Ended, metrics: &Metrics) {
         ) => {
             metrics.refuse(Refused::Policy);
         }
+        Ended::Revoked(_) => metrics.refuse(Refused::Identity),
         Ended::Decode(_) | Ended::SlowFrame | Ended::Session(SessionError::Protocol(_)) => {
             metrics.decode_errors.inc();
         }
@@ -280,7 +171,7 @@ fn count(ended: &Ended, metrics: &Metrics) {
 async fn session(
     connection: &Connection,
     number: u64,
-    (agent, not_after): (&AgentId, Timestamp),
+    (agent, not_after, chain): (&AgentId, Timestamp, &[CertificateDer<'static>]),
     shared: &Shared,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended> {
@@ -302,6 +193,8 @@ async fn session(
         durable,
         frame_since: None,
         not_after,
+        chain,
+        gate: shared.gate(),
     };
     let result = driver.serve(receive, &mut stop).await;
     // What is left to say: acknowledgements, and a refusal with its reason.
@@ -333,6 +226,9 @@ struct Driver<'a> {
     frame_since: Option<Instant>,
     /// When the agent's certificate ends, and with it the connection.
     not_after: Timestamp,
+    /// Its certificate, which is looked at again with each gate.
+    chain: &'a [CertificateDer<'static>],
+    gate: watch::Receiver<ClientGate>,
 }
 
 impl Driver<'_> {
@@ -358,6 +254,9 @@ impl Driver<'_> {
                     None => return self.last_proofs().await,
                 },
                 () = sleep_until(deadline) => self.check_deadlines()?,
+                changed = self.gate.changed() => if changed.is_ok() {
+                    self.check_gate()?;
+                },
                 () = stopped(stop) => {
                     // What was journaled is acknowledged; then the agent is told to come back.
                     self.last_proofs().await?;
@@ -506,6 +405,19 @@ impl Driver<'_> {
         Ok(())
     }
 
+    /// Looks again whether the agent may be here.
+    fn check_gate(&mut self) -> Result<(), Ended> {
+        let admitted = self.gate.borrow_and_update().admits(self.chain, now());
+        admitted.map_err(Ended::Revoked)?;
+        let shared = self.shared;
+        if !shared.policy().knows(self.session.identity()) {
+            let error = SessionError::UnknownAgent(self.session.identity().clone());
+            self.session.refuse(error.code(), error.to_string());
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
     /// Tells the agent why its connection ends, where the session has not done so itself.
     fn explain(&mut self, error: &Ended) {
         let code = match error {
@@ -518,6 +430,7 @@ impl Driver<'_> {
             Ended::Session(_)
             // No refusal: the agent may have a new certificate already, and comes back soon.
             | Ended::Expired
+            | Ended::Revoked(_)
             | Ended::SlowReader
             | Ended::Connection(_)
             | Ended::Read(_)

@@ -6,6 +6,7 @@
 //! is logged with the peer and counted, and disturbs nobody else.
 
 mod connection;
+mod shared;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Endpoint, Incoming, ServerConfig, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tollgate_collector_core::receive::share::Admission;
 use tollgate_common::{AgentId, Timestamp, tls};
 
 use connection::Peer;
-pub use connection::Shared;
+pub use shared::Shared;
 
 use crate::metrics::Refused;
 use crate::stop::stopped;
@@ -196,11 +198,12 @@ async fn handshake_of(
         }
     };
     match identity(&connection) {
-        Ok((agent, not_after)) => {
+        Ok((agent, not_after, chain)) => {
             let peer = Peer {
                 agent,
                 address: peer,
                 not_after,
+                chain,
             };
             Some((connection, peer))
         }
@@ -212,18 +215,16 @@ async fn handshake_of(
     }
 }
 
-/// The agent that the peer's certificate names, and when that ends.
-fn identity(connection: &quinn::Connection) -> Result<(AgentId, Timestamp), String> {
+/// The agent that the peer's certificate names, when that ends, and the whole chain.
+fn identity(
+    connection: &quinn::Connection,
+) -> Result<(AgentId, Timestamp, Vec<CertificateDer<'static>>), String> {
     let certificates = connection
         .peer_identity()
-        .and_then(|identity| {
-            identity
-                .downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>()
-                .ok()
-        })
+        .and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok())
         .ok_or("the peer has no certificate")?;
     let leaf = certificates.first().ok_or("the peer has no certificate")?;
     let agent = tls::agent_identity(leaf).map_err(|error| error.to_string())?;
     let info = tls::CertificateInfo::of(leaf).map_err(|error| error.to_string())?;
-    Ok((agent, info.not_after))
+    Ok((agent, info.not_after, *certificates))
 }

@@ -123,6 +123,7 @@ impl Front {
             fold.clone(),
             session,
             policy,
+            inputs.gate.clone(),
         ));
         let endpoint = receive::bind(config.listen, Arc::clone(&inputs.tls))?;
         let listen = endpoint.local_addr().unwrap_or(config.listen);

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tollgate_collector_core::catalog::{Catalog, CatalogErrors};
-use tollgate_collector_core::config::Config;
-use tollgate_common::tls::{self, Credentials, TlsError};
+use tollgate_collector_core::config::{Config, TlsConfig};
+use tollgate_common::tls::{self, ClientGate, Credentials, Pem, TlsError};
 
 use crate::catalog_dir::{self, CatalogDirError};
 
@@ -37,6 +37,8 @@ pub struct Inputs {
     pub catalog: Arc<Catalog>,
     /// The listener's side of TLS.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Which certificates of agents it admits.
+    pub gate: ClientGate,
     /// The files that it was made of.
     pub credentials: Arc<Credentials>,
 }
@@ -45,15 +47,25 @@ impl Inputs {
     /// Reads and checks everything that `config` refers to.
     pub fn read(config: &Config) -> Result<Self, InputError> {
         let catalog = read_catalog(config)?;
-        let tls = &config.tls;
-        let credentials = Credentials::read(&tls.ca, &tls.certificate, &tls.key)?;
-        let tls = tls::server_config(&credentials)?;
+        let (credentials, gate, tls) = read_tls(&config.tls)?;
         Ok(Self {
             catalog: Arc::new(catalog),
             tls,
+            gate,
             credentials: Arc::new(credentials),
         })
     }
+}
+
+/// Reads and checks certificates and revocation lists.
+pub(super) fn read_tls(
+    tls: &TlsConfig,
+) -> Result<(Credentials, ClientGate, Arc<rustls::ServerConfig>), TlsError> {
+    let credentials = Credentials::read(&tls.ca, &tls.certificate, &tls.key)?;
+    let crl = tls.crl.as_deref().map(Pem::read).transpose()?;
+    let gate = ClientGate::new(&credentials.ca, crl.as_ref())?;
+    let config = tls::server_config_with(&credentials, &gate)?;
+    Ok((credentials, gate, config))
 }
 
 /// Reads and checks the catalog.

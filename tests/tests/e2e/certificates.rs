@@ -7,7 +7,7 @@ use tollgate_agent::admin::protocol::Count;
 use tollgate_collector::pki::{self, Authority, Validity};
 use tollgate_common::AgentId;
 
-use crate::support::World;
+use crate::support::{Node, World};
 
 fn count(world: &World, agent: &str, customer: &str, value: &str) {
     let mut client = world.admin(agent).expect("the agent answers");
@@ -249,4 +249,125 @@ fn a_live_connection_ends_with_its_certificate_and_a_renewed_one_goes_on() {
     world.wait_settled();
     collector.stop();
     world.assert_verified();
+}
+
+/// An agent that is connected, and whose certificate or place in the policy is then taken away: its
+/// connection ends, it is not let in again, and what it counted since is not booked. Once it
+/// is let in again nothing is lost.
+fn shut_out(
+    take_away: impl FnOnce(&World, &Node),
+    reason: &str,
+    give_back: impl FnOnce(&World, &Node),
+) {
+    let world = World::new(&[("edge-1", &["acme"]), ("edge-2", &["globex"])]);
+    let config = fs::read_to_string(world.path("collector.toml")).expect("written before");
+    let authority = pki::revoke(&world.path("pki"), None, Some(&spare(&world)));
+    authority.expect("an empty list but for a spare certificate");
+    let key = "key = \"pki/collector.key\"";
+    assert!(config.contains(key), "{config}");
+    world.write(
+        "collector.toml",
+        &config.replace(key, &format!("{key}\ncrl = \"pki/crl.pem\"")),
+    );
+    let collector = world.start_collector();
+    let (one, two) = (world.start_agent("edge-1"), world.start_agent("edge-2"));
+    let billed = |tenant: &str| {
+        let billed = world.billed();
+        billed
+            .get(&(tenant.to_owned(), "requests".to_owned()))
+            .copied()
+    };
+    count(&world, "edge-1", "acme", "5");
+    world.wait("the agent is connected and heard", || {
+        world
+            .items("/v1/agents")
+            .iter()
+            .any(|agent| agent["agent"] == "edge-1")
+    });
+    let ended = || {
+        let log = world.log("collector");
+        log.lines().filter(|line| line.contains(reason)).count()
+    };
+    take_away(&world, &collector);
+    world.wait("the live connection ends", || ended() >= 1);
+    // An agent that was refused waits for up to a minute; a fresh one tries at once.
+    one.kill();
+    let one = world.start_agent("edge-1");
+    let before = ended();
+    world.wait("no new connection is made", || {
+        ended() > before || before >= 2
+    });
+    count(&world, "edge-1", "acme", "6");
+    count(&world, "edge-2", "globex", "7");
+    world.wait("the other agent is undisturbed", || {
+        billed("globex") == Some(7)
+    });
+    assert!(billed("acme") <= Some(5), "{:?}", billed("acme"));
+    give_back(&world, &collector);
+    one.kill();
+    let one = world.start_agent("edge-1");
+    world.wait("what was counted meanwhile comes", || {
+        billed("acme") == Some(11)
+    });
+    one.stop();
+    two.stop();
+    world.wait_settled();
+    collector.stop();
+    world.assert_verified();
+}
+
+/// A certificate that nobody uses.
+fn spare(world: &World) -> std::path::PathBuf {
+    let authority = Authority::load(&world.path("pki")).expect("the test's own authority");
+    let agent = AgentId::new("spare-1").expect("valid");
+    let issued = authority.agent(&agent, Validity::days(1)).expect("issued");
+    world.write("spare.pem", &issued.certificate);
+    world.path("spare.pem")
+}
+
+#[test]
+fn a_revoked_certificate_ends_its_connection_and_a_new_one_goes_on() {
+    let edge = AgentId::new("edge-1").expect("valid");
+    shut_out(
+        |world, _| {
+            // The collector looks at the list by itself.
+            let done = pki::revoke(&world.path("pki"), Some(&edge), None).expect("revokes");
+            assert_eq!(done.revoked, 2);
+            let again = pki::revoke(&world.path("pki"), Some(&edge), None).expect("once more");
+            assert_eq!((again.revoked, again.serial), (2, done.serial));
+        },
+        "evoked",
+        |world, _| {
+            let authority = Authority::load(&world.path("pki")).expect("the test's own authority");
+            replace_certificate(world, "edge-1", &authority, "edge-1", Validity::days(1));
+        },
+    );
+}
+
+fn reloaded(world: &World, times: usize) {
+    world.wait("the configuration is read again", || {
+        world.log("collector").matches("reloaded").count() >= times
+    });
+}
+
+#[test]
+fn an_agent_that_the_policy_forgets_is_disconnected_by_the_reload() {
+    let kept = std::cell::RefCell::new(String::new());
+    shut_out(
+        |world, collector| {
+            let config = fs::read_to_string(world.path("collector.toml")).expect("written before");
+            let changed = config.replace("name = \"edge-1\"", "name = \"edge-9\"");
+            assert_ne!(config, changed);
+            world.write("collector.toml", &changed);
+            kept.replace(config);
+            collector.hang_up();
+            reloaded(world, 1);
+        },
+        "is not known here",
+        |world, collector| {
+            world.write("collector.toml", &kept.borrow());
+            collector.hang_up();
+            reloaded(world, 2);
+        },
+    );
 }

@@ -30,13 +30,22 @@ impl Node {
         self.0.wait().expect("the process is ours");
     }
 
-    /// SIGTERM and a clean end.
-    pub(crate) fn stop(mut self) {
+    fn signal(&self, signal: libc::c_int) {
         let pid = i32::try_from(self.0.id()).expect("a process number is an i32");
         #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std")]
         // SAFETY: kill has no memory effects; the process is ours and not yet waited for.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0, "SIGTERM could not be sent");
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "signal {signal} could not be sent");
+    }
+
+    /// SIGHUP: read the configuration again.
+    pub(crate) fn hang_up(&self) {
+        self.signal(libc::SIGHUP);
+    }
+
+    /// SIGTERM and a clean end.
+    pub(crate) fn stop(mut self) {
+        self.signal(libc::SIGTERM);
         let begin = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().expect("the process is ours") {

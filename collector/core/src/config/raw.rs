@@ -42,6 +42,7 @@ struct RawTls {
     ca: Spanned<String>,
     certificate: Spanned<String>,
     key: Spanned<String>,
+    crl: Option<Spanned<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,6 +109,12 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
             ca: check.path(&raw.tls.ca)?,
             certificate: check.path(&raw.tls.certificate)?,
             key: check.path(&raw.tls.key)?,
+            crl: raw
+                .tls
+                .crl
+                .as_ref()
+                .map(|crl| check.path(crl))
+                .transpose()?,
         },
         journal: check.journal(&raw.journal)?,
         fold: check.fold(&raw.fold)?,
