@@ -425,6 +425,8 @@ fn take(
             context.trace(format_args!("agent {agent} takes no page: {why}"));
             let full = !context.options.has_room_for_all() || context.options.forged_pages;
             match why {
+                // The application keeps it until the declaration is durable.
+                PageRefusal::Declaring if app.declared => Ok(()),
                 PageRefusal::Quarantined if app.declared => {
                     app.given_up = true;
                     context.hit(Probe::PageQuarantined);
