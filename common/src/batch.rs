@@ -318,8 +318,7 @@ impl Remembered {
     ///
     /// # Errors
     ///
-    /// [`BatchError`] if there are more than
-    /// [`TOMBSTONE_TOTALS_MAX`](crate::limits::TOMBSTONE_TOTALS_MAX) totals, or if they are not
+    /// [`BatchError`] if there are more than [`TOMBSTONE_TOTALS_MAX`] totals, or if they are not
     /// in order.
     pub fn validate(&self) -> Result<(), BatchError> {
         bounded("totals", self.totals.len(), TOMBSTONE_TOTALS_MAX)?;

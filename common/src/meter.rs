@@ -70,6 +70,16 @@ impl Aggregation {
         }
     }
 
+    /// Decimal places of a rollup's value, of a meter with `scale` places: those of the meter,
+    /// and of a level over time three more, because its milliseconds are counted. `None` beyond
+    /// [`SCALE_MAX`].
+    pub fn rollup_scale(self, scale: Scale) -> Option<Scale> {
+        match self {
+            Self::TimeWeighted => Scale::new(scale.get() + 3).ok(),
+            _ => Some(scale),
+        }
+    }
+
     /// True if values of windows and agents add up, so that none of them is below zero.
     pub const fn adds_up(self) -> bool {
         matches!(self, Self::Sum | Self::Distribution | Self::TimeWeighted)

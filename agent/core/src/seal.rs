@@ -427,7 +427,8 @@ impl Sealer {
                 stream.row(&RowRef {
                     series,
                     aggregation,
-                    scale,
+                    // What has no such scale keeps its own, and is told as unrated for it.
+                    scale: aggregation.rollup_scale(scale).unwrap_or(scale),
                     window,
                     value: Quantity::new(value),
                     events: row.events,

@@ -86,11 +86,9 @@ impl Meter {
     /// Decimal places of what is billed: of a level over time three more, because agents count
     /// its milliseconds.
     pub fn billed_scale(&self) -> Scale {
-        match self.aggregation {
-            // Checked when the catalog was read.
-            Aggregation::TimeWeighted => Scale::new(self.scale.get() + 3).unwrap_or(self.scale),
-            _ => self.scale,
-        }
+        let billed = self.aggregation.rollup_scale(self.scale);
+        // Checked when the catalog was read.
+        billed.unwrap_or(self.scale)
     }
 
     /// The unit of what is billed: of a level over time the unit times seconds, `{seat}.s`.
@@ -212,7 +210,7 @@ impl Catalog {
                 places.broken_meters.insert(name);
                 continue;
             };
-            if aggregation == Aggregation::TimeWeighted && scale.get() + 3 > SCALE_MAX {
+            if aggregation.rollup_scale(scale).is_none() {
                 let message = format!(
                     "a level over time needs three decimal places more than its scale {scale}, \
                      and {SCALE_MAX} are the most (expected a scale of at most {})",

@@ -115,6 +115,7 @@ impl Figures {
         }
         // Policy refuses a part of the first tenant's usage.
         let refused = |key: &Key| options.forbidden_tenant && key.0.as_str() == TENANTS[0];
+        check_declarations(ledger)?;
         let billed = billed(ledger);
         for (key, (aggregation, readings)) in &self.readings {
             let exact = exact && !refused(key);
@@ -205,6 +206,19 @@ fn billed(ledger: &[LedgerEntry]) -> Billed {
         }
     }
     billed
+}
+
+/// Agents and catalogs declare meters alike here, so that nothing may be unrated for that.
+fn check_declarations(ledger: &[LedgerEntry]) -> Result<(), String> {
+    let reasons = ["scale_mismatch", "aggregation_mismatch"];
+    let postings = ledger.iter().map(|entry| &entry.posting);
+    let unlike = postings
+        .filter(|posting| posting.kind == EntryKind::Unrated)
+        .find(|posting| reasons.contains(&posting.line.as_str()));
+    match unlike {
+        Some(posting) => Err(format!("declared alike and not rated: {posting:?}")),
+        None => Ok(()),
+    }
 }
 
 fn check_readings(

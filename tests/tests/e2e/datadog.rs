@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 use crate::support::World;
 
@@ -31,6 +32,7 @@ with client:
         client.histogram('sizes', 1000 + i, tags=['customer:acme'])
         client.distribution('sizes', i, tags=['customer:globex'])
         client.gauge('peak', 5000 - i, tags=['customer:acme'])
+    client.gauge('seats', 3, tags=['customer:acme'])
     for i in range(100):
         client.timing('duration', 250 + i, tags=['customer:acme'])
     client.histogram('duration', 0.5, tags=['customer:acme'])
@@ -47,6 +49,7 @@ fn every_aggregation(world: &World) {
         ("sizes", "By", 0, "distribution"),
         ("duration", "s", 3, "sum"),
         ("peak", "{level}", 0, "max"),
+        ("seats", "{seat}", 0, "time_weighted"),
     ] {
         write!(
             meters,
@@ -72,6 +75,7 @@ fn prices() -> String {
         ("sizes", "By"),
         ("duration", "s"),
         ("peak", "{level}"),
+        ("seats", "{seat}.s"),
     ]
     .map(|(name, unit)| {
         format!(
@@ -118,6 +122,7 @@ fn totals_match_what_the_published_client_sent() {
     let script = world.path("send.py");
     std::fs::write(&script, SCRIPT).expect("a writable folder");
     let mut sent = 0i128;
+    let begin = Instant::now();
     let unix = world.path("edge-1.dsd").display().to_string();
     for (kind, place) in [
         ("udp", world.dogstatsd["edge-1"].to_string()),
@@ -140,6 +145,7 @@ fn totals_match_what_the_published_client_sent() {
         sent += total;
     }
     agent.stop();
+    let held = begin.elapsed();
     world.wait_settled();
     let billed = world.billed();
     let of =
@@ -165,6 +171,10 @@ fn totals_match_what_the_published_client_sent() {
     assert!(peak >= 5000, "{peak} is the largest of the period");
     let users = of("acme", "users").expect("billed");
     assert!((150..=runs * 150 * 2).contains(&users), "{users} members");
+    // Three seats for as long as the agent knew of them, counted by the millisecond.
+    let seats = of("acme", "seats").expect("billed");
+    let most = 3 * i128::try_from(held.as_millis()).expect("a short time");
+    assert!((1..=most + 3).contains(&seats), "{seats} of {most}");
     collector.stop();
     world.assert_verified();
 }

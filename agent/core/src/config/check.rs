@@ -425,6 +425,13 @@ impl<'a> Checker<'a> {
             );
             self.report(text.span(), message, &expected);
         }
+        if let (Some(text), Some(Aggregation::Unique), Some(scale)) =
+            (&raw.aggregation, aggregation, scale)
+            && scale != Scale::ZERO
+        {
+            let message = format!("a scale of {} for a number of values", scale.get());
+            self.report(text.span(), message, "a scale of 0: values are whole");
+        }
         let unit_span = raw.unit.span();
         let unit = raw.unit.into_inner();
         if unit.is_empty() || unit.len() > UNIT_BYTES_MAX || unit.chars().any(char::is_control) {

@@ -257,24 +257,26 @@ fn limits_are_read_and_checked() {
 }
 
 #[test]
-fn every_aggregation_may_be_declared_and_a_level_needs_room_for_seconds() {
-    for name in [
-        "sum",
-        "last",
-        "max",
-        "unique",
-        "distribution",
-        "time_weighted",
+fn every_aggregation_may_be_declared_with_a_scale_that_it_can_have() {
+    for (name, scale) in [
+        ("sum", 9),
+        ("last", 9),
+        ("max", 9),
+        ("unique", 0),
+        ("distribution", 9),
+        ("time_weighted", 9),
     ] {
-        let meter = format!("scale = 9\naggregation = \"{name}\"");
+        let meter = format!("scale = {scale}\naggregation = \"{name}\"");
         let good = GOOD.replace("scale = 3\naggregation = \"sum\"", &meter);
         assert!(good.contains(name) && parse(&good).is_ok(), "{name}");
     }
-    let error = error(
-        "scale = 3\naggregation = \"sum\"",
+    for unfit in [
         "scale = 10\naggregation = \"time_weighted\"",
-    );
-    assert_eq!(error.key, "meter[0].aggregation", "{error}");
+        "scale = 1\naggregation = \"unique\"",
+    ] {
+        let error = error("scale = 3\naggregation = \"sum\"", unfit);
+        assert_eq!(error.key, "meter[0].aggregation", "{error}");
+    }
 }
 
 #[test]
