@@ -143,6 +143,9 @@ impl Catalog {
                 }
             }
         }
+        if errors.is_empty() {
+            errors.extend(places.unexplained());
+        }
         catalog.due_unused = {
             let mut prices = catalog.cards().flat_map(|card| &card.prices);
             prices.any(Price::is_due_unused)
@@ -341,6 +344,30 @@ impl Places {
         self.claimed
             .insert(what.to_owned(), format!("{path}, {}", field.key));
         true
+    }
+
+    /// What was left out although no mistake was noted. There should be nothing; if there is, a
+    /// catalog without it must not come into force.
+    fn unexplained(&self) -> impl Iterator<Item = CatalogError> {
+        let meters = self
+            .broken_meters
+            .iter()
+            .map(|name| format!("meter `{name}`"));
+        let cards = self.broken_cards.iter().map(|id| format!("card `{id}`"));
+        meters
+            .chain(cards)
+            .take(CatalogErrors::MAX)
+            .map(|what| CatalogError {
+                file: "catalog".to_owned(),
+                line: 0,
+                column: 0,
+                span: 0..0,
+                key: String::new(),
+                message: format!(
+                    "{what} cannot be read, and why is not known; this is a defect of this \
+                     program (write {what} in another way, and report it)"
+                ),
+            })
     }
 }
 

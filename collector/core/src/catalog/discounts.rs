@@ -68,10 +68,8 @@ pub(super) fn read<'d>(
     root: &Section<'d>,
     prices: Option<Vec<Price>>,
 ) -> Option<Vec<Price>> {
+    // An empty array says that there are none; what is no array of tables is noted.
     let sections = reader.tables(root, "discount", DISCOUNTS_MAX);
-    if root.has("discount") && sections.is_empty() {
-        return None;
-    }
     let mut prices = prices?;
     let mut ids: Vec<String> = Vec::with_capacity(sections.len());
     let mut sound = true;

@@ -1,3 +1,5 @@
+mod kept;
+
 use proptest::prelude::*;
 
 use super::*;
