@@ -166,7 +166,7 @@ impl TenantFold {
             TenantInput::Catalog(change) => match Catalog::parse(&change.files) {
                 Ok(catalog) => {
                     // What began before is due by the catalog before.
-                    self.open_due(stamp, &mut effects);
+                    self.open_all_due(stamp, &mut effects);
                     self.handle_catalog(stamp, Arc::new(catalog));
                     self.restart_due(stamp);
                 }

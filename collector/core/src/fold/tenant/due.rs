@@ -13,14 +13,21 @@ use crate::catalog::Price;
 use crate::effect::Effect;
 use crate::fold::partition_of;
 
-/// Most periods that are opened for one journal entry; the next entry goes on.
+/// Most periods that are opened for one journal entry; the next entry goes on. A catalog waits for
+/// no entry: what began before it is opened first, all of it.
 const OPENED_MAX: usize = 1024;
 
 impl TenantFold {
-    /// Opens the periods that have begun by `stamp` and for which something is due.
-    pub(super) fn open_due(&mut self, stamp: Timestamp, effects: &mut Vec<Effect>) {
+    /// Opens all periods that have begun by `stamp` and for which something is due.
+    pub(super) fn open_all_due(&mut self, stamp: Timestamp, effects: &mut Vec<Effect>) {
+        while self.open_due(stamp, effects) {}
+    }
+
+    /// Opens periods that have begun by `stamp` and for which something is due. True if there are
+    /// more than are opened at a time.
+    pub(super) fn open_due(&mut self, stamp: Timestamp, effects: &mut Vec<Effect>) -> bool {
         if stamp < self.due_next {
-            return;
+            return false;
         }
         let Some(catalog) = self
             .catalogs
@@ -28,7 +35,7 @@ impl TenantFold {
             .filter(|catalog| catalog.is_due_unused())
         else {
             self.due_next = Timestamp::MAX;
-            return;
+            return false;
         };
         self.due_next = Timestamp::MAX;
         let mut opened = 0;
@@ -39,7 +46,7 @@ impl TenantFold {
                     // Where this one stands is known, and the next entry goes on from there.
                     tenant.due_from = Some(from);
                     self.due_next = stamp;
-                    return;
+                    return true;
                 }
                 let period = tenant.calendars.period_containing(from);
                 let is_due = card_in_force(name, period, Some(catalog))
@@ -57,6 +64,7 @@ impl TenantFold {
             tenant.due_from = Some(from);
             self.due_next = Ord::min(self.due_next, from);
         }
+        false
     }
 
     /// From the period on that is open now, what is due is said by the catalog that just came.

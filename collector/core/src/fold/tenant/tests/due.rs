@@ -177,3 +177,16 @@ fn pauses_and_snapshots_lose_nothing() {
     assert_eq!(whole.fold.to_bytes(), parts.fold.to_bytes());
     assert_eq!(whole.fold.accruals(None).len(), 3101);
 }
+
+/// What began before a catalog came is due by the one before, however much of it there is.
+#[test]
+fn a_catalog_after_a_long_pause_loses_no_fee() {
+    let mut world = world(with_fee("PT1S"), 0);
+    let mut other = with_fee("PT1S");
+    let card = other.get_mut("cards/edge.toml").expect("there");
+    *card = card.replace("25.00", "26.00");
+    world.now = at(3000);
+    world.catalog(other);
+    world.apply(&TenantInput::Clock);
+    assert_eq!(world.fold.accruals(None).len(), 3001);
+}
