@@ -27,6 +27,9 @@ pub const BATCH_ROWS_MAX: usize = 1 << 20;
 pub const BATCH_TOTALS_MAX: usize = 1 << 20;
 /// Most running totals in one tombstone.
 pub const TOMBSTONE_TOTALS_MAX: usize = 1 << 14;
+/// Largest magnitude of a value, a total or a loss, in the smallest unit. Sums of honest figures
+/// stay so far within the range of a quantity that they cannot leave it.
+pub const VALUE_UNITS_MAX: i128 = 1 << 96;
 /// Most loss declarations in one batch.
 pub const BATCH_LOSSES_MAX: usize = 4096;
 /// Most clock steps in one batch.

@@ -42,7 +42,7 @@ pub use check::VALUE_MAX;
 pub use error::SessionError;
 
 use chain::Chain;
-use check::check_values;
+use check::{check_remembered, check_values};
 use share::Offer;
 use window::Window;
 
@@ -266,6 +266,7 @@ impl Session {
         desk: &mut Desk<'_>,
     ) -> Result<(), SessionError> {
         self.check_identity(&tombstone.agent, "tombstone")?;
+        check_remembered(&tombstone)?;
         let at = (tombstone.incarnation, tombstone.sequence.get());
         self.admit(tombstone.incarnation, tombstone.sequence, desk)?;
         self.stage(&Entry::Tombstone(tombstone), Some(at), frame_bytes, desk)

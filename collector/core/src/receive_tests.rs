@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tollgate_common::sketch::Histogram;
 use tollgate_common::wire::{Held, Hello, VERSION};
-use tollgate_common::{Aggregation, BatchHash, Detail, LossReason, Quantity};
+use tollgate_common::{Aggregation, BatchHash, Detail, LossReason, Quantity, Remembered};
 
 use super::*;
 use crate::entry::Verdicts;
@@ -474,6 +474,41 @@ fn tombstones_are_acknowledged_like_batches() {
     bench.commit();
     assert_eq!(bench.session.poll_transmit(), ack(3));
     assert_ne!(batches[2].parent_hash, BatchHash::ZERO);
+}
+
+#[test]
+fn a_tombstone_remembers_no_more_than_a_batch_may_say() {
+    let mut sealer = Sealer::new(1);
+    let batch = sealer.seal(vec![row("acme", "http.requests", "eu", 1, 1)], false);
+    let remembering = |units: i128| {
+        let mut totals = batch.totals.clone();
+        totals[0].quantity = Quantity::new(units);
+        Message::Tombstone(Tombstone {
+            agent: agent_id(),
+            incarnation: batch.incarnation,
+            sequence: batch.sequence,
+            reason: LossReason::SpoolDamaged,
+            remembered: Some(Box::new(Remembered {
+                cut: batch.span.to,
+                watermark: batch.watermark,
+                is_final: true,
+                is_complete: true,
+                totals,
+            })),
+        })
+    };
+    let most = VALUE_MAX.units();
+    for beyond in [most + 1, i128::MAX, -1, i128::MIN] {
+        let mut bench = Bench::open(Vec::new(), Progress::default());
+        let error = bench.send(remembering(beyond)).expect_err("refused");
+        assert_eq!(error.code(), RefuseCode::Protocol);
+        assert!(bench.stage().is_empty(), "nothing of it is journaled");
+    }
+    for good in [0, most] {
+        let mut bench = Bench::open(Vec::new(), Progress::default());
+        bench.send(remembering(good)).expect("accepted");
+        assert_eq!(bench.stage().len(), 1);
+    }
 }
 
 /// A session in which a newer agent was welcomed.

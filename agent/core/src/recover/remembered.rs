@@ -4,7 +4,7 @@
 //! batch is gone, a tombstone with these totals prices it, and every other that is gone before
 //! it, as a later batch of the incarnation would have.
 
-use tollgate_common::limits::TOMBSTONE_TOTALS_MAX;
+use tollgate_common::limits::{TOMBSTONE_TOTALS_MAX, VALUE_UNITS_MAX};
 use tollgate_common::{MeterName, Quantity, Remembered, SeriesRef, TenantId, Total};
 
 use crate::aggregate::{Cells, Region};
@@ -55,12 +55,19 @@ fn total<R: Region>(cells: &Cells<R>, index: u32, applied: u64) -> Known {
     let read = || {
         let (names, scale) = cells.pair(index)?;
         let names = SeriesRef::new(&names);
+        // A total beyond is a damaged cell: a collector would refuse the tombstone every time.
+        let units = i128::try_from(counted.sum).ok()?;
+        let units = (units <= VALUE_UNITS_MAX).then_some(units)?;
         Some(Total {
             tenant: TenantId::new(std::str::from_utf8(names.tenant()).ok()?).ok()?,
             meter: MeterName::new(std::str::from_utf8(names.meter()).ok()?).ok()?,
             scale,
-            quantity: Quantity::new(i128::try_from(counted.sum).ok()?),
+            quantity: Quantity::new(units),
         })
     };
     read().map_or(Known::Untold, Known::Total)
 }
+
+#[cfg(test)]
+#[path = "remembered_tests.rs"]
+mod tests;

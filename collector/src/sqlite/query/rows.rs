@@ -180,8 +180,8 @@ pub struct AccountRow {
     /// What was declared lost, exactly or at most.
     pub lost: String,
     /// `accepted - counted - refused - lost`: on its way. Below zero if more was declared
-    /// lost than was.
-    pub pending: String,
+    /// lost than was; `null` if it is further below zero than a figure can be.
+    pub pending: Option<String>,
 }
 
 pub(super) fn time(row: &Row<'_>, column: usize) -> Result<String, QueryError> {
@@ -246,9 +246,11 @@ pub(super) fn account_row(row: &Row<'_>) -> Result<AccountRow, QueryError> {
         parse_quantity(row, 5)?,
         parse_quantity(row, 6)?,
     ];
-    let pending = Quantity::checked_sum(parts)
-        .and_then(|sum| accepted.checked_sub(sum))
-        .ok_or(QueryError::Range("account"))?;
+    // An account whose figures are beyond all use is shown as it stands: one of them must not
+    // hide the others of its page.
+    let pending = parts
+        .iter()
+        .try_fold(accepted, |rest, part| rest.checked_sub(*part));
     let text = |quantity: Quantity| quantity.display(scale_type).to_string();
     let [counted, refused, lost] = parts.map(text);
     Ok(AccountRow {
@@ -259,6 +261,6 @@ pub(super) fn account_row(row: &Row<'_>) -> Result<AccountRow, QueryError> {
         counted,
         refused,
         lost,
-        pending: text(pending),
+        pending: pending.map(text),
     })
 }

@@ -180,8 +180,10 @@ fn filters_choose_and_bad_cursors_are_refused() {
     let totals = reader.usage_totals(&only).expect("page").items;
     assert_eq!((totals.len(), totals[0].quantity.as_str()), (1, "4"));
     assert_eq!(
-        reader.accounts(&Filter::default()).expect("page").items[0].pending,
-        "-2"
+        reader.accounts(&Filter::default()).expect("page").items[0]
+            .pending
+            .as_deref(),
+        Some("-2")
     );
     for cursor in ["zz", "7b7d", "1-x"] {
         let filter = Filter {
@@ -197,6 +199,49 @@ fn filters_choose_and_bad_cursors_are_refused() {
             "{cursor}"
         );
     }
+}
+
+#[test]
+fn an_account_beyond_all_use_hides_no_other() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let path = dir.path().join(FILE_NAME);
+    let mut projection = SqliteProjection::open(&path).expect("opens");
+    let account = |tenant: &str, accepted, counted, refused, lost| {
+        Effect::Account(AccountState {
+            tenant: TenantId::new(tenant).expect("valid"),
+            meter: MeterName::new("m").expect("valid"),
+            scale: Scale::ZERO,
+            accepted: Quantity::new(accepted),
+            counted: Quantity::new(counted),
+            refused: Quantity::new(refused),
+            lost: Quantity::new(lost),
+        })
+    };
+    let effects = vec![
+        account("a", 5, 5, 0, i128::MAX),
+        account("b", 0, 0, i128::MAX, i128::MAX),
+        account("c", 7, 3, 1, 2),
+    ];
+    projection
+        .commit(&transaction(None, 1, effects))
+        .expect("commits");
+    let reader = Reader::open(&path).expect("reads");
+    let page = reader.accounts(&Filter::default()).expect("page");
+    let most = i128::MAX.to_string();
+    let shown: Vec<_> = page
+        .items
+        .iter()
+        .map(|row| (row.lost.as_str(), row.pending.as_deref()))
+        .collect();
+    let below = format!("-{most}");
+    assert_eq!(
+        shown,
+        [
+            (most.as_str(), Some(below.as_str())),
+            (most.as_str(), None),
+            ("2", Some("1"))
+        ]
+    );
 }
 
 #[test]
