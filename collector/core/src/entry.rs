@@ -12,7 +12,10 @@ use tollgate_common::{
 
 /// Version of the fold's semantics. A closing names the version it was made by; it grows
 /// when the same journal would fold to different figures.
-pub const FOLD_VERSION: u16 = 1;
+///
+/// 2: fees and minimums are booked for periods without usage too, and what hostile rows bring is
+/// bounded.
+pub const FOLD_VERSION: u16 = 2;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

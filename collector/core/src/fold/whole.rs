@@ -13,9 +13,10 @@ use crate::effect::Effect;
 use crate::entry::Stamped;
 use crate::position::Position;
 
-/// Version of the state's bytes; a state of another version is not read but made anew from
-/// the journal.
-const STATE_VERSION: u16 = 1;
+/// Version of the state's bytes and of what they mean; a state of another version is not read but
+/// made anew from the journal. It grows with [`FOLD_VERSION`](crate::entry::FOLD_VERSION) too:
+/// a state that an older fold has come to is not what this one would have come to.
+const STATE_VERSION: u16 = 2;
 
 /// The fold of one journal partition.
 #[derive(Debug)]
@@ -217,5 +218,24 @@ impl Fold {
             ));
         }
         Ok(Self::from_parts(intake, tenants, header.position))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_of_an_older_fold_is_made_anew() {
+        let now = String::from_utf8(Fold::new().to_bytes()).expect("JSON");
+        assert!(Fold::from_bytes(now.as_bytes()).is_ok());
+        let older = now.replace(
+            &format!("{{\"version\":{STATE_VERSION},"),
+            &format!("{{\"version\":{},", STATE_VERSION - 1),
+        );
+        assert!(matches!(
+            Fold::from_bytes(older.as_bytes()),
+            Err(StateError::Version(version)) if version == STATE_VERSION - 1
+        ));
     }
 }
