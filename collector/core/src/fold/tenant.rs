@@ -79,6 +79,9 @@ pub struct TenantFold {
     /// When to look next for periods that something is due for.
     #[serde(default)]
     due_next: Timestamp,
+    /// When the catalog in force came; `None` if there is none, or a former version did not say.
+    #[serde(default)]
+    catalog_since: Option<Timestamp>,
 }
 
 /// Inputs that had no effect because they did not fit the state. They stay at zero unless
@@ -104,6 +107,9 @@ struct Tenant {
     /// Periods from here on are still to be looked at for what is due without usage.
     #[serde(default)]
     due_from: Option<Timestamp>,
+    /// Periods count from here on; `None` where a former version did not say.
+    #[serde(default)]
+    due_since: Option<Timestamp>,
     /// The period that was used last: nearly every rollup belongs to it.
     #[serde(skip)]
     recent: Option<Period>,
@@ -141,6 +147,7 @@ impl TenantFold {
             oddities: Oddities::default(),
             partitions: 0,
             due_next: Timestamp::EPOCH,
+            catalog_since: None,
         }
     }
 
@@ -197,6 +204,8 @@ impl TenantFold {
                 }
             }
             TenantInput::Close(closing) => {
+                // Time may have jumped over the period that is closed.
+                self.open_due(stamp, &mut effects);
                 if !self.handle_close(position, stamp, closing, &mut effects) {
                     self.oddities.closings_ignored += 1;
                 }
@@ -323,13 +332,18 @@ impl TenantFold {
         let name = row.series.tenant();
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, stamp);
         let start = row.window.start();
+        let reached_back = refused.is_none() && tenant.reach_back(start, self.catalog_since);
         let period = match tenant.recent {
             Some(period) if period.contains(start) => period,
             _ => tenant.calendars.period_containing(start),
         };
         tenant.recent = Some(period);
-        if !tenant.books.contains_key(&period.start) {
-            open_book(tenant, name, period, &mut self.waiting, effects);
+        let is_new = !tenant.books.contains_key(&period.start);
+        if is_new {
+            let book = PeriodBook::new(period);
+            open_book(tenant, name, book, &mut self.waiting, effects);
+        }
+        if is_new || reached_back {
             // A tenant that is new may have periods that end sooner than all others.
             let due = tenant.due_from.unwrap_or(self.due_next);
             self.due_next = Ord::min(self.due_next, due);
@@ -444,6 +458,7 @@ fn tenant_of<'t>(
             calendars: Calendars::new(calendar_of(catalogs.current().map(|c| &**c), name)),
             books: BTreeMap::new(),
             due_from: None,
+            due_since: None,
             recent: None,
         };
         tenant.begin_due(stamp);
@@ -451,14 +466,15 @@ fn tenant_of<'t>(
     })
 }
 
-/// Opens the book of a period.
+/// Opens the book of a period by adding it to the tenant's.
 fn open_book(
     tenant: &mut Tenant,
     name: &TenantId,
-    period: Period,
+    book: PeriodBook,
     waiting: &mut BTreeSet<(Timestamp, TenantId, Timestamp)>,
     effects: &mut Vec<Effect>,
 ) {
+    let period = book.period;
     effects.push(Effect::Period(PeriodState {
         tenant: name.clone(),
         start: period.start,
@@ -468,7 +484,7 @@ fn open_book(
         closing: None,
     }));
     waiting.insert((period.end, name.clone(), period.start));
-    tenant.books.insert(period.start, PeriodBook::new(period));
+    tenant.books.insert(period.start, book);
 }
 
 /// The calendar of a tenant: its profile's, else calendar months in UTC.

@@ -244,7 +244,9 @@ pub(super) fn lines(
             }
         }
     }
-    if let (Ok((card, day)), Some(catalog)) = (in_force, catalog) {
+    if book.due
+        && let (Ok((card, day)), Some(catalog)) = (in_force, catalog)
+    {
         for price in card.prices.iter().filter(|price| price.is_due_unused()) {
             let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
             let key = LineKey {

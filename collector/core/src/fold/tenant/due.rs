@@ -1,13 +1,16 @@
 //! Periods without usage: they are opened as well where something is due for them, such as a fee
 //! or a minimum.
 //!
-//! A tenant's period counts from the one that is open when the catalog that describes the tenant
-//! arrives, or when usage of the tenant is seen first. After that every period is looked at, also
-//! where the journal's time jumps over several.
+//! A tenant's periods count from the one that is open when the catalog in force arrives; of a
+//! tenant that only the default profile describes, from the one of its earliest usage if that is
+//! later. From there on every period is looked at, also where the journal's time jumps over
+//! several. A period that counts keeps to it under later catalogs; one that does not, because it was
+//! over before, owes nothing when it has usage.
 
 use tollgate_common::Timestamp;
 
 use super::book::card_in_force;
+use super::usage::PeriodBook;
 use super::{Tenant, TenantFold, open_book, tenant_of};
 use crate::catalog::Price;
 use crate::effect::Effect;
@@ -51,9 +54,20 @@ impl TenantFold {
                 let period = tenant.calendars.period_containing(from);
                 let is_due = card_in_force(name, period, Some(catalog))
                     .is_ok_and(|(card, _)| card.prices.iter().any(Price::is_due_unused));
-                if is_due && !tenant.books.contains_key(&period.start) {
-                    opened += 1;
-                    open_book(tenant, name, period, &mut self.waiting, effects);
+                match tenant.books.get_mut(&period.start) {
+                    Some(book) if is_due => {
+                        if book.owe(stamp) {
+                            self.waiting
+                                .insert((period.end, name.clone(), period.start));
+                        }
+                    }
+                    None if is_due => {
+                        opened += 1;
+                        let mut book = PeriodBook::new(period);
+                        book.owe(stamp);
+                        open_book(tenant, name, book, &mut self.waiting, effects);
+                    }
+                    Some(_) | None => {}
                 }
                 if period.end <= from {
                     // The end of time.
@@ -70,6 +84,7 @@ impl TenantFold {
     /// From the period on that is open now, what is due is said by the catalog that just came.
     pub(super) fn restart_due(&mut self, stamp: Timestamp) {
         self.due_next = stamp;
+        self.catalog_since = Some(stamp);
         let Some(catalog) = self
             .catalogs
             .current()
@@ -92,8 +107,29 @@ impl TenantFold {
 }
 
 impl Tenant {
-    /// Periods count from the one that is open at `stamp`.
-    pub(super) fn begin_due(&mut self, stamp: Timestamp) {
-        self.due_from = Some(self.calendars.period_containing(stamp).start);
+    /// Periods count from the one that contains `instant`.
+    pub(super) fn begin_due(&mut self, instant: Timestamp) {
+        let start = self.calendars.period_containing(instant).start;
+        self.due_from = Some(start);
+        self.due_since = Some(start);
+    }
+
+    /// There is usage of `instant`. Where that is before the usage that was seen first, periods
+    /// count from there, but from none that was over when the catalog in force came; so it does
+    /// not matter which usage arrives first. True if more periods count now.
+    pub(super) fn reach_back(
+        &mut self,
+        instant: Timestamp,
+        catalog_since: Option<Timestamp>,
+    ) -> bool {
+        let (Some(since), Some(floor)) = (self.due_since, catalog_since) else {
+            return false;
+        };
+        let from = Ord::max(instant, floor);
+        if from >= since {
+            return false;
+        }
+        self.begin_due(from);
+        true
     }
 }

@@ -70,6 +70,10 @@ const fn is_false(value: &bool) -> bool {
     !*value
 }
 
+const fn yes() -> bool {
+    true
+}
+
 /// What is known of one period of one tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct PeriodBook {
@@ -80,6 +84,10 @@ pub(super) struct PeriodBook {
     pub(super) catalog: Option<Digest>,
     /// Stamp of the first usage since the last closing.
     pub(super) late_since: Option<Timestamp>,
+    /// True if what is due without usage is due here. Former versions charged it wherever there
+    /// was a book.
+    #[serde(default = "yes")]
+    pub(super) due: bool,
     #[serde(with = "pairs")]
     pub(super) usage: BTreeMap<UsageKey, Usage>,
     /// What the ledger says so far.
@@ -94,6 +102,7 @@ impl PeriodBook {
             rounds: 0,
             catalog: None,
             late_since: None,
+            due: false,
             usage: BTreeMap::new(),
             booked: BTreeMap::new(),
         }
@@ -106,6 +115,16 @@ impl PeriodBook {
     /// True if a closing would book something that is not booked yet.
     pub(super) fn is_waiting(&self) -> bool {
         !self.is_closed() || self.late_since.is_some()
+    }
+
+    /// From now on what is due without usage is due here; a closed period is to be settled again.
+    /// False if it was so already.
+    pub(super) fn owe(&mut self, stamp: Timestamp) -> bool {
+        let is_new = !std::mem::replace(&mut self.due, true);
+        if is_new && self.is_closed() {
+            self.late_since.get_or_insert(stamp);
+        }
+        is_new
     }
 
     /// Counts a rollup whose magnitude is within [`ROLLUP_UNITS_MAX`].

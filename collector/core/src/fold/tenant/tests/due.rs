@@ -190,3 +190,130 @@ fn a_catalog_after_a_long_pause_loses_no_fee() {
     world.apply(&TenantInput::Clock);
     assert_eq!(world.fold.accruals(None).len(), 3001);
 }
+
+#[test]
+fn what_was_over_when_the_fee_came_owes_none() {
+    let mut world = world(files("PT1M"), 0);
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    // It is over and not closed yet.
+    world.now = at(130);
+    world.catalog(with_fee("PT1M"));
+    assert_eq!(world.close_due().len(), 1);
+    let entries = ledger(&world.effects);
+    assert_eq!(short(&entries), ["charge req 10 1.00"]);
+    // Usage of a period that nobody knew makes it owe nothing either, nor does later usage.
+    world.rows("a", vec![row("acme", "requests", 60, 20)]);
+    assert_eq!(world.pass(131), ["charge req 20 2.00"]);
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    assert_eq!(
+        world.pass(180),
+        ["adjustment req 10 1.00", "charge platform 0 25.00"]
+    );
+}
+
+/// A period that counts goes on to count when the catalog changes before it is closed.
+#[test]
+fn another_catalog_takes_no_fee_away() {
+    let mut world = world(with_fee("PT1M"), 0);
+    world.now = at(70);
+    let mut other = with_fee("PT1M");
+    let card = other.get_mut("cards/edge.toml").expect("there");
+    *card = card.replace("25.00", "26.00");
+    world.catalog(other);
+    assert_eq!(world.pass(120), ["charge platform 0 26.00"; 2]);
+}
+
+fn with_default_profile() -> BTreeMap<String, String> {
+    let mut files = with_fee("PT1M");
+    let profile = "tenant = \"*\"\ncard = \"edge\"\nzone = \"UTC\"\nperiod = { every = \"PT1M\" }";
+    files.insert("profiles/acme.toml".to_owned(), profile.to_owned());
+    files
+}
+
+#[test]
+fn it_does_not_matter_which_usage_arrives_first() {
+    let charged = [
+        "charge platform 0 25.00",
+        "charge req 10 1.00",
+        "charge platform 0 25.00",
+        "charge platform 0 25.00",
+        "charge req 10 1.00",
+    ];
+    for starts in [[70, 190], [190, 70]] {
+        let mut world = world(with_default_profile(), 0);
+        world.now = at(200);
+        for start in starts {
+            world.rows("a", vec![row("globex", "requests", start, 10)]);
+        }
+        assert_eq!(world.pass(240), charged, "{starts:?}");
+    }
+    // No period counts that was over when the catalog came.
+    let mut world = world(with_default_profile(), 130);
+    world.now = at(200);
+    world.rows("a", vec![row("globex", "requests", 70, 10)]);
+    assert_eq!(
+        world.pass(240),
+        [
+            "charge req 10 1.00",
+            "charge platform 0 25.00",
+            "charge platform 0 25.00"
+        ]
+    );
+}
+
+/// An operator closed a period that nothing was known of; earlier usage shows that it counts.
+#[test]
+fn a_closed_period_that_counts_after_all_is_settled() {
+    let mut world = world(with_default_profile(), 0);
+    world.now = at(200);
+    world.rows("a", vec![row("globex", "requests", 190, 10)]);
+    let cause = CloseCause::Settled;
+    let closing = world
+        .fold
+        .close_by_hand(world.now, &tenant("globex"), at(120), cause);
+    assert_eq!(short(&world.close(closing.expect("is over"))), [""; 0]);
+    world.rows("a", vec![row("globex", "requests", 70, 10)]);
+    assert_eq!(
+        world.pass(201),
+        [
+            "charge platform 0 25.00",
+            "charge req 10 1.00",
+            "adjustment platform 0 25.00"
+        ]
+    );
+}
+
+#[test]
+fn a_closing_that_comes_before_all_else_charges_the_fee() {
+    let mut world = world(with_fee("PT1M"), 0);
+    // Usage ahead of the stamp opens its period, which has not begun.
+    world.rows("a", vec![row("acme", "requests", 60, 10)]);
+    world.now = at(120);
+    let ahead = world.fold.poll_closable(world.now).pop().expect("two");
+    assert_eq!(
+        short(&world.close(ahead)),
+        ["charge platform 0 25.00", "charge req 10 1.00"]
+    );
+}
+
+#[test]
+fn periods_of_a_former_snapshot_keep_their_fee() {
+    let mut world = world(with_fee("PT1M"), 0);
+    assert_eq!(world.pass(60), ["charge platform 0 25.00"]);
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&world.fold.to_bytes()).expect("JSON");
+    state
+        .as_object_mut()
+        .expect("a fold")
+        .remove("catalog_since");
+    let acme = &mut state["tenants"]["acme"];
+    acme.as_object_mut().expect("a tenant").remove("due_since");
+    for pair in acme["books"].as_array_mut().expect("pairs") {
+        let due = pair[1].as_object_mut().expect("a book").remove("due");
+        assert_eq!(due, Some(true.into()));
+    }
+    let former = serde_json::to_vec(&state).expect("JSON");
+    world.fold = TenantFold::from_bytes(&former).expect("read");
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    assert_eq!(world.pass(61), ["adjustment req 10 1.00"]);
+}
