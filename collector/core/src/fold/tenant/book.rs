@@ -272,6 +272,11 @@ pub(super) fn lines(
             }
             Err(rate::RateError::Overflow | rate::RateError::WrongMeter) => {
                 key.account = LineAccount::Unrated(UnratedReason::AmountTooLarge);
+                // Fees have no meter that tells them apart, so they share a line that names them.
+                if found.meter.is_none() {
+                    let before = lines.get(&key).map_or("fee", |line| &line.text);
+                    line.text = format!("{before} `{}`", found.price.id);
+                }
             }
         }
         lines.insert(key, line);
@@ -279,7 +284,13 @@ pub(super) fn lines(
     for (key, line) in &mut lines {
         match &key.account {
             LineAccount::Rated { .. } => {}
-            LineAccount::Unrated(reason) => reason.explain().clone_into(&mut line.text),
+            LineAccount::Unrated(reason) if line.text.is_empty() => {
+                reason.explain().clone_into(&mut line.text);
+            }
+            LineAccount::Unrated(reason) => {
+                line.text.push_str(": ");
+                line.text.push_str(reason.explain());
+            }
             LineAccount::Refused(reason) => {
                 line.text = format!(
                     "the policy does not allow the agent this: {}",
@@ -386,7 +397,10 @@ pub(super) fn differences(
             .expect("the difference of two sums of rollups fits like the sums");
         let had = before.and_then(|b| b.amount).unwrap_or_default();
         let amount = line.amount.map(|amount| difference(amount, had));
-        if quantity.is_zero() && amount.is_none_or(|a| a.is_zero()) {
+        // A fee or a minimum that cannot be computed has no quantity that would show it.
+        let is_first_failure =
+            before.is_none() && key.account == LineAccount::Unrated(UnratedReason::AmountTooLarge);
+        if quantity.is_zero() && amount.is_none_or(|a| a.is_zero()) && !is_first_failure {
             continue;
         }
         differences.push(Difference {

@@ -317,3 +317,48 @@ fn periods_of_a_former_snapshot_keep_their_fee() {
     world.rows("a", vec![row("acme", "requests", 0, 10)]);
     assert_eq!(world.pass(61), ["adjustment req 10 1.00"]);
 }
+
+/// Two such shares have a denominator beyond 127 bits.
+const THIRDS: &str = r#"
+[[discount]]
+id = "one"
+percent = "33.3333333333333333333333"
+
+[[discount]]
+id = "two"
+percent = "33.3333333333333333333333"
+"#;
+
+#[test]
+fn what_is_due_and_cannot_be_computed_is_booked_as_unrated_once() {
+    let mut files = with_fee("PT1M");
+    let card = files.get_mut("cards/edge.toml").expect("there");
+    *card = card
+        .replace(
+            "model = \"graduated\"",
+            "model = \"graduated\"\nfirst_flat = \"always\"",
+        )
+        .replace("{ to = \"100\", ", "{ flat = \"2.00\", to = \"100\", ");
+    card.push_str(&FEE.replace("platform", "support"));
+    card.push_str(THIRDS);
+    let mut world = world(files, 0);
+    assert_eq!(world.pass(60), ["unrated amount_too_large 0 -"; 2]);
+    let entries = ledger(&world.effects);
+    let said = entries.iter().map(|entry| {
+        let posting = &entry.posting;
+        (
+            posting.meter.as_ref().map(MeterName::as_str),
+            &*posting.arithmetic,
+        )
+    });
+    let too_large = "the amount is too large to be computed exactly";
+    assert_eq!(
+        said.collect::<Vec<_>>(),
+        [
+            (None, &*format!("fee `platform` `support`: {too_large}")),
+            (Some("requests"), too_large)
+        ]
+    );
+    world.rows("a", vec![row("acme", "free", 0, 1)]);
+    assert_eq!(world.pass(61), ["unrated no_price 1 -"], "it is booked");
+}
