@@ -5,6 +5,9 @@
  * counts nothing. Names are UTF-8; `dimensions` are keys and values in turn, `pairs` of them.
  * A function that makes a handle returns NULL for names that no series can have, and
  * tollgate_last_error() says why.
+ *
+ * Call nothing of this in a signal handler: the count that a signal interrupts would overwrite
+ * the handler's. Set a flag or write to a pipe there, and count where the program looks at that.
  */
 #ifndef TOLLGATE_H
 #define TOLLGATE_H

@@ -75,7 +75,8 @@ impl CallSite {
 
 /// Counts with dimensions of the moment: `count!(meter, tenant, n, "region" => region, …)`.
 ///
-/// The names are texts of the program, tenant and values anything that is `AsRef<str>`.
+/// The names are texts of the program, tenant and values anything that is `AsRef<str>`. Not for
+/// signal handlers, like everything that counts.
 ///
 /// ```
 /// let meter = tollgate::Meter::new("http.requests")?;

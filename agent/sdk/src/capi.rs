@@ -2,7 +2,7 @@
 //!
 //! Nothing here panics on what it is given: a null handle counts nothing, names that are no
 //! UTF-8 make no handle. A handle may be used by any number of threads; it must not be used
-//! after it was freed.
+//! after it was freed, and nothing here may be called in a signal handler.
 #![expect(unsafe_code, reason = "pointers from C")]
 
 use std::cell::RefCell;

@@ -22,7 +22,8 @@ pub const fn words(aggregation: Aggregation) -> usize {
 }
 
 /// Adds to a sum, by its only writer. The sum is stored before the events, so that what a
-/// reader sees as counted is in the sum that it sees.
+/// reader sees as counted is in the sum that it sees. What a signal handler added between the
+/// loads and the stores here would be overwritten.
 ///
 /// Both words are loaded before anything is added, and the sum is needed twice, so that each
 /// load is an instruction of its own. Processors that rename memory (Intel since Ice Lake, AMD

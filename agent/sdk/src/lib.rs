@@ -6,6 +6,9 @@
 //! there, while it restarts and after it is gone, never waits and never fails. `docs/sdk.md`
 //! shows how to use it, `docs/formats/page.md` what lies in the page.
 //!
+//! Do not count in a signal handler: the count that it interrupts would overwrite the handler's.
+//! Let the handler set a flag or write to a pipe, and count where the program looks at that.
+//!
 //! ```
 //! let meter = tollgate::Meter::new("http.requests")?;
 //! // Resolved once, for any thread …

@@ -27,7 +27,8 @@ const NONE: Lease = Lease {
 thread_local! {
     // Without a destructor: it can be read as long as the thread runs.
     static LEASE: Cell<Lease> = const { Cell::new(NONE) };
-    /// True while the slow way is taken: a signal handler that counts must not take it again.
+    /// True while the slow way is taken. What counts from within it, an allocator for example,
+    /// must not take it again: its event is dropped.
     static BUSY: Cell<bool> = const { Cell::new(false) };
     static OWNED: Owned = const { Owned(RefCell::new(None)) };
 }

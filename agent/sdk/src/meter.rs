@@ -133,7 +133,7 @@ macro_rules! prints_its_series {
 
 prints_its_series!(Counter LocalCounter Max Histogram Unique Level);
 
-/// A counter that any thread may use.
+/// A counter that any thread may use. Not for signal handlers, like everything that counts.
 #[derive(Clone)]
 pub struct Counter {
     id: u32,

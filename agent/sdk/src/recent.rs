@@ -5,8 +5,9 @@
 //! each, by which they are both hashed and compared, without a call and without a loop that
 //! depends on their length. Longer ones, as far as an entry has room, take a longer way.
 //!
-//! One thread at a time has a table; what it leaves, the next thread with its block finds. A
-//! signal handler that counts in the middle of [`Recent::remember`] sees an entry without a tag.
+//! One thread at a time has a table; what it leaves, the next thread with its block finds. It is
+//! not for signal handlers: one that remembers something else between a comparison in
+//! [`Recent::find`] and the reading of the place would have the thread count there.
 
 #![expect(
     clippy::inline_always,
