@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::cell::Room;
+use crate::cell::{Room, lease};
 use crate::kinds;
 use crate::page::{self, ADD_MAX, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
 use crate::recent::{self, Recent};
@@ -210,7 +210,7 @@ impl Page {
         put_bytes(&words[at::ID..], &id);
         word(at::CREATED, sys::precise_millis().cast_unsigned());
         word(at::CHECKSUM, page::header_checksum(words));
-        leases[0].store(1, Release);
+        leases[0].store(lease::IN_USE, Release);
         Ok(Self {
             words,
             layout,
@@ -232,12 +232,14 @@ impl Page {
 
     /// False in a child after `fork`, and once the page has been given up.
     pub(crate) fn is_in_use(&self) -> bool {
-        self.leases[0].load(Relaxed) == 1
+        self.leases[0].load(Relaxed) == lease::IN_USE
     }
 
     /// Ends all leases: the next count of every thread starts a new page.
     pub(crate) fn give_up(&self) {
-        self.leases.iter().for_each(|word| word.store(0, Relaxed));
+        if let [in_use, leases @ ..] = self.leases {
+            lease::end_all(in_use, leases);
+        }
     }
 
     pub(crate) fn words(&self) -> &'static [AtomicU64] {
@@ -279,13 +281,8 @@ impl Page {
             }
             None => return None,
         };
-        self.leases[block.lease].store(LEASED, Release);
-        // Given up in this moment: the word must not come to life again.
-        if !self.is_in_use() {
-            self.leases[block.lease].store(0, Relaxed);
-            return None;
-        }
-        Some(block)
+        // Given up in this moment, the word must not come to life again.
+        lease::grant(&self.leases[0], &self.leases[block.lease], LEASED).then_some(block)
     }
 
     /// Nobody outside can aim at collisions in what is remembered.

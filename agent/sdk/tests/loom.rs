@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64 as Count;
 use loom::sync::Arc;
 use loom::thread;
 use tollgate::cell::atomic::{AtomicU64, Ordering};
-use tollgate::cell::{Room, baseline, halves, histogram, level, retire, sum, unique};
+use tollgate::cell::{Room, baseline, halves, histogram, lease, level, retire, sum, unique};
 
 fn words(count: usize) -> Arc<Vec<AtomicU64>> {
     Arc::new((0..count).map(|_| AtomicU64::new(0)).collect())
@@ -439,5 +439,25 @@ fn a_slot_changes_hands_only_when_the_sealer_has_let_go() {
         seal();
         let reused = sum::generation(shared[4].load(Ordering::Relaxed)) == 2;
         assert_eq!(booked, [0, 3, if reused { 50 } else { 0 }]);
+    });
+}
+
+/// A page that is given up while a thread leases a block of it: no lease stays in force.
+#[test]
+fn no_lease_outlives_the_end_of_all() {
+    model(|| {
+        let shared = words(3);
+        shared[0].store(lease::IN_USE, Ordering::Relaxed);
+        let leasing = Arc::clone(&shared);
+        let thread = thread::spawn(move || {
+            let granted = lease::grant(&leasing[0], &leasing[1], 7);
+            assert!(granted || leasing[1].load(Ordering::Relaxed) == 0);
+        });
+        lease::end_all(&shared[0], &shared[1..]);
+        assert!(!lease::grant(&shared[0], &shared[2], 7), "given up before");
+        thread.join().expect("no panic");
+        for at in 1..3 {
+            assert_eq!(shared[at].load(Ordering::Relaxed), 0, "lease {at}");
+        }
     });
 }

@@ -16,6 +16,7 @@
 //! | [`unique`] | different values of a window | only grows within an epoch of the half |
 //! | [`baseline`] | nothing: says what is sealed | two arrays, chosen by one word |
 //! | [`retire`] | nothing: gives cells to other series | changes, acknowledged before reuse |
+//! | [`lease`] | nothing: says who may count | a word of each thread, looked at by every count |
 //!
 //! Times are milliseconds since 1970 in UTC, windows are as long as their width says and
 //! start at multiples of it. `tests/loom.rs` models every protocol here.
@@ -24,6 +25,7 @@ pub mod atomic;
 pub mod baseline;
 pub mod halves;
 pub mod histogram;
+pub mod lease;
 pub mod level;
 pub mod retire;
 pub mod sum;
