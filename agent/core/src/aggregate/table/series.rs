@@ -8,10 +8,11 @@ use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId, Timestamp};
 use super::super::account::bump;
 use super::super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
 use super::super::shared::Retire;
+use super::super::slot::SlotHead;
 use super::super::tenants::{Row, TenantRecord};
 use super::super::writer::{SeriesFull, Slot, Writer};
 use super::super::{Region, Rejection};
-use super::{Block, handle, known, series_of};
+use super::{Block, handle, key_of, known, series_of};
 
 impl<R: Region> Writer<R> {
     /// The slot that mirrors a cell of a page, made if it is new. Beyond a limit, or where room
@@ -71,6 +72,16 @@ impl<R: Region> Writer<R> {
             shared.count_series(Some(key.tenant()), 1);
         }
         made
+    }
+
+    /// Whom the series of a slot counts for; `None` for a stale slot.
+    pub fn tenant_of(&self, slot: Slot) -> Option<TenantId> {
+        let at = u32::try_from(slot.at()).ok();
+        let at = at.filter(|&at| at < self.table.count)?;
+        let block = Block::of(&self.shared, self.index);
+        let head = SlotHead::parse(self.shared.layout(), block.slot(at))?;
+        let current = handle(self.index, at, head) == slot;
+        key_of(head, block.keys).filter(|_| current)
     }
 
     /// What this writer's slots mirror, with their series.

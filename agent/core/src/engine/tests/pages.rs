@@ -10,6 +10,7 @@ use tollgate_common::{Aggregation, Detail, TenantId};
 
 use super::page_world::{Page, PageHeap, USER, WIDTH, allow, billed, end, start, tally, world};
 use super::world::World;
+use crate::aggregate::TenantAccount;
 use crate::config::{SdkAllow, SdkTenants};
 use crate::input::page::Pass;
 
@@ -349,6 +350,19 @@ fn a_cell_stays_with_whom_it_counted_for() {
         page.put(at::HOME, tally.mirror());
         page.add(cell, 5);
         tally.handle_pass(key, &page.words, world.now, false);
+        let (_, shown) = tally.counts_of(key).expect("known");
+        assert_eq!(shown, [TenantId::new("acme").expect("valid")]);
+        // What is received is received for the tenant that it is accepted for.
+        let accounts = life_of.engine.glance().tenant_accounts(8);
+        let received = |name: &str| {
+            let named = |t: &&TenantAccount| t.tenant.as_ref().is_some_and(|t| t.as_str() == name);
+            let of = accounts.busiest.iter().find(named)?;
+            let sdk = of.inputs.iter().find(|input| input.input == "sdk")?;
+            assert!(sdk.account.balances(), "{tenant}: {sdk:?}");
+            Some(sdk.account.received)
+        };
+        assert_eq!(received("acme"), Some(life as u64 + 1), "{accounts:?}");
+        assert_eq!(received("umbrella"), None, "{accounts:?}");
         end(&mut world, life_of, tally, life == 0);
     }
     assert_eq!(billed(&world, "acme") + billed(&world, "umbrella"), 10);

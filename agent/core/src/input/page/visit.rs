@@ -179,17 +179,22 @@ impl<R: Region> PageTally<R> {
             return rejected(Rejection::TooLarge, &key, cell);
         };
         let owner = Owner { page, slot };
-        known.counts_for(key.tenant());
-        match self.writer.mirror(&key, owner, aggregation, scale) {
-            Some(slot) => Entry::Mirrored {
-                slot,
-                row: self.writer.row(key.tenant()),
-                aggregation,
-                cell,
-                // Looked at once at least, whatever it shows.
-                events: [u64::MAX; 2],
-            },
-            None => Entry::Waiting,
+        let Some(slot) = self.writer.mirror(&key, owner, aggregation, scale) else {
+            known.counts_for(key.tenant());
+            return Entry::Waiting;
+        };
+        // A cell stays with whom it first counted for, and so does its account, whomever the
+        // configuration names by now.
+        let tenant = self.writer.tenant_of(slot);
+        let tenant = tenant.as_ref().unwrap_or(key.tenant());
+        known.counts_for(tenant);
+        Entry::Mirrored {
+            slot,
+            row: self.writer.row(tenant),
+            aggregation,
+            cell,
+            // Looked at once at least, whatever it shows.
+            events: [u64::MAX; 2],
         }
     }
 
