@@ -4,6 +4,7 @@
 //! they stood when its last batch was sealed, and with origins and baselines that say the same:
 //! nothing of it is counted again, and what the pages count from here on is.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,7 +20,7 @@ use super::{Region, Writer};
 const PARITIES: [u64; 2] = [0, 1];
 
 /// Writes the mirrors of `old`, all of which is sealed up to `until`, into `next` by its writer
-/// of the same name. Mirrors that find no room are given up: their pages are then unknown.
+/// of the same name. A page of which not every mirror finds room is given up: it is then unknown.
 pub(super) fn carry_mirrors<R: Region>(
     old: &Cells<R>,
     next: &Cells<&[AtomicU64]>,
@@ -31,9 +32,18 @@ pub(super) fn carry_mirrors<R: Region>(
     let Some((index, _)) = names.into_iter().find(|(_, writer)| *writer == name) else {
         return;
     };
+    let mut incomplete = BTreeSet::new();
     for (slot, key) in mirrors(old, index) {
-        // Without room, or with damaged words, the page is unknown from here on.
-        let _ = carry(old, index, slot, &key, writer);
+        // Without room, or with damaged words.
+        if carry(old, index, slot, &key, writer).is_none() {
+            incomplete.extend(key.owner.map(|owner| owner.page));
+        }
+    }
+    // A cell whose mirror is missing would be counted again from its beginning once there is
+    // room. So the page must not be known any more, not by its mark either: should it come, it
+    // is quarantined, and what it holds is declared.
+    for page in incomplete {
+        writer.end_mirrors(page, u32::MAX, until);
     }
     settle(next, name, until);
 }

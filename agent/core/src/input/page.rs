@@ -175,8 +175,8 @@ struct Known {
     /// Known from before the agent's start, and not seen since.
     before: bool,
     /// It did not come back, or is quarantined, which was declared: it is known until that is
-    /// durable.
-    declared: Option<Declared>,
+    /// durable. With the end of the time that was declared.
+    declared: Option<(Declared, Timestamp)>,
     /// Whom it counts for: the first that were seen.
     tenants: BTreeSet<TenantId>,
     pace: pace::Pace,
@@ -417,12 +417,15 @@ impl<R: Region> PageTally<R> {
     pub fn poll_retired(&mut self, now: Timestamp) {
         let declared = |known: &Known| {
             let declared = known.declared;
-            declared.is_some_and(|declared| self.declarations.is_durable(declared))
+            declared.filter(|&(declared, _)| self.declarations.is_durable(declared))
         };
-        let told = self.pages.iter().filter(|(_, known)| declared(known));
-        let told: Vec<PageKey> = told.map(|(page, _)| *page).collect();
-        for page in told {
+        let pages = self.pages.iter();
+        let told = pages.filter_map(|(page, known)| Some((*page, declared(known)?)));
+        let told: Vec<_> = told.collect();
+        for (page, (declared, until)) in told {
             self.pages.remove(&page);
+            // It may come all the same, with what is declared by now.
+            self.quarantine.remember(page, declared, until);
             self.writer.end_mirrors(page, MARK_SLOT, now);
         }
         self.forget_missing(now);

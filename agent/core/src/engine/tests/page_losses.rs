@@ -1,5 +1,7 @@
 //! Pages that may not be billed, and pages that are gone: quarantined, vanished, declared.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use tollgate::page::at;
 use tollgate_common::{Aggregation, LossReason, TenantId};
 
@@ -194,4 +196,90 @@ fn a_page_that_does_not_come_back_is_told() {
         );
     }
     assert_eq!(billed(&world, "acme"), 5);
+}
+
+#[test]
+fn a_page_for_which_there_is_no_room_any_more_is_not_counted_again() {
+    let mut world = world();
+    let mut page = Page::new(1);
+    let cells = (0..15).map(|n| page.slot_of(("acme", &n.to_string()), Aggregation::Sum));
+    let cells: Vec<_> = cells.collect();
+    let acme = TenantId::new("acme").expect("valid");
+    let most = 64;
+    // So few that not all of them find room, and the page's mark does.
+    for (life, series_max) in [most, 4, most, most].into_iter().enumerate() {
+        world.config.series_max = series_max;
+        let mut engine = start(&mut world);
+        let mut tally = tally(&engine.engine, &world, Aggregation::Sum);
+        if life == 0 {
+            for &cell in &cells {
+                page.add(cell, 5);
+            }
+            let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
+            let key = taken.expect("new");
+            page.put(at::HOME, tally.mirror());
+            let pass = tally.handle_pass(key, &page.words, world.now, false);
+            assert_eq!(pass, Pass::Complete);
+        } else {
+            assert_eq!(page.words[at::HOME].load(Relaxed), tally.mirror());
+            quarantined(&mut engine, &mut tally, &page, USER, &mut world);
+        }
+        let inputs = engine.engine.status().inputs;
+        assert!(
+            inputs.iter().all(|input| input.account.balances()),
+            "{inputs:?}"
+        );
+        drop(tally);
+        world.finish(engine);
+    }
+    let billed = world.collector.billed();
+    assert_eq!(billed.values().sum::<i128>(), 15 * 5, "{billed:?}");
+    assert!(declared(&world).contains(&(LossReason::PageQuarantined, Some(acme))));
+}
+
+#[test]
+fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only() {
+    let mut world = world();
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", Aggregation::Sum);
+    let first = start(&mut world);
+    let mut before = tally(&first.engine, &world, Aggregation::Sum);
+    page.add(cell, 5);
+    let key = before
+        .handle_page(&page.words, USER, &allow("*"), world.now)
+        .expect("taken");
+    page.put(at::HOME, before.mirror());
+    before.handle_pass(key, &page.words, world.now, false);
+    drop(before);
+    world.finish(first);
+    let mut life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    world.now = world.now.plus_millis(MISSING_GRACE_MILLIS);
+    let told = world.now;
+    assert!(tally.poll_vanished(told).is_some());
+    world.now = world.now.plus_millis(20_000);
+    life.engine.handle_tick(world.now).expect("sealed");
+    tally.poll_retired(world.now);
+    assert_eq!(tally.counts().missing, 0, "durable, and forgotten");
+    // Its application was stopped, or refused for want of room, all that time.
+    page.add(cell, 7);
+    let back = world.now;
+    for again in [true, false] {
+        let times = quarantined(&mut life, &mut tally, &page, USER, &mut world);
+        assert_eq!(times > 0, again);
+    }
+    assert_eq!(tally.counts().quarantined, 1);
+    let inputs = life.engine.status().inputs;
+    let input = inputs.iter().find(|input| input.name == "sdk");
+    let account = &input.expect("there").account;
+    assert_eq!(account.lost.get("quarantined").copied().unwrap_or(0), 0);
+    drop(tally);
+    world.finish(life);
+    assert_eq!(billed(&world, "acme"), 5);
+    let acme = Some(TenantId::new("acme").expect("valid"));
+    let reasons = [LossReason::PageVanished, LossReason::PageQuarantined];
+    assert_eq!(declared(&world), reasons.map(|of| (of, acme.clone())));
+    let losses = world.collector.batches().flat_map(|batch| &batch.losses);
+    let times: Vec<_> = losses.map(|loss| (loss.from, loss.to)).collect();
+    assert_eq!((times[0].1, times[1]), (told, (told, back)));
 }

@@ -108,7 +108,7 @@ impl<R: Region> PageTally<R> {
         let from = self.missing.since.min(now);
         let declared = self.declare(LossReason::PageVanished, &tenants, (from, now));
         if let Some(known) = self.pages.get_mut(&page) {
-            known.declared = Some(declared);
+            known.declared = Some((declared, now));
         }
         Some(Vanished { page, tenants })
     }

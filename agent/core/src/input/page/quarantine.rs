@@ -4,6 +4,9 @@
 //! So it is declared, once, for every tenant that the page may count for, of unknown amount: it
 //! may have been billed in part. How many events it was goes into the account of the input.
 //! Until the declaration is durable the page is asked to come again; it is the evidence.
+//!
+//! A page whose loss was declared before it came, as one that vanished, was billed up to then. Of
+//! such a page only the time since that declaration is declared, and no events are called lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,14 +26,31 @@ const DESCRIBED_MAX: u32 = 1024;
 
 #[derive(Default)]
 pub(super) struct Quarantine {
-    remembered: BTreeMap<PageKey, Declared>,
+    remembered: BTreeMap<PageKey, Remembered>,
     pages: u64,
+}
+
+/// A page whose loss is declared.
+#[derive(Clone, Copy)]
+struct Remembered {
+    declared: Declared,
+    /// Until when, for one that has not come since.
+    until: Option<Timestamp>,
 }
 
 impl Quarantine {
     /// Pages since the start.
     pub(super) fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// A page that is gone was declared lost up to `until`. Beyond the bound it is forgotten, and
+    /// is like any unknown one should it come.
+    pub(super) fn remember(&mut self, page: PageKey, declared: Declared, until: Timestamp) {
+        if self.remembered.len() < REMEMBERED_MAX {
+            let until = Some(until);
+            self.remembered.insert(page, Remembered { declared, until });
+        }
     }
 }
 
@@ -75,9 +95,13 @@ impl<R: Region> PageTally<R> {
         access: &SdkAllow,
         now: Timestamp,
     ) -> PageRefusal {
-        let declared = self.quarantine.remembered.get(&page).copied();
+        let remembered = self.quarantine.remembered.get(&page).copied();
+        if let Some(until) = remembered.and_then(|page| page.until) {
+            return self.quarantine_late(page, reader, access, (until, now));
+        }
         let vanished = self.pages.get(&page).and_then(|known| known.declared);
-        if let Some(declared) = declared.or(vanished) {
+        let declared = remembered.map(|page| page.declared);
+        if let Some(declared) = declared.or(vanished.map(|(declared, _)| declared)) {
             return if self.declarations.is_durable(declared) {
                 PageRefusal::Quarantined
             } else {
@@ -100,8 +124,36 @@ impl<R: Region> PageTally<R> {
             // Somebody makes them faster than they can be remembered.
             return PageRefusal::Quarantined;
         }
-        self.quarantine.remembered.insert(page, declared);
+        let until = None;
+        self.quarantine
+            .remembered
+            .insert(page, Remembered { declared, until });
         PageRefusal::Declaring
+    }
+
+    /// A page whose loss was declared, durably, before it came: what it may have counted since
+    /// then is declared, too. What it counted before is billed or declared.
+    fn quarantine_late(
+        &mut self,
+        page: PageKey,
+        reader: &PageReader<'_>,
+        access: &SdkAllow,
+        (until, now): (Timestamp, Timestamp),
+    ) -> PageRefusal {
+        self.quarantine.pages += 1;
+        let held = held(reader, access);
+        let mut tenants: Vec<_> = held.tenants.into_iter().collect();
+        if held.more {
+            tenants.clear();
+        }
+        let nothing = held.events == 0 && !held.more;
+        let declared = (!nothing && until < now)
+            .then(|| self.declare(LossReason::PageQuarantined, &tenants, (until, now)));
+        if let Some(remembered) = self.quarantine.remembered.get_mut(&page) {
+            remembered.until = None;
+            remembered.declared = declared.unwrap_or(remembered.declared);
+        }
+        declared.map_or(PageRefusal::Quarantined, |_| PageRefusal::Declaring)
     }
 
     /// A page that was this mirror's, and is somebody else's now or no page any more.
@@ -131,7 +183,7 @@ impl<R: Region> PageTally<R> {
         let tenants: Vec<_> = tenants.into_iter().collect();
         let declared = self.declare(LossReason::PageQuarantined, &tenants, (from, now));
         if let Some(known) = self.pages.get_mut(&page) {
-            known.declared = Some(declared);
+            known.declared = Some((declared, now));
         }
     }
 }
