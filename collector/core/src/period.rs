@@ -296,6 +296,26 @@ impl Calendars {
 
     /// The period that contains `instant`.
     pub fn period_containing(&self, instant: Timestamp) -> Period {
+        let (from, calendar, until) = self.calendar_at(instant);
+        let period = calendar.period_containing(instant);
+        Period {
+            start: Ord::max(period.start, from),
+            end: Ord::min(period.end, until),
+        }
+    }
+
+    /// True for the first period of a new calendar if less than half of it is left, such as the
+    /// last two hours of June after a change from Berlin's clocks to those of UTC. Most of its time
+    /// belongs to periods of the calendar before.
+    pub fn is_remainder(&self, period: Period) -> bool {
+        let (_, calendar, _) = self.calendar_at(period.start);
+        let whole = calendar.period_containing(period.start);
+        let millis = |period: Period| period.end.millis_since(period.start);
+        millis(period) < millis(whole) / 2
+    }
+
+    /// The calendar that holds at `instant`, since when, and until when.
+    fn calendar_at(&self, instant: Timestamp) -> (Timestamp, Calendar, Timestamp) {
         let index = self.later.partition_point(|(from, _)| *from <= instant);
         let (from, calendar) = match index.checked_sub(1).and_then(|i| self.later.get(i)) {
             Some((from, calendar)) => (*from, *calendar),
@@ -305,11 +325,7 @@ impl Calendars {
             .later
             .get(index)
             .map_or(Timestamp::MAX, |(from, _)| *from);
-        let period = calendar.period_containing(instant);
-        Period {
-            start: Ord::max(period.start, from),
-            end: Ord::min(period.end, until),
-        }
+        (from, calendar, until)
     }
 
     /// A short name for a period, by the calendar that it belongs to.

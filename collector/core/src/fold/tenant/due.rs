@@ -5,7 +5,8 @@
 //! tenant that only the default profile describes, from the one of its earliest usage if that is
 //! later. From there on every period is looked at, also where the journal's time jumps over
 //! several. A period that counts keeps to it under later catalogs; one that does not, because it was
-//! over before, owes nothing when it has usage.
+//! over before, owes nothing when it has usage. Nor does the remainder of a period that a change of
+//! calendar leaves, which would owe for the same month once more.
 
 use tollgate_common::Timestamp;
 
@@ -52,8 +53,9 @@ impl TenantFold {
                     return true;
                 }
                 let period = tenant.calendars.period_containing(from);
-                let is_due = card_in_force(name, period, Some(catalog))
-                    .is_ok_and(|(card, _)| card.prices.iter().any(Price::is_due_unused));
+                let is_due = !tenant.calendars.is_remainder(period)
+                    && card_in_force(name, period, Some(catalog))
+                        .is_ok_and(|(card, _)| card.prices.iter().any(Price::is_due_unused));
                 match tenant.books.get_mut(&period.start) {
                     Some(book) if is_due => {
                         if book.owe(stamp) {

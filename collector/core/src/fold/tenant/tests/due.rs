@@ -362,3 +362,46 @@ fn what_is_due_and_cannot_be_computed_is_booked_as_unrated_once() {
     world.rows("a", vec![row("acme", "free", 0, 1)]);
     assert_eq!(world.pass(61), ["unrated no_price 1 -"], "it is booked");
 }
+
+fn in_zone(zone: &str, every: &str) -> BTreeMap<String, String> {
+    let mut files = with_fee(every);
+    let profile = files.get_mut("profiles/acme.toml").expect("there");
+    *profile = profile.replace("zone = \"UTC\"", &format!("zone = \"{zone}\""));
+    files
+}
+
+/// 2026-06-15T00:00Z, 2026-07-01T00:00Z and 2026-08-02T00:00Z.
+const JUNE_15: i64 = 1_781_481_600;
+const JULY: i64 = 1_782_864_000;
+const AUGUST_2: i64 = 1_785_628_800;
+
+#[test]
+fn another_zone_charges_no_month_twice() {
+    for (before, after) in [
+        ("Europe/Berlin", "UTC"),
+        ("UTC", "Europe/Berlin"),
+        ("UTC", "America/New_York"),
+        ("Pacific/Auckland", "Pacific/Honolulu"),
+    ] {
+        let mut world = world(in_zone(before, "P1M"), JUNE_15);
+        world.catalog(in_zone(after, "P1M"));
+        // June and July.
+        let fees = ["charge platform 0 25.00"; 2];
+        assert_eq!(world.pass(AUGUST_2), fees, "{before} to {after}");
+    }
+}
+
+#[test]
+fn a_remainder_bills_its_usage_without_a_fee() {
+    let mut world = world(in_zone("Europe/Berlin", "P1M"), JUNE_15);
+    world.catalog(in_zone("UTC", "P1M"));
+    world.now = at(JULY - 1800);
+    world.rows("a", vec![row("acme", "requests", JULY - 3600, 10)]);
+    assert_eq!(
+        world.pass(JULY),
+        ["charge platform 0 25.00", "charge req 10 1.00"]
+    );
+    let entries = ledger(&world.effects);
+    let posting = &entries[1].posting;
+    assert_eq!((posting.start, posting.end), (at(JULY - 7200), at(JULY)));
+}
