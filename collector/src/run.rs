@@ -12,6 +12,7 @@ mod front;
 mod inputs;
 mod reload;
 mod restored;
+mod revoked;
 mod service;
 mod start;
 mod threads;

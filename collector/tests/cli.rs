@@ -275,6 +275,31 @@ fn pki_overwrites_nothing() {
 }
 
 #[test]
+fn a_certificate_is_revoked_by_its_owners_name_only() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let pki = |args: &[&str], code| {
+        let all = [&["pki", args[0], "--dir", "pki"][..], &args[1..]].concat();
+        expect(&collector(dir.path(), &all), code)
+    };
+    pki(&["init"], 0);
+    pki(&["issue", "--agent", "a_b"], 0);
+    // Its files would have the same names.
+    let (_, err) = pki(&["revoke", "--agent", "a/b"], 1);
+    assert!(
+        err.contains("`a_b`") && err.contains("`a/b`") && err.contains("--certificate"),
+        "{err}"
+    );
+    let file = "pki/a_b.pem";
+    pki(&["revoke", "--agent", "a/b", "--certificate", file], 1);
+    assert!(!dir.path().join("pki/crl.pem").exists());
+    assert!(!dir.path().join("pki/revoked.txt").exists());
+    for who in [&["--agent", "a_b"][..], &["--certificate", file]] {
+        let (out, _) = pki(&[&["revoke"][..], who].concat(), 0);
+        assert!(out.contains("(1 in all)"), "{out}");
+    }
+}
+
+#[test]
 fn what_needs_data_or_a_collector_says_so() {
     let dir = sample();
     let data = dir.path().join("data");

@@ -280,7 +280,8 @@ pub enum PkiCommand {
         /// The agent whose certificate is in the folder.
         #[arg(long, value_name = "NAME", required_unless_present = "certificate")]
         agent: Option<AgentId>,
-        /// The certificate, where the folder has another one of the agent or none.
+        /// The certificate, where the folder has another one of the agent or none. With --agent it must
+        /// be that agent's.
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
         /// Print JSON.

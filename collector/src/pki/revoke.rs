@@ -10,7 +10,7 @@ use rcgen::{
     CertificateRevocationListParams, Issuer, KeyIdMethod, RevokedCertParams, SerialNumber,
 };
 use tollgate_common::AgentId;
-use tollgate_common::tls::Pem;
+use tollgate_common::tls::{self, Pem};
 
 use super::{Authority, CA_DAYS, PkiError, seconds, stem_of, write};
 
@@ -40,7 +40,8 @@ fn certificate_of(dir: &Path, agent: Option<&AgentId>, file: Option<&Path>) -> P
 }
 
 /// Revokes an agent's certificate with the authority in `dir`: that in `file`, or `NAME.pem` of the
-/// folder. What was revoked before stays so; once more changes nothing.
+/// folder. It must be the agent's where one is given. What was revoked before stays so; once
+/// more changes nothing.
 pub fn revoke(
     dir: &Path,
     agent: Option<&AgentId>,
@@ -51,7 +52,12 @@ pub fn revoke(
         path: path.clone(),
         reason,
     };
-    let info = Pem::read(&path).and_then(|pem| pem.certificate_info());
+    let pem = Pem::read(&path).map_err(|error| unclear(error.to_string()))?;
+    if let Some(agent) = agent {
+        // Names of files do not tell `a/b` from `a_b`, and a list of revoked ones only grows.
+        check_owner(&pem, agent).map_err(unclear)?;
+    }
+    let info = pem.certificate_info();
     let serial = info.map_err(|error| unclear(error.to_string()))?.serial;
     let mut known = read(&dir.join(REVOKED))?;
     if !known.iter().any(|(known, _)| *known == serial) {
@@ -73,6 +79,20 @@ pub fn revoke(
         revoked: known.len(),
         files,
     })
+}
+
+/// Refuses a certificate that is not the agent's.
+fn check_owner(pem: &Pem, agent: &AgentId) -> Result<(), String> {
+    let certificates = pem.certificates().map_err(|error| error.to_string())?;
+    let first = certificates.first().map_or(&[][..], AsRef::as_ref);
+    match tls::agent_identity(first) {
+        Ok(owner) if owner == *agent => Ok(()),
+        Ok(owner) => Err(format!(
+            "this is the certificate of agent `{owner}`, not of `{agent}`; \
+             say with --certificate which file has the one to revoke"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<(String, u64)>, PkiError> {

@@ -7,6 +7,7 @@ use tollgate_collector_core::catalog::{Catalog, CatalogErrors};
 use tollgate_collector_core::config::{Config, TlsConfig};
 use tollgate_common::tls::{self, ClientGate, Credentials, Pem, TlsError};
 
+use super::revoked::{Looks, looks};
 use crate::catalog_dir::{self, CatalogDirError};
 
 /// What is wrong with the catalog or the certificates.
@@ -41,24 +42,28 @@ pub struct Inputs {
     pub gate: ClientGate,
     /// The files that it was made of.
     pub credentials: Arc<Credentials>,
+    /// How the list of revoked certificates looked just before it was read.
+    pub(super) crl: Option<Looks>,
 }
 
 impl Inputs {
     /// Reads and checks everything that `config` refers to.
     pub fn read(config: &Config) -> Result<Self, InputError> {
         let catalog = read_catalog(config)?;
+        let crl = looks(&config.tls);
         let (credentials, gate, tls) = read_tls(&config.tls)?;
         Ok(Self {
             catalog: Arc::new(catalog),
             tls,
             gate,
             credentials: Arc::new(credentials),
+            crl,
         })
     }
 }
 
 /// Reads and checks certificates and revocation lists.
-pub(super) fn read_tls(
+fn read_tls(
     tls: &TlsConfig,
 ) -> Result<(Credentials, ClientGate, Arc<rustls::ServerConfig>), TlsError> {
     let credentials = Credentials::read(&tls.ca, &tls.certificate, &tls.key)?;

@@ -1,15 +1,14 @@
-//! SIGHUP: catalog, policy and certificates are read again. So are certificates when the list
-//! of revoked ones has changed.
+//! SIGHUP: catalog, policy and certificates are read again. The list of revoked certificates is
+//! read again by itself when it has changed.
 
-use std::fs;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use quinn::Endpoint;
 use tollgate_collector_core::config::{Config, TlsConfig};
 use tollgate_collector_core::entry::{Digest, Entry, codec};
+use tollgate_common::tls::Credentials;
 
-use super::inputs::read_tls;
+use super::revoked::{Change, RevokedList};
 use super::start::catalog_entry;
 use super::{Inputs, Reread, service};
 use crate::receive::{self, Shared};
@@ -23,16 +22,9 @@ pub(super) struct Reloader {
     endpoint: Endpoint,
     shared: Arc<Shared>,
     tls: TlsConfig,
-    /// How the list of revoked certificates looked when it was read last.
-    crl: Option<Looks>,
-}
-
-/// When a file was changed, and how long it is.
-type Looks = (Option<SystemTime>, u64);
-
-fn looks(tls: &TlsConfig) -> Option<Looks> {
-    let metadata = fs::metadata(tls.crl.as_ref()?).ok()?;
-    Some((metadata.modified().ok(), metadata.len()))
+    /// The authority and the certificate in force.
+    credentials: Arc<Credentials>,
+    revoked: RevokedList,
 }
 
 impl Reloader {
@@ -50,44 +42,42 @@ impl Reloader {
             policy: config.policy.digest(),
             endpoint,
             shared,
-            crl: looks(&config.tls),
             tls: config.tls.clone(),
+            credentials: Arc::clone(&inputs.credentials),
+            revoked: RevokedList::new(inputs.crl),
         }
     }
 
-    /// Reads certificates again if the list of revoked ones has changed. A list that is broken or
-    /// gone changes nothing, and is reported once.
+    /// Reads the list of revoked certificates again if it has changed. One that is broken or
+    /// gone changes nothing, is reported once, and is tried again the next time.
     pub(super) async fn poll_revoked(&mut self) {
         if self.tls.crl.is_none() {
             return;
         }
-        let tls = self.tls.clone();
-        let known = self.crl;
+        let (tls, credentials) = (self.tls.clone(), Arc::clone(&self.credentials));
+        let mut revoked = self.revoked.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let found = looks(&tls);
-            (found != known).then(|| (found, read_tls(&tls).map_err(|error| error.to_string())))
+            let change = revoked.poll(&tls, &credentials);
+            (revoked, change)
         });
-        let Ok(Some((found, read))) = read.await else {
+        let Ok((revoked, change)) = read.await else {
             return;
         };
-        self.crl = found;
-        let server = read.and_then(|(_, gate, config)| {
-            let server = receive::server_config(config).map_err(|error| error.to_string())?;
-            Ok((gate, server))
-        });
-        match server {
-            Ok((gate, server)) => {
+        self.revoked = revoked;
+        match change {
+            Some(Change::Taken(gate, server)) => {
                 self.endpoint.set_server_config(Some(server));
                 self.shared.set_gate(gate);
-                tracing::info!("list of revoked certificates changed; certificates are read again");
+                tracing::info!("the list of revoked certificates has changed and is in force");
             }
-            Err(error) => {
+            Some(Change::Refused { why, is_known }) if !is_known => {
                 self.shared.metrics.reload_failures.inc();
                 tracing::error!(
-                    error,
+                    error = why,
                     "list of revoked certificates refused; what was in force stays in force"
                 );
             }
+            Some(Change::Refused { .. }) | None => {}
         }
     }
 
@@ -106,12 +96,10 @@ impl Reloader {
         let reread = Arc::clone(&self.reread);
         let read = tokio::task::spawn_blocking(move || {
             let config = reread()?;
-            // Before it is read, so that a change meanwhile is seen.
-            let crl = looks(&config.tls);
             let inputs = Inputs::read(&config).map_err(|error| error.to_string())?;
-            Ok::<_, String>((config, inputs, crl))
+            Ok::<_, String>((config, inputs))
         });
-        let (config, inputs, crl) = read.await.map_err(|error| error.to_string())??;
+        let (config, inputs) = read.await.map_err(|error| error.to_string())??;
         let server =
             receive::server_config(Arc::clone(&inputs.tls)).map_err(|error| error.to_string())?;
 
@@ -138,7 +126,9 @@ impl Reloader {
         // agent's is looked at again.
         self.endpoint.set_server_config(Some(server));
         self.shared.set_gate(inputs.gate);
-        (self.tls, self.crl) = (config.tls, crl);
+        self.tls = config.tls;
+        self.credentials = inputs.credentials;
+        self.revoked = RevokedList::new(inputs.crl);
         Ok(())
     }
 }
