@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::net::RecvFlags;
 use serde_json::Value;
 use support::{Home, Running, exit_code, signal, stdout};
 use tollgate::Meter;
@@ -205,10 +206,10 @@ fn a_killed_application_loses_nothing() {
     assert_eq!(sealed["acme/requests"], (3004, 1001), "{sealed:?}");
 }
 
-/// What a service manager keeps: descriptors by their names.
+/// What a service manager keeps: descriptors with their names, of which several may be the same.
 struct Manager {
     socket: std::os::unix::net::UnixDatagram,
-    kept: BTreeMap<String, std::os::fd::OwnedFd>,
+    kept: Vec<(String, std::os::fd::OwnedFd)>,
     ready: bool,
 }
 
@@ -218,43 +219,57 @@ impl Manager {
         socket.set_read_timeout(Some(PATIENCE)).expect("settable");
         Self {
             socket,
-            kept: BTreeMap::new(),
+            kept: Vec::new(),
             ready: false,
         }
     }
 
     /// Takes messages until it keeps so many and the agent is ready.
     fn keep_until(&mut self, wanted: usize) {
-        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
         while self.kept.len() != wanted || !self.ready {
-            let mut bytes = [0; 4096];
-            let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let read = recvmsg(
-                &self.socket,
-                &mut [std::io::IoSliceMut::new(&mut bytes)],
-                &mut control,
-                RecvFlags::CMSG_CLOEXEC,
-            );
-            let length = read.expect("the agent tells").bytes;
-            let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
-            self.ready |= text.lines().any(|line| line == "READY=1");
-            let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
-            let fds = control.drain().filter_map(|message| match message {
-                RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
-                _ => None,
-            });
-            let fd = fds.flatten().next();
-            match (name, fd) {
-                (Some(name), Some(fd)) if text.contains("FDSTORE=1") => {
-                    self.kept.insert(name.to_owned(), fd);
-                }
-                (Some(name), None) if text.contains("FDSTOREREMOVE=1") => {
-                    self.kept.remove(name);
-                }
-                _ => {}
-            }
+            self.take(RecvFlags::empty());
         }
+    }
+
+    /// Takes one message; false if there is none, where that is asked for.
+    fn take(&mut self, flags: RecvFlags) -> bool {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, recvmsg};
+        let mut bytes = [0; 4096];
+        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let read = recvmsg(
+            &self.socket,
+            &mut [std::io::IoSliceMut::new(&mut bytes)],
+            &mut control,
+            flags | RecvFlags::CMSG_CLOEXEC,
+        );
+        let length = match read {
+            Err(rustix::io::Errno::AGAIN) if flags.contains(RecvFlags::DONTWAIT) => return false,
+            read => read.expect("the agent tells").bytes,
+        };
+        let text = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        self.ready |= text.lines().any(|line| line == "READY=1");
+        let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+        let fds = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+            _ => None,
+        });
+        let fd = fds.flatten().next();
+        match (name, fd) {
+            (Some(name), Some(fd)) if text.contains("FDSTORE=1") => {
+                // The same file again is not kept twice; every descriptor of a process is
+                // another one.
+                let is_kept = self.kept.iter().any(|(kept, _)| kept == name);
+                if !(is_kept && name.starts_with("tollgate-page.")) {
+                    self.kept.push((name.to_owned(), fd));
+                }
+            }
+            (Some(name), None) if text.contains("FDSTOREREMOVE=1") => {
+                self.kept.retain(|(kept, _)| kept != name);
+            }
+            _ => {}
+        }
+        true
     }
 
     /// A command line that starts the agent with what is kept, from descriptor 3 on.
@@ -263,8 +278,8 @@ impl Manager {
         // Far from those that they become.
         let from: Vec<_> = self
             .kept
-            .values()
-            .map(|fd| {
+            .iter()
+            .map(|(_, fd)| {
                 let fd = rustix::io::fcntl_dupfd_cloexec(fd, 100).expect("free");
                 rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::empty()).expect("ours");
                 fd
@@ -276,7 +291,7 @@ impl Manager {
             script.push_str(&format!("exec {to}<&{};", fd.as_raw_fd()));
         }
         script.push_str("exec \"$@\"");
-        let names: Vec<_> = self.kept.keys().map(String::as_str).collect();
+        let names: Vec<_> = self.kept.iter().map(|(name, _)| name.as_str()).collect();
         let child = Command::new("bash")
             .args(["-c", &script, "bash", env!("CARGO_BIN_EXE_tollgate-agent")])
             .args(["run", "--config"])
@@ -284,7 +299,7 @@ impl Manager {
             .env("NOTIFY_SOCKET", notify)
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(home.dir.path().join("log")).expect("writable"))
             .spawn()
             .expect("bash starts");
         Running(child)
@@ -313,6 +328,76 @@ fn an_application_that_ends_while_no_agent_is_there_is_counted_by_the_next() {
     manager.keep_until(0);
     stop(agent);
     assert_eq!(sealed(&home)["acme/requests"], (1_003_004, 1002));
+}
+
+#[test]
+fn the_manager_keeps_one_page_and_one_process_of_each_application_however_often_agents_start() {
+    let home = home(ALL);
+    let notify = home.dir.path().join("notify");
+    let mut manager = Manager::new(&notify);
+    let mut agent = manager.start(&home, &notify);
+    let mut application = Application::start(&home, "quick");
+    application.wait_done();
+    manager.keep_until(2);
+    for life in 0..3 {
+        agent.0.kill().expect("ours");
+        agent.0.wait().expect("ours");
+        if life == 2 {
+            // Half of what another page left.
+            let (name, fd) = &manager.kept[0];
+            assert!(name.starts_with("tollgate-process."), "{name}");
+            let end = name.rfind('.').expect("the page's name");
+            let other = format!("{}.{:032x}", &name[..end], 7);
+            let fd = fd.try_clone().expect("ours");
+            manager.kept.push((other, fd));
+        }
+        agent = manager.start(&home, &notify);
+        // Adopted, and brought by the application, which lives.
+        let deadline = Instant::now() + PATIENCE;
+        let taken = |log: &str| {
+            let of = log.lines().filter(|line| line.contains("took a page"));
+            of.filter(|line| !line.contains("service manager")).count()
+        };
+        let log = home.dir.path().join("log");
+        while taken(&std::fs::read_to_string(&log).expect("written")) == 0 {
+            assert!(Instant::now() < deadline, "the page is not brought");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        manager.keep_until(2);
+        // What it told of the page before that is in the socket.
+        while manager.take(RecvFlags::DONTWAIT) {}
+        let names: Vec<_> = manager.kept.iter().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+    }
+    application.kill();
+    manager.keep_until(0);
+    stop(agent);
+    assert_eq!(sealed(&home)["acme/requests"], (3004, 1001));
+}
+
+#[test]
+fn the_manager_keeps_a_page_that_is_not_billed_until_its_loss_is_declared() {
+    let home = home(ALL);
+    let notify = home.dir.path().join("notify");
+    let mut manager = Manager::new(&notify);
+    let mut agent = manager.start(&home, &notify);
+    let mut application = Application::start(&home, "quick");
+    application.wait_done();
+    manager.keep_until(2);
+    agent.0.kill().expect("ours");
+    agent.0.wait().expect("ours");
+    application.kill();
+    std::fs::remove_dir_all(home.dir.path().join("state")).expect("there");
+    let mut agent = manager.start(&home, &notify);
+    while !manager.kept.is_empty() {
+        manager.take(RecvFlags::empty());
+    }
+    // From here on nothing but the spool knows of it.
+    agent.0.kill().expect("ours");
+    agent.0.wait().expect("ours");
+    let output = home.command(&["spool", "export"]);
+    let exported = stdout(&output);
+    assert!(exported.contains("page_quarantined"), "{exported}");
 }
 
 #[test]

@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tollgate::page::hello::{self, Answer};
-use tollgate_agent_core::aggregate::Region;
+use tollgate_agent_core::aggregate::{PageKey, Region};
 use tollgate_agent_core::config::Sdk;
 use tollgate_agent_core::input::page::{
     LOOK_EVERY_MILLIS, PageRefusal, PageTally, Pass, find_access,
@@ -87,8 +87,10 @@ impl SdkSocket {
             board,
             connections: Vec::new(),
             refused: BTreeMap::new(),
+            declaring: Vec::new(),
         };
-        server.adopt();
+        let kept = std::mem::take(&mut server.socket.kept);
+        server.adopt(kept);
         server.show();
         super::spawn("sdk", move || server.run(&stop))
     }
@@ -109,6 +111,9 @@ struct Server<R: Region> {
     connections: Vec<Connection>,
     /// Pages that were not taken, by reason.
     refused: BTreeMap<&'static str, u64>,
+    /// What the service manager kept and is not to be billed: it stays there, as the evidence,
+    /// until its loss is durably declared.
+    declaring: Vec<Kept>,
 }
 
 impl<R: Region> Server<R> {
@@ -176,7 +181,7 @@ impl<R: Region> Server<R> {
             if self.connections[at].closed.is_some() {
                 continue;
             }
-            match self.connections[at].read() {
+            match self.connections[at].read(now) {
                 Brought::Nothing if !self.connections[at].is_late(now) => {}
                 Brought::Hello { bytes, fd } => {
                     let answer = self.take(at, bytes, &fd);
@@ -194,48 +199,40 @@ impl<R: Region> Server<R> {
         self.connections.retain(|c| !c.is_over());
     }
 
-    /// Takes the pages that the service manager kept. Their applications may have ended; one
+    /// Takes pages that the service manager kept. Their applications may have ended; one
     /// that lives brings its page again, and takes the place of what is made here.
-    fn adopt(&mut self) {
-        for Kept {
-            name,
-            page,
-            process,
-        } in std::mem::take(&mut self.socket.kept)
-        {
-            let (peer, config) = (name.peer, &self.socket.config);
+    fn adopt(&mut self, kept: Vec<Kept>) {
+        for kept in kept {
+            let (peer, config) = (kept.name.peer, &self.socket.config);
             let full = self.connections.len() >= config.pages_max as usize;
             let access = find_access(&config.allow, peer.uid, peer.gid).filter(|_| !full);
-            let bytes = MappedPage::bytes_of(&page);
-            let map = MappedPage::map(&page, bytes, config.page_bytes_max);
-            let taken = map.ok().zip(access).and_then(|(map, access)| {
+            let bytes = MappedPage::bytes_of(&kept.page);
+            let map = MappedPage::map(&kept.page, bytes, config.page_bytes_max);
+            let taken = map.ok().zip(access).map(|(map, access)| {
+                let words = map.words();
                 let taken = self
                     .tally
-                    .handle_page(map.words(), peer.uid, access, clock::now());
-                taken.ok().map(|key| (key, map))
+                    .handle_page(words, peer.uid, access, clock::now());
+                taken.map(|key| (key, map))
             });
-            let Some((key, map)) = taken else {
-                warn!(
-                    pid = peer.pid,
-                    "a page that the service manager kept is not taken"
-                );
-                store::remove(&name);
-                continue;
-            };
-            info!(
-                pid = peer.pid,
-                uid = peer.uid,
-                "took a page from the service manager"
-            );
-            let page = Page {
-                key,
-                map,
-                again: None,
-                complete: false,
-                stored: name,
-            };
-            self.connections
-                .push(Connection::adopted(peer, process, page));
+            match taken {
+                Some(Ok((key, map))) => {
+                    info!(
+                        pid = peer.pid,
+                        uid = peer.uid,
+                        "took a page from the service manager"
+                    );
+                    self.connections.push(Connection::adopted(kept, key, map));
+                }
+                Some(Err(PageRefusal::Declaring)) => self.declaring.push(kept),
+                Some(Err(_)) | None => {
+                    warn!(
+                        pid = peer.pid,
+                        "a page that the service manager kept is not taken"
+                    );
+                    store::remove(&kept.name);
+                }
+            }
         }
     }
 
@@ -287,18 +284,19 @@ impl<R: Region> Server<R> {
         {
             Ok(key) => {
                 let answer = answer(hello::TAKEN);
-                // A new connection for a page takes the place of the old one.
-                for other in &mut self.connections {
-                    other.page.take_if(|page| page.key == key);
-                }
                 let stored = store::Name::new(peer, key);
-                store::keep(&stored, fd.as_fd(), self.connections[at].process());
+                let replaced = self.replace(key, &stored);
+                // Descriptors of the same process are not the same to the manager: it would
+                // keep one more with every agent until it has no room left.
+                let process = self.connections[at].process();
+                let kept = replaced || store::keep(&stored, fd.as_fd(), process);
                 self.connections[at].page = Some(Page {
                     key,
                     map,
                     again: None,
                     complete: false,
                     stored,
+                    kept,
                 });
                 info!(pid = peer.pid, uid = peer.uid, "took a page");
                 answer
@@ -318,13 +316,34 @@ impl<R: Region> Server<R> {
         }
     }
 
+    /// A new connection for a page takes the place of the old one. True if the manager has
+    /// the page already, and its process, by the same name.
+    fn replace(&mut self, key: PageKey, name: &store::Name) -> bool {
+        let mut kept = false;
+        for other in &mut self.connections {
+            if let Some(page) = other.page.take_if(|page| page.key == key) {
+                if page.stored == *name {
+                    kept |= page.kept;
+                } else {
+                    store::remove(&page.stored);
+                }
+            }
+        }
+        kept
+    }
+
     /// Looks at all pages, or at those that are due again, and says when the next is due.
     fn look(&mut self, full: bool) -> Duration {
         let (now, clock) = (Instant::now(), clock::now());
         self.tally.poll_retired(clock);
+        // One that comes when there is no room for a connection would be let go undeclared.
+        if full && self.connections.len() < self.socket.config.pages_max as usize {
+            let declaring = std::mem::take(&mut self.declaring);
+            self.adopt(declaring);
+        }
         let mut next = LOOK_EVERY;
         for connection in &mut self.connections {
-            let gone = connection.closed.is_some() && connection.is_gone();
+            let gone = connection.closed.is_some() && connection.is_gone(now);
             let may_be_ending = connection.may_be_ending(now);
             let Some(page) = &mut connection.page else {
                 continue;

@@ -10,17 +10,20 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tollgate::page::hello::{self, Answer, HELLO_BYTES};
 use tollgate_agent_core::aggregate::PageKey;
+use tollgate_agent_core::input::page::MISSING_GRACE_MILLIS;
 
 use super::mapping::MappedPage;
-use super::store::Name;
+use super::store::{Kept, Name};
 
 /// How long an application may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of a process may come after that of its connection.
 const END_PATIENCE: Duration = Duration::from_secs(2);
+/// How long an application has to bring a page again.
+const MISSING_GRACE: Duration = Duration::from_millis(MISSING_GRACE_MILLIS.unsigned_abs());
 /// Descriptors that a hello may bring; those beyond the first are closed.
 const FDS_MAX: usize = 4;
 
@@ -43,6 +46,8 @@ pub(super) struct Page {
     pub(super) complete: bool,
     /// Its name at the service manager.
     pub(super) stored: Name,
+    /// The manager has it, and its process, as far as that can be known.
+    pub(super) kept: bool,
 }
 
 /// An application.
@@ -94,12 +99,22 @@ impl Connection {
         })
     }
 
-    /// An application that an earlier agent had a page of.
-    pub(super) fn adopted(peer: Peer, process: Option<OwnedFd>, page: Page) -> Self {
+    /// An application that an earlier agent had a page of, which the manager kept.
+    pub(super) fn adopted(of: Kept, key: PageKey, map: MappedPage) -> Self {
+        let peer = of.name.peer;
+        let page = Page {
+            key,
+            map,
+            again: None,
+            complete: false,
+            stored: of.name,
+            kept: of.process.is_some(),
+        };
+        let open = || pidfd_open(Pid::from_raw(peer.pid)?, PidfdFlags::empty()).ok();
         Self {
             stream: None,
             peer,
-            process,
+            process: of.process.or_else(open),
             since: Instant::now(),
             got: Vec::new(),
             fd: None,
@@ -127,10 +142,12 @@ impl Connection {
         self.page.is_none() && now.duration_since(self.since) > HELLO_TIMEOUT
     }
 
-    /// True once the process has ended, as far as that can be known.
-    pub(super) fn is_gone(&self) -> bool {
+    /// True once the process has ended, as far as that can be known. Of one that is known by
+    /// the service manager alone, and by nothing that would show its end, that is when it had
+    /// time to bring its page and did not.
+    pub(super) fn is_gone(&self, now: Instant) -> bool {
         let Some(process) = &self.process else {
-            return false;
+            return self.stream.is_none() && now.duration_since(self.since) >= MISSING_GRACE;
         };
         let mut fds = [PollFd::new(process, PollFlags::IN)];
         let now = Timespec {
@@ -147,9 +164,9 @@ impl Connection {
     }
 
     /// Reads what is there.
-    pub(super) fn read(&mut self) -> Brought {
+    pub(super) fn read(&mut self, now: Instant) -> Brought {
         let Some(stream) = &self.stream else {
-            return if self.is_gone() {
+            return if self.is_gone(now) {
                 Brought::Closed
             } else {
                 Brought::Nothing
@@ -203,5 +220,41 @@ impl Connection {
         if let Some(stream) = &mut self.stream {
             let _ = stream.write_all(&answer.to_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+
+    use super::*;
+
+    #[test]
+    fn a_page_without_a_process_to_watch_ends_when_it_is_not_brought_in_time() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let page = memfd_create("test", flags).expect("memfd");
+        ftruncate(&page, 8192).expect("sizeable");
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
+        fcntl_add_seals(&page, seals).expect("sealable");
+        let map = MappedPage::map(&page, 8192, 8192).expect("sealed");
+        let (user, id) = (1, [1; 16]);
+        let key = PageKey { id, user };
+        let peer = Peer {
+            uid: user,
+            gid: 1,
+            // More than there can be.
+            pid: i32::MAX,
+        };
+        let kept = Kept {
+            name: Name::new(peer, key),
+            page,
+            process: None,
+        };
+        let mut adopted = Connection::adopted(kept, key, map);
+        let soon = adopted.since + MISSING_GRACE / 2;
+        assert!(matches!(adopted.read(soon), Brought::Nothing));
+        let late = adopted.since + MISSING_GRACE;
+        assert!(matches!(adopted.read(late), Brought::Closed));
+        assert!(adopted.is_gone(late) && !adopted.may_be_ending(late));
     }
 }

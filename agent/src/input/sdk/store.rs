@@ -80,7 +80,7 @@ pub(super) fn inherited() -> Vec<Kept> {
     for (text, fd) in descriptors {
         match Name::parse(&text) {
             Some((PAGE, name)) => drop(pages.insert(name.of(""), (name, fd))),
-            Some((PROCESS, name)) => drop(processes.insert(name.of(""), fd)),
+            Some((PROCESS, name)) => drop(processes.insert(name.of(""), (name, fd))),
             // Another version's, or somebody else's: closed.
             _ => debug!(name = text, "the service manager kept something unknown"),
         }
@@ -88,39 +88,57 @@ pub(super) fn inherited() -> Vec<Kept> {
     let kept = pages.into_iter().map(|(key, (name, page))| Kept {
         name,
         page,
-        process: processes.remove(&key),
+        process: processes.remove(&key).map(|(_, fd)| fd),
     });
-    kept.collect()
+    let kept = kept.collect();
+    // A process whose page is not there only takes room.
+    for (name, _) in processes.values() {
+        remove_as(PROCESS, name);
+    }
+    kept
 }
 
-/// Leaves a page with the manager.
-pub(super) fn keep(name: &Name, page: BorrowedFd<'_>, process: Option<BorrowedFd<'_>>) {
-    let fds = [(PAGE, Some(page)), (PROCESS, process)];
-    for (what, fd) in fds {
-        if let Some(fd) = fd {
-            // Without a poll: an ended process is just what is to be told.
-            tell(
-                &format!("FDSTORE=1\nFDPOLL=0\nFDNAME={}\n", name.of(what)),
-                &[fd],
-            );
-        }
+/// Leaves a page with the manager, if its process can be left there: a page of which nobody
+/// could tell whether its application has ended would be of less use. True if it was sent all.
+pub(super) fn keep(name: &Name, page: BorrowedFd<'_>, process: Option<BorrowedFd<'_>>) -> bool {
+    // Without a poll: an ended process is just what is to be told.
+    let store = |what, fd| {
+        tell(
+            &format!("FDSTORE=1\nFDPOLL=0\nFDNAME={}\n", name.of(what)),
+            &[fd],
+        )
+    };
+    if !process.is_none_or(|fd| store(PROCESS, fd)) {
+        return false;
     }
+    let kept = store(PAGE, page);
+    if !kept {
+        remove_as(PROCESS, name);
+    }
+    kept
 }
 
 /// Takes a page out of the store.
 pub(super) fn remove(name: &Name) {
     for what in [PAGE, PROCESS] {
-        tell(&format!("FDSTOREREMOVE=1\nFDNAME={}\n", name.of(what)), &[]);
+        remove_as(what, name);
     }
 }
 
-fn tell(state: &str, fds: &[BorrowedFd<'_>]) {
+fn remove_as(what: &str, name: &Name) {
+    tell(&format!("FDSTOREREMOVE=1\nFDNAME={}\n", name.of(what)), &[]);
+}
+
+/// True if it was sent.
+fn tell(state: &str, fds: &[BorrowedFd<'_>]) -> bool {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return;
+        return false;
     };
-    if let Err(error) = send(path.as_bytes(), state.as_bytes(), fds) {
+    let sent = send(path.as_bytes(), state.as_bytes(), fds);
+    if let Err(error) = &sent {
         debug!(%error, "the service manager cannot be told of a page");
     }
+    sent.is_ok()
 }
 
 fn send(path: &[u8], state: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
