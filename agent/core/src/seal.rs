@@ -44,8 +44,8 @@ mod wide;
 use tollgate_common::limits::BATCH_ROWS_MAX;
 use tollgate_common::wire::{EncodeError, Message, RecordStream, decode_record};
 use tollgate_common::{
-    Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Loss, LossAmount, LossReason, Opening,
-    Quantity, RowRef, SeriesRef, Span, Timestamp, Window,
+    Batch, BatchHash, BatchSeq, ClockStep, Loss, LossAmount, LossReason, Opening, Quantity, RowRef,
+    SeriesRef, Span, Timestamp, Window,
 };
 
 use crate::aggregate::{Cells, CutRecord, Idle, Region};
@@ -421,9 +421,8 @@ impl Sealer {
                 let series = SeriesRef::new(&key);
                 let (window, value, detail) = self.part.side(row, span);
                 let (aggregation, scale) = (row.place.aggregation(), row.key.scale);
-                let sum = aggregation == Aggregation::Sum;
-                let sum = sum.then(|| value.unsigned_abs());
-                self.totals.count(series, scale, sum, row.events);
+                self.totals
+                    .count(series, (aggregation, scale), value, row.events);
                 stream.row(&RowRef {
                     series,
                     aggregation,

@@ -47,6 +47,8 @@ const AT_PAIR_COUNT: usize = PAGE_WORDS + 3;
 /// 1 where what is received is counted before it is decided on, for tenants too. Agents before
 /// that left 0 here.
 const AT_RECEIPTS: usize = PAGE_WORDS + 4;
+/// 1 from before the first batch on that has rows whose amount no running total tells.
+const AT_BESIDE: usize = PAGE_WORDS + 5;
 const AT_CUTS: [usize; 2] = [PAGE_WORDS + 16, PAGE_WORDS + 32];
 const CUT_WORDS: usize = 9;
 /// Account of writers that the configuration no longer names.
@@ -294,6 +296,11 @@ pub(crate) fn applied(words: &[AtomicU64]) -> u64 {
 /// The number of running totals in use.
 pub(super) fn pairs_word(words: &[AtomicU64]) -> &AtomicU64 {
     &words[AT_PAIR_COUNT]
+}
+
+/// The word that says that something was counted whose amount no running total tells.
+pub(super) fn beside_word(words: &[AtomicU64]) -> &AtomicU64 {
+    &words[AT_BESIDE]
 }
 
 /// Says that what is received is counted for itself.

@@ -11,7 +11,7 @@ use tollgate::cell::baseline::parity;
 use tollgate_common::limits::{METER_BYTES_MAX, TENANT_BYTES_MAX};
 use tollgate_common::{Scale, SeriesKey};
 
-use super::header::pairs_word;
+use super::header::{beside_word, pairs_word};
 use super::layout::PAIR_WORDS;
 use super::words::{Put, crc32c, get_bytes, put_bytes, words_for};
 use super::{Cells, Region};
@@ -60,6 +60,17 @@ impl<R: Region> Cells<R> {
         let longest = words_for(3 + TENANT_BYTES_MAX + METER_BYTES_MAX);
         self.pairs() < self.layout().pairs()
             && used.saturating_add(longest) <= self.layout().names().len()
+    }
+
+    /// True once a batch was to be sealed with rows whose amount no total tells. A file of an
+    /// agent that did not note it says false.
+    pub(crate) fn counts_beside_totals(&self) -> bool {
+        beside_word(self.words()).load(Relaxed) != 0
+    }
+
+    /// Notes it, before the first such batch goes into the spool.
+    pub(crate) fn note_beside_totals(&self) {
+        beside_word(self.words()).put(1, Relaxed);
     }
 
     /// Where the names of a total end in their area.

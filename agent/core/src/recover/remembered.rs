@@ -14,7 +14,7 @@ use crate::aggregate::{Cells, Region};
 pub(crate) fn remembered<R: Region>(cells: &Cells<R>) -> Option<Box<Remembered>> {
     let applied = cells.applied();
     let cut = cells.cut(applied)?;
-    let mut is_complete = cells.has_room_for_pairs();
+    let mut is_complete = cells.has_room_for_pairs() && !cells.counts_beside_totals();
     let mut totals = Vec::new();
     for index in 0..cells.pairs() {
         match total(cells, index, applied) {

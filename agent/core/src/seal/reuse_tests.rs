@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use tollgate_common::sketch::{Histogram, UniqueSketch, hash};
 use tollgate_common::wire::{Message, decode_record};
 use tollgate_common::{
-    AgentId, Batch, Detail, Dimensions, Incarnation, MeterName, Scale, SeriesKey, TenantId,
-    WindowWidth,
+    AgentId, Aggregation, Batch, Detail, Dimensions, Incarnation, MeterName, Scale, SeriesKey,
+    TenantId, WindowWidth,
 };
 
 use super::*;

@@ -8,7 +8,8 @@ use tollgate_common::log::LogConfig;
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{Message, decode_record};
 use tollgate_common::{
-    AgentId, Dimensions, Incarnation, MeterName, Scale, SeriesKey, TenantId, WindowWidth,
+    AgentId, Aggregation, Dimensions, Incarnation, MeterName, Scale, SeriesKey, TenantId,
+    WindowWidth,
 };
 
 use super::*;

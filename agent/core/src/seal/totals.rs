@@ -5,7 +5,7 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 use tollgate_common::wire::{EncodeError, RecordStream, TotalRef};
-use tollgate_common::{Quantity, Scale, SeriesRef};
+use tollgate_common::{Aggregation, Quantity, Scale, SeriesRef};
 
 use super::SealError;
 use crate::aggregate::{Cells, PairTotal, Region};
@@ -50,6 +50,8 @@ pub(super) struct Totals {
     loaded: bool,
     /// The batch at hand has rows of a sum whose total is not kept, and so is not told.
     untold: bool,
+    /// A batch had rows whose amount is in no total, because of their aggregation.
+    beside: bool,
     /// The pair that was asked for last.
     last: u32,
 }
@@ -88,15 +90,16 @@ impl Totals {
         }
     }
 
-    /// The batch at hand has a row of this series, which was met: so many events, and for a
-    /// sum what it counts.
+    /// The batch at hand has a row of this series, which was met: its value and so many events.
     pub(super) fn count(
         &mut self,
         series: SeriesRef<'_>,
-        scale: Scale,
-        sum: Option<u128>,
+        (aggregation, scale): (Aggregation, Scale),
+        value: i128,
         events: u64,
     ) {
+        // Last values are not summed up, so that a lost one leaves no amount unknown.
+        self.beside |= !matches!(aggregation, Aggregation::Sum | Aggregation::Last);
         let Some(index) = self.find(series, scale) else {
             return;
         };
@@ -105,9 +108,9 @@ impl Totals {
             self.busy.push(index);
         }
         pair.events.1 = pair.events.1.wrapping_add(events);
-        let Some(sum) = sum else {
+        if aggregation != Aggregation::Sum {
             return;
-        };
+        }
         if !pair.kept {
             self.untold = true;
             return;
@@ -116,11 +119,20 @@ impl Totals {
             self.touched.push(index);
         }
         // Saturation is reported as out of range when the total is told.
-        pair.counted = Some(pair.counted.unwrap_or(0).saturating_add(sum));
+        pair.counted = Some(
+            pair.counted
+                .unwrap_or(0)
+                .saturating_add(value.unsigned_abs()),
+        );
     }
 
     /// Writes what the batch at hand makes of the totals into the cells, for batch `sequence`.
     pub(super) fn put<R: Region>(&self, cells: &Cells<R>, sequence: u64) {
+        // A meter may be declared with another aggregation while the agent runs: its total goes
+        // on and does not show that there is more.
+        if self.beside {
+            cells.note_beside_totals();
+        }
         for &index in &self.busy {
             let pair = &self.pairs[index as usize];
             let total = PairTotal {

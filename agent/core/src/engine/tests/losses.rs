@@ -118,7 +118,14 @@ fn end_of_spool(world: &World) -> (String, usize) {
 
 #[test]
 fn a_damaged_final_batch_is_priced_by_what_the_cells_remember() {
-    for (damaged, counted_level) in [(true, false), (true, true), (false, false)] {
+    // A meter of its own, and one whose total goes on from before it was declared anew.
+    let cases = [
+        (true, None),
+        (true, Some("peak")),
+        (true, Some("net.bytes")),
+        (false, None),
+    ];
+    for (damaged, counted_max) in cases {
         let mut world = World::new(1);
         let (mut life, _) = world.start().expect("starts");
         for _ in 0..3 {
@@ -128,10 +135,10 @@ fn a_damaged_final_batch_is_priced_by_what_the_cells_remember() {
         world.ship(&mut life).expect("ships");
         let shipped = world.billed_total();
         world.count(&mut life, 70);
-        if counted_level {
+        if let Some(meter) = counted_max {
             let key = SeriesKey::new(
                 TenantId::new("acme").expect("valid"),
-                MeterName::new("peak").expect("valid"),
+                MeterName::new(meter).expect("valid"),
                 Dimensions::default(),
             );
             let key = key.expect("short");
@@ -158,7 +165,7 @@ fn a_damaged_final_batch_is_priced_by_what_the_cells_remember() {
         };
         let remembered = tombstone.remembered.as_ref().expect("the cells are whole");
         assert!(remembered.is_final);
-        assert_eq!(remembered.is_complete, !counted_level);
+        assert_eq!(remembered.is_complete, counted_max.is_none());
         let totals: i128 = remembered.totals.iter().map(|t| t.quantity.units()).sum();
         // All that was counted before the last start; what has not arrived of it is the loss.
         assert_eq!(totals, accepted);
