@@ -29,7 +29,8 @@ impl<R: Region> Writer<R> {
         );
     }
 
-    /// Where events of a tenant are accounted for. Tenants beyond 1,024 share one row.
+    /// Where events of a tenant are accounted for. Tenants beyond 1,024 share one row, and
+    /// so do all that come after one that found no room for a row of its own.
     pub fn row(&mut self, tenant: &TenantId) -> Row {
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
         let (of, room) = ((shared, index), &mut table.heap);

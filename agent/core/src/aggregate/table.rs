@@ -259,6 +259,7 @@ impl Table {
             table.keys = FreeRoom::around(0, keys_end, 1, keys);
             table.heap = FreeRoom::around(WIDE_UNIT, heap_end, WIDE_UNIT, heap);
         }
+        table.tenants.reserve((shared, writer), &mut table.heap);
         table.tell_live(shared, writer);
         table
     }

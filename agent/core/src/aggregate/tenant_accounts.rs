@@ -477,7 +477,8 @@ impl<R: Region> Cells<R> {
 }
 
 /// Makes one of all tenants that share a row at one of these inputs: what was received for each of
-/// them is not known.
+/// them is not known. A tenant without a row at one of the inputs may be one of those who share it,
+/// or may never have used the input; it is one of all in either case.
 fn lump(tenants: &mut Tenants, shared: &[u32]) {
     if shared.is_empty() {
         return;

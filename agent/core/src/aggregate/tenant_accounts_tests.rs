@@ -1,6 +1,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use tollgate::cell::Room;
 use tollgate_common::{Aggregation, Dimensions, Scale};
 
 use super::super::tests::{Words, cells, key, region};
@@ -293,4 +294,38 @@ fn tenants_without_a_row_are_one() {
     let others = &others.expect("five").account;
     assert_eq!((others.received, others.accepted), (5, 2));
     assert!(accounts.busiest.iter().all(|of| of.account.balances()));
+}
+
+/// Wide cells may take the whole area, and give it back.
+#[test]
+fn tenants_that_come_when_the_area_is_full_share_a_row_from_then_on() {
+    let cells = cells(10);
+    let mut writer = cells.writer("admin").expect("free");
+    count(&mut writer, 0, false);
+    let taken: Vec<_> = std::iter::from_fn(|| writer.table.heap.take(8)).collect();
+    assert!(!taken.is_empty());
+    count(&mut writer, 1, false);
+    count(&mut writer, 1, true);
+    for at in taken {
+        writer.table.heap.give(at, 8);
+    }
+    // A row of its own would have only a part of what it has counted.
+    count(&mut writer, 1, false);
+    drop(writer);
+    let mut writer = cells.writer("admin").expect("given back");
+    for tenant in 0..3 {
+        count(&mut writer, tenant, false);
+    }
+    let accounts = cells.tenant_accounts(5);
+    let seen = accounts.busiest.iter().map(|of| {
+        assert!(of.account.balances(), "{of:?}");
+        assert_eq!(of.inputs.len(), 1);
+        (
+            of.tenant.is_some(),
+            of.account.received,
+            of.account.accepted,
+        )
+    });
+    assert_eq!(seen.collect::<Vec<_>>(), [(false, 5, 4), (true, 2, 2)]);
+    assert!(accounts.nobody.is_empty());
 }

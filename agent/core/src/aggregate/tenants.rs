@@ -3,8 +3,10 @@
 //! A record for each tenant lies among the writer's wide cells, so that it outlives the
 //! process. The records are a list: each names the one made before it, and the block's head
 //! names the newest, which is stored when the record is complete. Their number is bounded;
-//! tenants beyond it share the record with the empty name, and what does not even find room
-//! for that is in the account of the input all the same.
+//! tenants beyond it share the record with the empty name, and so do those that come when wide
+//! cells have taken all the room: the shared record is made before there are any. Once a tenant
+//! counts there, all that come later do, because one that got a record of its own after that
+//! would have only a part of its events in it.
 //!
 //! A writer is an input's, so its records are the accounts of tenants at that input. What was
 //! received for a tenant is counted there, before it is counted into a cell or rejected.
@@ -40,10 +42,12 @@ pub(super) const AT_RECEIVED: usize = AT_OVERFLOW_EVENTS - 1;
 const AT_INTERRUPTED: usize = AT_RECEIVED - 1;
 /// 1 in a record of inputs that are no longer configured.
 const AT_EARLIER: usize = AT_INTERRUPTED - 1;
+/// 1 in the record without a name once it is a tenant's.
+const AT_SHARED: usize = AT_EARLIER - 1;
 const AT_OVERFLOW_EVENTS: usize = WORDS as usize - 1;
 /// Words of a record.
 pub(super) const WORDS: u32 = 40;
-const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_EARLIER);
+const _: () = assert!(AT_REJECTED + Rejection::ALL.len() < AT_SHARED);
 
 /// A tenant's record among those of one writer, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +164,8 @@ fn places<R: Region>(shared: &Shared<R>, writer: u32) -> impl Iterator<Item = (u
 struct Rows {
     of: HashMap<TenantId, Row, RandomState>,
     others: Option<Row>,
+    /// Tenants count in the record of the others: nobody gets one of its own any more.
+    shared: bool,
 }
 
 /// Where the records are.
@@ -189,13 +195,22 @@ impl Tenants {
             }
             let row = self.number(at);
             let rows = self.kind(record.earlier);
-            match record.tenant {
-                Some(tenant) => drop(rows.of.insert(tenant, row)),
-                None => rows.others = Some(row),
+            if let Some(tenant) = record.tenant {
+                rows.of.insert(tenant, row);
+            } else {
+                rows.others = Some(row);
+                rows.shared = heap[at as usize + AT_SHARED].load(Relaxed) == 1;
             }
             last = heap[at as usize + AT_NEXT].load(Relaxed);
         }
         last == 0
+    }
+
+    /// Makes the record that tenants without one of their own share, while there is room.
+    pub(super) fn reserve<R: Region>(&mut self, of: (&Shared<R>, u32), room: &mut FreeRoom) {
+        if self.current.others.is_none() {
+            self.current.others = self.make(of, room, "", false);
+        }
     }
 
     fn kind(&mut self, earlier: bool) -> &mut Rows {
@@ -236,8 +251,8 @@ impl Tenants {
         row
     }
 
-    /// The row of a tenant, made if it is new: that of the others where there is no room, and
-    /// [`Row::NONE`] where there is not even room for theirs.
+    /// The row of a tenant, made if it is new: that of the others where there is no room or was
+    /// none before, and [`Row::NONE`] where there is not even room for theirs.
     pub(super) fn row<R: Region>(
         &mut self,
         of: (&Shared<R>, u32),
@@ -250,7 +265,8 @@ impl Tenants {
             if let Some(&row) = rows.of.get(tenant) {
                 return row;
             }
-            if rows.of.len() < TENANTS_MAX
+            if !rows.shared
+                && rows.of.len() < TENANTS_MAX
                 && let Some(row) = self.make(of, room, tenant.as_str(), earlier)
             {
                 self.kind(earlier).of.insert(tenant.clone(), row);
@@ -261,7 +277,13 @@ impl Tenants {
             let made = self.make(of, room, "", earlier);
             self.kind(earlier).others = made;
         }
-        self.kind(earlier).others.unwrap_or(Row::NONE)
+        let Some(others) = self.kind(earlier).others else {
+            return Row::NONE;
+        };
+        if tenant.is_some() && !std::mem::replace(&mut self.kind(earlier).shared, true) {
+            self.put_in(of, others, (AT_SHARED, 1));
+        }
+        others
     }
 
     /// First word of the record of each row, in the area of wide cells.
@@ -289,6 +311,18 @@ impl Tenants {
         if let Some(&place) = self.places.get(usize::from(row.0)) {
             let heap = &shared.words()[shared.layout().wide(writer)];
             bump(&heap[place as usize + at], n);
+        }
+    }
+
+    fn put_in<R: Region>(
+        &self,
+        (shared, writer): (&Shared<R>, u32),
+        row: Row,
+        (at, value): (usize, u64),
+    ) {
+        if let Some(&place) = self.places.get(usize::from(row.0)) {
+            let heap = &shared.words()[shared.layout().wide(writer)];
+            heap[place as usize + at].put(value, Relaxed);
         }
     }
 
