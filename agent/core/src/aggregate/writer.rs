@@ -199,6 +199,13 @@ impl<R: Region> Writer<R> {
         wide.done(slot).map_err(|_| SetError::WrongSlot)
     }
 
+    /// The level that a slot has; `None` for a stale slot.
+    pub(super) fn level(&self, slot: Slot) -> Option<u64> {
+        let kind = Aggregation::TimeWeighted;
+        let wide = self.place().wide(&self.table.places, slot, kind)?;
+        Some(level::read(wide.cell)?.level)
+    }
+
     /// Begins a level that has held since `since`, in a slot that was just made.
     pub(super) fn carry_level(&mut self, slot: Slot, value: u64, since: i64) {
         let kind = Aggregation::TimeWeighted;

@@ -115,13 +115,28 @@ impl<R: Region> Writer<R> {
         slots.sort_unstable();
         for (_, slot, handle, aggregation, done) in slots {
             if aggregation == Aggregation::TimeWeighted {
-                // A stale one holds nothing.
-                let _ = self.set_level(handle, now, 0);
+                self.end_level(handle, now);
             } else {
                 let (shared, table) = (&*self.shared, &mut self.table);
                 table.retire(shared, self.index, Retire { slot, done });
             }
         }
+    }
+
+    /// Ends a level that holds, which is an event of its own; a stale slot has none.
+    fn end_level(&mut self, slot: Slot, now: Timestamp) {
+        if self.level(slot) == Some(0) {
+            return;
+        }
+        let Some(tenant) = self.tenant_of(slot) else {
+            return;
+        };
+        let row = self.row(&tenant);
+        self.received(1);
+        self.received_for(row, 1);
+        // It is not stale: it has a tenant.
+        let _ = self.set_level(slot, now, 0);
+        self.settle();
     }
 
     /// The slot of a series, made if it is new.

@@ -2,10 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use tollgate::cell::level;
 use tollgate::page::at;
 use tollgate_common::{Aggregation, LossReason, TenantId};
 
-use super::page_world::{Page, USER, allow, billed, declared, quarantined, start, tally, world};
+use super::page_world::{
+    Page, USER, WIDTH, allow, billed, declared, quarantined, start, tally, world,
+};
 use crate::input::page::{MISSING_GRACE_MILLIS, Pass};
 
 #[test]
@@ -282,4 +285,46 @@ fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only()
     let losses = world.collector.batches().flat_map(|batch| &batch.losses);
     let times: Vec<_> = losses.map(|loss| (loss.from, loss.to)).collect();
     assert_eq!((times[0].1, times[1]), (told, (told, back)));
+}
+
+#[test]
+fn levels_of_a_page_for_which_there_is_no_room_end_and_balance() {
+    let mut world = world();
+    let mut page = Page::new(1);
+    let cells = (0..15).map(|n| page.slot_of(("acme", &n.to_string()), Aggregation::TimeWeighted));
+    let cells: Vec<_> = cells.collect();
+    let acme = TenantId::new("acme").expect("valid");
+    let most = 64;
+    // So few that not all of them find room, and the page's mark does.
+    for (life, series_max) in [most, 4, most, most].into_iter().enumerate() {
+        world.config.series_max = series_max;
+        let mut engine = start(&mut world);
+        let mut tally = tally(&engine.engine, &world, Aggregation::TimeWeighted);
+        if life == 0 {
+            for &cell in &cells {
+                level::set(
+                    &page.words[cell..][..level::WORDS],
+                    world.now.millis(),
+                    WIDTH,
+                    5,
+                );
+            }
+            let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
+            let key = taken.expect("new");
+            page.put(at::HOME, tally.mirror());
+            let pass = tally.handle_pass(key, &page.words, world.now, false);
+            assert_eq!(pass, Pass::Complete);
+        } else {
+            assert_eq!(page.words[at::HOME].load(Relaxed), tally.mirror());
+            quarantined(&mut engine, &mut tally, &page, USER, &mut world);
+        }
+        let inputs = engine.engine.status().inputs;
+        assert!(
+            inputs.iter().all(|input| input.account.balances()),
+            "{inputs:?}"
+        );
+        drop(tally);
+        world.finish(engine);
+    }
+    assert!(declared(&world).contains(&(LossReason::PageQuarantined, Some(acme))));
 }
