@@ -11,7 +11,6 @@ use tollgate_collector_core::ledger::{Certainty, EntryKind, LedgerEntry};
 use tollgate_common::{Aggregation, MeterName, TenantId};
 
 use super::figures::Figures;
-use super::options::Options;
 use super::workload::{FORGER, Series};
 
 /// Whose usage of what.
@@ -52,19 +51,6 @@ pub struct Oracle {
 
 /// The meter that adds up and has no running totals.
 const UNPRICED: &str = "http.size";
-
-/// Meters that a tenant has here.
-const METERS: usize = 8;
-
-/// True if an agent may meet more pairs of tenant and meter, forged ones included, than its
-/// cells have room for running totals of (docs/formats/cells.md).
-fn is_crowded(options: &Options) -> bool {
-    let series_max = options.series_max as usize;
-    let totals_max = (series_max / 4).max(16) + (series_max / 16).max(16) + 1;
-    // And one that belongs to nobody.
-    let pairs = options.tenants * METERS + 1 + usize::from(options.forged_pages);
-    pairs > totals_max
-}
 
 /// Hashes of ledger entries by partition and index.
 pub type Booked = BTreeMap<(u16, u64), Digest>;
@@ -310,8 +296,7 @@ impl Oracle {
     }
 
     /// The conservation law, once everything has drained and every period is closed.
-    pub fn check_conserved(&self, ledger: &LedgerSums, options: &Options) -> Result<(), String> {
-        let crowded = is_crowded(options);
+    pub fn check_conserved(&self, ledger: &LedgerSums) -> Result<(), String> {
         self.check_not_overbilled(ledger)?;
         if ledger.exact_nowhere != 0 {
             return Err(format!(
@@ -329,9 +314,8 @@ impl Oracle {
             // A loss of at most so much is a bound by itself.
             let torn_off = self.torn_off.get(key).copied().unwrap_or_default();
             // Only sums have running totals: what a batch that is gone held of a distribution is
-            // declared as unknown, and nobody can tell more. The same of a sum whose total has
-            // no room in an agent's cells.
-            let unpriced = if (crowded || key.1.as_str() == UNPRICED) && ledger.unknown > 0 {
+            // declared as unknown, and nobody can tell more.
+            let unpriced = if key.1.as_str() == UNPRICED && ledger.unknown > 0 {
                 accepted
             } else {
                 0

@@ -76,8 +76,7 @@ impl CollectorNode {
             .ok_or("the collector is down at the end")?;
         self.tell_of_restores(process.group.journal(), context)?;
         let sums = LedgerSums::of(&ledger, is_sum);
-        let options = &context.options;
-        context.oracle.check_conserved(&sums, options)?;
+        context.oracle.check_conserved(&sums)?;
         context.oracle.figures.check(
             &context.options,
             &ledger,

@@ -37,6 +37,9 @@ pub(super) struct Backup {
 pub(super) struct TornOff {
     incarnation: Incarnation,
     sums: BTreeMap<Key, i128>,
+    /// Those of them that have no running total, because the agent's cells have no room for
+    /// one (docs/formats/cells.md): no later batch tells what they were.
+    untold: BTreeMap<Key, i128>,
 }
 
 impl CollectorNode {
@@ -137,8 +140,8 @@ impl CollectorNode {
 
     /// Tells the oracle what restores may have cost without a figure.
     ///
-    /// A life whose final batch is in the journal has exact totals of every account, so that
-    /// nothing of what restores took from it may be missing without being declared. With
+    /// A life whose final batch is in the journal has exact totals of every account that has one,
+    /// so that nothing of what restores took from these may be missing without a figure. With
     /// cloned hosts one life has several chains, and only one of them those totals.
     pub(super) fn tell_of_restores(
         &self,
@@ -154,7 +157,9 @@ impl CollectorNode {
         let finals = batches.filter(|batch| batch.is_final && !clones);
         let finals: BTreeSet<_> = finals.map(|batch| batch.incarnation).collect();
         for torn in &self.torn_off {
-            if !finals.contains(&torn.incarnation) {
+            if finals.contains(&torn.incarnation) {
+                context.oracle.torn_off(&torn.untold);
+            } else {
                 context.oracle.torn_off(&torn.sums);
             }
         }
@@ -171,8 +176,14 @@ impl TornOff {
                 *sums.entry(key).or_default() += row.value.units();
             }
         }
+        let has_total = |key: &Key| {
+            let mut totals = batch.totals.iter();
+            totals.any(|total| (&total.tenant, &total.meter) == (&key.0, &key.1))
+        };
+        let untold = sums.iter().filter(|(key, _)| !has_total(key));
         Self {
             incarnation: batch.incarnation,
+            untold: untold.map(|(key, sum)| (key.clone(), *sum)).collect(),
             sums,
         }
     }
