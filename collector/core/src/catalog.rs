@@ -7,22 +7,28 @@
 //! | --- | --- |
 //! | `meters.toml`, `meters/*.toml` | `[[meter]]` tables |
 //! | `cards/*.toml` | one version of one rate card each |
+//! | `templates/*.toml` | what several profiles have in common |
 //! | `profiles/*.toml` | one billing profile each |
 //! | `*.test.toml`, there or in `tests/` | a test of prices each, see [`Catalog::run_tests`] |
 
 mod cards;
+pub mod diff;
 mod discounts;
 mod error;
+mod files;
 mod measure;
 mod price;
 mod prices;
 mod profiles;
 mod read;
+mod templates;
 mod tiers;
+pub mod timeline;
 mod trial;
 mod unit;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 use tollgate_common::limits::SCALE_MAX;
@@ -32,6 +38,7 @@ use toml::de::DeTable;
 pub use cards::{Card, Order};
 pub use discounts::{Discount, Off};
 pub use error::{CatalogError, CatalogErrors};
+pub use files::{CATALOG_BYTES_MAX, CATALOG_FILE_BYTES_MAX, CATALOG_FILES_MAX};
 pub use measure::{Measure, MeasureError};
 pub use price::{
     Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Model, Price, Scheme, Tier, TierBy,
@@ -42,14 +49,9 @@ pub use unit::{Unit, UnitError};
 
 use crate::entry::Digest;
 use crate::period::Zone;
+use files::{Part, check_sizes, digest};
 use read::Reader;
 
-/// Most files of a catalog.
-pub const CATALOG_FILES_MAX: usize = 4096;
-/// Longest file of a catalog, in bytes.
-pub const CATALOG_FILE_BYTES_MAX: usize = 1 << 20;
-/// Longest catalog in all, in bytes; it travels as one journal entry.
-pub const CATALOG_BYTES_MAX: usize = 8 << 20;
 /// Most meters in one file, and most prices of one card.
 pub const CATALOG_ROWS_MAX: usize = 4096;
 /// Most tiers of one price.
@@ -58,8 +60,6 @@ pub const TIERS_MAX: usize = 256;
 pub const DISCOUNTS_MAX: usize = 256;
 /// Longest identifier of a card or a price, in bytes.
 pub const CATALOG_ID_BYTES_MAX: usize = 128;
-
-const _: () = assert!(CATALOG_BYTES_MAX < tollgate_common::limits::RECORD_BYTES_MAX);
 
 /// A declared meter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,9 +107,9 @@ pub struct Catalog {
     files: BTreeMap<String, String>,
     meters: BTreeMap<MeterName, Meter>,
     /// The versions of each card, oldest first.
-    cards: BTreeMap<String, Vec<Card>>,
-    profiles: BTreeMap<TenantId, Profile>,
-    default_profile: Option<Profile>,
+    cards: BTreeMap<String, Vec<Arc<Card>>>,
+    profiles: BTreeMap<TenantId, Arc<Profile>>,
+    default_profile: Option<Arc<Profile>>,
     /// True if some price may be due for a period without usage.
     due_unused: bool,
 }
@@ -136,7 +136,7 @@ impl Catalog {
         };
         let mut places = Places::default();
         // Cards name meters and profiles name cards, so what is named is read first.
-        for part in [Part::Meters, Part::Cards, Part::Profiles] {
+        for part in [Part::Meters, Part::Cards, Part::Templates, Part::Profiles] {
             for (path, text) in files {
                 if Part::of(path) == Some(part) {
                     catalog.read_file(part, path, text, &mut places, &mut errors);
@@ -178,7 +178,19 @@ impl Catalog {
         match part {
             Part::Meters => self.read_meters(&mut reader, &root, path, places),
             Part::Cards => cards::read(self, &mut reader, &root, path, places),
-            Part::Profiles => profiles::read(self, &mut reader, &root, path, places),
+            Part::Templates => templates::read(self, &mut reader, &root, path, places),
+            Part::Profiles => {
+                let Ok(template) = templates::named(&mut reader, &root, places) else {
+                    return;
+                };
+                let template = template.as_deref().map(DeTable::parse);
+                // It was read before, so it is sound.
+                let root = match &template {
+                    Some(Ok(template)) => root.inherit(template, templates::KEY),
+                    Some(Err(_)) | None => root,
+                };
+                profiles::read(self, &mut reader, &root, path, places);
+            }
             Part::Tests => {}
         }
     }
@@ -260,60 +272,40 @@ impl Catalog {
 
     /// All versions of all cards.
     pub fn cards(&self) -> impl Iterator<Item = &Card> {
-        self.cards.values().flatten()
+        self.cards.values().flatten().map(|card| &**card)
     }
 
     /// All profiles, the default one last.
     pub fn profiles(&self) -> impl Iterator<Item = &Profile> {
-        self.profiles.values().chain(&self.default_profile)
+        let own = self.profiles.values().chain(&self.default_profile);
+        own.map(|profile| &**profile)
     }
 
-    /// The profile of a tenant: its own, else the default one.
+    /// The profile of a tenant: its own, else the default one. What is counted for nobody has
+    /// none.
     pub fn profile(&self, tenant: &TenantId) -> Option<&Profile> {
+        self.shared_profile(tenant).map(|profile| &**profile)
+    }
+
+    /// As [`Catalog::profile`], for keeping.
+    pub fn shared_profile(&self, tenant: &TenantId) -> Option<&Arc<Profile>> {
+        if tenant.is_unattributed() {
+            return None;
+        }
         self.profiles.get(tenant).or(self.default_profile.as_ref())
+    }
+
+    /// The versions of a card, oldest first; empty if there is no such card.
+    pub fn versions(&self, card: &str) -> &[Arc<Card>] {
+        self.cards.get(card).map_or(&[], Vec::as_slice)
     }
 
     /// The version of a card that is in force for a period: the newest that begins, at 00:00
     /// in the tenant's zone, no later than the period.
     pub fn card_in_force(&self, id: &str, zone: Zone, start: Timestamp) -> Option<&Card> {
-        let versions = self.cards.get(id)?;
-        versions
-            .iter()
-            .rev()
-            .find(|card| zone.start_of_day(card.from) <= start)
-    }
-}
-
-/// Which part of the catalog a file holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Meters,
-    Cards,
-    Profiles,
-    Tests,
-}
-
-impl Part {
-    fn of(path: &str) -> Option<Self> {
-        if path == "meters.toml" {
-            return Some(Self::Meters);
-        }
-        if let Some(name) = path.strip_suffix(".test.toml") {
-            let (folder, name) = name.split_once('/').unwrap_or(("tests", name));
-            let known = ["meters", "cards", "profiles", "tests"].contains(&folder);
-            return (known && !name.is_empty() && !name.contains('/')).then_some(Self::Tests);
-        }
-        let (folder, file) = path.split_once('/')?;
-        let name = file.strip_suffix(".toml")?;
-        if name.is_empty() || name.contains('/') {
-            return None;
-        }
-        match folder {
-            "meters" => Some(Self::Meters),
-            "cards" => Some(Self::Cards),
-            "profiles" => Some(Self::Profiles),
-            _ => None,
-        }
+        let mut versions = self.versions(id).iter().rev();
+        let version = versions.find(|card| zone.start_of_day(card.from) <= start);
+        version.map(|card| &**card)
     }
 }
 
@@ -325,6 +317,8 @@ struct Places {
     broken_meters: std::collections::BTreeSet<MeterName>,
     /// Cards that are declared with mistakes.
     broken_cards: std::collections::BTreeSet<String>,
+    /// The texts of the templates by their ids; `None` for one with mistakes.
+    templates: BTreeMap<String, Option<Arc<str>>>,
 }
 
 impl Places {
@@ -384,70 +378,6 @@ fn read_scale<'d>(reader: &mut Reader<'d>, section: &read::Section<'d>) -> Optio
         reader.refuse_field(&field, format!("expected {expected}"));
     }
     scale
-}
-
-fn check_sizes(files: &BTreeMap<String, String>, errors: &mut Vec<CatalogError>) {
-    let mut refuse = |file: &str, message: String| {
-        if errors.len() < CatalogErrors::MAX {
-            errors.push(CatalogError {
-                file: file.chars().take(256).collect(),
-                line: 0,
-                column: 0,
-                span: 0..0,
-                key: String::new(),
-                message,
-            });
-        }
-    };
-    if files.len() > CATALOG_FILES_MAX {
-        let message = format!(
-            "{} files, more than the {CATALOG_FILES_MAX} allowed",
-            files.len()
-        );
-        refuse("catalog", message);
-        return;
-    }
-    let bytes: usize = files
-        .iter()
-        .map(|(path, text)| path.len() + text.len())
-        .sum();
-    if bytes > CATALOG_BYTES_MAX {
-        refuse(
-            "catalog",
-            format!("{bytes} bytes, more than the {CATALOG_BYTES_MAX} allowed"),
-        );
-    }
-    for (path, text) in files {
-        if text.len() > CATALOG_FILE_BYTES_MAX {
-            let message = format!(
-                "{} bytes, more than the {CATALOG_FILE_BYTES_MAX} allowed",
-                text.len()
-            );
-            refuse(path, message);
-        }
-        if Part::of(path).is_none() {
-            refuse(
-                path,
-                "not a file of a catalog (expected meters.toml, meters/NAME.toml, \
-                 cards/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
-                    .to_owned(),
-            );
-        }
-    }
-}
-
-/// BLAKE3 over the sorted files: the text `tollgate catalog v1` and a zero byte, the number
-/// of files, then length and bytes of each path and each content; numbers are `u64`
-/// little-endian.
-fn digest(files: &BTreeMap<String, String>) -> Digest {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"tollgate catalog v1\0");
-    hasher.update(&(files.len() as u64).to_le_bytes());
-    for text in files.iter().flat_map(|(path, text)| [path, text]) {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
-    Digest(*hasher.finalize().as_bytes())
 }
 
 /// Reads `2026-01-01`.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::NaiveDate;
 
@@ -115,7 +116,7 @@ pub(super) fn read<'d>(
         order,
         prices,
     };
-    versions.insert(at, card);
+    versions.insert(at, Arc::new(card));
 }
 
 impl fmt::Display for Order {

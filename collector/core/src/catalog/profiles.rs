@@ -1,12 +1,13 @@
 //! Billing profiles: what is agreed with a tenant.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::Datelike;
 use tollgate_common::TenantId;
 
 use super::read::{Reader, Section};
-use super::{Catalog, Places, check_id, read_date};
+use super::{Catalog, Places, check_id, read_date, templates};
 use crate::period::{Calendar, Every, Zone};
 
 /// What is agreed with a tenant.
@@ -40,6 +41,9 @@ impl FromStr for Whose {
     }
 }
 
+/// What a profile says of its tenant; a template may have these keys too.
+pub(super) const TERMS: &[&str] = &["card", "zone", "period"];
+
 /// Reads the file of one profile into the catalog.
 pub(super) fn read<'d>(
     catalog: &mut Catalog,
@@ -48,18 +52,13 @@ pub(super) fn read<'d>(
     path: &str,
     places: &mut Places,
 ) {
-    reader.only(root, &["tenant", "card", "zone", "period"]);
+    reader.only(root, &[&["tenant", templates::KEY], TERMS].concat());
     let whose = reader.parse::<Whose>(
         root,
         "tenant",
         "a tenant's name, or \"*\" for everybody else",
     );
-    let zone = reader.parse::<Zone>(root, "zone", "an IANA time zone such as \"Europe/Berlin\"");
-    let every = match root.field("period") {
-        Some(_) => read_period(reader, root),
-        None => Some(Every::Month),
-    };
-    let card = read_card(catalog, reader, root, places);
+    let terms = read_terms(catalog, reader, root, places);
     let Some((Whose(tenant), field)) = whose else {
         return;
     };
@@ -70,21 +69,47 @@ pub(super) fn read<'d>(
     if !places.claim(reader, &field, &what, path) {
         return;
     }
-    let (Some((zone, _)), Some(every), Some(card)) = (zone, every, card) else {
+    let Some(Terms { card, calendar }) = terms else {
         return;
     };
-    let calendar = Calendar { zone, every };
-    let profile = Profile {
+    let profile = Arc::new(Profile {
         tenant: tenant.clone(),
         card,
         calendar,
-    };
+    });
     match tenant {
         Some(tenant) => {
             catalog.profiles.insert(tenant, profile);
         }
         None => catalog.default_profile = Some(profile),
     }
+}
+
+/// What a profile says of its tenant.
+pub(super) struct Terms {
+    card: String,
+    calendar: Calendar,
+}
+
+/// Reads the keys of [`TERMS`]; `None` if there is a mistake in one of them, or one is missing.
+pub(super) fn read_terms<'d>(
+    catalog: &Catalog,
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    places: &Places,
+) -> Option<Terms> {
+    let zone = reader.parse::<Zone>(root, "zone", "an IANA time zone such as \"Europe/Berlin\"");
+    let every = match root.field("period") {
+        Some(_) => read_period(reader, root),
+        None => Some(Every::Month),
+    };
+    let card = read_card(catalog, reader, root, places);
+    let (zone, _) = zone?;
+    let every = every?;
+    Some(Terms {
+        card: card?,
+        calendar: Calendar { zone, every },
+    })
 }
 
 fn read_card<'d>(

@@ -13,6 +13,10 @@ pub(super) struct Section<'d> {
     table: &'d DeTable<'d>,
     span: Range<usize>,
     path: String,
+    /// What stands in for keys that are not there, and the place in this file that says so.
+    inherited: Option<(&'d DeTable<'d>, Range<usize>)>,
+    /// The place to show for everything in here, because it stands in another file.
+    elsewhere: Option<Range<usize>>,
 }
 
 /// A value with its key and place.
@@ -20,21 +24,38 @@ pub(super) struct Field<'d> {
     pub(super) value: &'d DeValue<'d>,
     pub(super) span: Range<usize>,
     pub(super) key: String,
+    /// See [`Section::elsewhere`].
+    elsewhere: Option<Range<usize>>,
 }
 
 impl<'d> Section<'d> {
+    /// The same with `inherited` for the keys that are not there. Mistakes in these are shown
+    /// where this section has `name`.
+    pub(super) fn inherit(self, inherited: &'d Spanned<DeTable<'d>>, name: &str) -> Self {
+        let span = self.field(name).map_or(self.span(), |field| field.span);
+        Self {
+            inherited: Some((inherited.get_ref(), span)),
+            ..self
+        }
+    }
+
     /// True if `name` is there.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.table.get(name).is_some()
+        self.field(name).is_some()
     }
 
     /// The value of `name`, if it is there.
     pub(super) fn field(&self, name: &str) -> Option<Field<'d>> {
-        let value = self.table.get(name)?;
+        let (value, elsewhere) = match (self.table.get(name), &self.inherited) {
+            (Some(value), _) => (value, self.elsewhere.clone()),
+            (None, Some((inherited, span))) => (inherited.get(name)?, Some(span.clone())),
+            (None, None) => return None,
+        };
         Some(Field {
             value: value.get_ref(),
-            span: value.span(),
+            span: elsewhere.clone().unwrap_or_else(|| value.span()),
             key: self.key(name),
+            elsewhere,
         })
     }
 
@@ -67,11 +88,34 @@ pub(super) struct Reader<'d> {
     file: &'d str,
     text: &'d str,
     errors: &'d mut Vec<CatalogError>,
+    /// True if the keys of the file itself need not all be there.
+    partial: bool,
 }
 
 impl<'d> Reader<'d> {
     pub(super) fn new(file: &'d str, text: &'d str, errors: &'d mut Vec<CatalogError>) -> Self {
-        Self { file, text, errors }
+        Self {
+            file,
+            text,
+            errors,
+            partial: false,
+        }
+    }
+
+    /// From here on the keys of the file itself need not all be there: it is a part of others.
+    pub(super) fn read_partial(&mut self) {
+        self.partial = true;
+    }
+
+    /// The text of the file.
+    pub(super) fn text_of_file(&self) -> &'d str {
+        self.text
+    }
+
+    /// How many mistakes are noted, of all files; more are not once
+    /// [`CatalogErrors::MAX`] are.
+    pub(super) fn mistakes(&self) -> usize {
+        self.errors.len()
     }
 
     pub(super) fn root(&self, document: &'d Spanned<DeTable<'d>>) -> Section<'d> {
@@ -79,6 +123,8 @@ impl<'d> Reader<'d> {
             table: document.get_ref(),
             span: 0..self.text.len().min(1),
             path: String::new(),
+            inherited: None,
+            elsewhere: None,
         }
     }
 
@@ -109,7 +155,8 @@ impl<'d> Reader<'d> {
             if !known.contains(&&**name) {
                 let shown: String = name.chars().take(64).collect();
                 let message = format!("unknown key (expected {})", list(known));
-                self.refuse(key.span(), &section.key(&shown), message);
+                let span = section.elsewhere.clone().unwrap_or_else(|| key.span());
+                self.refuse(span, &section.key(&shown), message);
             }
         }
     }
@@ -121,7 +168,8 @@ impl<'d> Reader<'d> {
         expected: &str,
     ) -> Option<Field<'d>> {
         let field = section.field(name);
-        if field.is_none() {
+        let may_be_missing = self.partial && section.path.is_empty();
+        if field.is_none() && !may_be_missing {
             let message = format!("missing (expected {expected})");
             self.refuse(section.span.clone(), &section.key(name), message);
         }
@@ -251,6 +299,8 @@ impl<'d> Reader<'d> {
             table,
             span: field.span,
             path: field.key,
+            inherited: None,
+            elsewhere: field.elsewhere,
         })
     }
 
@@ -280,19 +330,18 @@ impl<'d> Reader<'d> {
         let mut sections = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
             let path = format!("{}[{index}]", field.key);
+            let span = field.elsewhere.clone().unwrap_or_else(|| item.span());
             if let DeValue::Table(table) = item.get_ref() {
                 sections.push(Section {
                     table,
-                    span: item.span(),
+                    span,
                     path,
+                    inherited: None,
+                    elsewhere: field.elsewhere.clone(),
                 });
             } else {
                 let found = kind(item.get_ref());
-                self.refuse(
-                    item.span(),
-                    &path,
-                    format!("found {found}, expected a table"),
-                );
+                self.refuse(span, &path, format!("found {found}, expected a table"));
             }
         }
         sections

@@ -58,18 +58,42 @@ impl Catalog {
     pub fn run_tests(&self) -> Result<usize, CatalogErrors> {
         let mut errors = Vec::new();
         let mut tests = 0;
-        for (path, text) in &self.files {
-            if Part::of(path) == Some(Part::Tests) {
-                tests += 1;
-                with_root(path, text, &mut errors, |reader, root| {
-                    run_test(self, reader, root);
-                });
-            }
+        for path in self.tests() {
+            tests += 1;
+            self.run_into(path, &mut errors);
         }
         if errors.is_empty() {
             Ok(tests)
         } else {
             Err(CatalogErrors::new(errors))
+        }
+    }
+
+    /// The files of the tests that stand beside the prices.
+    pub fn tests(&self) -> impl Iterator<Item = &str> {
+        let files = self.files.keys().map(String::as_str);
+        files.filter(|path| Part::of(path) == Some(Part::Tests))
+    }
+
+    /// Runs the test in one file; one that there is none of passes.
+    ///
+    /// # Errors
+    /// As [`Catalog::run_tests`].
+    pub fn run_test(&self, path: &str) -> Result<(), CatalogErrors> {
+        let mut errors = Vec::new();
+        self.run_into(path, &mut errors);
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(CatalogErrors::new(errors))
+        }
+    }
+
+    fn run_into(&self, path: &str, errors: &mut Vec<super::CatalogError>) {
+        if let Some(text) = self.files.get(path) {
+            with_root(path, text, errors, |reader, root| {
+                run_test(self, reader, root);
+            });
         }
     }
 }

@@ -1,0 +1,320 @@
+//! Which version of the catalog is in force when, and for whom.
+//!
+//! A version that is applied is in force from the next multiple of 900 s on ([`takes_effect`]),
+//! where no window of usage is cut, until another one is. A version may be limited to some
+//! tenants; it stands above older ones for them and does not concern the others. The first
+//! version that concerns a tenant is in force since ever, because before it there was none.
+//!
+//! What is closed stays: the slices of a closed period are asked for with the number of versions
+//! that were known when it was closed ([`Timeline::known`]), so that no later version, not even
+//! the first of all, changes what they say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tollgate_common::{TenantId, Timestamp};
+
+use super::{Card, Catalog, Profile};
+use crate::entry::Digest;
+use crate::period::Period;
+
+/// Versions take effect at multiples of so many seconds since 1970. Windows of usage divide it,
+/// and days of all zones begin at such instants (since 1972).
+pub const EFFECT_SECS: i64 = 900;
+
+/// From when on a version is in force whose journal entry has this stamp: the first multiple of
+/// [`EFFECT_SECS`] that is not before it.
+pub fn takes_effect(stamp: Timestamp) -> Timestamp {
+    let millis = EFFECT_SECS * 1000;
+    let behind = stamp.millis() % millis;
+    if behind == 0 {
+        stamp
+    } else {
+        stamp.plus_millis(millis - behind)
+    }
+}
+
+/// A catalog that was applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Version {
+    /// The stamp of its journal entry.
+    pub stamp: Timestamp,
+    /// What was applied.
+    pub catalog: Arc<Catalog>,
+    /// Whom it concerns; `None` for everybody.
+    pub tenants: Option<Arc<BTreeSet<TenantId>>>,
+}
+
+impl Version {
+    /// From when on it is in force for those who had another one before.
+    pub fn from(&self) -> Timestamp {
+        takes_effect(self.stamp)
+    }
+
+    /// True if it says what is in force for `tenant`.
+    pub fn concerns(&self, tenant: &TenantId) -> bool {
+        let tenants = self.tenants.as_ref();
+        tenants.is_none_or(|tenants| tenants.contains(tenant))
+    }
+}
+
+/// A stretch of a period in which nothing changes by which a tenant is rated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slice {
+    /// First instant.
+    pub from: Timestamp,
+    /// First instant after.
+    pub to: Timestamp,
+    /// The version in force when the slice begins; `None` if no catalog was ever applied. Where
+    /// the next version says the same of the tenant, the slice goes on: what stands in other
+    /// files than its card, its profile and the meters is to be looked up in the newest version
+    /// that is known ([`Timeline::newest_for`]).
+    pub catalog: Option<Arc<Catalog>>,
+    /// What is agreed with the tenant; `None` if it has no profile and there is no default one.
+    pub profile: Option<Arc<Profile>>,
+    /// The version of its card that is in force; `None` if all of them begin later.
+    pub card: Option<Arc<Card>>,
+}
+
+impl Slice {
+    /// True if `instant` lies in it.
+    pub fn contains(&self, instant: Timestamp) -> bool {
+        self.from <= instant && instant < self.to
+    }
+
+    /// The digest of the version in force.
+    pub fn digest(&self) -> Option<Digest> {
+        self.catalog.as_ref().map(|catalog| catalog.digest())
+    }
+
+    /// True if the tenant is rated in the same way in both.
+    fn is_like(&self, other: &Self) -> bool {
+        let same_meters = match (&self.catalog, &other.catalog) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs) || ours.meters == theirs.meters,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        // `Arc` compares what it points to, and first where.
+        same_meters && self.profile == other.profile && self.card == other.card
+    }
+}
+
+/// All versions that were applied, oldest first.
+///
+/// They stay, because late usage is rated by the versions of its time. Catalogs change by an
+/// operator's hand, so there are few; one that is applied again is kept once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Timeline {
+    catalogs: BTreeMap<Digest, Arc<Catalog>>,
+    versions: Vec<Version>,
+}
+
+impl Timeline {
+    /// Before the first version.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a version; stamps never go back.
+    pub fn apply(
+        &mut self,
+        stamp: Timestamp,
+        catalog: Arc<Catalog>,
+        tenants: Option<BTreeSet<TenantId>>,
+    ) {
+        let known = self.catalogs.entry(catalog.digest()).or_insert(catalog);
+        let newest = self.versions.last().map_or(stamp, |last| last.stamp);
+        self.versions.push(Version {
+            stamp: Ord::max(stamp, newest),
+            catalog: Arc::clone(known),
+            tenants: tenants.map(Arc::new),
+        });
+    }
+
+    /// How many versions there are.
+    pub fn known(&self) -> usize {
+        self.versions.len()
+    }
+
+    /// All versions, oldest first.
+    pub fn versions(&self) -> &[Version] {
+        &self.versions
+    }
+
+    /// A catalog that was applied at some time.
+    pub fn catalog(&self, digest: &Digest) -> Option<&Arc<Catalog>> {
+        self.catalogs.get(digest)
+    }
+
+    /// The version that was applied to everybody last.
+    pub fn newest(&self) -> Option<&Version> {
+        let mut versions = self.versions.iter().rev();
+        versions.find(|version| version.tenants.is_none())
+    }
+
+    /// The version that was applied last of those that concern a tenant.
+    pub fn newest_for(&self, tenant: &TenantId) -> Option<&Version> {
+        let mut versions = self.versions.iter().rev();
+        versions.find(|version| version.concerns(tenant))
+    }
+
+    /// The slices of `period` for a tenant, by the first `known` versions: [`Timeline::known`]
+    /// for an open period, and what that was at the closing for a closed one. They follow each
+    /// other without gap and fill the period, and each differs from the one before.
+    pub fn slices(&self, tenant: &TenantId, period: Period, known: usize) -> Vec<Slice> {
+        let mut concerned = self
+            .versions
+            .iter()
+            .take(known)
+            .filter(|version| version.concerns(tenant));
+        let mut slices = Vec::with_capacity(1);
+        let mut from = period.start;
+        let mut current = concerned.next();
+        for next in concerned {
+            let to = Ord::min(next.from(), period.end);
+            if from < to {
+                cut_by_cards(
+                    current,
+                    tenant,
+                    Period {
+                        start: from,
+                        end: to,
+                    },
+                    &mut slices,
+                );
+                from = to;
+            }
+            // Of versions that take effect together the last one does.
+            current = Some(next);
+        }
+        let rest = Period {
+            start: from,
+            end: period.end,
+        };
+        if rest.start < rest.end {
+            cut_by_cards(current, tenant, rest, &mut slices);
+        }
+        slices
+    }
+
+    /// The slice of all time in which `instant` lies, as far as versions cut it: what is in force
+    /// then.
+    pub fn at(&self, tenant: &TenantId, instant: Timestamp) -> Slice {
+        let end = instant.plus_millis(1);
+        let period = Period {
+            start: instant,
+            end,
+        };
+        let mut slices = self.slices(tenant, period, self.known());
+        slices.pop().unwrap_or(Slice {
+            from: instant,
+            to: end,
+            catalog: None,
+            profile: None,
+            card: None,
+        })
+    }
+}
+
+/// Adds the slices of a stretch in which one version is in force.
+fn cut_by_cards(
+    version: Option<&Version>,
+    tenant: &TenantId,
+    stretch: Period,
+    slices: &mut Vec<Slice>,
+) {
+    let catalog = version.map(|version| &version.catalog);
+    let profile = catalog.and_then(|catalog| catalog.shared_profile(tenant));
+    let mut push = |from, to, card: Option<&Arc<Card>>| {
+        let slice = Slice {
+            from,
+            to,
+            catalog: catalog.map(Arc::clone),
+            profile: profile.map(Arc::clone),
+            card: card.map(Arc::clone),
+        };
+        match slices.last_mut() {
+            Some(before) if before.is_like(&slice) => before.to = to,
+            _ => slices.push(slice),
+        }
+    };
+    let (Some(catalog), Some(profile)) = (catalog, profile) else {
+        push(stretch.start, stretch.end, None);
+        return;
+    };
+    let begins = |card: &Arc<Card>| profile.calendar.zone.start_of_day(card.from);
+    let cards = catalog.versions(&profile.card);
+    let later = cards.partition_point(|card| begins(card) <= stretch.start);
+    let mut from = stretch.start;
+    let mut current = later.checked_sub(1).map(|at| &cards[at]);
+    for card in &cards[later..] {
+        let to = Ord::min(begins(card), stretch.end);
+        if from < to {
+            push(from, to, current);
+            from = to;
+        }
+        if to == stretch.end {
+            return;
+        }
+        current = Some(card);
+    }
+    push(from, stretch.end, current);
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// The files of each catalog.
+    catalogs: Vec<BTreeMap<String, String>>,
+    versions: Vec<VersionState>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersionState {
+    stamp: Timestamp,
+    digest: Digest,
+    tenants: Option<Arc<BTreeSet<TenantId>>>,
+}
+
+impl Serialize for Timeline {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let catalogs = self.catalogs.values();
+        let versions = self.versions.iter().map(|version| VersionState {
+            stamp: version.stamp,
+            digest: version.catalog.digest(),
+            tenants: version.tenants.clone(),
+        });
+        let state = State {
+            catalogs: catalogs.map(|catalog| catalog.files().clone()).collect(),
+            versions: versions.collect(),
+        };
+        state.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timeline {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error;
+        let state = State::deserialize(deserializer)?;
+        let mut catalogs = BTreeMap::new();
+        for files in state.catalogs {
+            let catalog = Catalog::parse(&files).map_err(D::Error::custom)?;
+            catalogs.insert(catalog.digest(), Arc::new(catalog));
+        }
+        let versions = state.versions.into_iter().map(|version| {
+            let catalog = catalogs
+                .get(&version.digest)
+                .ok_or_else(|| D::Error::custom("a catalog that was in force is missing"))?;
+            Ok(Version {
+                stamp: version.stamp,
+                catalog: Arc::clone(catalog),
+                tenants: version.tenants,
+            })
+        });
+        let versions = versions.collect::<Result<_, _>>()?;
+        Ok(Self { catalogs, versions })
+    }
+}
+
+#[cfg(test)]
+mod tests;
