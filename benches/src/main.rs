@@ -1,6 +1,7 @@
 //! One runner for every figure of the project; see `docs/benchmarks.md`.
 
 mod binaries;
+mod books;
 mod dogstatsd;
 mod footprint;
 mod increment;
@@ -87,6 +88,11 @@ const BENCHES: &[Bench] = &[
         name: "rate",
         about: "line items per second on one core",
         run: rate::run,
+    },
+    Bench {
+        name: "fold",
+        about: "rollups per second through the fold on one core, bytes of state for a series",
+        run: books::fold::run,
     },
     Bench {
         name: "footprint",

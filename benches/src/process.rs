@@ -39,6 +39,14 @@ pub(crate) fn usage(pid: u32) -> io::Result<Usage> {
     })
 }
 
+/// Bytes that this process has from the allocator, with what that needs for itself.
+pub(crate) fn allocated() -> usize {
+    #[expect(unsafe_code, reason = "mallinfo2 has no safe wrapper")]
+    // SAFETY: it takes nothing and returns a struct of numbers.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
+}
+
 /// Restricts the calling thread, and what it starts from now on, to one processor. On a
 /// machine with a single one this changes nothing.
 pub(crate) fn pin_to(cpu: usize) {

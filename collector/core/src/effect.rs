@@ -7,6 +7,7 @@ use tollgate_common::{
 };
 
 use crate::entry::RefusedReason;
+pub use crate::fold::rows::UsageRows;
 use crate::ledger::LedgerEntry;
 
 /// A change of a series' usage in one window.
@@ -119,8 +120,10 @@ pub struct PeriodState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "effect")]
 pub enum Effect {
-    /// Usage changed.
+    /// Usage of one series changed.
     Usage(UsageChange),
+    /// Usage of the rows of a batch changed.
+    Rows(UsageRows),
     /// An entry was booked.
     Ledger(Box<LedgerEntry>),
     /// An agent was heard of.

@@ -4,6 +4,7 @@ pub mod codec;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{
@@ -35,12 +36,19 @@ impl fmt::Debug for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 32]>::deserialize(deserializer).map(Self);
+        }
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         let error = || serde::de::Error::custom("a digest is 64 hexadecimal digits");
         if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -213,8 +221,8 @@ pub struct Opened {
 pub enum Entry {
     /// The first entry, and again whenever one of its figures changes.
     Opened(Opened),
-    /// Usage.
-    Batch(Box<ReceivedBatch>),
+    /// Usage. Shared, because its rows go on to tenants and projections as they are.
+    Batch(Arc<ReceivedBatch>),
     /// An agent lost a batch.
     Tombstone(Tombstone),
     /// Batches that nobody has.

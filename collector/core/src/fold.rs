@@ -8,6 +8,8 @@
 pub mod dedupe;
 pub mod intake;
 mod kept;
+mod packed;
+pub mod rows;
 pub mod tenant;
 pub mod whole;
 
@@ -15,10 +17,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_common::{
-    AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp,
+    AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Scale, TenantId, Timestamp,
 };
 
-use crate::entry::{CatalogChange, Closing, Opened, PolicyChange, RefusedReason};
+use crate::entry::{CatalogChange, Closing, Opened, PolicyChange};
+
+pub use rows::{RowSet, Run};
 
 /// What the intake hands to one tenant fold, in journal order.
 ///
@@ -58,10 +62,8 @@ pub struct Rows {
     pub incarnation: Incarnation,
     /// In which batch.
     pub sequence: BatchSeq,
-    /// Rows that the policy allows.
-    pub allowed: Vec<Rollup>,
-    /// Rows that it refuses.
-    pub refused: Vec<(Rollup, RefusedReason)>,
+    /// The rows, with the verdicts of the policy.
+    pub rows: RowSet,
 }
 
 /// Growth of a running total.

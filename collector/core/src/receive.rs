@@ -27,6 +27,7 @@ pub mod share;
 mod window;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use tollgate_common::limits::{FRAME_BYTES_MAX, HELD_INCARNATIONS_MAX};
 use tollgate_common::wire::{Ack, GRANT_VERSION, Message, Refuse, RefuseCode};
@@ -250,7 +251,7 @@ impl Session {
             policy: desk.policy.digest(),
             verdicts,
         };
-        let entry = Entry::Batch(Box::new(received));
+        let entry = Entry::Batch(Arc::new(received));
         self.stage(
             &entry,
             Some((incarnation, sequence.get())),

@@ -195,7 +195,11 @@ pub fn verify_with<J: Journal, P: Projection>(
                     let key = (account.tenant.clone(), account.meter.clone(), account.scale);
                     accounts.insert(key, account);
                 }
-                Effect::Ledger(_) | Effect::Usage(_) | Effect::Agent(_) | Effect::Period(_) => {}
+                Effect::Ledger(_)
+                | Effect::Usage(_)
+                | Effect::Rows(_)
+                | Effect::Agent(_)
+                | Effect::Period(_) => {}
             }
         }
     }

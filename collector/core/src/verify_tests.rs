@@ -63,7 +63,7 @@ fn collected() -> (MemoryJournal, Tables) {
             row("villain", "net.bytes", "eu", 1, 3),
         ];
         let verdicts = Verdicts::PerRow(vec![None, Some(RefusedReason::TenantNotAllowed)]);
-        Box::new(ReceivedBatch {
+        std::sync::Arc::new(ReceivedBatch {
             batch: sealer.seal(rows, false),
             policy: Digest([0; 32]),
             verdicts,

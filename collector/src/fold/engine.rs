@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::effect::Effect;
+use tollgate_collector_core::entry::codec::EntryDecoder;
 use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry};
 use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress, ProgressQuery};
 use tollgate_collector_core::fold::partition_of;
@@ -84,7 +85,9 @@ impl<P: Projection> Engine<P> {
         let (intake, tenants, after) = fold.into_parts();
         let projected = projection.position(partition)?;
         let pool = Pool::new(threads.max(1)).map_err(FoldError::Threads)?;
-        let reader = Reader::new(partition, after);
+        // Records of the journal repeat the series of those before.
+        let decoder = EntryDecoder::with_cache(rand::random());
+        let reader = Reader::with_decoder(partition, after, decoder);
         let closer = Closer::new();
         Ok(Self {
             intake,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tollgate_collector_core::entry::Opened;
-use tollgate_collector_core::fold::{Rows, partition_of};
+use tollgate_collector_core::fold::{RowSet, Rows, partition_of};
 use tollgate_common::{
     AgentId, Aggregation, BatchSeq, Dimensions, Incarnation, Lineage, MeterName, Quantity, Rollup,
     Scale, SeriesKey, TenantId, Window, WindowWidth,
@@ -50,8 +50,7 @@ fn inputs(partitions: u16, batches: u64) -> Vec<Vec<Placed>> {
                 agent: AgentId::new("edge-1").expect("valid"),
                 incarnation: Incarnation::from_bytes([2; 16]),
                 sequence: BatchSeq::new(number).expect("not zero"),
-                allowed: vec![row],
-                refused: Vec::new(),
+                rows: RowSet::new([(row, None)]),
             };
             inputs[usize::from(partition)].push((
                 position(number + 1),

@@ -15,8 +15,8 @@ use super::frozen::FrozenProjection;
 use super::query::QueryError;
 use super::{exact, schema, write};
 
-/// Effects written in one transaction.
-const EFFECTS_MAX: usize = 50_000;
+/// Changes written in one transaction, about.
+const CHANGES_MAX: usize = 50_000;
 
 /// Tables that follow from the journal, with the number of columns of their keys, which come
 /// first in the table.
@@ -44,6 +44,8 @@ pub struct TableDifference {
 pub struct Rebuilt {
     connection: Connection,
     pending: Vec<Effect>,
+    /// How many changes these are.
+    changes: usize,
 }
 
 impl Rebuilt {
@@ -56,13 +58,21 @@ impl Rebuilt {
         Ok(Self {
             connection,
             pending: Vec::new(),
+            changes: 0,
         })
     }
 
     /// Takes up the effects of one journal entry.
     pub fn take(&mut self, effects: &[Effect]) -> Result<(), QueryError> {
         self.pending.extend_from_slice(effects);
-        if self.pending.len() >= EFFECTS_MAX {
+        self.changes += effects
+            .iter()
+            .map(|effect| match effect {
+                Effect::Rows(rows) => rows.len(),
+                _ => 1,
+            })
+            .sum::<usize>();
+        if self.changes >= CHANGES_MAX {
             self.write()?;
         }
         Ok(())
@@ -73,6 +83,7 @@ impl Rebuilt {
         write::effects(&transaction, &self.pending)?;
         transaction.commit()?;
         self.pending.clear();
+        self.changes = 0;
         Ok(())
     }
 

@@ -32,6 +32,15 @@ pub(super) fn effects(connection: &Connection, effects: &[Effect]) -> rusqlite::
         match effect {
             Effect::Usage(change) if change.detail.is_none() => usage(connection, change)?,
             Effect::Usage(change) => details.take(change),
+            Effect::Rows(rows) => {
+                for change in rows.changes() {
+                    if change.detail.is_none() {
+                        usage(connection, &change)?;
+                    } else {
+                        details.take(&change);
+                    }
+                }
+            }
             Effect::Ledger(entry) => ledger(connection, entry)?,
             Effect::Agent(state) => agent(connection, state)?,
             Effect::Account(state) => account(connection, state)?,

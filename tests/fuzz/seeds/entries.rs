@@ -1,6 +1,7 @@
 //! Seeds of journal entries, one of each kind.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tollgate_collector_core::entry::codec::encode;
 use tollgate_collector_core::entry::{
@@ -68,7 +69,7 @@ fn all() -> Vec<Entry> {
             settlement_millis: 86_400_000,
             future_tolerance_millis: 300_000,
         }),
-        Entry::Batch(Box::new(ReceivedBatch {
+        Entry::Batch(Arc::new(ReceivedBatch {
             batch: batch(2),
             policy: policy.digest,
             verdicts,

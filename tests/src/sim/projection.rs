@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_collector_core::effect::{AccountState, AgentState, Effect};
+use tollgate_collector_core::effect::{AccountState, AgentState, Effect, UsageChange};
 use tollgate_collector_core::journal::{Epoch, PartitionId};
 use tollgate_collector_core::ledger::{Chain, LedgerEntry};
 use tollgate_collector_core::position::Position;
@@ -43,20 +43,23 @@ impl Tables {
                 Effect::Agent(agent) => {
                     self.agents.insert(agent.agent.clone(), agent.clone());
                 }
-                Effect::Usage(usage) => {
-                    if let (Detail::Distribution(more), None) = (&usage.detail, usage.refused) {
-                        let series = &usage.series;
-                        let key = (series.tenant().clone(), series.meter().clone());
-                        let recorded = self.recorded.entry(key).or_default();
-                        // Forged counts may be too many; nobody asks for theirs.
-                        let _ = recorded.merge(more);
-                    }
-                }
+                Effect::Usage(usage) => self.record(usage),
+                Effect::Rows(rows) => rows.changes().for_each(|usage| self.record(&usage)),
                 Effect::Period(_) => {}
             }
         }
         self.position = Some(transaction.upto);
         Ok(())
+    }
+
+    fn record(&mut self, usage: &UsageChange) {
+        if let (Detail::Distribution(more), None) = (&usage.detail, usage.refused) {
+            let series = &usage.series;
+            let key = (series.tenant().clone(), series.meter().clone());
+            let recorded = self.recorded.entry(key).or_default();
+            // Forged counts may be too many; nobody asks for theirs.
+            let _ = recorded.merge(more);
+        }
     }
 
     fn book(&mut self, entry: &LedgerEntry) -> Result<(), String> {

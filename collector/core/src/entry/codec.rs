@@ -8,6 +8,8 @@
 //! The body can be made before the stamp is known: the stamp is written when the entry takes
 //! its place in the journal, which is the only moment at which its order is certain.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tollgate_common::Timestamp;
@@ -237,7 +239,7 @@ impl EntryDecoder {
     fn body(&mut self, kind: u8, body: &[u8]) -> Result<Entry, DecodeError> {
         Ok(match kind {
             KIND_OPENED => Entry::Opened(check_opened(parse(body)?)?),
-            KIND_BATCH => Entry::Batch(Box::new(self.batch(body)?)),
+            KIND_BATCH => Entry::Batch(Arc::new(self.batch(body)?)),
             KIND_TOMBSTONE => match self.records.decode(body)? {
                 Message::Tombstone(tombstone) => Entry::Tombstone(tombstone),
                 other => return Err(DecodeError::Mixed(other.kind())),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use tollgate_common::{
@@ -21,7 +22,7 @@ fn batch_entry(verdicts: Verdicts) -> Entry {
         .map(|n| row("acme", "http.requests", ["a", "b", "c", "d"][n], 1, 3))
         .collect();
     let batch = Sealer::new(1).seal(rows, false);
-    Entry::Batch(Box::new(ReceivedBatch {
+    Entry::Batch(Arc::new(ReceivedBatch {
         batch,
         policy: Digest([7; 32]),
         verdicts,

@@ -18,6 +18,7 @@
 
 mod agent;
 mod book;
+mod kept_rows;
 mod life;
 mod lost;
 mod outbox;
@@ -37,11 +38,11 @@ pub use progress::{KnownLife, Progress, ProgressQuery};
 pub use restore::Restore;
 
 use agent::{Agent, Route};
-use book::{take_fork, take_fresh, take_orphan, whole_rows};
+use book::{take_fork, take_fresh, take_orphan};
 use life::Life;
 use outbox::{Origin, Outbox, anybodys};
 
-use super::{TenantInput, partition_of};
+use super::{RowSet, TenantInput, partition_of};
 use crate::effect::Effect;
 use crate::entry::{Digest, Entry, Missing, Opened, ReceivedBatch, Stamped};
 use crate::position::Position;
@@ -112,7 +113,6 @@ pub struct Intake {
     stamp: Timestamp,
     agents: BTreeMap<AgentId, Agent>,
     /// The newest restore of the journal, and how many there were.
-    #[serde(default)]
     restores: (u64, Option<Restore>),
     /// False breaks the rules on purpose.
     dedupe: bool,
@@ -232,7 +232,7 @@ impl Intake {
             .map_or(0, |opened| opened.future_tolerance_millis)
     }
 
-    fn take_batch(&mut self, received: &ReceivedBatch, out: &mut Outbox) {
+    fn take_batch(&mut self, received: &Arc<ReceivedBatch>, out: &mut Outbox) {
         let batch = &received.batch;
         let hash = Digest(*batch.hash().as_bytes());
         let cap = self.stamp.plus_millis(self.tolerance());
@@ -254,7 +254,7 @@ impl Intake {
             Route::Duplicate(name) => {
                 agent.counters.duplicates += 1;
                 if !self.dedupe {
-                    out.rows(&origin(name), batch.sequence, whole_rows(received));
+                    out.rows(&origin(name), batch.sequence, RowSet::whole(received));
                 }
                 (
                     name,
@@ -416,12 +416,17 @@ impl Intake {
 
     /// The state as bytes. The same state always has the same bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("the state has string and integer keys only")
+        postcard::to_allocvec(self).expect("every length in the state is known")
     }
 
     /// The state that [`Intake::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, postcard::Error> {
+        let (intake, rest) = postcard::take_from_bytes(bytes)?;
+        if rest.is_empty() {
+            Ok(intake)
+        } else {
+            Err(postcard::Error::DeserializeBadEncoding)
+        }
     }
 }
 

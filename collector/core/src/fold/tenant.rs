@@ -17,8 +17,10 @@ mod accrual;
 mod book;
 mod closable;
 mod close;
+mod count;
 mod due;
 mod loss;
+mod series;
 mod state;
 mod usage;
 
@@ -26,9 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{
-    AgentId, Aggregation, Detail, Quantity, Rollup, TenantId, Timestamp, Window, WindowWidth,
-};
+use tollgate_common::{AgentId, TenantId, Timestamp, WindowWidth};
 
 pub use accrual::{Accrual, AccrualLine};
 pub use book::UnratedReason;
@@ -36,19 +36,24 @@ pub use closable::CloseRefused;
 
 use self::account::{Account, AccountKey};
 use self::loss::LossKey;
+use self::series::Agents;
 use self::state::{Catalogs, pairs};
-use self::usage::{PeriodBook, ROLLUP_UNITS_MAX};
-use super::{Rows, TenantInput};
+use self::usage::PeriodBook;
+use super::TenantInput;
+use super::packed::halves;
 use crate::catalog::Catalog;
-use crate::effect::{Effect, PeriodState, PeriodStatus, UsageChange};
-use crate::entry::{Digest, Opened, RefusedReason};
-use crate::ledger::{Certainty, Chain, EntryKind, EntryRef, Posting};
+use crate::effect::{Effect, PeriodState, PeriodStatus};
+use crate::entry::{Digest, Opened};
+use crate::ledger::{Chain, EntryRef, Posting};
 use crate::period::{Calendar, Calendars, Period};
 use crate::policy::Policy;
 use crate::position::Position;
 
 /// Settlement time before the journal has named one: a day.
 const SETTLEMENT_MILLIS_DEFAULT: i64 = 86_400_000;
+
+/// Periods that a closing would change, by end, tenant and start.
+type Waiting = BTreeSet<(Timestamp, TenantId, Timestamp)>;
 
 /// The fold of one tenant partition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,22 +70,22 @@ pub struct TenantFold {
     policy: Option<Arc<Policy>>,
     watermarks: BTreeMap<AgentId, Timestamp>,
     tenants: BTreeMap<TenantId, Tenant>,
-    /// Periods that a closing would change, by end.
-    waiting: BTreeSet<(Timestamp, TenantId, Timestamp)>,
+    waiting: Waiting,
     #[serde(with = "pairs")]
     accounts: BTreeMap<AccountKey, Account>,
     /// Entries of losses that were not taken back.
     #[serde(with = "pairs")]
     losses: BTreeMap<LossKey, Vec<EntryRef>>,
     oddities: Oddities,
+    /// Who has reported levels.
+    reporters: Agents,
+    /// Seed of hashes: of the journal's life, which nobody knows who could choose names of series.
+    seed: u64,
     /// Number of tenant partitions; 0 while it is not known.
-    #[serde(default)]
     partitions: u16,
     /// When to look next for periods that something is due for.
-    #[serde(default)]
     due_next: Timestamp,
-    /// When the catalog in force came; `None` if there is none, or a former version did not say.
-    #[serde(default)]
+    /// When the catalog in force came.
     catalog_since: Option<Timestamp>,
 }
 
@@ -105,10 +110,8 @@ struct Tenant {
     #[serde(with = "pairs")]
     books: BTreeMap<Timestamp, PeriodBook>,
     /// Periods from here on are still to be looked at for what is due without usage.
-    #[serde(default)]
     due_from: Option<Timestamp>,
-    /// Periods count from here on; `None` where a former version did not say.
-    #[serde(default)]
+    /// Periods count from here on.
     due_since: Option<Timestamp>,
     /// The period that was used last: nearly every rollup belongs to it.
     #[serde(skip)]
@@ -120,7 +123,12 @@ struct Tenant {
 pub enum SnapshotError {
     /// The bytes are not a tenant fold of this version.
     #[error("snapshot of the tenant fold: {0}; delete the snapshots to replay the journal instead")]
-    Malformed(#[from] serde_json::Error),
+    Malformed(#[from] postcard::Error),
+    /// There is more than a tenant fold.
+    #[error(
+        "snapshot of the tenant fold: {0} bytes too many; delete the snapshots to replay the journal instead"
+    )]
+    Rest(usize),
     /// The policy in it is not valid.
     #[error(
         "snapshot of the tenant fold: its policy is not valid; delete the snapshots to replay the journal instead"
@@ -145,6 +153,8 @@ impl TenantFold {
             accounts: BTreeMap::new(),
             losses: BTreeMap::new(),
             oddities: Oddities::default(),
+            reporters: Agents::default(),
+            seed: 0,
             partitions: 0,
             due_next: Timestamp::EPOCH,
             catalog_since: None,
@@ -220,6 +230,7 @@ impl TenantFold {
         self.usage_window = WindowWidth::from_secs(opened.usage_window_secs).ok();
         self.settlement_millis = opened.settlement_millis.max(0);
         self.partitions = opened.partitions;
+        [self.seed, _] = halves(*opened.lineage.as_bytes());
     }
 
     fn handle_catalog(&mut self, stamp: Timestamp, catalog: Arc<Catalog>) {
@@ -246,155 +257,6 @@ impl TenantFold {
             }
             Err(_) => self.oddities.policies_ignored += 1,
         }
-    }
-
-    fn handle_rows(
-        &mut self,
-        position: Position,
-        stamp: Timestamp,
-        rows: &Rows,
-        effects: &mut Vec<Effect>,
-    ) {
-        let mut touched: BTreeSet<AccountKey> = BTreeSet::new();
-        let allowed = rows.allowed.iter().map(|row| (row, None));
-        let refused = rows
-            .refused
-            .iter()
-            .map(|(row, reason)| (row, Some(*reason)));
-        for (row, refused) in allowed.chain(refused) {
-            if row.aggregation.adds_up() {
-                let (tenant, meter) = (row.series.tenant(), row.series.meter());
-                let key = (tenant.clone(), meter.clone(), row.scale);
-                let account = self.accounts.entry(key.clone()).or_default();
-                let figure = match refused {
-                    None => &mut account.counted,
-                    Some(_) => &mut account.refused,
-                };
-                account::add(figure, row.value);
-                touched.insert(key);
-            }
-            // What is too large to be added to anything stands in the ledger alone: no table of
-            // usage has to add it either, and a few such rows cannot overflow one.
-            if row.value.units().unsigned_abs() > ROLLUP_UNITS_MAX {
-                self.book_too_large(position, stamp, row, refused, effects);
-            } else {
-                effects.push(Effect::Usage(self.usage_change(&rows.agent, row, refused)));
-                self.count(position, stamp, &rows.agent, row, refused, effects);
-            }
-        }
-        for key in touched {
-            if let Some(account) = self.accounts.get(&key) {
-                effects.push(Effect::Account(account.state(&key)));
-            }
-        }
-    }
-
-    fn usage_change(
-        &self,
-        agent: &AgentId,
-        row: &Rollup,
-        refused: Option<RefusedReason>,
-    ) -> UsageChange {
-        let window = match self.usage_window {
-            Some(width) if width.secs() > row.window.width().secs() => {
-                Window::containing(row.window.start(), width)
-            }
-            _ => row.window,
-        };
-        let order = (row.aggregation == Aggregation::Last)
-            .then(|| format!("{:015}/{agent}", row.window.start().millis()));
-        UsageChange {
-            series: Arc::clone(&row.series),
-            aggregation: row.aggregation,
-            scale: row.scale,
-            window,
-            refused,
-            quantity: match &row.detail {
-                Detail::Unique(sketch) => Quantity::new(sketch.estimate().into()),
-                Detail::None | Detail::Distribution(_) => row.value,
-            },
-            detail: row.detail.clone(),
-            events: row.events,
-            order,
-        }
-    }
-
-    /// Counts a rollup into its period.
-    fn count(
-        &mut self,
-        position: Position,
-        stamp: Timestamp,
-        agent: &AgentId,
-        row: &Rollup,
-        refused: Option<RefusedReason>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let name = row.series.tenant();
-        let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, stamp);
-        let start = row.window.start();
-        let reached_back = refused.is_none() && tenant.reach_back(start, self.catalog_since);
-        let period = match tenant.recent {
-            Some(period) if period.contains(start) => period,
-            _ => tenant.calendars.period_containing(start),
-        };
-        tenant.recent = Some(period);
-        let is_new = !tenant.books.contains_key(&period.start);
-        if is_new {
-            let book = PeriodBook::new(period);
-            open_book(tenant, name, book, &mut self.waiting, effects);
-        }
-        if is_new || reached_back {
-            // A tenant that is new may have periods that end sooner than all others.
-            let due = tenant.due_from.unwrap_or(self.due_next);
-            self.due_next = Ord::min(self.due_next, due);
-        }
-        let Some(book) = tenant.books.get_mut(&period.start) else {
-            return;
-        };
-        let was_waiting = book.is_waiting();
-        book.count(position, stamp, agent, row, refused);
-        if !was_waiting && book.is_waiting() {
-            self.waiting
-                .insert((book.period.end, name.clone(), book.period.start));
-        }
-    }
-
-    /// Books a rollup that is too large to be added to anything.
-    fn book_too_large(
-        &mut self,
-        position: Position,
-        stamp: Timestamp,
-        row: &Rollup,
-        refused: Option<RefusedReason>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let reason = UnratedReason::RollupTooLarge;
-        let (kind, line) = match refused {
-            None => (EntryKind::Unrated, reason.as_str()),
-            Some(refused) => (EntryKind::Refused, refused.as_str()),
-        };
-        let posting = Posting {
-            kind,
-            tenant: Some(row.series.tenant().clone()),
-            start: row.window.start(),
-            end: row.window.end(),
-            line: line.to_owned(),
-            meter: Some(row.series.meter().clone()),
-            quantity: row.value,
-            scale: row.scale,
-            certainty: Certainty::Exact,
-            amount: None,
-            currency: None,
-            catalog: None,
-            arithmetic: reason.explain().to_owned(),
-            refers_to: None,
-            agent: None,
-            incarnation: None,
-            sequences: None,
-            journal_from: position,
-            journal_to: position,
-        };
-        self.post(stamp, posting, effects);
     }
 
     /// Chains a posting.
@@ -432,12 +294,15 @@ impl TenantFold {
 
     /// The state, for a snapshot.
     pub fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("all maps with compound keys are written as lists")
+        postcard::to_allocvec(self).expect("every length in the state is known")
     }
 
     /// The state of a snapshot.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
-        let mut fold: Self = serde_json::from_slice(bytes)?;
+        let (mut fold, rest): (Self, _) = postcard::take_from_bytes(bytes)?;
+        if !rest.is_empty() {
+            return Err(SnapshotError::Rest(rest.len()));
+        }
         if let Some(text) = &fold.policy_text {
             let policy = Policy::parse(text).map_err(|_| SnapshotError::Policy)?;
             fold.policy = Some(Arc::new(policy));
@@ -471,7 +336,7 @@ fn open_book(
     tenant: &mut Tenant,
     name: &TenantId,
     book: PeriodBook,
-    waiting: &mut BTreeSet<(Timestamp, TenantId, Timestamp)>,
+    waiting: &mut Waiting,
     effects: &mut Vec<Effect>,
 ) {
     let period = book.period;

@@ -16,7 +16,7 @@ use crate::position::Position;
 /// Version of the state's bytes and of what they mean; a state of another version is not read but
 /// made anew from the journal. It grows with [`FOLD_VERSION`](crate::entry::FOLD_VERSION) too:
 /// a state that an older fold has come to is not what this one would have come to.
-const STATE_VERSION: u16 = 2;
+const STATE_VERSION: u16 = 3;
 
 /// The fold of one journal partition.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub enum StateError {
     Version(u16),
     /// The intake's part is malformed.
     #[error("state of the intake: {0}")]
-    Intake(#[from] serde_json::Error),
+    Intake(#[from] postcard::Error),
     /// A tenant fold's part is malformed.
     #[error("state of the tenant fold {partition}: {message}")]
     Tenant {
@@ -183,7 +183,8 @@ impl Fold {
             .ok_or(StateError::Malformed("no header"))?;
         let (header, rest) = bytes.split_at(end);
         let mut rest = &rest[1..];
-        let header: Header = serde_json::from_slice(header)?;
+        let header: Header = serde_json::from_slice(header)
+            .map_err(|_| StateError::Malformed("its header is no JSON"))?;
         if header.version != STATE_VERSION {
             return Err(StateError::Version(header.version));
         }
@@ -227,14 +228,14 @@ mod tests {
 
     #[test]
     fn a_state_of_an_older_fold_is_made_anew() {
-        let now = String::from_utf8(Fold::new().to_bytes()).expect("JSON");
-        assert!(Fold::from_bytes(now.as_bytes()).is_ok());
-        let older = now.replace(
-            &format!("{{\"version\":{STATE_VERSION},"),
-            &format!("{{\"version\":{},", STATE_VERSION - 1),
-        );
+        let mut older = Fold::new().to_bytes();
+        assert!(Fold::from_bytes(&older).is_ok());
+        let header = format!("{{\"version\":{STATE_VERSION},");
+        assert!(older.starts_with(header.as_bytes()));
+        let before = format!("{{\"version\":{},", STATE_VERSION - 1);
+        older.splice(..header.len(), before.into_bytes());
         assert!(matches!(
-            Fold::from_bytes(older.as_bytes()),
+            Fold::from_bytes(&older),
             Err(StateError::Version(version)) if version == STATE_VERSION - 1
         ));
     }

@@ -6,6 +6,7 @@
 //! Now and then the operator forgets; then only what nobody can know of may be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use tollgate_collector_core::entry::codec::EntryEncoder;
 use tollgate_collector_core::entry::{Entry, ReceivedBatch, Restored};
@@ -118,7 +119,7 @@ impl CollectorNode {
             }
             let received = gone.swap_remove(self.random.index(gone.len()));
             let entry = encoder
-                .encode(&Entry::Batch(Box::new(received)))
+                .encode(&Entry::Batch(Arc::new(received)))
                 .map_err(|error| error.to_string())?;
             let at = context.now.plus_millis(self.random.millis(10_000, 60_000));
             self.late.push((at, entry));
@@ -219,7 +220,7 @@ fn read(journal: &SegmentJournal<MemoryStorage>) -> Result<Vec<ReceivedBatch>, B
         if let Entry::Batch(received) = stamped.entry
             && seen.insert(received.batch.hash())
         {
-            batches.push(*received);
+            batches.push(Arc::unwrap_or_clone(received));
         }
     }
     Ok(batches)

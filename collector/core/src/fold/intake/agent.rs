@@ -28,7 +28,6 @@ pub(super) struct Counters {
     pub(super) duplicates: u64,
     pub(super) forks: u64,
     pub(super) lost: u64,
-    #[serde(default)]
     pub(super) clock_steps: u64,
 }
 
@@ -62,7 +61,6 @@ pub(super) struct Agent {
     watermark: Timestamp,
     pub(super) last_seen: Timestamp,
     pub(super) counters: Counters,
-    #[serde(default)]
     last_step: Option<ClockStep>,
 }
 

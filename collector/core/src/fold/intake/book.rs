@@ -1,42 +1,27 @@
 //! Booking a batch: what is new, what a fork adds, what an unseen branch leaves open.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tollgate_common::{
-    Batch, Detail, Incarnation, Loss, LossAmount, LossReason, Quantity, Timestamp,
+    Batch, Detail, Incarnation, Loss, LossAmount, LossReason, Quantity, Rollup, Timestamp,
 };
 
 use super::NoticeKind;
 use super::agent::{Agent, BRANCHES_MAX, derived};
-use super::life::{KeptRow, Life, fingerprint};
-use super::outbox::{Booking, Origin, Outbox, key_of, minus, plus, unknown};
+use super::kept_rows::{KeptRow, fingerprint};
+use super::life::Life;
+use super::outbox::{Origin, Outbox, key_of, minus, plus, unknown};
 use super::totals::{self, Key};
-use crate::entry::{Digest, ReceivedBatch, Verdicts};
-use crate::fold::DeclaredLoss;
+use crate::entry::{Digest, ReceivedBatch};
 use crate::fold::kept::KeptDetail;
-
-/// All rows with their verdicts.
-pub(super) fn whole_rows(received: &ReceivedBatch) -> impl Iterator<Item = Booking<'_>> {
-    let verdicts: &Verdicts = &received.verdicts;
-    received
-        .batch
-        .rows
-        .iter()
-        .enumerate()
-        .map(|(index, row)| Booking {
-            row,
-            value: row.value,
-            events: row.events,
-            detail: None,
-            verdict: verdicts.of(index),
-        })
-}
+use crate::fold::{DeclaredLoss, RowSet};
 
 /// Books a batch that is new in the life `name`.
 pub(super) fn take_fresh(
     agent: &mut Agent,
     name: Incarnation,
-    received: &ReceivedBatch,
+    received: &Arc<ReceivedBatch>,
     hash: Digest,
     out: &mut Outbox,
 ) {
@@ -53,7 +38,7 @@ pub(super) fn take_fresh(
     let rollups = if life.is_part_of_fork(batch) {
         book_above(received, None, &origin, out)
     } else {
-        out.rows(&origin, batch.sequence, whole_rows(received));
+        out.rows(&origin, batch.sequence, RowSet::whole(received));
         batch.rows.len()
     };
     let recovered = life.insert(batch, hash, totals::figures_of(batch), &origin, out);
@@ -122,7 +107,7 @@ fn declare_losses(batch: &Batch, origin: &Origin, at_most: bool, out: &mut Outbo
 pub(super) fn take_fork(
     agent: &mut Agent,
     name: Incarnation,
-    received: &ReceivedBatch,
+    received: &Arc<ReceivedBatch>,
     hash: Digest,
     out: &mut Outbox,
 ) -> Incarnation {
@@ -164,22 +149,23 @@ fn book_above(
     let mut at_most: BTreeMap<Key, (Quantity, Timestamp, Timestamp)> = BTreeMap::new();
     // What is left of the other branch's value of a series, after rows of earlier windows.
     let mut left: BTreeMap<u64, KeptRow> = BTreeMap::new();
-    let mut booked = Vec::new();
-    for mut booking in whole_rows(received) {
-        let row = booking.row;
+    let (mut booked, mut key) = (Vec::new(), Vec::new());
+    for (index, row) in batch.rows.iter().enumerate() {
+        let verdict = received.verdicts.of(index);
         if !row.aggregation.adds_up() {
-            booked.push(booking);
+            booked.push((row.clone(), verdict));
             continue;
         }
         let old = kept.map(|kept| {
-            let series = fingerprint(row);
+            let series = fingerprint(row, batch.incarnation, &mut key);
             left.entry(series).or_insert_with(|| row_of(kept, series))
         });
         let ours = KeptDetail(row.detail.clone());
+        let mut events = row.events;
         let (twice, above) = match old {
             Some(old) => {
                 let twice = old.value.min(row.value);
-                booking.events = row.events.saturating_sub(old.events);
+                events = row.events.saturating_sub(old.events);
                 let above = ours.above(&old.detail);
                 old.detail = old.detail.above(&ours);
                 old.value = minus(old.value, twice);
@@ -195,17 +181,24 @@ fn book_above(
                 .or_insert((Quantity::ZERO, from, to));
             *sum = (plus(sum.0, twice), sum.1.min(from), sum.2.max(to));
         }
-        booking.value = minus(row.value, twice);
+        let value = minus(row.value, twice);
         let counts_more = matches!(&above.0, Detail::Distribution(h) if !h.is_empty());
-        if !booking.value.is_zero() || counts_more {
-            if !row.detail.is_none() {
-                booking.detail = Some(above.0);
-            }
-            booked.push(booking);
+        if !value.is_zero() || counts_more {
+            let row = Rollup {
+                value,
+                events,
+                detail: if row.detail.is_none() {
+                    Detail::None
+                } else {
+                    above.0
+                },
+                ..row.clone()
+            };
+            booked.push((row, verdict));
         }
     }
     let rollups = booked.len();
-    out.rows(origin, batch.sequence, booked.into_iter());
+    out.rows(origin, batch.sequence, RowSet::new(booked));
     for (key, (quantity, from, to)) in at_most {
         let Key {
             tenant,
@@ -235,7 +228,7 @@ fn book_above(
 pub(super) fn take_orphan(
     agent: &mut Agent,
     name: Incarnation,
-    received: &ReceivedBatch,
+    received: &Arc<ReceivedBatch>,
     hash: Digest,
     out: &mut Outbox,
 ) -> Incarnation {
@@ -257,7 +250,7 @@ pub(super) fn take_orphan(
         LossReason::Fork,
         time,
     ));
-    out.rows(&origin, batch.sequence, whole_rows(received));
+    out.rows(&origin, batch.sequence, RowSet::whole(received));
     agent.counters.forks += 1;
     agent.counters.rollups += batch.rows.len() as u64;
     declare_losses(batch, &origin, false, out);

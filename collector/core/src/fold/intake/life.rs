@@ -5,18 +5,16 @@ mod losses;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{
-    Aggregation, Batch, Detail, Incarnation, LossReason, Quantity, Rollup, Timestamp,
-};
+use tollgate_common::{Aggregation, Batch, Incarnation, LossReason, Timestamp};
 
 use super::NoticeKind;
+use super::kept_rows::{KeptRow, KeptRows};
 use super::lost::{LOST_RANGES_MAX, LostRange, LostRanges, REMEMBERED_MAX, Testimony};
-use super::outbox::{Origin, Outbox, plus, unknown};
+use super::outbox::{Origin, Outbox, unknown};
 use super::restore::Hidden;
 use super::totals::{Context, Figures, Totals};
 use crate::entry::Digest;
 use crate::fold::dedupe::IntervalSet;
-use crate::fold::kept::KeptDetail;
 
 /// Hashes kept per life. A batch that comes again within so many batches is known for a copy
 /// or for a fork; the session's window is far smaller.
@@ -29,37 +27,14 @@ pub const ROWS_KEPT_MAX: usize = 4096;
 /// Batches that may lie beyond a hole. A hole with more behind it is declared lost.
 const TAIL_MAX: usize = 4096;
 
-/// A row of a batch, as far as a fork needs it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct KeptRow {
-    /// First eight bytes of BLAKE3 over series, aggregation and scale. Not the window: the
-    /// clocks of two copies may differ, and then the same cells give rows of other windows.
-    pub(super) fingerprint: u64,
-    pub(super) value: Quantity,
-    pub(super) events: u64,
-    /// The histogram of a distribution.
-    #[serde(default, skip_serializing_if = "KeptDetail::is_none")]
-    pub(super) detail: KeptDetail,
-}
-
-impl KeptRow {
-    /// What counts against [`ROWS_KEPT_MAX`].
-    fn weight(&self) -> usize {
-        match &self.detail.0 {
-            Detail::Distribution(histogram) => 1 + histogram.buckets().len() / 8,
-            _ => 1,
-        }
-    }
-}
-
 /// What is kept of a batch for a while.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Recent {
     hash: Digest,
     /// Start of its span: the parts of one seal share it.
     from: Timestamp,
-    /// Rows that add up, in ascending order of their fingerprints.
-    rows: Option<Vec<KeptRow>>,
+    /// Rows that add up.
+    rows: Option<KeptRows>,
 }
 
 /// A batch beyond a hole.
@@ -100,13 +75,10 @@ pub(super) struct Life {
     /// True once a batch had rows that no running total covers, levels apart, be it that they are
     /// no sums or that the agent had no room for another total: then no total tells all that a
     /// lost batch held.
-    #[serde(default)]
     unpriced: bool,
     /// What is remembered of lost batches beyond the prefix.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     remembered: BTreeMap<u64, Testimony>,
     /// What is declared because the life hides which one it follows.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hidden: Option<Hidden>,
     /// True once only the intervals are left.
     compacted: bool,
@@ -239,15 +211,10 @@ impl Life {
     /// series; `None` if they are no longer kept.
     pub(super) fn rows_of_seal(&self, sequence: u64) -> Option<Vec<KeptRow>> {
         let from = self.recent.get(&sequence)?.from;
-        let mut rows = Vec::new();
-        for (_, part) in self
-            .recent
-            .range(sequence..)
-            .take_while(|(_, part)| part.from == from)
-        {
-            rows.extend_from_slice(part.rows.as_deref()?);
-        }
-        Some(merged(rows))
+        let parts = self.recent.range(sequence..).map(|(_, part)| part);
+        let seal = parts.take_while(|part| part.from == from);
+        let rows: Option<Vec<&KeptRows>> = seal.map(|part| part.rows.as_ref()).collect();
+        Some(KeptRows::merge(rows?.into_iter()))
     }
 
     /// Notes that the seal of batch `sequence` has forked.
@@ -381,20 +348,9 @@ impl Life {
 
     /// Keeps hash and rows, and forgets the oldest.
     fn remember(&mut self, sequence: u64, hash: Digest, batch: &Batch) {
-        let adding = batch.rows.iter().filter(|row| row.aggregation.adds_up());
-        let rows = (batch.rows.len() <= ROWS_KEPT_MAX).then(|| {
-            let rows = adding
-                .map(|row| KeptRow {
-                    fingerprint: fingerprint(row),
-                    value: row.value,
-                    events: row.events,
-                    detail: KeptDetail(row.detail.clone()),
-                })
-                .collect();
-            merged(rows)
-        });
-        let weight = |rows: &Vec<KeptRow>| rows.iter().map(KeptRow::weight).sum::<usize>();
-        let rows = rows.filter(|rows| weight(rows) <= ROWS_KEPT_MAX);
+        let rows = (batch.rows.len() <= ROWS_KEPT_MAX)
+            .then(|| KeptRows::of(&batch.rows, batch.incarnation))
+            .filter(|rows| rows.weight() <= ROWS_KEPT_MAX);
         self.unpriced |= batch
             .rows
             .iter()
@@ -415,7 +371,7 @@ impl Life {
                 continue;
             };
             batches += 1;
-            rows += kept.iter().map(KeptRow::weight).sum::<usize>();
+            rows += kept.weight();
             if batches > ROW_BATCHES_KEPT || rows > ROWS_KEPT_MAX {
                 recent.rows = None;
             }
@@ -437,31 +393,4 @@ impl Life {
         }
         self.compacted = true;
     }
-}
-
-/// Sorted by fingerprint, one row each. A series may have rows of several windows and parts; a
-/// fork compares their sum.
-fn merged(mut rows: Vec<KeptRow>) -> Vec<KeptRow> {
-    rows.sort_unstable_by_key(|row| row.fingerprint);
-    rows.dedup_by(|row, kept| {
-        let same = row.fingerprint == kept.fingerprint;
-        if same {
-            kept.value = plus(kept.value, row.value);
-            kept.events = kept.events.saturating_add(row.events);
-            // Of more than 2^64 values the first are compared; nobody counts that far.
-            kept.detail.absorb(&row.detail.0);
-        }
-        same
-    });
-    rows
-}
-
-/// See [`KeptRow::fingerprint`].
-pub(super) fn fingerprint(row: &Rollup) -> u64 {
-    let mut bytes = Vec::with_capacity(128);
-    row.series.write_canonical(&mut bytes);
-    bytes.extend_from_slice(&[row.aggregation.code(), row.scale.get()]);
-    let mut first = [0; 8];
-    first.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..8]);
-    u64::from_le_bytes(first)
 }

@@ -9,15 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tollgate_common::{
-    AgentId, BatchSeq, Detail, Incarnation, Loss, LossAmount, LossReason, Quantity, Rollup,
+    AgentId, BatchSeq, Incarnation, Loss, LossAmount, LossReason, Quantity, Rollup, TenantId,
     Timestamp,
 };
 
 use super::totals::Key;
 use super::{IntakeOutput, Notice, NoticeKind};
 use crate::effect::Effect;
-use crate::entry::RefusedReason;
-use crate::fold::{Accepted, DeclaredLoss, Rows, TenantInput, partition_of};
+use crate::fold::{Accepted, DeclaredLoss, RowSet, Rows, TenantInput, partition_of};
 
 /// Sum that stops at the ends of the range.
 ///
@@ -39,24 +38,14 @@ pub(super) struct Origin {
     pub(super) incarnation: Incarnation,
 }
 
-/// A row that is booked, whole or in part, with the verdict of the policy.
-#[derive(Clone, Debug)]
-pub(super) struct Booking<'a> {
-    pub(super) row: &'a Rollup,
-    /// What is booked of its value, events and, unless all of it, detail.
-    pub(super) value: Quantity,
-    pub(super) events: u64,
-    pub(super) detail: Option<Detail>,
-    pub(super) verdict: Option<RefusedReason>,
-}
-
 /// Collects the consequences of one entry.
 #[derive(Debug)]
 pub(super) struct Outbox {
     partitions: u16,
-    accepted: BTreeMap<Key, Quantity>,
+    /// By account, in the order in which they came up: mostly that of the keys.
+    accepted: Vec<(Key, Quantity)>,
     reversed: Vec<DeclaredLoss>,
-    rows: Vec<Rows>,
+    rows: Vec<(u16, Rows)>,
     losses: Vec<DeclaredLoss>,
     watermarks: BTreeMap<AgentId, Timestamp>,
     inputs: Vec<(u16, TenantInput)>,
@@ -68,7 +57,7 @@ impl Outbox {
     pub(super) fn new(partitions: u16) -> Self {
         Self {
             partitions,
-            accepted: BTreeMap::new(),
+            accepted: Vec::new(),
             reversed: Vec::new(),
             rows: Vec::new(),
             losses: Vec::new(),
@@ -80,58 +69,27 @@ impl Outbox {
     }
 
     fn accept(&mut self, key: Key, quantity: Quantity) {
-        if !quantity.is_zero() {
-            let sum = self.accepted.entry(key).or_default();
-            *sum = plus(*sum, quantity);
+        match self.accepted.last_mut() {
+            Some((known, sum)) if *known == key => *sum = plus(*sum, quantity),
+            _ => self.accepted.push((key, quantity)),
         }
     }
 
-    /// Hands on rows of one batch, each with the verdict of the policy.
-    pub(super) fn rows<'a>(
-        &mut self,
-        origin: &Origin,
-        sequence: BatchSeq,
-        rows: impl Iterator<Item = Booking<'a>>,
-    ) {
-        let empty = || Rows {
-            agent: origin.agent.clone(),
-            incarnation: origin.incarnation,
-            sequence,
-            allowed: Vec::new(),
-            refused: Vec::new(),
-        };
-        let mut parts: BTreeMap<u16, Rows> = BTreeMap::new();
-        // Rows are sorted by tenant, so that the partition is computed once per tenant.
-        let mut tenant = None;
-        for booking in rows {
-            let Booking {
-                row,
-                value,
-                events,
-                detail,
-                verdict,
-            } = booking;
-            let partition = match tenant {
-                Some((known, partition)) if known == row.series.tenant() => partition,
-                _ => partition_of(row.series.tenant(), self.partitions),
-            };
-            tenant = Some((row.series.tenant(), partition));
-            if row.aggregation.adds_up() {
-                self.accept(key_of(row), value);
-            }
-            let part = parts.entry(partition).or_insert_with(empty);
-            let row = Rollup {
-                value,
-                events,
-                detail: detail.unwrap_or_else(|| row.detail.clone()),
-                ..row.clone()
-            };
-            match verdict {
-                None => part.allowed.push(row),
-                Some(reason) => part.refused.push((row, reason)),
-            }
+    /// Hands on rows of one batch.
+    pub(super) fn rows(&mut self, origin: &Origin, sequence: BatchSeq, rows: RowSet) {
+        for run in rows.runs().filter(|run| run.first().aggregation.adds_up()) {
+            self.accept(key_of(run.first()), run.sum());
         }
-        self.rows.extend(parts.into_values());
+        let parts = rows.by_partition(self.partitions).into_iter();
+        self.rows.extend(parts.map(|(partition, rows)| {
+            let rows = Rows {
+                agent: origin.agent.clone(),
+                incarnation: origin.incarnation,
+                sequence,
+                rows,
+            };
+            (partition, rows)
+        }));
     }
 
     /// Declares a loss.
@@ -198,41 +156,33 @@ impl Outbox {
                 .as_ref()
                 .map_or(0, |t| partition_of(t, partitions))
         };
-        for (
-            Key {
+        let mut before: Option<(TenantId, u16)> = None;
+        for (key, quantity) in merged(self.accepted) {
+            let at = match &before {
+                Some((tenant, at)) if *tenant == key.tenant => *at,
+                _ => partition_of(&key.tenant, partitions),
+            };
+            before = Some((key.tenant.clone(), at));
+            let Key {
                 tenant,
                 meter,
                 scale,
-            },
-            quantity,
-        ) in self.accepted
-        {
-            if !quantity.is_zero() {
-                let at = partition_of(&tenant, partitions);
-                self.inputs.push((
-                    at,
-                    TenantInput::Accepted(Accepted {
-                        tenant,
-                        meter,
-                        scale,
-                        quantity,
-                    }),
-                ));
-            }
+            } = key;
+            let accepted = Accepted {
+                tenant,
+                meter,
+                scale,
+                quantity,
+            };
+            self.inputs.push((at, TenantInput::Accepted(accepted)));
         }
         for loss in self.reversed {
             self.inputs
                 .push((partition(&loss), TenantInput::LossReversed(loss)));
         }
-        for rows in self.rows {
-            let first = rows
-                .allowed
-                .first()
-                .or_else(|| rows.refused.first().map(|(row, _)| row));
-            if let Some(at) = first.map(|row| partition_of(row.series.tenant(), partitions)) {
-                self.inputs.push((at, TenantInput::Rows(rows)));
-            }
-        }
+        let rows = self.rows.into_iter();
+        self.inputs
+            .extend(rows.map(|(at, rows)| (at, TenantInput::Rows(rows))));
         for loss in self.losses {
             self.inputs
                 .push((partition(&loss), TenantInput::Loss(loss)));
@@ -248,6 +198,21 @@ impl Outbox {
             notices: self.notices,
         }
     }
+}
+
+/// One sum for each account, in the order of the keys; none that is zero.
+fn merged(mut accepted: Vec<(Key, Quantity)>) -> impl Iterator<Item = (Key, Quantity)> {
+    accepted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    accepted.dedup_by(|(key, quantity), (kept, sum)| {
+        let same = key == kept;
+        if same {
+            *sum = plus(*sum, *quantity);
+        }
+        same
+    });
+    accepted
+        .into_iter()
+        .filter(|(_, quantity)| !quantity.is_zero())
 }
 
 /// The account that a sum row belongs to.

@@ -15,8 +15,6 @@
 //! A batch that turns up after all takes back the loss that covers it, and what remains is
 //! declared anew on both sides of it.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use tollgate_common::{
     Aggregation, Batch, Loss, LossAmount, LossReason, MeterName, Quantity, Scale, TenantId,
@@ -53,46 +51,52 @@ pub(super) type Figures = Vec<(Key, Figure)>;
 
 /// The figures of a batch.
 pub(super) fn figures_of(batch: &Batch) -> Figures {
-    let mut figures: BTreeMap<Key, Figure> = BTreeMap::new();
-    // Rows are sorted by tenant and meter: one look-up per run.
+    // Rows are sorted by tenant and meter: one figure for each run, mostly in order.
+    let mut figures: Figures = Vec::new();
     let sums = batch
         .rows
         .iter()
         .filter(|row| row.aggregation == Aggregation::Sum);
-    let mut run: Option<(Key, Quantity)> = None;
     for row in sums {
-        match &mut run {
-            Some((key, sum))
+        match figures.last_mut() {
+            Some((key, figure))
                 if key.scale == row.scale
                     && key.meter == *row.series.meter()
                     && key.tenant == *row.series.tenant() =>
             {
-                *sum = plus(*sum, row.value);
+                figure.rows = plus(figure.rows, row.value);
             }
             _ => {
-                if let Some((key, sum)) = run.replace((key_of(row), row.value)) {
-                    add_rows(&mut figures, key, sum);
-                }
+                let figure = Figure {
+                    total: None,
+                    rows: row.value,
+                };
+                figures.push((key_of(row), figure));
             }
         }
     }
-    if let Some((key, sum)) = run {
-        add_rows(&mut figures, key, sum);
-    }
-    for total in &batch.totals {
+    figures.extend(batch.totals.iter().map(|total| {
         let key = Key {
             tenant: total.tenant.clone(),
             meter: total.meter.clone(),
             scale: total.scale,
         };
-        figures.entry(key).or_default().total = Some(total.quantity);
-    }
-    figures.into_iter().collect()
-}
-
-fn add_rows(figures: &mut BTreeMap<Key, Figure>, key: Key, sum: Quantity) {
-    let figure = figures.entry(key).or_default();
-    figure.rows = plus(figure.rows, sum);
+        let figure = Figure {
+            total: Some(total.quantity),
+            rows: Quantity::ZERO,
+        };
+        (key, figure)
+    }));
+    figures.sort_by(|(a, _), (b, _)| a.cmp(b));
+    figures.dedup_by(|(key, figure), (kept, all)| {
+        let same = key == kept;
+        if same {
+            all.rows = plus(all.rows, figure.rows);
+            all.total = figure.total.or(all.total);
+        }
+        same
+    });
+    figures
 }
 
 /// What is known of one account of a life.
@@ -189,6 +193,14 @@ impl Totals {
         self.states.binary_search_by(|(known, _)| known.cmp(key))
     }
 
+    /// The same where the key is probably that of `expected`.
+    fn state_near(&self, key: &Key, expected: usize) -> Result<usize, usize> {
+        match self.states.get(expected) {
+            Some((known, _)) if known == key => Ok(expected),
+            _ => self.state(key),
+        }
+    }
+
     /// Takes up the figures of batch `sequence`, next in the prefix.
     pub(super) fn advance(
         &mut self,
@@ -197,8 +209,9 @@ impl Totals {
         cut: Timestamp,
         context: &mut Context<'_>,
     ) {
+        let mut next = 0;
         for (key, figure) in figures {
-            self.account((sequence, sequence), key, *figure, cut, context);
+            next = self.account((sequence, sequence), key, *figure, (cut, next), context);
         }
     }
 
@@ -211,25 +224,26 @@ impl Totals {
         context: &mut Context<'_>,
     ) {
         let end = sequence.saturating_add(1);
+        let mut next = 0;
         for (key, figure) in figures {
-            self.account((sequence, end), key, *figure, cut, context);
+            next = self.account((sequence, end), key, *figure, (cut, next), context);
         }
     }
 
     /// Takes up the figure of batch `sequence`. What it shows to be lost is in batches before
-    /// `end`.
+    /// `end`. The account is probably that at `expected`; answers what is probably the next one's.
     fn account(
         &mut self,
         (sequence, end): (u64, u64),
         key: &Key,
         figure: Figure,
-        cut: Timestamp,
+        (cut, expected): (Timestamp, usize),
         context: &mut Context<'_>,
-    ) {
-        let index = match self.state(key) {
+    ) -> usize {
+        let index = match self.state_near(key, expected) {
             Ok(index) => index,
             // A branch's account begins with its first total.
-            Err(_) if !self.from_zero && figure.total.is_none() => return,
+            Err(_) if !self.from_zero && figure.total.is_none() => return expected,
             Err(index) => {
                 let fresh = State {
                     total: Quantity::ZERO,
@@ -250,7 +264,7 @@ impl Totals {
         let rows = plus(figure.rows, state.unlisted);
         let Some(total) = figure.total else {
             state.unlisted = rows;
-            return;
+            return index + 1;
         };
         let before = std::mem::replace(
             state,
@@ -276,6 +290,7 @@ impl Totals {
                 context,
             );
         }
+        index + 1
     }
 
     /// Declares `quantity` lost between the batches `after` and `before`.
@@ -332,7 +347,7 @@ impl Totals {
                 .state(key)
                 .is_ok_and(|index| self.states[index].1.at > sequence);
             if !passed {
-                self.account((sequence, sequence), key, *figure, cut, context);
+                self.account((sequence, sequence), key, *figure, (cut, 0), context);
             } else if self.from_zero && !figure.rows.is_zero() {
                 // Later totals left no room for these rows; the rows stand.
                 self.raise(key, figure.rows);

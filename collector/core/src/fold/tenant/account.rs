@@ -1,7 +1,7 @@
 //! Conservation accounts: what agents accepted, and what became of it.
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{LossAmount, MeterName, Quantity, Scale, TenantId};
+use tollgate_common::{LossAmount, MeterName, Quantity, Rollup, Scale, TenantId};
 
 use crate::effect::AccountState;
 use crate::fold::DeclaredLoss;
@@ -42,6 +42,12 @@ pub(super) fn add(figure: &mut Quantity, quantity: Quantity) {
         Quantity::MAX
     };
     *figure = figure.checked_add(quantity).unwrap_or(end);
+}
+
+/// The account of a row that adds up.
+pub(super) fn key_of(row: &Rollup) -> AccountKey {
+    let series = &row.series;
+    (series.tenant().clone(), series.meter().clone(), row.scale)
 }
 
 /// The account and the quantity of a loss, where both are known.

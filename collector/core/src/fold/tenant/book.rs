@@ -213,7 +213,8 @@ pub(super) fn lines(
     let mut lines: BTreeMap<LineKey, Line> = BTreeMap::new();
     let mut rated: BTreeMap<LineKey, (Applies<'_>, Line)> = BTreeMap::new();
     let in_force = card_in_force(tenant, book.period, catalog);
-    for (key, usage) in &book.usage {
+    for usage in book.usage() {
+        let key = &usage.key;
         let line_key = |account| LineKey {
             account,
             meter: Some(key.meter.clone()),

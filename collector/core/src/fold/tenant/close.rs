@@ -63,12 +63,9 @@ impl TenantFold {
             };
             book.booked.insert(difference.key, booked);
         }
-        for usage in book.usage.values_mut() {
-            usage.from = None;
-        }
         book.rounds = closing.round + 1;
         book.catalog = Some(closing.catalog);
-        book.late_since = None;
+        book.settle();
         let json = serde_json::to_string(closing).expect("a closing has text for keys");
         effects.push(Effect::Period(PeriodState {
             tenant: closing.tenant.clone(),

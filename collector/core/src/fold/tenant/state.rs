@@ -1,10 +1,9 @@
-//! How maps with compound keys, dimensions and catalogs stand in a snapshot.
+//! How maps with compound keys and catalogs stand in a snapshot.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use tollgate_common::Dimensions;
 
 use crate::catalog::Catalog;
 use crate::entry::Digest;
@@ -34,25 +33,6 @@ pub(super) mod pairs {
         D: Deserializer<'de>,
     {
         Vec::<(K, V)>::deserialize(deserializer).map(BTreeMap::from_iter)
-    }
-}
-
-/// Dimensions, checked anew.
-pub(super) mod dimensions {
-    use super::{Deserialize, Deserializer, Dimensions, Serialize, Serializer};
-
-    pub(in crate::fold::tenant) fn serialize<S: Serializer>(
-        dimensions: &Dimensions,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        dimensions.serialize(serializer)
-    }
-
-    pub(in crate::fold::tenant) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Dimensions, D::Error> {
-        let pairs = std::collections::BTreeMap::<String, String>::deserialize(deserializer)?;
-        Dimensions::new(pairs).map_err(serde::de::Error::custom)
     }
 }
 

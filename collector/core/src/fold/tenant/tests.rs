@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use tollgate_common::{
-    BatchSeq, Dimensions, Incarnation, Loss, LossAmount, LossReason, MeterName, Quantity, Scale,
-    SeriesKey,
+    Aggregation, BatchSeq, Detail, Dimensions, Incarnation, Loss, LossAmount, LossReason,
+    MeterName, Quantity, Rollup, Scale, SeriesKey, Window,
 };
 
 use super::*;
-use crate::entry::{CatalogChange, CloseCause, Closing};
-use crate::fold::{Accepted, DeclaredLoss};
-use crate::ledger::LedgerEntry;
+use crate::effect::UsageChange;
+use crate::entry::{CatalogChange, CloseCause, Closing, RefusedReason};
+use crate::fold::{Accepted, DeclaredLoss, RowSet, Rows};
+use crate::ledger::{EntryKind, LedgerEntry};
 use crate::policy::{Pattern, Rule};
 
 const METERS: &str = r#"
@@ -167,11 +168,12 @@ impl World {
             agent: agent(name),
             incarnation: Incarnation::from_bytes([1; 16]),
             sequence: BatchSeq::FIRST,
-            allowed: allowed.into_iter().map(Row::rollup).collect(),
-            refused: refused
-                .into_iter()
-                .map(|row| (row.rollup(), reason))
-                .collect(),
+            rows: RowSet::new(
+                allowed
+                    .into_iter()
+                    .map(|row| (row.rollup(), None))
+                    .chain(refused.into_iter().map(|row| (row.rollup(), Some(reason)))),
+            ),
         }));
     }
 
@@ -199,6 +201,15 @@ fn ledger(effects: &[Effect]) -> Vec<LedgerEntry> {
         _ => None,
     });
     entries.collect()
+}
+
+/// What the projections are told of usage.
+fn usage_changes(effects: &[Effect]) -> Vec<UsageChange> {
+    let rows = effects.iter().filter_map(|effect| match effect {
+        Effect::Rows(rows) => Some(rows.changes()),
+        _ => None,
+    });
+    rows.flatten().collect()
 }
 
 /// Kind, line, quantity and amount, for short.
@@ -241,11 +252,8 @@ fn what_has_no_price_is_booked_with_its_reason() {
         short(&too_large),
         ["unrated rollup_too_large 1208925819614629174706177 -"]
     );
-    let of_projections = |effect: &Effect| match effect {
-        Effect::Usage(change) => Some(change.quantity.units()),
-        _ => None,
-    };
-    let largest = world.effects.iter().filter_map(of_projections).max();
+    let changes = usage_changes(&world.effects);
+    let largest = changes.iter().map(|change| change.quantity.units()).max();
     assert!(largest < Some(1 << 80), "a table would add it: {largest:?}");
     world.watermark("a", 40 * 86_400);
     world.now = at(40 * 86_400);

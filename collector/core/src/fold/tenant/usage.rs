@@ -1,51 +1,58 @@
-//! The usage of a billing period, series by series.
+//! The usage of a billing period, meter by meter.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{
-    AgentId, Aggregation, Detail, Dimensions, MeterName, Quantity, Rollup, Scale, Timestamp,
-};
+use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, Timestamp};
 
 use super::book::{Booked, LineKey};
-use super::state::{dimensions, pairs};
+use super::series::{Reporter, Series};
+use super::state::pairs;
 use crate::entry::{Digest, RefusedReason};
-use crate::fold::kept::KeptDetail;
+use crate::fold::packed::reserve;
+use crate::fold::rows::Run;
 use crate::period::Period;
 use crate::position::Position;
 
-/// Most smallest units of one rollup, as a magnitude.
-///
-/// Agents count in `u64` within a window, so this leaves room for integrals. Sums of up to
-/// 2^47 rollups, more than a partition ever sees, stay within the range of a quantity; what
-/// is larger is booked as unrated by itself and never added to anything.
-pub(super) const ROLLUP_UNITS_MAX: u128 = 1 << 80;
-
-/// A series of one tenant with the declaration that its agent made of it.
+/// A meter of one tenant with the declaration that agents made of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct UsageKey {
     pub(super) meter: MeterName,
-    #[serde(with = "dimensions")]
-    pub(super) dimensions: Dimensions,
     pub(super) scale: Scale,
     pub(super) aggregation: Aggregation,
     /// Why the policy refused it; refused usage is counted apart.
     pub(super) refused: Option<RefusedReason>,
 }
 
-/// Usage of one series in one period.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+impl UsageKey {
+    /// What the rows of a run are counted under.
+    pub(super) fn of(run: &Run<'_>) -> Self {
+        let row = run.first();
+        Self {
+            meter: row.series.meter().clone(),
+            scale: row.scale,
+            aggregation: row.aggregation,
+            refused: run.refused,
+        }
+    }
+
+    fn is_of(&self, run: &Run<'_>) -> bool {
+        let row = run.first();
+        self.scale == row.scale
+            && self.aggregation == row.aggregation
+            && self.refused == run.refused
+            && self.meter == *row.series.meter()
+    }
+}
+
+/// Usage of one meter in one period.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Usage {
-    /// The sum, the newest or the largest value. Of unique nothing: see [`Usage::quantity`].
-    quantity: Quantity,
-    /// Of unique and distribution: everything that was seen in the period.
-    #[serde(default, skip_serializing_if = "KeptDetail::is_none")]
-    detail: KeptDetail,
-    /// For `max`: there is a value, which may be below zero.
-    #[serde(default, skip_serializing_if = "is_false")]
-    known: bool,
-    /// For `last`: which value stands.
-    newest: Option<(Timestamp, AgentId)>,
+    pub(super) key: UsageKey,
+    /// The sum, where values add up.
+    sum: Quantity,
+    /// Where they do not: what stands for each series.
+    series: Option<Box<Series>>,
     /// Rollups whose window reaches beyond the end of the period.
     pub(super) straddling: u64,
     /// The first journal entry that contributed since the last booking.
@@ -53,25 +60,25 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// The sum, the newest or the largest value, or how many values differ.
-    pub(super) fn quantity(&self) -> Quantity {
-        match &self.detail.0 {
-            Detail::Unique(sketch) => Quantity::new(sketch.estimate().into()),
-            Detail::None | Detail::Distribution(_) => self.quantity,
+    fn new(key: UsageKey) -> Self {
+        let of_series = !key.aggregation.adds_up();
+        Self {
+            series: of_series.then(|| Box::new(Series::new(key.aggregation))),
+            key,
+            sum: Quantity::ZERO,
+            straddling: 0,
+            from: None,
         }
     }
-}
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde hands over references"
-)]
-const fn is_false(value: &bool) -> bool {
-    !*value
-}
-
-const fn yes() -> bool {
-    true
+    /// The sum over all series: of what was counted, of the newest or the largest values, or of
+    /// how many values differ.
+    pub(super) fn quantity(&self) -> Quantity {
+        match &self.series {
+            Some(series) => series.quantity(),
+            None => self.sum,
+        }
+    }
 }
 
 /// What is known of one period of one tenant.
@@ -84,12 +91,10 @@ pub(super) struct PeriodBook {
     pub(super) catalog: Option<Digest>,
     /// Stamp of the first usage since the last closing.
     pub(super) late_since: Option<Timestamp>,
-    /// True if what is due without usage is due here. Former versions charged it wherever there
-    /// was a book.
-    #[serde(default = "yes")]
+    /// True if what is due without usage is due here.
     pub(super) due: bool,
-    #[serde(with = "pairs")]
-    pub(super) usage: BTreeMap<UsageKey, Usage>,
+    /// In the order of their keys.
+    usage: Vec<Usage>,
     /// What the ledger says so far.
     #[serde(with = "pairs")]
     pub(super) booked: BTreeMap<LineKey, Booked>,
@@ -103,7 +108,7 @@ impl PeriodBook {
             catalog: None,
             late_since: None,
             due: false,
-            usage: BTreeMap::new(),
+            usage: Vec::new(),
             booked: BTreeMap::new(),
         }
     }
@@ -127,64 +132,59 @@ impl PeriodBook {
         is_new
     }
 
-    /// Counts a rollup whose magnitude is within [`ROLLUP_UNITS_MAX`].
+    /// The usage, in the order of the keys.
+    pub(super) fn usage(&self) -> &[Usage] {
+        &self.usage
+    }
+
+    /// Counts those rows of a run that begin in this period and are within the bound of a rollup.
     pub(super) fn count(
         &mut self,
-        position: Position,
-        stamp: Timestamp,
-        agent: &AgentId,
-        row: &Rollup,
-        refused: Option<RefusedReason>,
+        (position, stamp): (Position, Timestamp),
+        run: &Run<'_>,
+        reporter: &Reporter<'_>,
     ) {
-        let key = UsageKey {
-            meter: row.series.meter().clone(),
-            dimensions: row.series.dimensions().clone(),
-            scale: row.scale,
-            aggregation: row.aggregation,
-            refused,
-        };
-        let usage = self.usage.entry(key).or_default();
-        match row.aggregation {
-            Aggregation::Max => {
-                let known = std::mem::replace(&mut usage.known, true);
-                if !known || usage.quantity < row.value {
-                    usage.quantity = row.value;
-                }
-            }
-            // What the agent estimates of its part is no part of the whole's estimate, which is
-            // made when somebody asks: a row of one value costs one value.
-            Aggregation::Unique => {
-                usage.detail.absorb(&row.detail);
-            }
-            Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => {
-                usage.quantity = usage
-                    .quantity
-                    .checked_add(row.value)
-                    .expect("2^47 rollups of 2^80 units fit a quantity");
-                // The sum is what is billed; of more than 2^64 values the histogram tells
-                // how the first were distributed.
-                usage.detail.absorb(&row.detail);
-            }
-            Aggregation::Last => {
-                let newest = (row.window.start(), agent.clone());
-                // Equal: the same agent revised the window; what came later stands.
-                if usage
-                    .newest
-                    .as_ref()
-                    .is_some_and(|standing| *standing > newest)
-                {
-                    return;
-                }
-                usage.quantity = row.value;
-                usage.newest = Some(newest);
-            }
+        let end = self.period.end;
+        let usage = self.usage_of(run);
+        if let Some(series) = &mut usage.series {
+            series.count(run.rows, reporter);
+        } else {
+            usage.sum = usage
+                .sum
+                .checked_add(run.sum())
+                .expect("2^47 rollups of 2^80 units fit a quantity");
         }
-        if row.window.end() > self.period.end {
-            usage.straddling = usage.straddling.saturating_add(1);
-        }
+        let reaches_beyond = |row: &&Rollup| row.window.end() > end;
+        let straddling = run.rows.iter().filter(reaches_beyond).count() as u64;
+        usage.straddling = usage.straddling.saturating_add(straddling);
         usage.from.get_or_insert(position);
         if self.is_closed() {
             self.late_since.get_or_insert(stamp);
         }
+    }
+
+    fn usage_of(&mut self, run: &Run<'_>) -> &mut Usage {
+        // There are a handful of meters, mostly met in their order.
+        let known = self.usage.iter().position(|usage| usage.key.is_of(run));
+        let at = known.unwrap_or_else(|| {
+            let usage = Usage::new(UsageKey::of(run));
+            let at = self.usage.partition_point(|known| known.key < usage.key);
+            reserve(&mut self.usage, 1);
+            self.usage.insert(at, usage);
+            at
+        });
+        &mut self.usage[at]
+    }
+
+    /// Everything is booked: what is kept is only for usage that comes late.
+    pub(super) fn settle(&mut self) {
+        self.late_since = None;
+        for usage in &mut self.usage {
+            usage.from = None;
+            if let Some(series) = &mut usage.series {
+                series.pack();
+            }
+        }
+        self.usage.shrink_to_fit();
     }
 }

@@ -61,14 +61,14 @@ fn seal(sealer: &mut Sealer, rows: Vec<Rollup>, is_final: bool) -> Batch {
 fn handed_on(outputs: &[crate::fold::intake::IntakeOutput], meter: &str) -> Rollup {
     let inputs = outputs.iter().flat_map(|output| &output.inputs);
     let rows = inputs.filter_map(|(_, input)| match input {
-        TenantInput::Rows(rows) => Some(&rows.allowed),
+        TenantInput::Rows(rows) => Some(rows.rows.iter()),
         _ => None,
     });
     let of_meter = rows
         .flatten()
-        .filter(|row| row.series.meter().as_str() == meter);
+        .filter(|(row, refused)| row.series.meter().as_str() == meter && refused.is_none());
     of_meter
-        .cloned()
+        .map(|(row, _)| row.clone())
         .reduce(|mut all, row| {
             all.absorb(&row).expect("few values");
             all

@@ -191,7 +191,7 @@ impl Books {
             policy: Digest([0; 32]),
             verdicts,
         };
-        self.apply(Entry::Batch(Box::new(received)))
+        self.apply(Entry::Batch(Arc::new(received)))
     }
 
     pub(crate) fn tombstone(&mut self, incarnation: Incarnation, sequence: u64) -> IntakeOutput {
@@ -242,16 +242,13 @@ impl Books {
                     *self.accepted.entry(account).or_default() += accepted.quantity.units();
                 }
                 TenantInput::Rows(rows) => {
-                    let allowed = rows.allowed.iter().map(|row| (row, false));
-                    for (row, refused) in
-                        allowed.chain(rows.refused.iter().map(|(row, _)| (row, true)))
-                    {
+                    for (row, refused) in rows.rows.iter() {
                         assert_eq!(partition_of(row.series.tenant(), PARTITIONS), *partition);
                         let account = (
                             row.series.tenant().to_string(),
                             row.series.meter().to_string(),
                         );
-                        let book = if refused {
+                        let book = if refused.is_some() {
                             &mut self.refused
                         } else {
                             &mut self.booked

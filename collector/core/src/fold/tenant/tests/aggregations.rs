@@ -85,8 +85,7 @@ impl World {
             agent: agent(name),
             incarnation: Incarnation::from_bytes([1; 16]),
             sequence: BatchSeq::FIRST,
-            allowed: rows,
-            refused: Vec::new(),
+            rows: RowSet::new(rows.into_iter().map(|row| (row, None))),
         }));
     }
 

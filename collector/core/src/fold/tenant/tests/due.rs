@@ -296,28 +296,6 @@ fn a_closing_that_comes_before_all_else_charges_the_fee() {
     );
 }
 
-#[test]
-fn periods_of_a_former_snapshot_keep_their_fee() {
-    let mut world = world(with_fee("PT1M"), 0);
-    assert_eq!(world.pass(60), ["charge platform 0 25.00"]);
-    let mut state: serde_json::Value =
-        serde_json::from_slice(&world.fold.to_bytes()).expect("JSON");
-    state
-        .as_object_mut()
-        .expect("a fold")
-        .remove("catalog_since");
-    let acme = &mut state["tenants"]["acme"];
-    acme.as_object_mut().expect("a tenant").remove("due_since");
-    for pair in acme["books"].as_array_mut().expect("pairs") {
-        let due = pair[1].as_object_mut().expect("a book").remove("due");
-        assert_eq!(due, Some(true.into()));
-    }
-    let former = serde_json::to_vec(&state).expect("JSON");
-    world.fold = TenantFold::from_bytes(&former).expect("read");
-    world.rows("a", vec![row("acme", "requests", 0, 10)]);
-    assert_eq!(world.pass(61), ["adjustment req 10 1.00"]);
-}
-
 /// Two such shares have a denominator beyond 127 bits.
 const THIRDS: &str = r#"
 [[discount]]

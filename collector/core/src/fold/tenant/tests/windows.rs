@@ -10,14 +10,7 @@ fn usage_of_the_projections_stands_in_wider_windows() {
         "a",
         vec![row("acme", "requests", 70, 1), row("acme", "seats", 70, 1)],
     );
-    let changes: Vec<_> = world
-        .effects
-        .iter()
-        .filter_map(|effect| match effect {
-            Effect::Usage(change) => Some(change),
-            _ => None,
-        })
-        .collect();
+    let changes = usage_changes(&world.effects);
     assert_eq!(changes[0].window.start(), at(60));
     assert_eq!(changes[0].order, None);
     assert_eq!(changes[1].order.as_deref(), Some("000000000070000/a"));

@@ -1,0 +1,4 @@
+//! Benches of the books: folding, rating again, restarting.
+
+pub(crate) mod fold;
+pub(crate) mod population;

@@ -1,0 +1,159 @@
+//! Rows of recent batches, as far as a fork needs them: packed, because every agent has some
+//! thousands and hardly any agent ever forks.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::sketch::Histogram;
+use tollgate_common::{Detail, Incarnation, Quantity, Rollup};
+
+use super::outbox::plus;
+use crate::fold::kept::KeptDetail;
+use crate::fold::packed::{Packed, Unpack, halves, put_bytes, put_i128, put_u128};
+
+/// A row of a batch, as far as a fork needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeptRow {
+    /// Of series, aggregation and scale. Not of the window: the clocks of two copies may differ,
+    /// and then the same cells give rows of other windows.
+    pub(super) fingerprint: u64,
+    pub(super) value: Quantity,
+    pub(super) events: u64,
+    /// The histogram of a distribution.
+    pub(super) detail: KeptDetail,
+}
+
+impl KeptRow {
+    /// What counts against [`super::life::ROWS_KEPT_MAX`].
+    fn weight(&self) -> usize {
+        match &self.detail.0 {
+            Detail::Distribution(histogram) => 1 + histogram.buckets().len() / 8,
+            _ => 1,
+        }
+    }
+}
+
+/// Rows in ascending order of their fingerprints, one for each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct KeptRows {
+    /// What counts against [`super::life::ROWS_KEPT_MAX`].
+    weight: u32,
+    /// For each row the fingerprint's eight bytes, value, events, and the bytes of the histogram.
+    packed: Packed,
+}
+
+impl KeptRows {
+    /// The rows that add up, those of a series merged. `scratch` is memory to be used again.
+    pub(super) fn of(rows: &[Rollup], life: Incarnation) -> Self {
+        let adding = rows.iter().filter(|row| row.aggregation.adds_up());
+        let mut key = Vec::new();
+        let kept = adding.map(|row| KeptRow {
+            fingerprint: fingerprint(row, life, &mut key),
+            value: row.value,
+            events: row.events,
+            detail: KeptDetail(row.detail.clone()),
+        });
+        Self::pack(&merged(kept.collect()))
+    }
+
+    fn pack(rows: &[KeptRow]) -> Self {
+        let mut out = Vec::with_capacity(rows.len() * 16);
+        let mut bytes = Vec::new();
+        let mut weight = 0;
+        for row in rows {
+            weight += row.weight();
+            out.extend_from_slice(&row.fingerprint.to_le_bytes());
+            put_i128(&mut out, row.value.units());
+            put_u128(&mut out, row.events.into());
+            bytes.clear();
+            if let Detail::Distribution(histogram) = &row.detail.0 {
+                histogram.write_canonical(&mut bytes);
+            }
+            put_bytes(&mut out, &bytes);
+        }
+        Self {
+            weight: u32::try_from(weight).unwrap_or(u32::MAX),
+            packed: Packed(out.into()),
+        }
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.weight as usize
+    }
+
+    /// The rows of several batches, merged by series.
+    pub(super) fn merge<'k>(batches: impl Iterator<Item = &'k Self>) -> Vec<KeptRow> {
+        merged(batches.flat_map(Self::rows).collect())
+    }
+
+    fn rows(&self) -> impl Iterator<Item = KeptRow> {
+        let mut reader = Unpack(&self.packed.0);
+        std::iter::from_fn(move || row(&mut reader))
+    }
+}
+
+fn row(reader: &mut Unpack<'_>) -> Option<KeptRow> {
+    let fingerprint = u64::from_le_bytes(reader.array()?);
+    let value = Quantity::new(reader.i128()?);
+    let events = reader.u64()?;
+    let bytes = reader.bytes()?;
+    let detail = if bytes.is_empty() {
+        Detail::None
+    } else {
+        Detail::Distribution(Arc::new(Histogram::from_canonical(bytes).ok()?))
+    };
+    Some(KeptRow {
+        fingerprint,
+        value,
+        events,
+        detail: KeptDetail(detail),
+    })
+}
+
+/// Sorted by fingerprint, one row each. A series may have rows of several windows and parts; a
+/// fork compares their sum.
+fn merged(mut rows: Vec<KeptRow>) -> Vec<KeptRow> {
+    rows.sort_unstable_by_key(|row| row.fingerprint);
+    rows.dedup_by(|row, kept| {
+        let same = row.fingerprint == kept.fingerprint;
+        if same {
+            kept.value = plus(kept.value, row.value);
+            kept.events = kept.events.saturating_add(row.events);
+            // Of more than 2^64 values the first are compared; nobody counts that far.
+            kept.detail.absorb(&row.detail.0);
+        }
+        same
+    });
+    rows
+}
+
+/// See [`KeptRow::fingerprint`]. `key` is memory to be used again.
+///
+/// Seeded with the random name of the life that counted it first, which nobody knows who could
+/// choose the names of series: two that share a fingerprint would be compared as one.
+pub(super) fn fingerprint(row: &Rollup, life: Incarnation, key: &mut Vec<u8>) -> u64 {
+    key.clear();
+    row.series.write_canonical(key);
+    key.extend_from_slice(&[row.aggregation.code(), row.scale.get()]);
+    let [low, high] = halves(*life.as_bytes());
+    let length = key.len() as u64;
+    // Whole words; zeros at the end are told apart by the length.
+    key.resize(key.len().next_multiple_of(16), 0);
+    let (words, _) = key.as_chunks::<16>();
+    let mixed = words.iter().fold(low, |state, word| {
+        let [a, b] = halves(*word);
+        folded(a ^ state, b ^ high)
+    });
+    folded(mixed ^ length, high ^ MULTIPLIER)
+}
+
+/// 2^64 divided by the golden ratio.
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Both halves of the product, folded: every bit of the result depends on all bits of both. Neither
+/// factor may be zero for all messages, which random seeds see to.
+fn folded(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    let [low, high] = halves(product.to_le_bytes());
+    low ^ high
+}

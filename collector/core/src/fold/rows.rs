@@ -1,0 +1,258 @@
+//! Rows on their way from a journal entry to the tenant folds and on to the projections.
+//!
+//! A batch that is booked whole is shared and never copied: a partition's rows are runs of it.
+//! Rows of a run agree in everything but dimensions, window and value, so that whoever counts them
+//! looks up their tenant and meter once for each run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+use tollgate_common::{AgentId, Aggregation, Detail, Quantity, Rollup, Window, WindowWidth};
+
+use super::partition_of;
+use crate::effect::UsageChange;
+use crate::entry::{ReceivedBatch, RefusedReason};
+
+/// Most smallest units of one rollup, as a magnitude.
+///
+/// Agents count in `u64` within a window, so this leaves room for integrals. Sums of up to
+/// 2^47 rollups, more than a partition ever sees, stay within the range of a quantity; what
+/// is larger is booked as unrated by itself and never added to anything.
+pub(crate) const ROLLUP_UNITS_MAX: u128 = 1 << 80;
+
+/// True if a rollup can be added to others.
+pub(crate) fn is_countable(row: &Rollup) -> bool {
+    row.value.units().unsigned_abs() <= ROLLUP_UNITS_MAX
+}
+
+/// Rows `from..to` of a source: of one tenant, meter, aggregation, scale and verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    from: u32,
+    to: u32,
+    refused: Option<RefusedReason>,
+}
+
+impl Span {
+    fn of<'r>(&self, rows: &'r [Rollup]) -> &'r [Rollup] {
+        let range = self.from as usize..self.to as usize;
+        rows.get(range).unwrap_or_default()
+    }
+}
+
+/// Rows that agree in tenant, meter, aggregation, scale and verdict; at least one.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'r> {
+    /// The rows, in the order of their batch.
+    pub rows: &'r [Rollup],
+    /// Why the policy refuses them; `None` if they count.
+    pub refused: Option<RefusedReason>,
+}
+
+impl<'r> Run<'r> {
+    /// A row that stands for what all of them agree in.
+    pub fn first(&self) -> &'r Rollup {
+        &self.rows[0]
+    }
+
+    /// The sum of their values. Values of what adds up are not negative and at most 2^96, so that
+    /// those of a batch cannot leave the range; of anything else the sum says nothing.
+    pub fn sum(&self) -> Quantity {
+        let add = |sum: i128, row: &Rollup| sum.saturating_add(row.value.units());
+        Quantity::new(self.rows.iter().fold(0, add))
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// Rows as they were received.
+    Received(Arc<ReceivedBatch>),
+    /// What is booked of rows.
+    Own(Arc<[Rollup]>),
+}
+
+/// Rows of one batch, each with the verdict of the policy.
+#[derive(Clone, Debug)]
+pub struct RowSet {
+    source: Source,
+    spans: Arc<[Span]>,
+}
+
+impl RowSet {
+    /// Rows on their own.
+    pub fn new(rows: impl IntoIterator<Item = (Rollup, Option<RefusedReason>)>) -> Self {
+        let (rows, verdicts): (Vec<Rollup>, Vec<_>) = rows.into_iter().unzip();
+        let spans = spans(&rows, |index| verdicts[index]);
+        Self {
+            source: Source::Own(rows.into()),
+            spans: spans.into(),
+        }
+    }
+
+    /// All rows of a batch.
+    pub fn whole(batch: &Arc<ReceivedBatch>) -> Self {
+        let spans = spans(&batch.batch.rows, |index| batch.verdicts.of(index));
+        Self {
+            source: Source::Received(Arc::clone(batch)),
+            spans: spans.into(),
+        }
+    }
+
+    /// The same by tenant partition, in the order of the partitions.
+    pub fn by_partition(self, partitions: u16) -> Vec<(u16, Self)> {
+        let mut parts: BTreeMap<u16, Vec<Span>> = BTreeMap::new();
+        let mut before = None;
+        for (span, run) in self.spans.iter().zip(self.runs()) {
+            let tenant = run.first().series.tenant();
+            let partition = match before {
+                Some((known, partition)) if known == tenant => partition,
+                _ => partition_of(tenant, partitions),
+            };
+            before = Some((tenant, partition));
+            parts.entry(partition).or_default().push(*span);
+        }
+        let part = |spans: Vec<Span>| Self {
+            source: self.source.clone(),
+            spans: spans.into(),
+        };
+        parts
+            .into_iter()
+            .map(|(partition, spans)| (partition, part(spans)))
+            .collect()
+    }
+
+    /// The runs, in the order of the batch.
+    pub fn runs(&self) -> impl ExactSizeIterator<Item = Run<'_>> + Clone {
+        let rows = match &self.source {
+            Source::Received(batch) => &batch.batch.rows[..],
+            Source::Own(rows) => rows,
+        };
+        self.spans.iter().map(|span| Run {
+            rows: span.of(rows),
+            refused: span.refused,
+        })
+    }
+
+    /// The rows one by one, in the order of the batch.
+    pub fn iter(&self) -> impl Iterator<Item = (&Rollup, Option<RefusedReason>)> {
+        self.runs()
+            .flat_map(|run| run.rows.iter().map(move |row| (row, run.refused)))
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.runs().map(|run| run.rows.len()).sum()
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.spans.is_empty()
+    }
+}
+
+/// Cuts rows into runs. A batch has at most 2^20 rows.
+fn spans(rows: &[Rollup], verdict: impl Fn(usize) -> Option<RefusedReason>) -> Vec<Span> {
+    let mut spans: Vec<Span> = Vec::new();
+    for (index, row) in rows.iter().enumerate() {
+        let at = u32::try_from(index).expect("a batch has at most 2^20 rows");
+        let refused = verdict(index);
+        if let Some(span) = spans.last_mut()
+            && span.refused == refused
+            && agree(&rows[index - 1], row)
+        {
+            span.to = at + 1;
+        } else {
+            spans.push(Span {
+                from: at,
+                to: at + 1,
+                refused,
+            });
+        }
+    }
+    spans
+}
+
+fn agree(one: &Rollup, other: &Rollup) -> bool {
+    let (a, b) = (&one.series, &other.series);
+    let same_series = Arc::ptr_eq(a, b) || (a.meter() == b.meter() && a.tenant() == b.tenant());
+    same_series && one.aggregation == other.aggregation && one.scale == other.scale
+}
+
+/// Usage of one batch that changes the projections, row by row; see [`UsageChange`].
+#[derive(Clone, Debug)]
+pub struct UsageRows {
+    agent: AgentId,
+    rows: RowSet,
+    /// Width of the projections' windows; `None` for agents' own.
+    window: Option<WindowWidth>,
+}
+
+impl UsageRows {
+    pub(super) fn new(agent: AgentId, rows: RowSet, window: Option<WindowWidth>) -> Self {
+        Self {
+            agent,
+            rows,
+            window,
+        }
+    }
+
+    /// Number of rows, those included that are too large to be added to anything.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The changes, in the order of the batch. What is too large to be added to anything stands in
+    /// the ledger alone: no table of usage has to add it either, and a few such rows cannot
+    /// overflow one.
+    pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
+        let countable = self.rows.iter().filter(|(row, _)| is_countable(row));
+        countable.map(|(row, refused)| self.change(row, refused))
+    }
+
+    fn change(&self, row: &Rollup, refused: Option<RefusedReason>) -> UsageChange {
+        let window = match self.window {
+            Some(width) if width.secs() > row.window.width().secs() => {
+                Window::containing(row.window.start(), width)
+            }
+            _ => row.window,
+        };
+        let order = (row.aggregation == Aggregation::Last)
+            .then(|| format!("{:015}/{}", row.window.start().millis(), self.agent));
+        UsageChange {
+            series: Arc::clone(&row.series),
+            aggregation: row.aggregation,
+            scale: row.scale,
+            window,
+            refused,
+            quantity: match &row.detail {
+                Detail::Unique(sketch) => Quantity::new(sketch.estimate().into()),
+                Detail::None | Detail::Distribution(_) => row.value,
+            },
+            detail: row.detail.clone(),
+            events: row.events,
+            order,
+        }
+    }
+}
+
+impl PartialEq for UsageRows {
+    fn eq(&self, other: &Self) -> bool {
+        self.agent == other.agent
+            && self.window == other.window
+            && self.rows.iter().eq(other.rows.iter())
+    }
+}
+
+impl Eq for UsageRows {}
+
+impl Serialize for UsageRows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.changes())
+    }
+}

@@ -1,0 +1,194 @@
+//! Rows are counted: into the accounts, the projections and their periods.
+
+use tollgate_common::{Rollup, TenantId, Timestamp};
+
+use super::account::{self, AccountKey};
+use super::book::UnratedReason;
+use super::series::Reporter;
+use super::usage::PeriodBook;
+use super::{Tenant, TenantFold, Waiting, open_book, tenant_of};
+use crate::effect::Effect;
+use crate::entry::RefusedReason;
+use crate::fold::Rows;
+use crate::fold::rows::{Run, UsageRows, is_countable};
+use crate::ledger::{Certainty, EntryKind, Posting};
+use crate::period::Period;
+use crate::position::Position;
+
+impl TenantFold {
+    pub(super) fn handle_rows(
+        &mut self,
+        position: Position,
+        stamp: Timestamp,
+        rows: &Rows,
+        effects: &mut Vec<Effect>,
+    ) {
+        let changes = UsageRows::new(rows.agent.clone(), rows.rows.clone(), self.usage_window);
+        effects.push(Effect::Rows(changes));
+        let agent = self.reporters.number(&rows.agent);
+        let mut touched: Vec<AccountKey> = Vec::new();
+        let mut runs = rows.rows.runs().peekable();
+        while let Some(first) = runs.peek().copied() {
+            let name = first.first().series.tenant();
+            let is_own = |run: &Run<'_>| run.first().series.tenant() == name;
+            let own = runs.clone().take_while(is_own);
+            if !own.flat_map(|run| run.rows).any(is_countable) {
+                // Nobody becomes known by what stands in the ledger alone.
+                while let Some(run) = runs.next_if(is_own) {
+                    self.account_for(&run, &mut touched);
+                }
+                continue;
+            }
+            let mut counter = Counter {
+                at: (position, stamp),
+                name,
+                reporter: Reporter {
+                    agent,
+                    agents: &self.reporters,
+                    seed: self.seed,
+                },
+                tenant: tenant_of(&mut self.tenants, &self.catalogs, name, stamp),
+                waiting: &mut self.waiting,
+                catalog_since: self.catalog_since,
+                due_next: &mut self.due_next,
+            };
+            let mut own = Vec::new();
+            while let Some(run) = runs.next_if(is_own) {
+                counter.count(&run, effects);
+                own.push(run);
+            }
+            for run in own {
+                self.account_for(&run, &mut touched);
+            }
+        }
+        let too_large = rows.rows.iter().filter(|(row, _)| !is_countable(row));
+        for (row, refused) in too_large {
+            self.book_too_large((position, stamp), row, refused, effects);
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for key in touched {
+            if let Some(account) = self.accounts.get(&key) {
+                effects.push(Effect::Account(account.state(&key)));
+            }
+        }
+    }
+
+    fn account_for(&mut self, run: &Run<'_>, touched: &mut Vec<AccountKey>) {
+        if !run.first().aggregation.adds_up() {
+            return;
+        }
+        let key = account::key_of(run.first());
+        let account = self.accounts.entry(key.clone()).or_default();
+        let figure = match run.refused {
+            None => &mut account.counted,
+            Some(_) => &mut account.refused,
+        };
+        account::add(figure, run.sum());
+        touched.push(key);
+    }
+
+    /// Books a rollup that is too large to be added to anything.
+    fn book_too_large(
+        &mut self,
+        (position, stamp): (Position, Timestamp),
+        row: &Rollup,
+        refused: Option<RefusedReason>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let reason = UnratedReason::RollupTooLarge;
+        let (kind, line) = match refused {
+            None => (EntryKind::Unrated, reason.as_str()),
+            Some(refused) => (EntryKind::Refused, refused.as_str()),
+        };
+        let posting = Posting {
+            kind,
+            tenant: Some(row.series.tenant().clone()),
+            start: row.window.start(),
+            end: row.window.end(),
+            line: line.to_owned(),
+            meter: Some(row.series.meter().clone()),
+            quantity: row.value,
+            scale: row.scale,
+            certainty: Certainty::Exact,
+            amount: None,
+            currency: None,
+            catalog: None,
+            arithmetic: reason.explain().to_owned(),
+            refers_to: None,
+            agent: None,
+            incarnation: None,
+            sequences: None,
+            journal_from: position,
+            journal_to: position,
+        };
+        self.post(stamp, posting, effects);
+    }
+}
+
+/// Counts runs of one tenant.
+struct Counter<'a> {
+    at: (Position, Timestamp),
+    name: &'a TenantId,
+    reporter: Reporter<'a>,
+    tenant: &'a mut Tenant,
+    waiting: &'a mut Waiting,
+    catalog_since: Option<Timestamp>,
+    due_next: &'a mut Timestamp,
+}
+
+impl Counter<'_> {
+    /// Counts the rows of a run, period by period.
+    fn count(&mut self, run: &Run<'_>, effects: &mut Vec<Effect>) {
+        let mut rest = run.rows;
+        while let Some(row) = rest.first() {
+            if !is_countable(row) {
+                rest = &rest[1..];
+                continue;
+            }
+            let period = self.period_of(row.window.start());
+            let belongs = |row: &&Rollup| period.contains(row.window.start()) && is_countable(row);
+            let count = rest.iter().take_while(belongs).count().max(1);
+            let (rows, after) = rest.split_at(count);
+            let part = Run { rows, ..*run };
+            self.count_in(period, &part, effects);
+            rest = after;
+        }
+    }
+
+    /// Nearly every row belongs to the period of the one before.
+    fn period_of(&mut self, instant: Timestamp) -> Period {
+        let period = match self.tenant.recent {
+            Some(period) if period.contains(instant) => period,
+            _ => self.tenant.calendars.period_containing(instant),
+        };
+        self.tenant.recent = Some(period);
+        period
+    }
+
+    fn count_in(&mut self, period: Period, run: &Run<'_>, effects: &mut Vec<Effect>) {
+        let tenant = &mut *self.tenant;
+        let earliest = run.rows.iter().map(|row| row.window.start()).min();
+        let earliest = earliest.unwrap_or(period.start);
+        let reached_back = run.refused.is_none() && tenant.reach_back(earliest, self.catalog_since);
+        let is_new = !tenant.books.contains_key(&period.start);
+        if is_new {
+            let book = PeriodBook::new(period);
+            open_book(tenant, self.name, book, self.waiting, effects);
+        }
+        if is_new || reached_back {
+            // A tenant that is new may have periods that end sooner than all others.
+            let due = tenant.due_from.unwrap_or(*self.due_next);
+            *self.due_next = Ord::min(*self.due_next, due);
+        }
+        let Some(book) = tenant.books.get_mut(&period.start) else {
+            return;
+        };
+        let was_waiting = book.is_waiting();
+        book.count(self.at, run, &self.reporter);
+        if !was_waiting && book.is_waiting() {
+            self.waiting
+                .insert((book.period.end, self.name.clone(), book.period.start));
+        }
+    }
+}
