@@ -6,22 +6,27 @@
 //! | path | content |
 //! | --- | --- |
 //! | `meters.toml`, `meters/*.toml` | `[[meter]]` tables |
+//! | `calendars/*.toml` | one calendar each: the bands of a week, and holidays |
 //! | `cards/*.toml` | one version of one rate card each |
 //! | `templates/*.toml` | what several profiles have in common |
 //! | `profiles/*.toml` | one billing profile each |
 //! | `*.test.toml`, there or in `tests/` | a test of prices each, see [`Catalog::run_tests`] |
 
+mod bands;
 mod cards;
 pub mod diff;
 mod discounts;
 mod error;
 mod files;
+mod matrix;
 mod measure;
+mod percentile;
 mod price;
 mod prices;
 mod profiles;
 mod read;
 mod templates;
+mod terms;
 mod tiers;
 pub mod timeline;
 mod trial;
@@ -35,13 +40,17 @@ use tollgate_common::limits::SCALE_MAX;
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId, Timestamp};
 use toml::de::DeTable;
 
+pub use bands::{BANDS_MAX, Bands};
 pub use cards::{Card, Order};
 pub use discounts::{Discount, Off};
 pub use error::{CatalogError, CatalogErrors};
 pub use files::{CATALOG_BYTES_MAX, CATALOG_FILE_BYTES_MAX, CATALOG_FILES_MAX};
+pub use matrix::{MATRIX_ROWS_MAX, Matrix, Row, ValuePattern};
 pub use measure::{Measure, MeasureError};
+pub use percentile::{Directions, Missing, Percentile};
 pub use price::{
-    Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Model, Price, Scheme, Tier, TierBy,
+    Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Price, Scheme, Tier,
+    TierBy,
 };
 pub use profiles::Profile;
 pub use trial::Trial;
@@ -106,6 +115,7 @@ pub struct Catalog {
     digest: Digest,
     files: BTreeMap<String, String>,
     meters: BTreeMap<MeterName, Meter>,
+    calendars: BTreeMap<String, Arc<Bands>>,
     /// The versions of each card, oldest first.
     cards: BTreeMap<String, Vec<Arc<Card>>>,
     profiles: BTreeMap<TenantId, Arc<Profile>>,
@@ -129,6 +139,7 @@ impl Catalog {
             digest: digest(files),
             files: files.clone(),
             meters: BTreeMap::new(),
+            calendars: BTreeMap::new(),
             cards: BTreeMap::new(),
             profiles: BTreeMap::new(),
             default_profile: None,
@@ -136,7 +147,14 @@ impl Catalog {
         };
         let mut places = Places::default();
         // Cards name meters and profiles name cards, so what is named is read first.
-        for part in [Part::Meters, Part::Cards, Part::Templates, Part::Profiles] {
+        let parts = [
+            Part::Meters,
+            Part::Calendars,
+            Part::Cards,
+            Part::Templates,
+            Part::Profiles,
+        ];
+        for part in parts {
             for (path, text) in files {
                 if Part::of(path) == Some(part) {
                     catalog.read_file(part, path, text, &mut places, &mut errors);
@@ -177,6 +195,7 @@ impl Catalog {
         let root = reader.root(&document);
         match part {
             Part::Meters => self.read_meters(&mut reader, &root, path, places),
+            Part::Calendars => bands::read(self, &mut reader, &root, path, places),
             Part::Cards => cards::read(self, &mut reader, &root, path, places),
             Part::Templates => templates::read(self, &mut reader, &root, path, places),
             Part::Profiles => {
@@ -265,6 +284,11 @@ impl Catalog {
         self.meters.get(name)
     }
 
+    /// The calendars by their ids.
+    pub fn calendars(&self) -> impl ExactSizeIterator<Item = &Bands> {
+        self.calendars.values().map(|bands| &**bands)
+    }
+
     /// True if some price may be due for a period without usage.
     pub fn is_due_unused(&self) -> bool {
         self.due_unused
@@ -315,6 +339,8 @@ struct Places {
     claimed: BTreeMap<String, String>,
     /// Meters that are declared with mistakes: a price of one is not at fault.
     broken_meters: std::collections::BTreeSet<MeterName>,
+    /// Calendars that are declared with mistakes.
+    broken_calendars: std::collections::BTreeSet<String>,
     /// Cards that are declared with mistakes.
     broken_cards: std::collections::BTreeSet<String>,
     /// The texts of the templates by their ids; `None` for one with mistakes.
@@ -347,8 +373,13 @@ impl Places {
             .broken_meters
             .iter()
             .map(|name| format!("meter `{name}`"));
+        let calendars = self
+            .broken_calendars
+            .iter()
+            .map(|id| format!("calendar `{id}`"));
         let cards = self.broken_cards.iter().map(|id| format!("card `{id}`"));
         meters
+            .chain(calendars)
             .chain(cards)
             .take(CatalogErrors::MAX)
             .map(|what| CatalogError {

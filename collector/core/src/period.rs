@@ -5,7 +5,7 @@ mod midnight;
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{Datelike, Days, NaiveDate};
+use chrono::{Datelike, Days, NaiveDate, NaiveDateTime};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::Timestamp;
 
@@ -58,6 +58,23 @@ impl Zone {
     /// it is the first time.
     pub fn start_of_day(self, date: NaiveDate) -> Timestamp {
         Timestamp::from_secs(midnight::first_instant(self.0, date))
+    }
+
+    /// What clocks of the zone show at `instant`.
+    pub fn clocks_at(self, instant: Timestamp) -> NaiveDateTime {
+        midnight::local_time(self.0, instant.secs())
+    }
+
+    /// The first instant of the local day that contains `instant`.
+    ///
+    /// Where clocks go back over midnight they show the date before once more; such instants
+    /// belong to the day that has begun already.
+    pub fn start_of_local_day(self, instant: Timestamp) -> Timestamp {
+        let calendar = Calendar {
+            zone: self,
+            every: Every::Day,
+        };
+        calendar.period_containing(instant).start
     }
 
     /// The date that clocks of the zone show at `instant`.

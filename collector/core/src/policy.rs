@@ -58,32 +58,38 @@ impl Pattern {
 
     /// True if the pattern fits the whole of `name`. Costs at most pattern times name.
     pub fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut p, mut n) = (0, 0);
-        // Where to go on if what follows the last star does not fit: one character further.
-        let mut retry: Option<(usize, usize)> = None;
-        while n < name.len() {
-            match pattern.get(p) {
-                Some(b'*') => {
-                    retry = Some((p, n));
-                    p += 1;
-                }
-                Some(&byte) if byte == name[n] => {
-                    p += 1;
-                    n += 1;
-                }
-                _ => match retry {
-                    Some((star, from)) => {
-                        retry = Some((star, from + 1));
-                        p = star + 1;
-                        n = from + 1;
-                    }
-                    None => return false,
-                },
-            }
-        }
-        pattern[p..].iter().all(|&byte| byte == b'*')
+        fits(&self.0, name)
     }
+}
+
+/// True if a pattern in which `*` stands for any characters fits the whole of `name`. Costs at
+/// most pattern times name.
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
+    let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
+    let (mut p, mut n) = (0, 0);
+    // Where to go on if what follows the last star does not fit: one character further.
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p, n));
+                p += 1;
+            }
+            Some(&byte) if byte == name[n] => {
+                p += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((star, from)) => {
+                    retry = Some((star, from + 1));
+                    p = star + 1;
+                    n = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&byte| byte == b'*')
 }
 
 impl fmt::Display for Pattern {

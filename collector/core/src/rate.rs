@@ -7,20 +7,33 @@
 //! with an error and booked as unrated, never wrapped or cut.
 
 mod around;
+mod charge;
 mod currency;
 mod fast;
 mod line;
+mod meter;
+mod parts;
+mod ranked;
 mod ratio;
 mod rounding;
+mod samples;
 mod statement;
+mod text;
 mod tiers;
 
 pub use around::{AmountStep, QuantityStep};
+pub use charge::Piece;
 pub use currency::{Currency, CurrencyError};
-pub(crate) use fast::Fast;
-pub use line::{AmountChange, Arithmetic, LineItem};
+pub(crate) use fast::{Fast, multiple};
+pub use line::{AmountChange, Arithmetic, Basis, LineItem};
+pub use meter::{NoAmount, Outcome, Parted, rate_meter};
+pub use parts::{
+    GatherError, MeterUsage, PARTS_MAX, Part, SLICES_MAX, Shape, Slice, SlotRange, adds_up,
+};
+pub use ranked::Ranked;
 pub use ratio::{ParseRatioError, Ratio};
 pub use rounding::{Mode, Rounding, Site};
+pub use samples::{DIRECTION, Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
 pub use statement::{NoStatement, Statement, Unrated, statement};
 pub use tiers::TierAmount;
 
@@ -29,7 +42,7 @@ use rust_decimal::Decimal;
 use tollgate_common::Quantity;
 
 use crate::catalog::{Card, Meter, Price};
-use tiers::Places;
+use tiers::{Places, Table};
 
 /// Why usage could not be rated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +54,9 @@ pub enum RateError {
     /// The price is for another meter than the usage.
     #[error("the price is not for this meter")]
     WrongMeter,
+    /// The price needs more than one sum.
+    #[error("the price needs usage in parts")]
+    NotPlain,
 }
 
 /// Rates the whole quantity of one meter in one period.
@@ -48,6 +64,9 @@ pub enum RateError {
 /// `quantity` is in units of 10^-scale of the meter's billed unit, cumulative from the start of the
 /// period; `day` is the day on which the period begins, in the tenant's zone. Below zero the
 /// quantity is rated as zero, which the line's text says.
+///
+/// For a price of the plain shape in a period without another version of it; for all others see
+/// [`rate_meter`].
 ///
 /// The result depends on nothing but the arguments. It is to be called with the cumulative
 /// quantity: the amount of what came later is a difference of two results.
@@ -63,6 +82,9 @@ pub fn rate<'c>(
 ) -> Result<LineItem<'c>, RateError> {
     if price.meter.as_ref() != Some(&meter.name) {
         return Err(RateError::WrongMeter);
+    }
+    if price.fast.is_none() && !price.is_plain() {
+        return Err(RateError::NotPlain);
     }
     line(quantity, Some(meter), price, card, day).ok_or(RateError::Overflow)
 }
@@ -108,6 +130,7 @@ fn line<'c>(
         quantity,
         list,
         amount,
+        basis: Basis::Whole,
     })
 }
 
@@ -120,7 +143,7 @@ fn exact_amounts(
     day: NaiveDate,
 ) -> Option<(Decimal, Decimal)> {
     let charged = around::charged_quantity(price, day, metered(quantity, meter)?, |_, _| {})?;
-    let list = tiers::list_amount(price, places, charged, |_| {})?;
+    let list = tiers::list_amount(Table::of(price, None, places), charged, |_| {})?;
     let amount = around::final_amount(price, day, list, |_, _| {})?;
     Some((places.round(list)?, places.round(amount)?))
 }

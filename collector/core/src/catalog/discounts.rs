@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use super::DISCOUNTS_MAX;
 use super::cards::{Date, Id};
 use super::measure::{Amount, Measure};
-use super::price::Price;
+use super::price::{Interval, Price};
 use super::prices::checked;
 use super::read::{Reader, Section};
 
@@ -56,6 +56,11 @@ impl Off {
 }
 
 impl Discount {
+    /// Lower ones are applied first.
+    pub(crate) fn rank(&self) -> (u8, u32) {
+        (self.off.step(), self.precedence)
+    }
+
     /// True for a period that begins on `day`.
     pub fn is_valid(&self, day: NaiveDate) -> bool {
         self.from.is_none_or(|from| from <= day) && self.until.is_none_or(|until| day < until)
@@ -86,9 +91,7 @@ pub(super) fn read<'d>(
         ids.push(discount);
     }
     for price in &mut prices {
-        price
-            .discounts
-            .sort_by_key(|discount| (discount.off.step(), discount.precedence));
+        price.discounts.sort_by_key(Discount::rank);
     }
     sound.then_some(prices)
 }
@@ -227,6 +230,12 @@ fn read_off<'d>(
             &field,
             "a fee has no quantity (expected `percent` or `amount`)",
         );
+        return None;
+    }
+    if only.interval != Interval::Period || only.matrix.is_some() || only.percentile.is_some() {
+        let message = "a quantity goes off a price that has one quantity in a period (expected \
+                       `percent` or `amount` for one with `interval`, `rows` or `percentile`)";
+        reader.refuse_field(&field, message);
         return None;
     }
     checked(reader, &field, Measure::bound(text, &only.unit)).map(Off::Quantity)

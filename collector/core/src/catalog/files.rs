@@ -18,6 +18,7 @@ const _: () = assert!(CATALOG_BYTES_MAX < tollgate_common::limits::RECORD_BYTES_
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Meters,
+    Calendars,
     Cards,
     Templates,
     Profiles,
@@ -31,7 +32,15 @@ impl Part {
         }
         if let Some(name) = path.strip_suffix(".test.toml") {
             let (folder, name) = name.split_once('/').unwrap_or(("tests", name));
-            let known = ["meters", "cards", "templates", "profiles", "tests"].contains(&folder);
+            let known = [
+                "meters",
+                "calendars",
+                "cards",
+                "templates",
+                "profiles",
+                "tests",
+            ]
+            .contains(&folder);
             return (known && !name.is_empty() && !name.contains('/')).then_some(Self::Tests);
         }
         let (folder, file) = path.split_once('/')?;
@@ -41,6 +50,7 @@ impl Part {
         }
         match folder {
             "meters" => Some(Self::Meters),
+            "calendars" => Some(Self::Calendars),
             "cards" => Some(Self::Cards),
             "templates" => Some(Self::Templates),
             "profiles" => Some(Self::Profiles),
@@ -92,7 +102,7 @@ pub(super) fn check_sizes(files: &BTreeMap<String, String>, errors: &mut Vec<Cat
             refuse(
                 path,
                 "not a file of a catalog (expected meters.toml, meters/NAME.toml, \
-                 cards/NAME.toml, templates/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
+                 calendars/NAME.toml, cards/NAME.toml, templates/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
                     .to_owned(),
             );
         }

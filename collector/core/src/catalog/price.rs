@@ -1,10 +1,14 @@
 //! Prices: how usage, or a period, becomes an amount.
 
+use std::sync::Arc;
+
 use rust_decimal::Decimal;
 use tollgate_common::MeterName;
 
 use super::discounts::Discount;
+use super::matrix::Matrix;
 use super::measure::Measure;
+use super::percentile::Percentile;
 use super::unit::Unit;
 use crate::rate::{Fast, Mode, Ratio, Rounding};
 
@@ -24,8 +28,18 @@ pub struct Price {
     pub convert: Option<Convert>,
     /// What is included.
     pub allowance: Option<Allowance>,
-    /// How quantity becomes an amount.
+    /// How quantity becomes an amount; of a matrix this is its first row's, and each row has its
+    /// own.
     pub model: Model,
+    /// After what time tiers, blocks and allowance begin anew.
+    pub interval: Interval,
+    /// For a level over time that is divided by the length of the period: the seconds of the time
+    /// unit that the meter's billed unit ends with.
+    pub over: Option<Ratio>,
+    /// Prices by dimensions and time of day.
+    pub matrix: Option<Arc<Matrix>>,
+    /// For bandwidth: the percentile that is priced in place of the sum.
+    pub percentile: Option<Percentile>,
     /// Discounts on this price in the order in which they are applied: quantity, percent,
     /// amount, and each of them by precedence and then as in the file.
     pub discounts: Vec<Discount>,
@@ -40,16 +54,51 @@ pub struct Price {
 }
 
 impl Price {
+    /// True if it needs one sum of the period and nothing else.
+    pub fn is_plain(&self) -> bool {
+        self.interval == Interval::Period
+            && self.over.is_none()
+            && self.matrix.is_none()
+            && self.percentile.is_none()
+    }
+
     /// True if something may be due for a period without usage.
     pub fn is_due_unused(&self) -> bool {
         self.meter.is_none()
             || self.minimum.is_some_and(|minimum| !minimum.is_zero())
+            || self.percentile.as_ref().is_some_and(|p| p.commit.is_some())
             || (self.model.first_flat == FirstFlat::Always
                 && self
                     .model
                     .tiers
                     .first()
                     .is_some_and(|tier| tier.flat.is_some()))
+    }
+}
+
+/// After what time tiers, blocks and allowance begin anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Interval {
+    /// With the billing period.
+    #[default]
+    Period,
+    /// With every day of the tenant's zone, and with the period.
+    Day,
+    /// With every hour, counted from the beginning of the period.
+    Hour,
+    /// With every window in which agents count.
+    Window,
+}
+
+impl Interval {
+    /// As it is written in a catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Period => "period",
+            Self::Day => "P1D",
+            Self::Hour => "PT1H",
+            Self::Window => "window",
+        }
     }
 }
 

@@ -1,20 +1,18 @@
 //! Reads the prices of a card.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rust_decimal::Decimal;
 use tollgate_common::MeterName;
 
 use super::cards::Id;
 use super::measure::{Amount, Measure};
-use super::price::{Above, Allowance, Blocks, Convert, FirstFlat, Model, Price, Scheme, Tier};
+use super::price::{Blocks, FirstFlat, Interval, Model, Price, Scheme, Tier};
 use super::read::{Field, Reader, Section, list};
 use super::unit::Unit;
-use super::{CATALOG_ROWS_MAX, Catalog, Places, tiers};
-use crate::rate::{Mode, Ratio, Rounding, Site};
-
-/// Most decimal places to which amounts are rounded.
-const PLACES_MAX: u32 = 12;
+use super::{CATALOG_ROWS_MAX, Catalog, Meter, Places, matrix, percentile, terms, tiers};
+use crate::rate::{Ratio, Rounding, Site};
 
 /// The models that this version has.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,6 +22,8 @@ enum ModelName {
     Package,
     Graduated,
     Volume,
+    Matrix,
+    Percentile,
 }
 
 const MODELS: &[(&str, ModelName)] = &[
@@ -31,6 +31,8 @@ const MODELS: &[(&str, ModelName)] = &[
     ("package", ModelName::Package),
     ("graduated", ModelName::Graduated),
     ("volume", ModelName::Volume),
+    ("matrix", ModelName::Matrix),
+    ("percentile", ModelName::Percentile),
     ("flat", ModelName::Flat),
 ];
 
@@ -58,27 +60,37 @@ impl ModelName {
             keys.push("flat");
             return keys;
         }
-        keys.extend(["meter", "per", "unit"]);
+        keys.extend(["meter", "per", "convert", "maximum", "minimum"]);
         match self {
-            Self::Flat | Self::PerUnit => {}
-            Self::Package => keys.push("blocks"),
-            Self::Graduated | Self::Volume => {
-                keys.extend(["tiers", "blocks", "bounds", "tier_by", "first_flat"]);
+            Self::Flat => {}
+            Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
+                keys.extend(["allowance", "interval", "over"]);
+                keys.extend(self.scheme_keys());
             }
+            Self::Matrix => keys.extend(["interval", "over", "calendar", "precedence", "rows"]),
+            Self::Percentile => keys.extend([
+                "percentile",
+                "slot",
+                "directions",
+                "missing",
+                "commit",
+                "unit",
+                "overage",
+                "tiers",
+            ]),
         }
-        keys.extend(["convert", "allowance", "maximum", "minimum"]);
         keys
     }
-}
 
-impl FromStr for Above {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "excess" => Ok(Self::Excess),
-            "all" => Ok(Self::All),
-            _ => Err("expected `excess` (what exceeds it is charged) or `all` (then all is)"),
+    /// The keys that say how a quantity becomes an amount.
+    const fn scheme_keys(self) -> &'static [&'static str] {
+        match self {
+            Self::PerUnit => &["unit"],
+            Self::Package => &["unit", "blocks"],
+            Self::Graduated | Self::Volume => {
+                &["unit", "tiers", "blocks", "bounds", "tier_by", "first_flat"]
+            }
+            Self::Flat | Self::Matrix | Self::Percentile => &[],
         }
     }
 }
@@ -155,7 +167,7 @@ fn read_price<'d>(
         "id",
         "the name of the invoice line such as \"requests\"",
     );
-    let rounding = read_rounding(reader, section);
+    let rounding = terms::read_rounding(reader, section);
     if matches!(model, Some((ModelName::Flat, _))) {
         let flat = amount(reader, section, "flat", "an amount such as \"25.00\"")?;
         let (Id(id), id_field) = id?;
@@ -172,37 +184,157 @@ fn read_price<'d>(
         }
         return None;
     };
-    let convert = read_convert(reader, section, &declared.billed_unit());
-    // What is wrong further on depends on the unit.
-    let (convert, unit) = convert?;
-    let per = read_per(reader, section, &unit);
-    let allowance = read_allowance(reader, section, &unit);
-    let (maximum, minimum) = read_limits(reader, section)?;
-    let model = read_model(reader, section, model?.0, &unit, per.as_ref());
-    let rounding = rounding?;
-    let model = model?;
-    if rounding.site == Site::Increment && model.blocks == Blocks::Exact {
+    let read = match &model {
+        Some((ModelName::Percentile, _)) => read_bandwidth(reader, section, declared),
+        _ => read_metered(
+            catalog,
+            reader,
+            section,
+            model.map(|(name, _)| name),
+            declared,
+            places,
+        ),
+    };
+    let (maximum, minimum) = terms::read_limits(reader, section)?;
+    let (Id(id), id_field) = id?;
+    let price = Price {
+        id,
+        maximum,
+        minimum,
+        rounding: rounding?,
+        ..read?
+    };
+    is_sound(reader, section, &price)?;
+    Some((price, id_field, Some((meter, meter_field))))
+}
+
+/// What of a price can only be judged together.
+fn is_sound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
+    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    let mut models = std::iter::once(&price.model).chain(rows.map(|row| &row.model));
+    if price.rounding.site == Site::Increment
+        && models.clone().any(|model| model.blocks == Blocks::Exact)
+    {
         let message = "increments are rounded only where whole blocks are charged (expected the \
                        model `package`, or `blocks = \"started\"`)";
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
     }
-    let (Id(id), id_field) = id?;
-    let price = Price {
-        id,
-        meter: Some(meter.clone()),
+    let parted = price.interval != Interval::Period || price.matrix.is_some();
+    if parted && models.any(|model| model.first_flat == FirstFlat::Always) {
+        let message = "a fee that is always due is due once in a period (expected `usage`, or a \
+                       price without `interval` and `rows`)";
+        reader.refuse(section.span(), &section.key("first_flat"), message);
+        return None;
+    }
+    if price.over.is_some() && price.interval != Interval::Period {
+        let message = "a level that is divided by the length of the period begins anew with the \
+                       period (expected no `interval`)";
+        reader.refuse(section.span(), &section.key("interval"), message);
+        return None;
+    }
+    Some(())
+}
+
+/// A price without conversion, discounts and limits.
+fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
+    Price {
+        id: String::new(),
+        meter: Some(meter.name.clone()),
         unit,
-        per: per?,
+        per,
+        convert: None,
+        allowance: None,
+        model,
+        interval: Interval::Period,
+        over: None,
+        matrix: None,
+        percentile: None,
+        discounts: Vec::new(),
+        maximum: None,
+        minimum: None,
+        rounding: Rounding::default(),
+        fast: None,
+    }
+}
+
+fn read_bandwidth<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    meter: &Meter,
+) -> Option<Price> {
+    let read = percentile::read(reader, section, meter)?;
+    let convert = percentile::read_convert(reader, section, &read.unit)?;
+    Some(Price {
+        convert,
+        percentile: Some(read.percentile),
+        ..bare(meter, read.unit, read.per, read.model)
+    })
+}
+
+fn read_metered<'d>(
+    catalog: &Catalog,
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    name: Option<ModelName>,
+    meter: &Meter,
+    places: &Places,
+) -> Option<Price> {
+    let over = terms::read_over(reader, section, meter)?;
+    let metered = match &over {
+        Some((level, _)) => level.clone(),
+        None => meter.billed_unit(),
+    };
+    // What is wrong further on depends on the unit.
+    let (convert, unit) = terms::read_convert(reader, section, &metered)?;
+    let per = read_per(reader, section, &unit);
+    let interval = reader.or_default(section, "interval", "such as \"P1D\"");
+    let allowance = if section.has("rows") {
+        Some(None)
+    } else {
+        terms::read_allowance(reader, section, &unit)
+    };
+    let name = name?;
+    let (model, matrix) = if name == ModelName::Matrix {
+        let matrix = matrix::read(catalog, reader, section, &unit, per.as_ref(), places)?;
+        (matrix.rows.first()?.model.clone(), Some(Arc::new(matrix)))
+    } else {
+        let model = read_model(reader, section, name, &unit, per.as_ref());
+        (model?, None)
+    };
+    Some(Price {
         convert,
         allowance: allowance?,
-        model,
-        discounts: Vec::new(),
-        maximum,
-        minimum,
-        rounding,
-        fast: None,
+        interval: interval?,
+        over: over.map(|(_, secs)| secs),
+        matrix,
+        ..bare(meter, unit, per?, model)
+    })
+}
+
+/// The model of a row, which has the same keys as that of a price: per unit without `tiers`, and
+/// graduated with them, unless it says otherwise.
+pub(super) fn read_row_model<'d>(
+    reader: &mut Reader<'d>,
+    row: &Section<'d>,
+    unit: &Unit,
+    per: Option<&Measure>,
+) -> Option<Model> {
+    let name = match reader.maybe::<ModelName>(row, "model", "a model such as \"graduated\"")? {
+        Some((ModelName::Flat | ModelName::Matrix | ModelName::Percentile, field)) => {
+            let message = "no model of a row (expected `per_unit`, `package`, `graduated` or \
+                           `volume`)";
+            reader.refuse_field(&field, message);
+            return None;
+        }
+        Some((name, _)) => name,
+        None if row.has("tiers") => ModelName::Graduated,
+        None => ModelName::PerUnit,
     };
-    Some((price, id_field, Some((meter, meter_field))))
+    let mut keys = vec!["id", "when", "band", "per", "model"];
+    keys.extend(name.scheme_keys());
+    reader.only(row, &keys);
+    read_model(reader, row, name, unit, per)
 }
 
 /// A price that is due for every period.
@@ -225,6 +357,10 @@ fn fee(id: String, flat: Decimal, rounding: Rounding) -> Option<Price> {
             first_flat: FirstFlat::Always,
             ..one_tier(tier, Blocks::Exact)
         },
+        interval: Interval::Period,
+        over: None,
+        matrix: None,
+        percentile: None,
         discounts: Vec::new(),
         maximum: None,
         minimum: None,
@@ -233,7 +369,8 @@ fn fee(id: String, flat: Decimal, rounding: Rounding) -> Option<Price> {
     })
 }
 
-fn one_tier(tier: Tier, blocks: Blocks) -> Model {
+/// A model of one tier.
+pub(super) fn one_tier(tier: Tier, blocks: Blocks) -> Model {
     Model {
         scheme: Scheme::Graduated,
         tiers: vec![tier],
@@ -254,7 +391,12 @@ fn read_model<'d>(
     let scheme = match name {
         ModelName::Graduated => Scheme::Graduated,
         ModelName::Volume => Scheme::Volume,
-        ModelName::Flat | ModelName::PerUnit | ModelName::Package => {
+        // A matrix and a percentile are read elsewhere.
+        ModelName::Flat
+        | ModelName::PerUnit
+        | ModelName::Package
+        | ModelName::Matrix
+        | ModelName::Percentile => {
             let price = amount(
                 reader,
                 section,
@@ -296,126 +438,6 @@ fn read_per<'d>(reader: &mut Reader<'d>, section: &Section<'d>, unit: &Unit) -> 
     Measure::with_unit(text, unit)
         .map_err(|error| reader.refuse_field(&field, error))
         .ok()
-}
-
-/// A conversion, and the unit that the price counts in; `None` for a mistake.
-fn read_convert<'d>(
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-    metered: &Unit,
-) -> Option<(Option<Convert>, Unit)> {
-    if !section.has("convert") {
-        return Some((None, metered.clone()));
-    }
-    let table = reader.table(
-        section,
-        "convert",
-        "a table such as { to = \"1 GB\", round = \"up\" }",
-    )?;
-    reader.only(&table, &["from", "to", "round"]);
-    let mode = reader.parse::<Mode>(&table, "round", "how it is rounded, such as \"up\"");
-    let from = match table.field("from") {
-        None => None,
-        Some(field) => {
-            let expected = format!("an amount of the meter's unit such as \"4 {metered}\"");
-            let text = reader.string(&field, &expected)?;
-            Some(checked(reader, &field, Measure::with_unit(text, metered))?)
-        }
-    };
-    let (text, field) = reader.text(
-        &table,
-        "to",
-        "what it becomes, and is rounded to multiples of, such as \"1 GB\"",
-    )?;
-    let unit = match (&from, Measure::unit_of(text)) {
-        (Some(_), Some(unit)) => unit,
-        _ => metered.clone(),
-    };
-    let to = checked(reader, &field, Measure::with_unit(text, &unit))?;
-    let from = from.unwrap_or_else(|| to.clone());
-    let Some(factor) = to.value().checked_div(from.value()) else {
-        reader.refuse_field(&field, "the factor does not fit the numbers");
-        return None;
-    };
-    let (mode, _) = mode?;
-    let convert = Convert {
-        from,
-        to,
-        factor,
-        mode,
-    };
-    Some((Some(convert), unit))
-}
-
-#[expect(clippy::option_option, reason = "a mistake is not an absence")]
-fn read_allowance<'d>(
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-    unit: &Unit,
-) -> Option<Option<Allowance>> {
-    let Some(field) = section.field("allowance") else {
-        return Some(None);
-    };
-    let expected = "a quantity such as \"1000\", or a table such as \
-                    { quantity = \"1000\", above = \"all\" }";
-    if field.value.as_str().is_some() {
-        let text = reader.string(&field, expected)?;
-        let quantity = checked(reader, &field, Measure::bound(text, unit))?;
-        let above = Above::default();
-        return Some(Some(Allowance { quantity, above }));
-    }
-    let table = reader.table(section, "allowance", expected)?;
-    reader.only(&table, &["quantity", "above"]);
-    let above = reader.or_default(&table, "above", "\"excess\" or \"all\"");
-    let (text, field) = reader.text(&table, "quantity", "a quantity such as \"1000\"")?;
-    let quantity = checked(reader, &field, Measure::bound(text, unit))?;
-    Some(Some(Allowance {
-        quantity,
-        above: above?,
-    }))
-}
-
-fn read_limits<'d>(
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-) -> Option<(Option<Decimal>, Option<Decimal>)> {
-    let expected = "an amount as a decimal string such as \"100.00\"";
-    let maximum = reader.maybe::<Amount>(section, "maximum", expected)?;
-    let minimum = reader.maybe::<Amount>(section, "minimum", expected)?;
-    let maximum = maximum.map(|(Amount(amount), _)| amount);
-    if let (Some(maximum), Some((Amount(minimum), field))) = (maximum, &minimum)
-        && maximum < *minimum
-    {
-        let message = format!("the minimum {minimum} is above the maximum {maximum}");
-        reader.refuse_field(field, message);
-        return None;
-    }
-    Some((maximum, minimum.map(|(Amount(amount), _)| amount)))
-}
-
-fn read_rounding<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Rounding> {
-    if !section.has("rounding") {
-        return Some(Rounding::default());
-    }
-    let table = reader.table(
-        section,
-        "rounding",
-        "a table such as { at = \"line\", mode = \"half_up\", places = 2 }",
-    )?;
-    reader.only(&table, &["at", "mode", "places"]);
-    let site = reader.or_default(&table, "at", "\"line\", \"tier\" or \"increment\"");
-    let mode = reader.or_default(&table, "mode", "such as \"half_up\"");
-    let places = if table.has("places") {
-        let expected = "an integer from 0 to 12: the decimal places of amounts";
-        Some(reader.integer(&table, "places", PLACES_MAX, expected)?)
-    } else {
-        None
-    };
-    Some(Rounding {
-        site: site?,
-        mode: mode?,
-        places,
-    })
 }
 
 /// A required amount that is not negative.

@@ -1,5 +1,6 @@
 mod kept;
 mod mistakes;
+mod models;
 mod templates;
 
 use proptest::prelude::*;

@@ -157,6 +157,19 @@ impl Unit {
         Self(format!("{}.s", self.0))
     }
 
+    /// This unit per second.
+    pub(super) fn per_second(&self) -> Self {
+        Self(format!("{}/s", self.0))
+    }
+
+    /// Of a unit times time the unit, and the seconds of the time: `GiB.h` is (`GiB`, 3600).
+    pub(super) fn level(&self) -> Option<(Self, Ratio)> {
+        let (base, clock) = self.0.rsplit_once('.')?;
+        let nanos = time(clock).filter(|_| !base.is_empty())?;
+        let seconds = Ratio::new(nanos, NANOS_PER_SECOND)?;
+        Some((Self(base.to_owned()), seconds))
+    }
+
     /// How many of this unit are in one `other`; `None` for another kind of unit.
     pub(super) fn in_one(&self, other: &str) -> Option<Ratio> {
         if other == self.0 {

@@ -8,7 +8,8 @@ pub(super) fn local_date(zone: Tz, secs: i64) -> NaiveDate {
     local_time(zone, secs).date()
 }
 
-fn local_time(zone: Tz, secs: i64) -> NaiveDateTime {
+/// What clocks show `secs` seconds after the epoch.
+pub(super) fn local_time(zone: Tz, secs: i64) -> NaiveDateTime {
     let utc = DateTime::from_timestamp(secs, 0)
         .expect("timestamps end in the year 9999, chrono's far later")
         .naive_utc();

@@ -4,8 +4,8 @@
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use super::Ratio;
-use crate::catalog::{Above, Allowance, Convert, Discount, Off, Price};
+use super::{Mode, Ratio};
+use crate::catalog::{Above, Allowance, Convert, Discount, Measure, Off, Price};
 
 /// A step from the metered to the charged quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum QuantityStep<'c> {
     AllCharged(&'c Allowance),
     /// A discount takes a part away.
     Discounted(&'c Discount, Ratio),
+    /// It is less than what is committed to.
+    Committed(&'c Measure),
 }
 
 /// The charged quantity; each step is shown to `each`, with what it left.
@@ -106,6 +108,123 @@ pub(super) fn final_amount<'c>(
         }
     }
     Some(amount)
+}
+
+/// What a version of a price lists for its slices.
+pub(super) struct Dated<'c> {
+    pub(super) price: &'c Price,
+    /// The day on which the slice begins: discounts are valid by it.
+    pub(super) day: NaiveDate,
+    /// Length of the slice.
+    pub(super) millis: i64,
+    pub(super) list: Ratio,
+}
+
+/// As [`final_amount`], over the versions of a price.
+///
+/// A percentage is taken of what the versions list under which it is valid; an amount goes off
+/// them once, earliest first. Maximum and minimum are those of the versions, weighted by duration;
+/// a maximum holds if every version has one.
+pub(super) fn final_amount_dated<'c>(
+    versions: &[Dated<'c>],
+    mut each: impl FnMut(AmountStep<'c>, Ratio),
+) -> Option<Ratio> {
+    if let [only] = versions {
+        return final_amount(only.price, only.day, only.list, each);
+    }
+    let sum = |amounts: &[Ratio]| {
+        let mut amounts = amounts.iter();
+        amounts.try_fold(Ratio::ZERO, |sum, amount| sum.checked_add(*amount))
+    };
+    let mut amounts: Vec<Ratio> = versions.iter().map(|version| version.list).collect();
+    for id in discounts_of(versions) {
+        let mut off_left: Option<Ratio> = None;
+        let mut shown = None;
+        for (version, amount) in versions.iter().zip(&mut amounts) {
+            let mut discounts = valid(version.price, version.day);
+            let Some(discount) = discounts.find(|discount| discount.id == id) else {
+                continue;
+            };
+            let off = match &discount.off {
+                Off::Quantity(_) => continue,
+                Off::Percent { percent, of_list } => {
+                    let base = if *of_list { version.list } else { *amount };
+                    base.checked_mul(Ratio::from_decimal(*percent))?
+                        .checked_div(Ratio::HUNDRED)?
+                }
+                Off::Amount(off) => off_left.unwrap_or(Ratio::from_decimal(*off)),
+            };
+            let left = less(*amount, off)?;
+            if matches!(discount.off, Off::Amount(_)) {
+                let used = amount.checked_sub(left)?;
+                off_left = Some(less(off, used)?);
+            }
+            *amount = left;
+            shown = Some(discount);
+        }
+        if let Some(discount) = shown {
+            each(AmountStep::Discount(discount), sum(&amounts)?);
+        }
+    }
+    let mut amount = sum(&amounts)?;
+    if let Some(most) = weighted(versions, |price| price.maximum)?
+        && versions
+            .iter()
+            .all(|version| version.price.maximum.is_some())
+        && amount.checked_cmp(most)?.is_gt()
+    {
+        amount = most;
+        each(AmountStep::Maximum(shown(most)?), amount);
+    }
+    if let Some(least) = weighted(versions, |price| price.minimum)?
+        && amount.checked_cmp(least)?.is_lt()
+    {
+        amount = least;
+        each(AmountStep::Minimum(shown(least)?), amount);
+    }
+    Some(amount)
+}
+
+/// A limit as it is shown: to 12 decimal places.
+fn shown(limit: Ratio) -> Option<Decimal> {
+    Some(limit.round(12, Mode::HalfUp)?.normalize())
+}
+
+/// A limit of the versions, weighted by their duration; `None` inside if no version has one.
+#[expect(clippy::option_option, reason = "no limit is not a failure")]
+fn weighted(
+    versions: &[Dated<'_>],
+    limit: impl Fn(&Price) -> Option<Decimal>,
+) -> Option<Option<Ratio>> {
+    if versions
+        .iter()
+        .all(|version| limit(version.price).is_none())
+    {
+        return Some(None);
+    }
+    let mut whole = 0i128;
+    let mut sum = Ratio::ZERO;
+    for version in versions {
+        let millis = i128::from(version.millis);
+        whole = whole.checked_add(millis)?;
+        let own = Ratio::from_decimal(limit(version.price).unwrap_or_default());
+        sum = sum.checked_add(own.checked_mul(Ratio::from_integer(millis)?)?)?;
+    }
+    sum.checked_div(Ratio::from_integer(whole)?).map(Some)
+}
+
+/// The ids of the discounts of all versions, in the order in which they are applied.
+fn discounts_of<'c>(versions: &[Dated<'c>]) -> Vec<&'c str> {
+    let mut all: Vec<&'c Discount> = Vec::new();
+    for discount in versions.iter().flat_map(|version| &version.price.discounts) {
+        if all.iter().all(|known| known.id != discount.id) {
+            all.push(discount);
+        }
+    }
+    all.sort_by_key(|discount| discount.rank());
+    all.into_iter()
+        .map(|discount| discount.id.as_str())
+        .collect()
 }
 
 /// The discounts that are valid for a period that begins on `day`.

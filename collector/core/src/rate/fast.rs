@@ -50,7 +50,8 @@ impl Fast {
     /// The price for quantities in units of 1 / `power`, if it is a usual one.
     pub(crate) fn new(price: &Price, power: i128) -> Option<Self> {
         let model = &price.model;
-        let plain = price.convert.is_none()
+        let plain = price.is_plain()
+            && price.convert.is_none()
             && model.tier_by.is_none()
             && model.blocks == Blocks::Exact
             && price.rounding.site == Site::Line;
@@ -176,7 +177,7 @@ impl Fast {
 }
 
 /// The least common multiple of two positive numbers.
-fn multiple(left: i128, right: i128) -> Option<i128> {
+pub(crate) fn multiple(left: i128, right: i128) -> Option<i128> {
     // In lowest terms, left / right has the denominator right / gcd.
     left.checked_mul(Ratio::new(left, right)?.denominator())
 }

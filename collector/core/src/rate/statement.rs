@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity, TenantId};
 
-use super::{LineItem, RateError, rate, rate_fee};
+use super::{LineItem, rate, rate_fee};
 use crate::catalog::{Card, Catalog, Price, Profile};
 use crate::period::Period;
 
@@ -92,7 +92,7 @@ pub fn statement<'c>(
         };
         match (line, &price.meter) {
             (Ok(line), _) => lines.push(line),
-            (Err(RateError::Overflow | RateError::WrongMeter), Some(meter)) => {
+            (Err(_), Some(meter)) => {
                 unrated.push(Unrated {
                     meter: meter.clone(),
                     quantity: usage.get(meter).copied().unwrap_or_default(),

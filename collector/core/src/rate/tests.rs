@@ -1,4 +1,8 @@
+mod bandwidth;
+mod doc;
+mod parts;
 mod published;
+mod rig;
 mod slow;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 
 use super::{Mode, Ratio, Site};
-use crate::catalog::{Blocks, Bounds, FirstFlat, Measure, Price, Scheme, Tier};
+use crate::catalog::{Blocks, Bounds, FirstFlat, Measure, Model, Price, Row, Scheme, Tier};
 
 /// What one tier contributes to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +39,52 @@ impl Places {
     }
 }
 
+/// What a quantity is priced by.
+#[derive(Clone, Copy)]
+pub(super) struct Table<'c> {
+    pub(super) model: &'c Model,
+    per: &'c Measure,
+    site: Site,
+    places: Places,
+}
+
+impl<'c> Table<'c> {
+    /// That of a price, or of a row of its matrix.
+    pub(super) fn of(price: &'c Price, row: Option<&'c Row>, places: Places) -> Self {
+        Self {
+            model: row.map_or(&price.model, |row| &row.model),
+            per: row.map_or(&price.per, |row| &row.per),
+            site: price.rounding.site,
+            places,
+        }
+    }
+}
+
+impl TierAmount<'_> {
+    /// What this has more than a lower position in the same tier. A flat fee that was due there is
+    /// not due again.
+    pub(super) fn less(mut self, before: &Self) -> Option<Self> {
+        self.quantity = self.quantity.checked_sub(before.quantity)?;
+        self.blocks = match (self.blocks, before.blocks) {
+            (Some(blocks), Some(others)) => Some(blocks.checked_sub(others)?),
+            (blocks, _) => blocks,
+        };
+        self.flat = self.flat.filter(|_| before.flat.is_none());
+        self.exact = self.exact.checked_sub(before.exact)?;
+        self.amount = self.amount.checked_sub(before.amount)?;
+        Some(self)
+    }
+}
+
 /// The sum of the tiers' amounts for a quantity that is not negative; each is shown to `each`.
 ///
 /// `None` if a number leaves its range.
 pub(super) fn list_amount<'c>(
-    price: &'c Price,
-    places: Places,
+    table: Table<'c>,
     quantity: Ratio,
     mut each: impl FnMut(TierAmount<'c>),
 ) -> Option<Ratio> {
-    let model = &price.model;
+    let model = table.model;
     let selects = match &model.tier_by {
         Some(by) => quantity.round_to(by.to.value(), by.mode)?,
         None => quantity,
@@ -69,7 +105,7 @@ pub(super) fn list_amount<'c>(
         let flat = tier.flat.filter(|_| is_due);
         // At an exclusive bound the next tier is reached and has nothing yet.
         if index == 0 || !inside.is_zero() || flat.is_some() {
-            let amount = tier_amount(price, tier, places, inside, flat)?;
+            let amount = tier_amount(table, tier, inside, flat)?;
             sum = sum.checked_add(amount.amount)?;
             each(amount);
         }
@@ -105,19 +141,19 @@ fn inside(tier: &Tier, quantity: Ratio, is_top: bool) -> Option<Ratio> {
 }
 
 fn tier_amount<'c>(
-    price: &'c Price,
+    table: Table<'c>,
     tier: &'c Tier,
-    places: Places,
     quantity: Ratio,
     flat: Option<Decimal>,
 ) -> Option<TierAmount<'c>> {
-    let per = tier.per.as_ref().unwrap_or(&price.per);
-    let unit = match (tier.unit, price.rounding.site) {
+    let places = table.places;
+    let per = tier.per.as_ref().unwrap_or(table.per);
+    let unit = match (tier.unit, table.site) {
         (Some(unit), Site::Increment) => Some(places.round(Ratio::from_decimal(unit))?),
         (unit, _) => unit,
     };
     let count = quantity.checked_div(per.value())?;
-    let blocks = match price.model.blocks {
+    let blocks = match table.model.blocks {
         Blocks::Exact => None,
         Blocks::Started => Some(count.round_whole(Mode::Up)),
         Blocks::Full => Some(count.round_whole(Mode::Down)),
@@ -133,7 +169,7 @@ fn tier_amount<'c>(
     if let Some(flat) = flat {
         exact = exact.checked_add(Ratio::from_decimal(flat))?;
     }
-    let amount = match price.rounding.site {
+    let amount = match table.site {
         Site::Tier => Ratio::from_decimal(places.round(exact)?),
         Site::Line | Site::Increment => exact,
     };

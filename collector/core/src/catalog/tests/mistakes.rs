@@ -32,7 +32,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "\"graduated\"",
         "\"tapered\"",
-        "cards/edge.toml:10:9: price[0].model: model `tapered` is not supported (expected `per_unit`, `package`, `graduated`, `volume` or `flat`)",
+        "cards/edge.toml:10:9: price[0].model: model `tapered` is not supported (expected `per_unit`, `package`, `graduated`, `volume`, `matrix`, `percentile` or `flat`)",
     ),
     (
         "per = \"1 GB\"",
@@ -82,7 +82,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nleast = \"1\"",
-        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `meter`, `per`, `unit`, `convert`, `allowance`, `maximum` or `minimum`)",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over` or `unit`)",
     ),
     (
         "unit = \"0.08\"",

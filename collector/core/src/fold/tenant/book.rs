@@ -271,7 +271,9 @@ pub(super) fn lines(
                 line.amount = Some(item.amount);
                 line.text = item.to_string();
             }
-            Err(rate::RateError::Overflow | rate::RateError::WrongMeter) => {
+            Err(
+                rate::RateError::Overflow | rate::RateError::WrongMeter | rate::RateError::NotPlain,
+            ) => {
                 key.account = LineAccount::Unrated(UnratedReason::AmountTooLarge);
                 // Fees have no meter that tells them apart, so they share a line that names them.
                 if found.meter.is_none() {

@@ -1,0 +1,228 @@
+//! Mistakes in prices that need more than one sum, and in calendars.
+
+use super::*;
+
+const METERS_OF_ALL_KINDS: &str = r#"
+[[meter]]
+name = "net.bytes"
+unit = "By"
+scale = 0
+aggregation = "sum"
+
+[[meter]]
+name = "level"
+unit = "By"
+scale = 0
+aggregation = "time_weighted"
+
+[[meter]]
+name = "peak"
+unit = "By"
+scale = 0
+aggregation = "max"
+"#;
+
+const WEEK: &str = "id = \"week\"\n[[band]]\nid = \"day\"\n\
+    days = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \"sun\"]\nfrom = \"08:00\"\n\
+    [[band]]\nid = \"night\"\n\
+    days = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\", \"sat\", \"sun\"]\nto = \"08:00\"\n";
+
+fn read(price: &str, calendar: &str) -> Result<Catalog, CatalogErrors> {
+    let card = format!(
+        "id = \"edge\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"standard/1\"\n\
+         [[price]]\nid = \"p\"\n{price}\n"
+    );
+    let mut files = files(METERS_OF_ALL_KINDS, &card, PROFILE);
+    files.insert("calendars/week.toml".to_owned(), calendar.to_owned());
+    Catalog::parse(&files)
+}
+
+/// The only mistake.
+fn wrong(price: &str, calendar: &str) -> String {
+    let errors = read(price, calendar).expect_err(price);
+    assert_eq!(errors.errors().len(), 1, "{errors}");
+    errors.errors()[0].to_string()
+}
+
+const TRANSIT: &str = "meter = \"net.bytes\"\nmodel = \"percentile\"\npercentile = \"95\"\n\
+    slot = \"PT5M\"\ndirections = \"greater\"\nmissing = \"zero\"\nper = \"Mbit/s\"\n\
+    commit = \"200\"\nunit = \"0.80\"\noverage = \"1.10\"";
+
+const MATRIX: &str = "meter = \"net.bytes\"\nmodel = \"matrix\"\ncalendar = \"week\"\n\
+    per = \"1 GB\"\nrows = [{ band = \"day\", unit = \"2\" }, { unit = \"1\" }]";
+
+#[test]
+fn the_samples_are_sound() {
+    for price in [TRANSIT, MATRIX] {
+        read(price, WEEK).unwrap_or_else(|errors| panic!("{errors}"));
+    }
+}
+
+#[test]
+fn mistakes_in_percentiles_have_their_place() {
+    let of = |from: &str, to: &str| {
+        assert!(TRANSIT.contains(from), "{from}");
+        wrong(&TRANSIT.replace(from, to), WEEK)
+    };
+    assert!(
+        of("\"95\"", "\"101\"").starts_with(
+            "cards/edge.toml:9:14: price[0].percentile: expected a percentage above 0"
+        )
+    );
+    assert!(of("\"95\"", "95").contains("try \"95\""));
+    assert!(of("PT5M", "PT7M").contains("price[0].slot: not a slot"));
+    assert!(of("greater", "both").contains("price[0].directions: expected `greater`"));
+    assert!(of("\"zero\"", "\"null\"").contains("price[0].missing: expected `zero_unless_lost`"));
+    assert!(
+        of("Mbit/s", "Mbit")
+            .contains("price[0].per: unit `Mbit` counts data, where data per time is counted")
+    );
+    assert!(
+        of("commit = \"200\"\n", "").contains("price[0].overage: there is nothing that it is over")
+    );
+    assert!(of("\"200\"", "\"200 GB\"").contains("price[0].commit: unit `GB`"));
+    assert!(
+        of("net.bytes", "peak").contains("price[0].meter: a percentile is taken of what adds up")
+    );
+    assert!(
+        of(
+            "unit = \"0.80\"\noverage",
+            "tiers = [{ unit = \"1\" }]\noverage"
+        )
+        .contains("price[0].overage: the tiers say")
+    );
+    assert!(
+        of("missing = \"zero\"", "interval = \"P1D\"").contains("price[0].interval: unknown key")
+    );
+    let both = format!(
+        "{TRANSIT}\nconvert = {{ from = \"1 Mbit/s\", to = \"1 {{port}}\", round = \"up\" }}"
+    );
+    assert!(wrong(&both, WEEK).contains("price[0].convert: a rate is rounded, not converted"));
+}
+
+#[test]
+fn mistakes_in_rows_have_their_place() {
+    let of = |from: &str, to: &str| {
+        assert!(MATRIX.contains(from), "{from}");
+        wrong(&MATRIX.replace(from, to), WEEK)
+    };
+    assert!(of("\"day\"", "\"dya\"").contains(
+        "price[0].rows[0].band: calendar `week` has no band `dya` (expected `day` or `night`)"
+    ));
+    assert!(of("calendar = \"week\"\n", "").contains("rows[0].band: the price names no calendar"));
+    assert!(
+        of("\"week\"", "\"weak\"").contains("price[0].calendar: calendar `weak` is not declared")
+    );
+    assert!(
+        of("{ unit = \"1\" }", "{ band = \"day\", unit = \"1\" }")
+            .contains("price[0].rows[1].id: row `day` stands in this price twice")
+    );
+    assert!(
+        of("{ unit = \"1\" }", "{ unit = 1 }").contains("price[0].rows[1].unit: found an integer")
+    );
+    assert!(
+        of("{ unit = \"1\" }", "{ units = \"1\", unit = \"1\" }")
+            .contains("price[0].rows[1].units: unknown key")
+    );
+    assert!(
+        of("{ unit = \"1\" }", "{ model = \"flat\", unit = \"1\" }")
+            .contains("rows[1].model: no model of a row")
+    );
+    assert!(
+        of(
+            "{ unit = \"1\" }",
+            "{ when = { region = 5 }, unit = \"1\" }"
+        )
+        .contains("rows[1].when.region: found an integer")
+    );
+    assert!(
+        of("{ unit = \"1\" }", "{ when = \"eu\", unit = \"1\" }")
+            .contains("rows[1].when: found a string")
+    );
+    let first = "{ first_flat = \"always\", tiers = [{ flat = \"1\" }] }";
+    assert!(
+        of("{ unit = \"1\" }", first).contains("price[0].first_flat: a fee that is always due")
+    );
+    let none = "rows = []\nprecedence = \"most_specific\"";
+    let rows = "rows = [{ band = \"day\", unit = \"2\" }, { unit = \"1\" }]";
+    assert!(of(rows, none).contains("price[0].rows: a matrix needs at least one row"));
+    assert!(
+        of(rows, "precedence = \"first\"\nrows = [{ unit = \"1\" }]")
+            .contains("precedence: expected `most_specific`")
+    );
+}
+
+#[test]
+fn a_week_has_neither_gap_nor_overlap() {
+    let of = |from: &str, to: &str| {
+        assert!(WEEK.contains(from), "{from}");
+        let calendar = WEEK.replacen(from, to, 1);
+        let errors = read(MATRIX, &calendar).expect_err("a mistake");
+        assert_eq!(errors.errors().len(), 1, "{errors}");
+        errors.errors()[0].to_string()
+    };
+    assert!(
+        of("from = \"08:00\"", "from = \"08:30\"")
+            .starts_with("calendars/week.toml:1:1: band: no band covers mon from 08:00 to 08:30")
+    );
+    assert!(of(", \"sun\"]\nfrom", "]\nfrom").contains("no band covers sun from 08:00 to 24:00"));
+    assert!(
+        of("to = \"08:00\"", "to = \"08:15\"")
+            .contains("band[1].days: band `day` covers mon from 08:00 already")
+    );
+    assert!(of("\"08:00\"", "\"08:10\"").contains("band[0].from: not a time of day"));
+    assert!(of("\"08:00\"", "\"24:15\"").contains("not a time of day"));
+    assert!(
+        of("to = \"08:00\"", "from = \"08:00\"\nto = \"08:00\"")
+            .contains("ends at 08:00, which is not after 08:00")
+    );
+    assert!(of("\"sat\"", "\"caturday\"").contains("`caturday` is no day"));
+    assert!(
+        of(
+            "id = \"week\"",
+            "id = \"week\"\nholidays = [\"2026-12-25\"]"
+        )
+        .contains("no band covers holiday from 00:00 to 24:00")
+    );
+    assert!(
+        of(
+            "id = \"week\"",
+            "id = \"week\"\nholidays = [\"2026-12-32\"]"
+        )
+        .contains("holidays: expected dates")
+    );
+    assert!(of("id = \"week\"", "id = \"week\"\nzone = \"UTC\"").contains("zone: unknown key"));
+}
+
+#[test]
+fn intervals_and_levels_stand_where_they_make_sense() {
+    let level =
+        "meter = \"level\"\nmodel = \"per_unit\"\nper = \"1 GB\"\nunit = \"1\"\nover = \"period\"";
+    assert!(read(level, WEEK).is_ok());
+    assert!(
+        wrong(&level.replace("\"period\"", "\"P1M\""), WEEK)
+            .contains("price[0].over: not a length")
+    );
+    assert!(
+        wrong(&level.replace("\"level\"", "\"net.bytes\""), WEEK)
+            .contains("price[0].over: only what is counted times time")
+    );
+    assert!(
+        wrong(&level.replace("over = \"period\"", ""), WEEK)
+            .contains("price[0].per: unit `GB` counts data, where data times time")
+    );
+    assert!(
+        wrong(&format!("{level}\ninterval = \"P1D\""), WEEK)
+            .contains("price[0].interval: a level that is divided")
+    );
+    let daily = "meter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1 GB\"\nunit = \"1\"\ninterval = \"P1D\"";
+    assert!(read(daily, WEEK).is_ok());
+    assert!(
+        wrong(&daily.replace("P1D", "P2D"), WEEK).contains("price[0].interval: not an interval")
+    );
+    let off = format!("{daily}\n[[discount]]\nid = \"d\"\napplies = [\"p\"]\nquantity = \"1 GB\"");
+    assert!(
+        wrong(&off, WEEK)
+            .contains("discount[0].quantity: a quantity goes off a price that has one")
+    );
+}

@@ -1,0 +1,396 @@
+//! What a price costs whose usage is kept in several parts.
+//!
+//! Every accumulator (a rating interval, a row of a matrix) is priced by itself, and each version
+//! of the price by what it adds: the list amount at the position that is reached, less that at the
+//! position before, both by the version in force. So the versions of a price that never changes
+//! cost together exactly what it costs at once.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use tollgate_common::{Quantity, Timestamp};
+
+use super::around::{self, Dated, QuantityStep, charged_quantity};
+use super::line::AmountChange;
+use super::meter::Parted;
+use super::parts::{Part, adds_up};
+use super::ranked::{self, Ranked};
+use super::tiers::{Table, TierAmount, list_amount};
+use super::{Ratio, metered, places};
+use crate::catalog::{Card, Interval, Meter, Price, Row, Scheme};
+use crate::period::Period;
+
+/// What one version of a price charges for one accumulator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece<'c> {
+    /// The stretch in which the version was in force.
+    pub span: Period,
+    /// Where the rating interval begins, if it is not the period.
+    pub interval: Option<Timestamp>,
+    /// The row of the matrix.
+    pub row: Option<&'c Row>,
+    /// The percentile that is priced, if it is one.
+    pub ranked: Option<Ranked>,
+    /// Length of the period in seconds, if a level is divided by it.
+    pub over_secs: Option<Ratio>,
+    /// The metered quantity, in the price's unit before conversion.
+    pub metered: Ratio,
+    /// From the metered to the charged quantity; each step with what it left.
+    pub quantities: Vec<(QuantityStep<'c>, Ratio)>,
+    /// What is charged for.
+    pub charged: Ratio,
+    /// The tiers; where a version goes on from a position, what it adds to each.
+    pub tiers: Vec<TierAmount<'c>>,
+    /// The part of the tiers' sum that counts: of the quantity, or of the period.
+    pub share: Option<Ratio>,
+    /// What it costs, before rounding.
+    pub amount: Ratio,
+}
+
+/// All that a line consists of.
+pub(super) struct Worked<'c> {
+    pub(super) pieces: Vec<Piece<'c>>,
+    pub(super) list: Ratio,
+    pub(super) rounded_list: Decimal,
+    pub(super) steps: Vec<AmountChange<'c>>,
+    pub(super) amount: Decimal,
+}
+
+/// One version of the price.
+#[derive(Clone, Copy)]
+struct Version<'c> {
+    index: usize,
+    span: Period,
+    day: chrono::NaiveDate,
+    price: &'c Price,
+    card: &'c Card,
+}
+
+impl<'c> Version<'c> {
+    fn millis(self) -> i64 {
+        self.span.end.millis_since(self.span.start)
+    }
+
+    fn table(self, row: Option<&'c Row>) -> Table<'c> {
+        Table::of(self.price, row, places(self.price, self.card))
+    }
+
+    /// What it charges for a quantity in the price's unit before conversion.
+    fn priced(self, row: Option<&'c Row>, begin: Timestamp, metered: Ratio) -> Option<Piece<'c>> {
+        let price = self.price;
+        let (mut quantities, mut tiers) = (Vec::new(), Vec::new());
+        let mut charged = charged_quantity(price, self.day, metered, |step, left| {
+            quantities.push((step, left));
+        })?;
+        if let Some(commit) = price.percentile.as_ref().and_then(|p| p.commit.as_ref())
+            && charged.checked_cmp(commit.value())?.is_lt()
+        {
+            charged = commit.value();
+            quantities.push((QuantityStep::Committed(commit), charged));
+        }
+        let amount = list_amount(self.table(row), charged, |tier| tiers.push(tier))?;
+        Some(Piece {
+            span: self.span,
+            interval: (price.interval != Interval::Period).then_some(begin),
+            row,
+            ranked: None,
+            over_secs: None,
+            metered,
+            quantities,
+            charged,
+            tiers,
+            share: None,
+            amount,
+        })
+    }
+}
+
+/// Works a line out; `None` if a number leaves its range.
+pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c>> {
+    let versions: Vec<Version<'c>> = parted
+        .own()
+        .map(|(index, slice, card, price)| Version {
+            index,
+            span: slice.span,
+            day: slice.day(),
+            price,
+            card,
+        })
+        .collect();
+    let last = versions.last()?;
+    let places = places(last.price, last.card);
+    let mut lists = vec![Ratio::ZERO; versions.len()];
+    let mut pieces = Vec::new();
+    let work = Work {
+        parted,
+        meter,
+        versions: &versions,
+    };
+    work.pieces(|at, piece| {
+        lists[at] = lists[at].checked_add(piece.amount)?;
+        pieces.push(piece);
+        Some(())
+    })?;
+    let mut list = sum(&lists)?;
+    if list.is_negative() {
+        // Only where more usage costs less, and a version came in between.
+        list = Ratio::ZERO;
+        lists.fill(Ratio::ZERO);
+    }
+    let rounded_list = places.round(list)?;
+    let dated: Vec<Dated<'c>> = versions
+        .iter()
+        .zip(&lists)
+        .map(|(version, list)| Dated {
+            price: version.price,
+            day: version.day,
+            millis: version.millis(),
+            list: *list,
+        })
+        .collect();
+    let (mut steps, mut before) = (Vec::new(), rounded_list);
+    let mut fits = true;
+    let exact = around::final_amount_dated(&dated, |step, exact| {
+        let Some(amount) = places.round(exact) else {
+            fits = false;
+            return;
+        };
+        steps.push(AmountChange {
+            step,
+            exact,
+            change: amount - before,
+        });
+        before = amount;
+    })?;
+    Some(Worked {
+        pieces,
+        list,
+        rounded_list,
+        steps,
+        amount: places.round(exact).filter(|_| fits)?,
+    })
+}
+
+fn sum(amounts: &[Ratio]) -> Option<Ratio> {
+    let mut amounts = amounts.iter();
+    amounts.try_fold(Ratio::ZERO, |sum, amount| sum.checked_add(*amount))
+}
+
+struct Work<'w, 'c> {
+    parted: Parted<'c>,
+    meter: &'c Meter,
+    versions: &'w [Version<'c>],
+}
+
+/// What an accumulator has of each version: its place among the versions, the row, the quantity.
+type Entries<'c> = Vec<(usize, Option<&'c Row>, Quantity)>;
+
+impl<'c> Work<'_, 'c> {
+    fn pieces(&self, mut each: impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
+        let sampled = |version: &Version<'_>| version.price.percentile.is_some();
+        if self.versions.iter().any(sampled) {
+            // A percentile and a sum under one id are charged by their shares of time.
+            return self.ranked(&mut each);
+        }
+        for ((interval, _), entries) in self.accumulators()? {
+            let begin = self
+                .parted
+                .period
+                .start
+                .plus_millis(i64::from(interval) * 1000);
+            if adds_up(self.meter.aggregation) {
+                self.adding(begin, &entries, &mut each)?;
+            } else {
+                self.standing(begin, &entries, &mut each)?;
+            }
+        }
+        Some(())
+    }
+
+    /// What is priced by itself: by rating interval, and by the name of the row.
+    fn accumulators(&self) -> Option<BTreeMap<(u32, &'c str), Entries<'c>>> {
+        let mut all: BTreeMap<(u32, &'c str), Entries<'c>> = BTreeMap::new();
+        for (part, quantity) in self.parted.usage.parts() {
+            let index = usize::from(part.slice);
+            let at = self
+                .versions
+                .iter()
+                .position(|version| version.index == index);
+            let Some(at) = at.filter(|_| part.cell != Part::NO_CELL) else {
+                continue;
+            };
+            let row = match &self.versions[at].price.matrix {
+                Some(matrix) => Some(matrix.row(part.cell)?),
+                None => None,
+            };
+            let key = (part.interval, row.map_or("", |row| row.id.as_str()));
+            all.entry(key).or_default().push((at, row, quantity));
+        }
+        // What is due without usage is said by the first version.
+        let first = self.versions.first()?.price;
+        if first.matrix.is_none() && first.interval == Interval::Period {
+            let entries = all.entry((0, "")).or_default();
+            if entries.first().is_none_or(|(at, _, _)| *at > 0) {
+                entries.insert(0, (0, None, Quantity::ZERO));
+            }
+        }
+        Some(all)
+    }
+
+    /// Usage that adds up: each version prices what lies above the position that is reached.
+    fn adding(
+        &self,
+        begin: Timestamp,
+        entries: &Entries<'c>,
+        each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
+    ) -> Option<()> {
+        let mut whole = Quantity::ZERO;
+        for (_, _, quantity) in entries {
+            whole = whole.checked_add(*quantity)?;
+        }
+        let mut reached = Quantity::ZERO;
+        for (index, (at, row, quantity)) in entries.iter().enumerate() {
+            let version = self.versions[*at];
+            let before = reached;
+            reached = reached.checked_add(*quantity)?;
+            let by_volume = version.table(*row).model.scheme == Scheme::Volume;
+            let piece = if by_volume && entries.len() > 1 {
+                if whole.units() <= 0 {
+                    if index > 0 {
+                        continue;
+                    }
+                    self.piece(version, *row, begin, Quantity::ZERO)?
+                } else {
+                    let share = Ratio::new(quantity.units(), whole.units())?;
+                    self.piece(version, *row, begin, whole)?.shared(share)?
+                }
+            } else {
+                let mut piece = self.piece(version, *row, begin, reached)?;
+                if index > 0 {
+                    piece = piece.above(&self.piece(version, *row, begin, before)?)?;
+                }
+                piece
+            };
+            each(*at, piece)?;
+        }
+        Some(())
+    }
+
+    /// Usage that does not add up: in a rating interval one quantity, which the version in force
+    /// at its beginning prices; in the period all versions, by their shares of time.
+    fn standing(
+        &self,
+        begin: Timestamp,
+        entries: &Entries<'c>,
+        each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
+    ) -> Option<()> {
+        let [(_, row, quantity)] = entries[..] else {
+            return None;
+        };
+        if self.versions[0].price.interval != Interval::Period {
+            let in_force = self.versions.iter().rposition(|v| v.span.start <= begin);
+            let at = in_force.unwrap_or(0);
+            let row = self.row_in(at, row)?;
+            return each(at, self.piece(self.versions[at], row, begin, quantity)?);
+        }
+        let period = self.parted.period;
+        let whole = period.end.millis_since(period.start);
+        for (at, version) in self.versions.iter().enumerate() {
+            let share = Ratio::new(version.millis().into(), whole.into())?;
+            let row = self.row_in(at, row)?;
+            each(
+                at,
+                self.piece(*version, row, begin, quantity)?.shared(share)?,
+            )?;
+        }
+        Some(())
+    }
+
+    /// The row of the same name in another version; of one that has none, the one given.
+    #[expect(clippy::option_option, reason = "no matrix is not a failure")]
+    fn row_in(&self, at: usize, row: Option<&'c Row>) -> Option<Option<&'c Row>> {
+        let Some(row) = row else { return Some(None) };
+        let matrix = self.versions.get(at)?.price.matrix.as_ref();
+        let same = matrix.and_then(|m| m.rows.iter().find(|other| other.id == row.id));
+        Some(Some(same.unwrap_or(row)))
+    }
+
+    /// A percentile: one ranking over all slots of the price, and each version by its share of
+    /// the period's.
+    fn ranked(&self, each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
+        let period = self.parted.period;
+        let whole = period.end.millis_since(period.start);
+        let spans: Vec<Period> = self.versions.iter().map(|version| version.span).collect();
+        for (at, version) in self.versions.iter().enumerate() {
+            let Some(percentile) = &version.price.percentile else {
+                return None;
+            };
+            let all = ranked::rank_all(self.parted.usage, period, &spans, percentile)?;
+            let scale = u32::from(self.meter.scale.get());
+            let unit = Ratio::new(1, 10i128.checked_pow(scale)?)?;
+            for ranked in all {
+                // Units in a slot, per second, in the price's unit.
+                let secs = Ratio::from_integer(percentile.slot_secs.into())?;
+                let rate = Ratio::from_integer(ranked.units.into())?
+                    .checked_mul(unit)?
+                    .checked_div(secs)?
+                    .checked_mul(percentile.factor)?;
+                let mut piece = version.priced(None, period.start, rate)?;
+                piece.ranked = Some(ranked);
+                if version.span != period {
+                    let share = Ratio::new(version.millis().into(), whole.into())?;
+                    piece = piece.shared(share)?;
+                }
+                each(at, piece)?;
+            }
+        }
+        Some(())
+    }
+
+    /// What a version charges for a whole quantity of an accumulator.
+    fn piece(
+        &self,
+        version: Version<'c>,
+        row: Option<&'c Row>,
+        begin: Timestamp,
+        quantity: Quantity,
+    ) -> Option<Piece<'c>> {
+        let mut metered = metered(quantity, Some(self.meter))?;
+        let mut over_secs = None;
+        if let Some(unit_secs) = version.price.over {
+            let period = self.parted.period;
+            let millis = period.end.millis_since(period.start);
+            let secs = Ratio::new(millis.into(), 1000)?;
+            metered = metered.checked_mul(unit_secs)?.checked_div(secs)?;
+            over_secs = Some(secs);
+        }
+        let mut piece = version.priced(row, begin, metered)?;
+        piece.over_secs = over_secs;
+        Some(piece)
+    }
+}
+
+impl<'c> Piece<'c> {
+    fn shared(mut self, share: Ratio) -> Option<Self> {
+        self.amount = self.amount.checked_mul(share)?;
+        self.share = (share != Ratio::ONE).then_some(share);
+        Some(self)
+    }
+
+    /// What this adds to a lower position by the same version.
+    fn above(mut self, before: &Self) -> Option<Self> {
+        self.amount = self.amount.checked_sub(before.amount)?;
+        self.charged = self.charged.checked_sub(before.charged)?;
+        for tier in &mut self.tiers {
+            let same = |other: &&TierAmount<'c>| std::ptr::eq(other.tier, tier.tier);
+            if let Some(other) = before.tiers.iter().find(same) {
+                *tier = tier.less(other)?;
+            }
+        }
+        // What stayed as it was is no part of this.
+        self.tiers.retain(|tier| {
+            !tier.quantity.is_zero() || !tier.amount.is_zero() || tier.flat.is_some()
+        });
+        Some(self)
+    }
+}

@@ -1,0 +1,189 @@
+//! Rates all that a tenant used of a meter in a period, slice by slice.
+
+use chrono::NaiveDate;
+use tollgate_common::Quantity;
+
+use super::charge;
+use super::line::{Basis, LineItem};
+use super::parts::{MeterUsage, Part, Slice, adds_up};
+use super::{RateError, rate};
+use crate::catalog::{Card, Meter, Price};
+use crate::period::Period;
+
+/// What becomes of usage of a meter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome<'c> {
+    /// It is rated.
+    Line(LineItem<'c>),
+    /// It is not.
+    Unrated {
+        /// Why.
+        reason: NoAmount,
+        /// By which price it would be rated, if there is one.
+        price: Option<&'c Price>,
+        /// How much, in the meter's smallest unit.
+        quantity: Quantity,
+    },
+}
+
+/// Why usage of a meter has no amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoAmount {
+    /// No price of the meter was in force.
+    NoPrice,
+    /// No row of the price's matrix describes it, or a percentile's direction is not told.
+    NoRow,
+    /// A number leaves its range.
+    TooLarge,
+}
+
+/// The slices of a period in which one price goes on: what makes one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parted<'c> {
+    /// The usage of the whole period.
+    pub usage: &'c MeterUsage,
+    /// The period.
+    pub period: Period,
+    /// All slices of the period.
+    pub slices: &'c [Slice<'c>],
+    /// The first one of this price.
+    pub first: usize,
+}
+
+impl<'c> Parted<'c> {
+    /// The slices of this price: index, slice, version of the card and of the price.
+    pub fn own(self) -> impl Iterator<Item = (usize, &'c Slice<'c>, &'c Card, &'c Price)> {
+        let first = &self.slices[self.first];
+        self.slices
+            .iter()
+            .enumerate()
+            .skip(self.first)
+            .filter(move |(_, slice)| slice.continues(first))
+            .filter_map(|(index, slice)| {
+                let (card, price) = slice.priced?;
+                Some((index, slice, card, price))
+            })
+    }
+
+    fn owns(self, index: u16) -> bool {
+        let slice = self.slices.get(usize::from(index));
+        slice.is_some_and(|slice| slice.continues(&self.slices[self.first]))
+    }
+
+    /// What is used in the slices of this price: in rows, and in none.
+    fn quantities(self) -> Option<(Quantity, Quantity)> {
+        let mut sums = [Quantity::ZERO; 2];
+        for (part, quantity) in self.usage.parts().filter(|(part, _)| self.owns(part.slice)) {
+            let sum = &mut sums[usize::from(part.cell == Part::NO_CELL)];
+            *sum = sum.checked_add(quantity)?;
+        }
+        Some((sums[0], sums[1]))
+    }
+}
+
+/// Rates the usage of a meter in a period: a line for each price that was in force, in the order
+/// of its first slice, and what is not rated.
+///
+/// The usage is to be gathered by the [`super::Shape`] of the same slices. Of a price that has no
+/// usage there is a line only if something [is due unused](Price::is_due_unused); so there is for
+/// every price if `always`.
+///
+/// A price goes on while its id is the same on the same card. Each unit costs what the version in
+/// force at its time says: graduated, from the position that was reached; by volume, each version
+/// prices the whole period's quantity and is charged by its share of it. What does not add up (a
+/// largest value, distinct values, a percentile) is one quantity in the period, and each version
+/// is charged by its share of time. Another card, or another price, starts at zero.
+pub fn rate_meter<'c>(
+    usage: &'c MeterUsage,
+    meter: &'c Meter,
+    period: Period,
+    slices: &'c [Slice<'c>],
+    always: bool,
+) -> Vec<Outcome<'c>> {
+    let mut outcomes = Vec::new();
+    for (first, slice) in slices.iter().enumerate() {
+        if slices[..first].iter().any(|other| other.continues(slice)) {
+            continue;
+        }
+        let parted = Parted {
+            usage,
+            period,
+            slices,
+            first,
+        };
+        let price = slice.priced.map(|(_, price)| price);
+        let unrated = |reason, quantity| Outcome::Unrated {
+            reason,
+            price,
+            quantity,
+        };
+        let Some((quantity, unmatched)) = parted.quantities() else {
+            outcomes.push(unrated(NoAmount::TooLarge, Quantity::MAX));
+            continue;
+        };
+        let used = usage.parts().any(|(part, _)| parted.owns(part.slice));
+        if slice.priced.is_none() {
+            if used {
+                outcomes.push(unrated(NoAmount::NoPrice, quantity));
+            }
+            continue;
+        }
+        if !unmatched.is_zero() {
+            outcomes.push(unrated(NoAmount::NoRow, unmatched));
+        }
+        let due = parted.own().any(|(_, _, _, price)| price.is_due_unused());
+        if !used && !always && !due {
+            continue;
+        }
+        match rate_parted(parted, meter, quantity) {
+            Ok(line) => outcomes.push(Outcome::Line(line)),
+            Err(_) => outcomes.push(unrated(NoAmount::TooLarge, quantity)),
+        }
+    }
+    outcomes
+}
+
+fn rate_parted<'c>(
+    parted: Parted<'c>,
+    meter: &'c Meter,
+    quantity: Quantity,
+) -> Result<LineItem<'c>, RateError> {
+    let mut own = parted.own();
+    let (_, first, card, price) = own.next().ok_or(RateError::WrongMeter)?;
+    let day = first.day();
+    let last = own.last();
+    if price.meter.as_ref() != Some(&meter.name) {
+        return Err(RateError::WrongMeter);
+    }
+    if last.is_none() && is_plain(price, meter, parted) {
+        return rate(quantity, meter, price, card, day);
+    }
+    let (card, price) = last.map_or((card, price), |(_, _, card, price)| (card, price));
+    parted_line(parted, meter, card, price, day, quantity).ok_or(RateError::Overflow)
+}
+
+/// True if the line is that of one sum of the whole period, or of all that a card has of it.
+fn is_plain(price: &Price, meter: &Meter, parted: Parted<'_>) -> bool {
+    price.is_plain() && (parted.slices.len() == 1 || adds_up(meter.aggregation))
+}
+
+fn parted_line<'c>(
+    parted: Parted<'c>,
+    meter: &'c Meter,
+    card: &'c Card,
+    price: &'c Price,
+    day: NaiveDate,
+    quantity: Quantity,
+) -> Option<LineItem<'c>> {
+    let worked = charge::work(parted, meter)?;
+    Some(LineItem {
+        price,
+        meter: Some(meter),
+        card,
+        day,
+        quantity,
+        list: worked.rounded_list,
+        amount: worked.amount,
+        basis: Basis::Parts(parted),
+    })
+}

@@ -1,0 +1,414 @@
+//! What usage of a meter is kept apart by, because its prices need more than one sum.
+//!
+//! A [`Shape`] follows from the prices that are in force for a meter in a period. It says, of every
+//! window of every series, in which [`Part`] its usage counts: in which slice of the period (the
+//! version of the price), in which rating interval and in which cell of a matrix. A price without
+//! any of this has a plain shape: one part, the default one. For a percentile price usage is also
+//! sampled slot by slot, see [`super::samples`].
+//!
+//! Gathering is pure and additive: whoever has the windows, in whatever order, comes to the same
+//! [`MeterUsage`]. That is all that [`super::rate_meter`] needs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::{Aggregation, Dimensions, Quantity, Timestamp, Window};
+
+use super::samples::{Direction, Samples, SlotKey};
+use crate::catalog::{Card, Interval, Matrix, Price};
+use crate::period::{Period, Zone};
+
+/// Most parts of one meter's usage in one period: a month of minutes fits three times. What has
+/// more cannot be rated.
+pub const PARTS_MAX: usize = 1 << 17;
+/// Most slices of one period: more than an hour of 900 seconds each has in a year.
+pub const SLICES_MAX: usize = 1 << 16;
+
+/// A stretch of a period in which nothing changes that a meter's price depends on.
+///
+/// The slices of a period tile it, in order; a slice's index is what [`Part::slice`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slice<'c> {
+    /// The stretch.
+    pub span: Period,
+    /// Whose clocks count.
+    pub zone: Zone,
+    /// The version of the card that is in force, and of the meter's price in it; `None` where
+    /// there is no card or no price of the meter.
+    pub priced: Option<(&'c Card, &'c Price)>,
+}
+
+impl Slice<'_> {
+    /// The day on which it begins.
+    pub fn day(&self) -> chrono::NaiveDate {
+        self.zone.date_at(self.span.start)
+    }
+
+    /// True if the same price goes on in `other`: the same id, on the same card, in the same
+    /// currency. Such slices make one line.
+    pub fn continues(&self, other: &Slice<'_>) -> bool {
+        match (self.priced, other.priced) {
+            (Some((card, price)), Some((other_card, other_price))) => {
+                card.id == other_card.id
+                    && card.currency == other_card.currency
+                    && price.id == other_price.id
+            }
+            (None, None) => true,
+            _ => false,
+        }
+    }
+}
+
+/// One of the sums that usage of a meter in a period is kept in.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Part {
+    /// The slice, by its index in the period. Of a meter that does not add up over time (the
+    /// largest or newest value, distinct values) the first slice of the same price.
+    #[serde(default)]
+    pub slice: u16,
+    /// Where the rating interval begins, in seconds after the period does; 0 for the whole period.
+    #[serde(default)]
+    pub interval: u32,
+    /// The row of the matrix; 0 for a price without rows, [`Part::NO_CELL`] for usage that no row
+    /// describes.
+    #[serde(default)]
+    pub cell: u16,
+}
+
+impl Part {
+    /// The cell of usage that no row of a matrix describes, or whose direction a percentile price
+    /// asks for and does not find.
+    pub const NO_CELL: u16 = u16::MAX;
+}
+
+/// Usage that cannot be gathered; it is unrated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GatherError {
+    /// The sum leaves the range of a quantity, or a slot that of its samples.
+    #[error("the sum of the usage does not fit the numbers")]
+    Overflow,
+    /// A negative quantity in a percentile's slots.
+    #[error("a percentile cannot be taken of negative usage")]
+    Negative,
+    /// More than [`PARTS_MAX`] parts.
+    #[error("usage falls into more than {PARTS_MAX} parts (rate it by longer intervals)")]
+    TooManyParts,
+}
+
+/// In which parts usage of a meter counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape {
+    period: Period,
+    /// Ordered by their beginning; never empty.
+    slices: Vec<Sliced>,
+}
+
+/// What one slice asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Sliced {
+    from: Timestamp,
+    /// What its parts say.
+    slice: u16,
+    zone: Zone,
+    interval: Interval,
+    matrix: Option<Arc<Matrix>>,
+    sampled: Option<Sampled>,
+}
+
+/// Samples that a percentile price asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sampled {
+    slot_secs: u32,
+    /// Usage without a direction is of no use to it.
+    needs_direction: bool,
+}
+
+impl Shape {
+    /// The shape of a meter that nobody prices, or whose price needs one sum of the period.
+    pub fn plain(period: Period) -> Self {
+        let whole = Sliced {
+            from: period.start,
+            slice: 0,
+            zone: Zone::UTC,
+            interval: Interval::Period,
+            matrix: None,
+            sampled: None,
+        };
+        Self {
+            period,
+            slices: vec![whole],
+        }
+    }
+
+    /// The shape that follows from the slices of a period, of which at most [`SLICES_MAX`] count.
+    pub fn new(period: Period, aggregation: Aggregation, slices: &[Slice<'_>]) -> Self {
+        if slices.is_empty() {
+            return Self::plain(period);
+        }
+        let adds_up = adds_up(aggregation);
+        let sliced = |(index, slice): (usize, &Slice<'_>)| {
+            let first = if adds_up {
+                index
+            } else {
+                let same = |other: &Slice<'_>| other.continues(slice);
+                slices.iter().position(same).unwrap_or(index)
+            };
+            let price = slice.priced.map(|(_, price)| price);
+            Sliced {
+                from: slice.span.start,
+                slice: u16::try_from(first).unwrap_or(u16::MAX),
+                zone: slice.zone,
+                interval: price.map_or(Interval::Period, |price| price.interval),
+                matrix: price.and_then(|price| price.matrix.clone()),
+                sampled: price
+                    .and_then(|price| price.percentile.as_ref())
+                    .map(|percentile| Sampled {
+                        slot_secs: percentile.slot_secs,
+                        needs_direction: percentile.directions.needs_direction(),
+                    }),
+            }
+        };
+        Self {
+            period,
+            slices: slices
+                .iter()
+                .take(SLICES_MAX)
+                .enumerate()
+                .map(sliced)
+                .collect(),
+        }
+    }
+
+    /// The period.
+    pub fn period(&self) -> Period {
+        self.period
+    }
+
+    /// True if all usage counts in the default part, and nothing else is to be known of it.
+    pub fn is_plain(&self) -> bool {
+        let [only] = &self.slices[..] else {
+            return false;
+        };
+        only.interval == Interval::Period && only.matrix.is_none() && only.sampled.is_none()
+    }
+
+    /// True if the windows of a series all count in the same part of each slice, so that a series
+    /// needs one sum for each slice.
+    pub fn is_timeless(&self) -> bool {
+        self.slices.iter().all(|sliced| {
+            sliced.interval == Interval::Period
+                && sliced.sampled.is_none()
+                && sliced.matrix.as_ref().is_none_or(|m| m.bands.is_none())
+        })
+    }
+
+    fn at(&self, instant: Timestamp) -> &Sliced {
+        let behind = self.slices.partition_point(|slice| slice.from <= instant);
+        // What begins before the period, which nobody asks for, counts with its first slice.
+        &self.slices[behind.saturating_sub(1)]
+    }
+
+    /// The part in which usage of a window counts.
+    pub fn part_of(&self, window: Window, dimensions: &Dimensions) -> Part {
+        let begin = window.start();
+        let slice = self.at(begin);
+        let mut cell = match &slice.matrix {
+            Some(matrix) => matrix.cell(slice.zone, begin, dimensions),
+            None => 0,
+        };
+        if let Some(sampled) = slice.sampled
+            && sampled.needs_direction
+            && Direction::of(dimensions) == Direction::Other
+        {
+            cell = Part::NO_CELL;
+        }
+        Part {
+            slice: slice.slice,
+            interval: self.interval(slice, begin),
+            cell,
+        }
+    }
+
+    /// Where the rating interval of an instant begins, in seconds after the period does.
+    fn interval(&self, slice: &Sliced, instant: Timestamp) -> u32 {
+        let start = match slice.interval {
+            Interval::Period => return 0,
+            Interval::Window => instant,
+            Interval::Day => slice.zone.start_of_local_day(instant),
+            Interval::Hour => {
+                let since = instant.secs() - self.period.start.secs();
+                Timestamp::from_secs(instant.secs() - since.rem_euclid(3600))
+            }
+        };
+        let after = start.secs() - self.period.start.secs();
+        u32::try_from(after).unwrap_or(0)
+    }
+
+    /// The slots in which usage of a window is sampled: their key, the first one, and how many.
+    /// `None` where no percentile is asked for.
+    pub fn slots_of(&self, window: Window, dimensions: &Dimensions) -> Option<SlotRange> {
+        let sampled = self.at(window.start()).sampled?;
+        let slot = i64::from(sampled.slot_secs);
+        let after = |instant: Timestamp| instant.secs() - self.period.start.secs();
+        let first = after(window.start()).max(0) / slot;
+        let last = (after(window.end()) - 1).max(0) / slot;
+        // A window at the end of the period may reach beyond it; that belongs to its last slot.
+        let most = i64::from(Samples::slots(self.period, sampled.slot_secs)) - 1;
+        let (first, last) = (first.min(most), last.min(most));
+        Some(SlotRange {
+            key: SlotKey {
+                slot_secs: sampled.slot_secs,
+                direction: Direction::of(dimensions),
+            },
+            first: u32::try_from(first).unwrap_or(0),
+            count: u32::try_from(last - first + 1).unwrap_or(1),
+        })
+    }
+}
+
+/// The slots that a window covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRange {
+    /// Of which samples.
+    pub key: SlotKey,
+    /// The first slot, from 0.
+    pub first: u32,
+    /// How many; at least one.
+    pub count: u32,
+}
+
+/// True if usage of several stretches of time is the sum of what each has.
+pub const fn adds_up(aggregation: Aggregation) -> bool {
+    match aggregation {
+        Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => true,
+        Aggregation::Max | Aggregation::Last | Aggregation::Unique => false,
+    }
+}
+
+/// Usage of one meter of one tenant in one period, as its prices need it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MeterUsage {
+    parts: BTreeMap<Part, Quantity>,
+    pub(super) samples: BTreeMap<SlotKey, Samples>,
+    /// When usage was declared lost: sorted, apart from each other, and made of whole quarters of
+    /// an hour.
+    pub(super) lost: Vec<Period>,
+}
+
+impl MeterUsage {
+    /// Usage of a plain shape.
+    pub fn whole(quantity: Quantity) -> Self {
+        Self {
+            parts: BTreeMap::from([(Part::default(), quantity)]),
+            ..Self::default()
+        }
+    }
+
+    /// Adds to a part: of a meter that adds up what a window has, of another what a series has in
+    /// the part.
+    ///
+    /// # Errors
+    /// See [`GatherError`].
+    pub fn add(&mut self, part: Part, quantity: Quantity) -> Result<(), GatherError> {
+        if let Some(sum) = self.parts.get_mut(&part) {
+            *sum = sum.checked_add(quantity).ok_or(GatherError::Overflow)?;
+            return Ok(());
+        }
+        if self.parts.len() >= PARTS_MAX {
+            return Err(GatherError::TooManyParts);
+        }
+        self.parts.insert(part, quantity);
+        Ok(())
+    }
+
+    /// Counts what a window of a series has, of a meter that adds up: in its part, and in the
+    /// slots of a percentile. A window wider than a slot is spread over its slots, largest
+    /// remainders first.
+    ///
+    /// # Errors
+    /// See [`GatherError`].
+    pub fn count(
+        &mut self,
+        shape: &Shape,
+        window: Window,
+        dimensions: &Dimensions,
+        quantity: Quantity,
+    ) -> Result<(), GatherError> {
+        if let Some(slots) = shape.slots_of(window, dimensions) {
+            self.sample(shape.period, slots, quantity)?;
+        }
+        self.add(shape.part_of(window, dimensions), quantity)
+    }
+
+    /// Spreads a quantity over slots.
+    ///
+    /// # Errors
+    /// See [`GatherError`].
+    pub fn sample(
+        &mut self,
+        period: Period,
+        slots: SlotRange,
+        quantity: Quantity,
+    ) -> Result<(), GatherError> {
+        let samples = self
+            .samples
+            .entry(slots.key)
+            .or_insert_with(|| Samples::new(period, slots.key.slot_secs));
+        samples.spread(slots.first, slots.count, quantity)
+    }
+
+    /// Puts in samples that were gathered elsewhere, in place of what is there.
+    pub fn set_samples(&mut self, key: SlotKey, samples: Samples) {
+        self.samples.insert(key, samples);
+    }
+
+    /// Notes that usage was declared lost: slots that this touches, and that have nothing, may be
+    /// excluded from a percentile. It is widened to whole quarters of an hour, so that what is
+    /// kept is bounded by the length of the period.
+    pub fn lose(&mut self, span: Period) {
+        const QUARTER_SECS: i64 = 900;
+        let (from, to) = (span.start.secs(), span.end.plus_millis(999).secs());
+        let mut from = from - from.rem_euclid(QUARTER_SECS);
+        let mut to = to + (-to).rem_euclid(QUARTER_SECS);
+        if to <= from {
+            return;
+        }
+        self.lost.retain(|other| {
+            let apart = other.end.secs() < from || to < other.start.secs();
+            if !apart {
+                from = Ord::min(from, other.start.secs());
+                to = Ord::max(to, other.end.secs());
+            }
+            apart
+        });
+        let at = self.lost.partition_point(|other| other.start.secs() < from);
+        let whole = Period {
+            start: Timestamp::from_secs(from),
+            end: Timestamp::from_secs(to),
+        };
+        self.lost.insert(at, whole);
+    }
+
+    /// The parts with their sums.
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (Part, Quantity)> {
+        self.parts.iter().map(|(part, sum)| (*part, *sum))
+    }
+
+    /// The samples of a percentile.
+    pub fn samples(&self, key: SlotKey) -> Option<&Samples> {
+        self.samples.get(&key)
+    }
+
+    /// When usage was declared lost.
+    pub fn lost(&self) -> &[Period] {
+        &self.lost
+    }
+
+    /// All parts together; `None` if the sum does not fit.
+    pub fn total(&self) -> Option<Quantity> {
+        Quantity::checked_sum(self.parts.values().copied())
+    }
+}

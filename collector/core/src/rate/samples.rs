@@ -1,0 +1,159 @@
+//! Samples of usage, slot by slot, and the percentile rank in them.
+//!
+//! A slot is an interval of true duration; the slots of a period begin with it and cover it, so a
+//! day of 23 hours has 276 slots of five minutes. Of each slot one `u64` is kept: a month of them
+//! takes 70 kB for a direction, whatever the number of series.
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::{Dimensions, Quantity};
+
+use super::Ratio;
+use super::parts::GatherError;
+use crate::period::Period;
+
+/// The dimension that tells in from out.
+pub const DIRECTION: &str = "direction";
+/// Most slots of a period: a year of minutes.
+pub const SLOTS_MAX: u32 = 527_040;
+
+/// Which way traffic went, by the dimension [`DIRECTION`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// `direction=in`.
+    In,
+    /// `direction=out`.
+    Out,
+    /// Another value, or none.
+    Other,
+}
+
+impl Direction {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::In, Self::Out, Self::Other];
+
+    /// That of a series.
+    pub fn of(dimensions: &Dimensions) -> Self {
+        match dimensions.get(DIRECTION) {
+            Some("in") => Self::In,
+            Some("out") => Self::Out,
+            _ => Self::Other,
+        }
+    }
+
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What tells the samples of a meter apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotKey {
+    /// Length of a slot in seconds: a divisor of 3600.
+    pub slot_secs: u32,
+    /// Which way.
+    pub direction: Direction,
+}
+
+/// The sum of each slot of a period, in the meter's smallest unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Samples {
+    /// One more than the sum; 0 for a slot without data.
+    slots: Vec<u64>,
+}
+
+impl Samples {
+    /// No data in any slot of a period.
+    pub fn new(period: Period, slot_secs: u32) -> Self {
+        let slots = Self::slots(period, slot_secs);
+        Self {
+            slots: vec![0; usize::try_from(slots).unwrap_or(0)],
+        }
+    }
+
+    /// How many slots a period has, by its true duration; a part of a slot counts as one. At most
+    /// [`SLOTS_MAX`].
+    pub fn slots(period: Period, slot_secs: u32) -> u32 {
+        let millis = period.end.millis_since(period.start).max(0);
+        let slot = i64::from(slot_secs.max(1)) * 1000;
+        let count = millis / slot + i64::from(millis % slot != 0);
+        u32::try_from(count).map_or(SLOTS_MAX, |count| count.clamp(1, SLOTS_MAX))
+    }
+
+    /// Adds to a slot; of one beyond the last nothing is kept.
+    ///
+    /// # Errors
+    /// See [`GatherError`].
+    pub fn add(&mut self, slot: u32, units: u64) -> Result<(), GatherError> {
+        let known = usize::try_from(slot)
+            .ok()
+            .and_then(|slot| self.slots.get_mut(slot));
+        let Some(kept) = known else { return Ok(()) };
+        let sum = kept.saturating_sub(1).checked_add(units);
+        let one_more = sum.and_then(|sum| sum.checked_add(1));
+        *kept = one_more.ok_or(GatherError::Overflow)?;
+        Ok(())
+    }
+
+    /// Spreads a quantity evenly over slots; the first ones take what is left.
+    pub(super) fn spread(
+        &mut self,
+        first: u32,
+        count: u32,
+        quantity: Quantity,
+    ) -> Result<(), GatherError> {
+        if quantity.is_negative() {
+            return Err(GatherError::Negative);
+        }
+        let units = u64::try_from(quantity.units()).map_err(|_| GatherError::Overflow)?;
+        let count = u64::from(count.max(1));
+        let (each, more) = (units / count, units % count);
+        for (at, slot) in (0..count).zip(first..) {
+            self.add(slot, each + u64::from(at < more))?;
+        }
+        Ok(())
+    }
+
+    /// The sum of a slot; `None` without data.
+    pub fn get(&self, slot: u32) -> Option<u64> {
+        let slot = usize::try_from(slot).ok()?;
+        self.slots.get(slot)?.checked_sub(1)
+    }
+
+    /// How many slots there are.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// True without a slot.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The sums of the slots in order; `None` without data.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Option<u64>> {
+        self.slots.iter().map(|sum| sum.checked_sub(1))
+    }
+}
+
+/// The ascending rank, from 1, of a percentile among `count` values: ⌈percent × count / 100⌉, in
+/// whole numbers. `None` without values, or if a number leaves its range.
+pub fn rank(percent: Ratio, count: usize) -> Option<usize> {
+    let count = i128::try_from(count).ok().filter(|count| *count > 0)?;
+    let product = percent.numerator().checked_mul(count)?;
+    let divisor = percent.denominator().checked_mul(100)?;
+    let rank = product / divisor + i128::from(product % divisor != 0);
+    usize::try_from(rank.clamp(1, count)).ok()
+}
+
+/// The value of that rank. Reorders the values; takes time in proportion to their number.
+pub fn percentile(values: &mut [u64], percent: Ratio) -> Option<u64> {
+    let rank = rank(percent, values.len())?;
+    let (_, value, _) = values.select_nth_unstable(rank - 1);
+    Some(*value)
+}

@@ -1,0 +1,259 @@
+//! The arithmetic of a line as text, for people.
+
+use std::fmt::{self, Write as _};
+
+use super::around::{AmountStep, QuantityStep};
+use super::charge::Piece;
+use super::line::{AmountChange, Arithmetic, LineItem};
+use super::tiers::TierAmount;
+use super::{Basis, Ratio, metered};
+use crate::catalog::{Directions, Interval, Measure, Off};
+
+/// Most pieces of a line that its text shows one by one.
+const PIECES_SHOWN_MAX: usize = 24;
+
+/// The arithmetic for people:
+/// `2000000 x 0.40 + 1500000 x 0.25 per 1000 {request} = 800 + 375 = 1175.00 EUR`.
+impl fmt::Display for LineItem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(arithmetic) = self.arithmetic() else {
+            return write!(f, "{} {}", self.amount, self.card.currency);
+        };
+        let Some(meter) = self.meter else {
+            write_tiers(f, &arithmetic.tiers, &self.price.per)?;
+            return self.write_amounts(f, &arithmetic);
+        };
+        if self.quantity.is_negative() {
+            let shown = self.quantity.display(meter.billed_scale());
+            write!(f, "{shown} is below zero and rated as 0: ")?;
+        }
+        match self.basis {
+            Basis::Parts(_) => self.write_pieces(f, &arithmetic)?,
+            Basis::Whole => {
+                if let Some(metered) = metered(self.quantity, self.meter) {
+                    write_quantities(f, metered, &arithmetic.quantities)?;
+                }
+                write_tiers(f, &arithmetic.tiers, &self.price.per)?;
+            }
+        }
+        self.write_amounts(f, &arithmetic)
+    }
+}
+
+impl LineItem<'_> {
+    fn write_amounts(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        arithmetic: &Arithmetic<'_>,
+    ) -> fmt::Result {
+        // A rounded amount shows what it was rounded from.
+        if Ratio::from_decimal(self.list) != arithmetic.list {
+            write!(f, "{} ~ ", arithmetic.list)?;
+        }
+        write!(f, "{} {}", self.list, self.card.currency)?;
+        for change in &arithmetic.steps {
+            write_change(f, change)?;
+        }
+        if !arithmetic.steps.is_empty() {
+            write!(f, " = {} {}", self.amount, self.card.currency)?;
+        }
+        Ok(())
+    }
+}
+
+/// The steps from the metered to the charged quantity.
+fn write_quantities(
+    f: &mut fmt::Formatter<'_>,
+    metered: Ratio,
+    steps: &[(QuantityStep<'_>, Ratio)],
+) -> fmt::Result {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    write!(f, "{metered}")?;
+    for (step, left) in steps {
+        match step {
+            QuantityStep::Converted(convert) if convert.factor == Ratio::ONE => {
+                write!(f, " rounded {} to {left}", convert.mode)?;
+            }
+            QuantityStep::Converted(convert) => {
+                write!(
+                    f,
+                    " at {} for {}, rounded {}, is {left}",
+                    convert.to, convert.from, convert.mode
+                )?;
+            }
+            QuantityStep::Included(allowance) => {
+                write!(f, " less {} included = {left}", allowance.quantity)?;
+            }
+            QuantityStep::AllCharged(allowance) => {
+                write!(f, " is above {}, so all is charged", allowance.quantity)?;
+            }
+            QuantityStep::Discounted(discount, by) => {
+                write!(f, " less {by} {} = {left}", discount.id)?;
+            }
+            QuantityStep::Committed(commit) => write!(f, ", at least {commit} committed")?,
+        }
+    }
+    f.write_str(": ")
+}
+
+fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measure) -> fmt::Result {
+    if tiers.is_empty() {
+        return f.write_str("0 = ");
+    }
+    let own_per = tiers.iter().any(|tier| tier.tier.per.is_some());
+    for (index, tier) in tiers.iter().enumerate() {
+        if index > 0 {
+            f.write_str(" + ")?;
+        }
+        if let Some(unit) = tier.unit {
+            match tier.blocks {
+                Some(blocks) => write!(f, "{} in {blocks} blocks x ", tier.quantity)?,
+                None => write!(f, "{} x ", tier.quantity)?,
+            }
+            match tier.tier.unit {
+                Some(listed) if listed != unit => write!(f, "({listed} ~ {unit})")?,
+                _ => write!(f, "{unit}")?,
+            }
+            if own_per {
+                write!(f, " per {}", tier.per)?;
+            }
+        }
+        match (tier.unit, tier.flat) {
+            (Some(_), Some(flat)) => write!(f, " and {flat} flat")?,
+            (None, Some(flat)) => write!(f, "{flat} flat")?,
+            (None, None) => f.write_str("no fee")?,
+            (Some(_), None) => {}
+        }
+    }
+    if !own_per && tiers.iter().any(|tier| tier.unit.is_some()) {
+        write!(f, " per {per}")?;
+    }
+    f.write_str(" = ")?;
+    if tiers.len() > 1 {
+        for (index, tier) in tiers.iter().enumerate() {
+            let plus = if index == 0 { "" } else { " + " };
+            write!(f, "{plus}{}", tier.exact)?;
+            if tier.amount != tier.exact {
+                write!(f, " ~ {}", tier.amount)?;
+            }
+        }
+        f.write_str(" = ")?;
+    } else if let Some(tier) = tiers.first().filter(|tier| tier.amount != tier.exact) {
+        write!(f, "{} ~ ", tier.exact)?;
+    }
+    Ok(())
+}
+
+fn write_change(f: &mut fmt::Formatter<'_>, change: &AmountChange<'_>) -> fmt::Result {
+    match change.step {
+        AmountStep::Discount(discount) => {
+            write!(f, "; {}", discount.id)?;
+            if let Off::Percent { percent, of_list } = &discount.off {
+                let of = if *of_list { " of list" } else { "" };
+                write!(f, " {percent} %{of}")?;
+            }
+        }
+        AmountStep::Maximum(maximum) => write!(f, "; at most {maximum}")?,
+        AmountStep::Minimum(minimum) => write!(f, "; at least {minimum}")?,
+    }
+    let sign = if change.change.is_sign_negative() || change.change.is_zero() {
+        ""
+    } else {
+        "+"
+    };
+    write!(f, ": {sign}{}", change.change)
+}
+
+impl LineItem<'_> {
+    /// Each piece by itself, and then what they are together.
+    fn write_pieces(&self, f: &mut fmt::Formatter<'_>, arithmetic: &Arithmetic<'_>) -> fmt::Result {
+        let pieces = &arithmetic.pieces;
+        let shown = pieces.len().min(PIECES_SHOWN_MAX);
+        for (index, piece) in pieces.iter().take(shown).enumerate() {
+            if index > 0 {
+                f.write_str("; ")?;
+            }
+            self.write_label(f, piece)?;
+            self.write_ranked(f, piece)?;
+            if let Some(secs) = piece.over_secs {
+                let hours = secs.checked_div(Ratio::from_integer(3600).unwrap_or(Ratio::ONE));
+                let hours = hours.unwrap_or(secs);
+                write!(f, "{} over {hours} h: ", piece.metered)?;
+            }
+            write_quantities(f, piece.metered, &piece.quantities)?;
+            let per = piece.row.map_or(&self.price.per, |row| &row.per);
+            match piece.share {
+                None => write_tiers(f, &piece.tiers, per)?,
+                Some(share) => {
+                    f.write_char('(')?;
+                    write_tiers(f, &piece.tiers, per)?;
+                    let list = piece.amount.checked_div(share);
+                    write!(f, "{}) x {share} = ", list.unwrap_or(Ratio::ZERO))?;
+                }
+            }
+            if pieces.len() > 1 {
+                write!(f, "{}", piece.amount)?;
+            }
+        }
+        if pieces.len() > shown {
+            write!(f, "; and {} more", pieces.len() - shown)?;
+        }
+        match pieces.len() {
+            0 => f.write_str("nothing = "),
+            1 => Ok(()),
+            _ => f.write_str("; in all "),
+        }
+    }
+
+    /// Of which version, interval and row a piece is.
+    fn write_label(&self, f: &mut fmt::Formatter<'_>, piece: &Piece<'_>) -> fmt::Result {
+        let Basis::Parts(parted) = self.basis else {
+            return Ok(());
+        };
+        let mut labels = Vec::new();
+        if piece.span != parted.period {
+            labels.push(format!("from {}", piece.span.start));
+        }
+        if let Some(begin) = piece.interval {
+            let slice = parted.slices.iter().rev().find(|s| s.span.start <= begin);
+            match (self.price.interval, slice) {
+                (Interval::Day, Some(slice)) => labels.push(slice.zone.date_at(begin).to_string()),
+                _ => labels.push(begin.to_string()),
+            }
+        }
+        if let Some(row) = piece.row {
+            labels.push(row.id.clone());
+        }
+        if labels.is_empty() {
+            return Ok(());
+        }
+        write!(f, "{}: ", labels.join(" "))
+    }
+
+    fn write_ranked(&self, f: &mut fmt::Formatter<'_>, piece: &Piece<'_>) -> fmt::Result {
+        let Some(ranked) = &piece.ranked else {
+            return Ok(());
+        };
+        let greater = self
+            .price
+            .percentile
+            .as_ref()
+            .is_some_and(|percentile| percentile.directions == Directions::Greater);
+        let greater = if greater { ", the greater" } else { "" };
+        write!(
+            f,
+            "percentile {} of {} slots of {} s",
+            ranked.percent, ranked.count, ranked.slot_secs
+        )?;
+        if ranked.excluded > 0 {
+            write!(f, " without {} that have no data", ranked.excluded)?;
+        }
+        write!(
+            f,
+            ", rank {}, {}{greater}, is {} {}: ",
+            ranked.rank, ranked.what, piece.metered, self.price.unit
+        )
+    }
+}
