@@ -198,6 +198,7 @@ fn line(line: &LineItem<'_>) -> Value {
                 QuantityStep::Included(_) => ("included", None),
                 QuantityStep::AllCharged(_) => ("all_charged", None),
                 QuantityStep::Discounted(discount, _) => ("discount", Some(&discount.id)),
+                QuantityStep::Committed(_) => ("committed", None),
             };
             json!({ "kind": kind, "id": id, "left": left })
         })
