@@ -11,6 +11,7 @@ pub mod pki;
 pub mod receive;
 pub mod run;
 pub mod serve;
+pub mod signing;
 pub mod sqlite;
 mod stop;
 pub mod time;

@@ -7,6 +7,7 @@
 //!      ─► QUIC, admin socket ─► ready
 //! ```
 
+mod catalogs;
 mod data_dir;
 mod front;
 mod inputs;
@@ -132,6 +133,7 @@ pub async fn run_with_reread(
     let mut threads = Threads::spawn(started, questions, &data, &metrics).await?;
     let front = Front::open(
         &config,
+        &data,
         &inputs,
         lineage,
         &threads.journal,
@@ -144,6 +146,7 @@ pub async fn run_with_reread(
         &inputs,
         front.endpoint.clone(),
         Arc::clone(&front.shared),
+        Arc::clone(&front.catalogs),
     );
 
     // An error means that the fold has ended, which is noticed below.

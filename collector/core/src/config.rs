@@ -3,8 +3,10 @@
 //! Unknown keys are refused, and every error says where it is and what was expected. Paths
 //! are relative to the folder of the file.
 
+mod catalog;
 mod raw;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -14,7 +16,7 @@ use tollgate_common::limits::SEGMENT_BYTES_MIN;
 use tollgate_common::log::{LogConfig, SEGMENT_BYTES_MAX};
 use tollgate_common::{Lineage, WindowWidth};
 
-use crate::entry::Opened;
+use crate::entry::{Opened, PublicKey};
 use crate::policy::Policy;
 use crate::receive::WINDOW_BATCHES_MAX;
 
@@ -58,6 +60,24 @@ pub struct ReceiveConfig {
     pub hello_timeout_millis: i64,
 }
 
+/// Who may change prices.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogRules {
+    /// True if a catalog is applied only with a signature by one of `trusted_keys`.
+    pub require_signature: bool,
+    /// Whose signatures count, by name.
+    pub trusted_keys: BTreeMap<String, PublicKey>,
+    /// True if a catalog waits until somebody else than its author approves it.
+    pub second_person: bool,
+}
+
+impl CatalogRules {
+    /// True if catalogs come by `catalog apply` only: no start and no reload can sign or approve.
+    pub const fn by_hand_only(&self) -> bool {
+        self.require_signature || self.second_person
+    }
+}
+
 /// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -69,6 +89,8 @@ pub struct Config {
     pub http: SocketAddr,
     /// The folder of the catalog.
     pub catalog: PathBuf,
+    /// Who may change prices.
+    pub catalog_rules: CatalogRules,
     /// The admin socket.
     pub admin_socket: PathBuf,
     /// Certificates.

@@ -6,9 +6,10 @@ use tollgate_common::{
     Window,
 };
 
-use crate::entry::RefusedReason;
+use crate::entry::{CatalogChange, RefusedReason};
 pub use crate::fold::rows::UsageRows;
 use crate::ledger::LedgerEntry;
+use crate::position::Position;
 
 /// A change of a series' usage in one window.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -116,6 +117,17 @@ pub struct PeriodState {
     pub closing: Option<String>,
 }
 
+/// A catalog was applied or proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CatalogApplied {
+    /// Where its journal entry stands.
+    pub position: Position,
+    /// When: the stamp of the entry.
+    pub stamp: Timestamp,
+    /// What, by whom and why.
+    pub change: std::sync::Arc<CatalogChange>,
+}
+
 /// One change of the projections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "effect")]
@@ -132,4 +144,6 @@ pub enum Effect {
     Account(AccountState),
     /// A period was opened or closed.
     Period(PeriodState),
+    /// A catalog was applied or proposed.
+    Catalog(CatalogApplied),
 }

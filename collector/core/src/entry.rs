@@ -1,5 +1,6 @@
 //! Journal entries: everything that can change what the collector knows.
 
+mod change;
 pub mod codec;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{
     AgentId, Batch, BatchSeq, Incarnation, Lineage, TenantId, Timestamp, Tombstone,
+};
+
+pub use change::{
+    CHANGE_SIGNATURES_MAX, CHANGE_TENANTS_MAX, CHANGE_TEXT_BYTES_MAX, CatalogChange,
+    ParseSignatureError, PublicKey, Signature, signed_message,
 };
 
 /// Version of the fold's semantics. A closing names the version it was made by; it grows
@@ -183,15 +189,6 @@ pub struct Closing {
     pub missing: Vec<AgentId>,
 }
 
-/// A new catalog, whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CatalogChange {
-    /// Digest over all files.
-    pub digest: Digest,
-    /// Path below the catalog folder, with `/`, to content.
-    pub files: BTreeMap<String, String>,
-}
-
 /// A new policy, whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyChange {
@@ -229,7 +226,7 @@ pub enum Entry {
     Missing(Missing),
     /// What agents may report from here on.
     Policy(PolicyChange),
-    /// Prices and profiles from here on.
+    /// Prices and profiles from here on, or a proposal of them.
     Catalog(CatalogChange),
     /// A period is closed.
     Close(Closing),

@@ -199,7 +199,8 @@ pub fn verify_with<J: Journal, P: Projection>(
                 | Effect::Usage(_)
                 | Effect::Rows(_)
                 | Effect::Agent(_)
-                | Effect::Period(_) => {}
+                | Effect::Period(_)
+                | Effect::Catalog(_) => {}
             }
         }
     }

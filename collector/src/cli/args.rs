@@ -1,10 +1,14 @@
 //! The command line.
 
+mod catalog;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tollgate_common::{AgentId, MeterName, TenantId};
+
+pub use catalog::{ApplyArgs, CatalogCommand};
 
 use crate::pki::LEAF_DAYS;
 
@@ -93,7 +97,7 @@ pub enum Command {
     )]
     Check(OutputArgs),
 
-    /// Check a catalog with its tests.
+    /// Check, plan, apply and compare catalogs.
     #[command(subcommand)]
     Catalog(CatalogCommand),
 
@@ -191,25 +195,6 @@ pub struct OutputArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-/// `catalog`.
-#[derive(Debug, Subcommand)]
-pub enum CatalogCommand {
-    /// Check a catalog and run the tests that stand beside its prices.
-    #[command(
-        long_about = "Reads a catalog folder, shows every mistake with its file, line and key, and runs its tests \
-            (*.test.toml): usage in, lines and their sum out. Exit code 78 if anything is wrong.",
-        after_help = "Example:\n  tollgate-collector catalog check --catalog /etc/tollgate/catalog"
-    )]
-    Check {
-        /// The catalog folder.
-        #[arg(long, env = "TOLLGATE_COLLECTOR_CATALOG", value_name = "DIR")]
-        catalog: PathBuf,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// `pki`.

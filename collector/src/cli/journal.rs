@@ -166,11 +166,9 @@ fn describe(entry: &Entry, rows: bool) -> (&'static str, Value) {
         Entry::Missing(missing) => ("missing", json!(missing)),
         Entry::Policy(policy) => ("policy", json!({ "digest": policy.digest })),
         Entry::Catalog(catalog) => {
-            let files: Vec<_> = catalog.files.keys().collect();
-            (
-                "catalog",
-                json!({ "digest": catalog.digest, "files": files }),
-            )
+            let mut shown = json!(catalog);
+            shown["files"] = catalog.files.keys().cloned().collect();
+            ("catalog", shown)
         }
         Entry::Close(closing) => ("close", json!(closing)),
         Entry::Clock => ("clock", json!({})),

@@ -1,6 +1,7 @@
 //! The commands of `tollgate-collector`.
 
 pub mod args;
+mod catalog;
 mod check;
 mod journal;
 mod ledger;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::run::RunError;
-use args::{CatalogCommand, Cli, Command, ConfigArgs, LedgerCommand, PeriodCommand, PkiCommand};
+use args::{Cli, Command, ConfigArgs, LedgerCommand, PeriodCommand, PkiCommand};
 use output::Output;
 
 /// How long tasks get to end when a command is done.
@@ -146,9 +147,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(config) => run(config),
         Command::Check(args) => check::check(&args),
-        Command::Catalog(CatalogCommand::Check { catalog, json }) => {
-            rate::check(&catalog, Output::new(json))
-        }
+        Command::Catalog(command) => catalog::run(command),
         Command::Rate {
             catalog,
             tenant,

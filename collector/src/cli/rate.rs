@@ -1,65 +1,18 @@
-//! `rate` and `catalog check`: prices without a server.
+//! `rate`: prices without a server.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tollgate_collector_core::catalog::{Catalog, CatalogErrors, Measure, Trial};
+use tollgate_collector_core::catalog::{Catalog, Measure, Trial};
 use tollgate_collector_core::rate::{AmountStep, LineItem, QuantityStep, Statement, statement};
 use tollgate_common::TenantId;
 
+use super::catalog::{read_catalog, refused};
 use super::output::{Output, table};
 use super::{Exit, Failure, load};
-use crate::catalog_dir;
-use crate::run::InputError;
 
 /// Longest usage file, in bytes.
 const USAGE_BYTES_MAX: u64 = 1 << 20;
-
-/// Reads and checks the catalog in a folder.
-fn read_catalog(dir: &Path) -> Result<Catalog, Failure> {
-    let files = catalog_dir::read(dir).map_err(|error| Failure::new(Exit::Config, error))?;
-    Catalog::parse(&files).map_err(|errors| refused(dir, errors, files))
-}
-
-fn refused(
-    dir: &Path,
-    errors: CatalogErrors,
-    files: std::collections::BTreeMap<String, String>,
-) -> Failure {
-    load::input_failure(&InputError::Catalog {
-        dir: dir.to_owned(),
-        errors,
-        files,
-    })
-}
-
-/// `catalog check`.
-pub(super) fn check(dir: &Path, output: Output) -> Result<Exit, Failure> {
-    let catalog = read_catalog(dir)?;
-    let tests = catalog
-        .run_tests()
-        .map_err(|errors| refused(dir, errors, catalog.files().clone()))?;
-    let (meters, cards, profiles) = (
-        catalog.meters().count(),
-        catalog.cards().count(),
-        catalog.profiles().count(),
-    );
-    let summary = json!({
-        "digest": catalog.digest(),
-        "meters": meters,
-        "cards": cards,
-        "profiles": profiles,
-        "tests": tests,
-    });
-    output.print(&summary, |out| {
-        writeln!(out, "digest  {}", catalog.digest())?;
-        writeln!(
-            out,
-            "{meters} meters, {cards} rate cards, {profiles} profiles; {tests} tests pass"
-        )
-    })?;
-    Ok(Exit::Done)
-}
 
 /// `rate`.
 pub(super) fn rate(

@@ -15,6 +15,7 @@ use tollgate_collector_core::config::Config;
 use tollgate_collector_core::receive::SessionConfig;
 use tollgate_common::Lineage;
 
+use super::catalogs::Desk;
 use super::service::Service;
 use super::{DataDir, Inputs, RunError};
 use crate::fold::FoldHandle;
@@ -95,6 +96,8 @@ pub(super) struct Front {
     pub(super) shared: Arc<Shared>,
     /// Where agents connect.
     pub(super) listen: SocketAddr,
+    /// Where catalogs are applied.
+    pub(super) catalogs: Arc<Desk>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
 }
@@ -103,6 +106,7 @@ impl Front {
     /// Opens both.
     pub(super) fn open(
         config: &Config,
+        data: &DataDir,
         inputs: &Inputs,
         lineage: Lineage,
         journal: &JournalHandle,
@@ -130,7 +134,14 @@ impl Front {
         let admin_listener = admin::bind(&config.admin_socket)?;
         let (stop, stop_seen) = watch::channel(false);
         let serving = receive::serve(endpoint.clone(), Arc::clone(&shared), stop_seen.clone());
+        let catalogs = Arc::new(Desk::new(
+            fold.clone(),
+            journal.clone(),
+            &data.projection(),
+            config.catalog_rules.clone(),
+        ));
         let service = Service {
+            catalogs: Arc::clone(&catalogs),
             fold,
             journal: journal.clone(),
             metrics: Arc::clone(&http.metrics),
@@ -143,6 +154,7 @@ impl Front {
             endpoint,
             shared,
             listen,
+            catalogs,
             stop,
             listener: tokio::spawn(serving),
         })

@@ -8,19 +8,22 @@ use tollgate_collector_core::config::{Config, TlsConfig};
 use tollgate_collector_core::entry::{Digest, Entry, codec};
 use tollgate_common::tls::Credentials;
 
+use super::catalogs::{Desk, Wish};
 use super::revoked::{Change, RevokedList};
-use super::start::catalog_entry;
 use super::{Inputs, Reread, service};
 use crate::receive::{self, Shared};
+
+/// Who applies a catalog that nobody applied by name.
+pub(super) const AUTHOR: &str = "the collector's configuration";
 
 /// Reads again and puts in force what is right; what is broken is refused as a whole while
 /// the old stays.
 pub(super) struct Reloader {
     reread: Arc<Reread>,
-    catalog: Digest,
     policy: Digest,
     endpoint: Endpoint,
     shared: Arc<Shared>,
+    catalogs: Arc<Desk>,
     tls: TlsConfig,
     /// The authority and the certificate in force.
     credentials: Arc<Credentials>,
@@ -35,10 +38,11 @@ impl Reloader {
         inputs: &Inputs,
         endpoint: Endpoint,
         shared: Arc<Shared>,
+        catalogs: Arc<Desk>,
     ) -> Self {
         Self {
             reread,
-            catalog: inputs.catalog.digest(),
+            catalogs,
             policy: config.policy.digest(),
             endpoint,
             shared,
@@ -84,7 +88,7 @@ impl Reloader {
     /// Reloads; errors are logged and counted.
     pub(super) async fn reload(&mut self) {
         match self.try_reload().await {
-            Ok(()) => tracing::info!(catalog = %self.catalog, policy = %self.policy, "reloaded"),
+            Ok(()) => tracing::info!(policy = %self.policy, "reloaded"),
             Err(error) => {
                 self.shared.metrics.reload_failures.inc();
                 tracing::error!(error, "reload refused; what was in force stays in force");
@@ -103,12 +107,15 @@ impl Reloader {
         let server =
             receive::server_config(Arc::clone(&inputs.tls)).map_err(|error| error.to_string())?;
 
+        let rules = self.catalogs.rules();
+        self.catalogs.set_rules(config.catalog_rules.clone());
+        if let Err(error) = self.take_folder(&inputs).await {
+            self.catalogs.set_rules((*rules).clone());
+            return Err(error);
+        }
         let mut entries = Vec::new();
         if config.policy.digest() != self.policy {
             entries.push(Entry::Policy(config.policy.change()));
-        }
-        if inputs.catalog.digest() != self.catalog {
-            entries.push(catalog_entry(&inputs));
         }
         let encoded = entries
             .iter()
@@ -120,7 +127,6 @@ impl Reloader {
             .map_err(|error| error.to_string())?;
         // Only now: a batch that is judged by a policy stands behind it in the journal.
         self.policy = config.policy.digest();
-        self.catalog = inputs.catalog.digest();
         self.shared.set_policy(Arc::new(config.policy));
         // Connections that are open keep the collector's certificate that they were made with; the
         // agent's is looked at again.
@@ -130,5 +136,31 @@ impl Reloader {
         self.credentials = inputs.credentials;
         self.revoked = RevokedList::new(inputs.crl);
         Ok(())
+    }
+    /// Applies the catalog folder where it is not in force, unless catalogs come by hand only.
+    async fn take_folder(&self, inputs: &Inputs) -> Result<(), String> {
+        let status = self.shared.fold.status().await;
+        let status = status.map_err(|error| error.to_string())?;
+        let digest = inputs.catalog.digest().to_string();
+        if status.catalog.as_ref() == Some(&digest) {
+            return Ok(());
+        }
+        if self.catalogs.rules().by_hand_only() {
+            tracing::warn!(
+                folder = digest,
+                in_force = status.catalog,
+                "the catalog folder is not what is in force, and a reload cannot sign or approve it; \
+                 put it in force with `tollgate-collector catalog apply`"
+            );
+            return Ok(());
+        }
+        let wish = Wish {
+            files: inputs.catalog.files().clone(),
+            tenants: None,
+            author: AUTHOR.to_owned(),
+            reason: "reloaded with the configuration".to_owned(),
+            signatures: Vec::new(),
+        };
+        self.catalogs.apply(wish).await.map(|_| ())
     }
 }

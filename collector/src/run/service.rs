@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tollgate_collector_core::entry::{Entry, codec};
 use tollgate_collector_core::journal::group::{Pending, Token};
 
+use super::catalogs::{Approval, Desk, Wish};
 use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
 use crate::journal::JournalHandle;
@@ -19,6 +20,7 @@ use crate::serve::admin::{AdminRequest, AdminService};
 pub(super) struct Service {
     pub(super) fold: FoldHandle,
     pub(super) journal: JournalHandle,
+    pub(super) catalogs: Arc<Desk>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ready: Arc<AtomicBool>,
     pub(super) listen: SocketAddr,
@@ -43,6 +45,36 @@ impl AdminService for Service {
                     reason,
                 })
                 .await
+            }
+            AdminRequest::ApplyCatalog {
+                files,
+                tenants,
+                author,
+                reason,
+                signatures,
+            } => {
+                let wish = Wish {
+                    files,
+                    tenants,
+                    author,
+                    reason,
+                    signatures,
+                };
+                self.catalogs.apply(wish).await
+            }
+            AdminRequest::ApproveCatalog {
+                digest,
+                author,
+                reason,
+                signatures,
+            } => {
+                let approval = Approval {
+                    digest,
+                    author,
+                    reason,
+                    signatures,
+                };
+                self.catalogs.approve(approval).await
             }
         }
     }

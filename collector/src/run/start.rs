@@ -18,6 +18,7 @@ use tollgate_collector_core::projection::Projection;
 use tollgate_common::Lineage;
 
 use super::data_dir::FileJournal;
+use super::reload::AUTHOR;
 use super::{DataDir, DataDirError, Inputs, RunError};
 use crate::fold::{Beginning, Engine, FoldError};
 use crate::metrics::Metrics;
@@ -195,8 +196,26 @@ fn announcements(
     if engine.policy() != Some(config.policy.digest()) {
         entries.push(Entry::Policy(config.policy.change()));
     }
-    if engine.catalog() != Some(inputs.catalog.digest()) {
-        entries.push(catalog_entry(inputs));
+    let folder = inputs.catalog.digest();
+    match engine.catalog() {
+        Some(in_force) if in_force == folder => {}
+        // Prices do not change because a program is started.
+        Some(in_force) => tracing::warn!(
+            %folder,
+            %in_force,
+            "the catalog folder is not what is in force, which stays in force; put the folder in force with \
+             `tollgate-collector catalog apply` or a reload (SIGHUP)"
+        ),
+        None if config.catalog_rules.by_hand_only() => tracing::warn!(
+            %folder,
+            "no catalog is in force: usage stays unrated until one is put in force with `tollgate-collector \
+             catalog apply`"
+        ),
+        None => entries.push(Entry::Catalog(CatalogChange {
+            author: Some(AUTHOR.to_owned()),
+            reason: Some("first start".to_owned()),
+            ..CatalogChange::of(&inputs.catalog)
+        })),
     }
     let mut encoder = EntryEncoder::new();
     let announced = entries
@@ -204,13 +223,4 @@ fn announcements(
         .map(|entry| encoder.encode(entry))
         .collect::<Result<_, _>>()?;
     Ok((announced, lineage))
-}
-
-/// The entry that puts a catalog in force.
-pub(super) fn catalog_entry(inputs: &Inputs) -> Entry {
-    let files = inputs.catalog.files().clone();
-    Entry::Catalog(CatalogChange {
-        digest: inputs.catalog.digest(),
-        files,
-    })
 }

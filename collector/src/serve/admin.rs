@@ -3,8 +3,12 @@
 //!
 //! Requests: `{"command":"status"}` and
 //! `{"command":"close_period","tenant":"acme","at":"2026-06-01","author":"kim","reason":"…"}`.
-//! Answers: `{"ok":…}` or `{"error":"…"}`. A closing is answered when it is durable and booked.
+//! A catalog comes with `{"command":"apply_catalog","files":{…},"author":"kim","reason":"…"}`, and what
+//! waits for a second person with `{"command":"approve_catalog","digest":"…",…}`.
+//! Answers: `{"ok":…}` or `{"error":"…"}`. A closing is answered when it is durable and booked, a
+//! catalog when it is durable and folded.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -18,18 +22,18 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
+use tollgate_collector_core::catalog::CATALOG_BYTES_MAX;
+use tollgate_collector_core::entry::{CHANGE_TEXT_BYTES_MAX, Digest, Signature};
 use tollgate_common::TenantId;
 
 use crate::stop::stopped;
 
-/// Longest request, in bytes.
-const REQUEST_BYTES_MAX: u64 = 16 << 10;
+/// Longest request, in bytes: a catalog, every second character of it escaped, and a little more.
+const REQUEST_BYTES_MAX: u64 = 2 * CATALOG_BYTES_MAX as u64 + (1 << 20);
 /// Connections at a time.
 const CONNECTIONS_MAX: usize = 16;
 /// Longest wait for a request line, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest author and reason, in bytes.
-const TEXT_BYTES_MAX: usize = 1024;
 /// Longest path of a Unix socket (`sockaddr_un`), in bytes.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
@@ -50,6 +54,45 @@ pub enum AdminRequest {
         /// Why.
         reason: String,
     },
+    /// Put a catalog in force, or propose it where a second person is needed.
+    ApplyCatalog {
+        /// Path below the catalog folder, with `/`, to content.
+        files: BTreeMap<String, String>,
+        /// For whom; left out for everybody.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tenants: Option<BTreeSet<TenantId>>,
+        /// Who decides.
+        author: String,
+        /// Why.
+        reason: String,
+        /// Who vouches for the files.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        signatures: Vec<Signature>,
+    },
+    /// Put in force what somebody else proposed.
+    ApproveCatalog {
+        /// The digest of the proposed catalog.
+        digest: Digest,
+        /// Who decides.
+        author: String,
+        /// Why.
+        reason: String,
+        /// Who vouches for the files.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        signatures: Vec<Signature>,
+    },
+}
+
+impl AdminRequest {
+    /// Who decides and why, where something is decided.
+    fn decision(&mut self) -> Option<(&mut String, &mut String)> {
+        match self {
+            Self::Status => None,
+            Self::ClosePeriod { author, reason, .. }
+            | Self::ApplyCatalog { author, reason, .. }
+            | Self::ApproveCatalog { author, reason, .. } => Some((author, reason)),
+        }
+    }
 }
 
 /// Does what is asked for over the socket.
@@ -190,11 +233,11 @@ async fn connection<S: AdminService>(stream: UnixStream, service: &S) -> io::Res
 async fn answer<S: AdminService>(service: &S, line: &[u8], peer: u32) -> Result<Value, String> {
     let mut request: AdminRequest =
         serde_json::from_slice(line).map_err(|error| format!("request: {error}"))?;
-    if let AdminRequest::ClosePeriod { author, reason, .. } = &mut request {
+    if let Some((author, reason)) = request.decision() {
         for (name, text) in [("author", &*author), ("reason", &*reason)] {
-            if text.trim().is_empty() || text.len() > TEXT_BYTES_MAX {
+            if text.trim().is_empty() || text.len() > CHANGE_TEXT_BYTES_MAX {
                 return Err(format!(
-                    "{name} is needed, with at most {TEXT_BYTES_MAX} bytes"
+                    "{name} is needed, with at most {CHANGE_TEXT_BYTES_MAX} bytes"
                 ));
             }
         }
@@ -244,7 +287,9 @@ mod tests {
         async fn handle(&self, request: AdminRequest) -> Result<Value, String> {
             match request {
                 AdminRequest::Status => Ok(json!({ "fine": true })),
-                AdminRequest::ClosePeriod { author, .. } => Err(author),
+                AdminRequest::ClosePeriod { author, .. }
+                | AdminRequest::ApplyCatalog { author, .. }
+                | AdminRequest::ApproveCatalog { author, .. } => Err(author),
             }
         }
     }
@@ -289,7 +334,8 @@ mod tests {
             assert!(error.to_string().contains("reason"), "{error}");
 
             let mut garbage = UnixStream::connect(&path).await.expect("connects");
-            garbage.write_all(&vec![b'x'; 16 << 10]).await.ok();
+            let long = usize::try_from(REQUEST_BYTES_MAX).expect("fits");
+            garbage.write_all(&vec![b'x'; long]).await.ok();
             let mut text = String::new();
             garbage.read_to_string(&mut text).await.ok();
             assert!(text.contains("one line of at most"), "{text}");

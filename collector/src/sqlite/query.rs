@@ -1,5 +1,6 @@
 //! Reading the projection: bounded pages, through connections that cannot write.
 
+mod catalogs;
 mod paging;
 mod rows;
 
@@ -11,6 +12,7 @@ use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
 use tollgate_common::Timestamp;
 
 use super::{BUSY_TIMEOUT, STATEMENTS_MAX, exact, schema, write};
+pub use catalogs::CatalogRow;
 use paging::{UsageKey, Where, decode_cursor, encode_cursor};
 pub use rows::{AccountRow, LedgerRow, Page, PeriodRow, UsageRow};
 use rows::{account_row, quantity, time, usage_row};

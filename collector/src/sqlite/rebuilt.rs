@@ -20,12 +20,14 @@ const CHANGES_MAX: usize = 50_000;
 
 /// Tables that follow from the journal, with the number of columns of their keys, which come
 /// first in the table.
-const DERIVED: [(&str, usize); 5] = [
+const DERIVED: [(&str, usize); 7] = [
     ("ledger", 2),
     ("accounts", 3),
     ("periods", 3),
     ("agents", 1),
     ("usage", 8),
+    ("catalogs", 1),
+    ("catalog_files", 1),
 ];
 
 /// Where the stored file is not what the journal gives.

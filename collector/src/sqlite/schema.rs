@@ -7,13 +7,21 @@ use rusqlite::{Connection, OptionalExtension, Transaction};
 
 /// Number of this layout. Another number means a file of another version: it is emptied and
 /// built again from the journal.
-pub(super) const SCHEMA_VERSION: &str = "2";
+pub(super) const SCHEMA_VERSION: &str = "3";
 
 /// Marks the file as Tollgate's (`PRAGMA application_id`): "TLGT".
 const APPLICATION_ID: i32 = 0x544c_4754;
 
-const TABLES: [&str; 7] = [
-    "meta", "progress", "usage", "ledger", "agents", "accounts", "periods",
+const TABLES: [&str; 9] = [
+    "meta",
+    "progress",
+    "usage",
+    "ledger",
+    "agents",
+    "accounts",
+    "periods",
+    "catalogs",
+    "catalog_files",
 ];
 
 const CREATE: &str = "
@@ -101,6 +109,21 @@ CREATE TABLE periods (
     rounds INTEGER NOT NULL,
     closing TEXT,
     PRIMARY KEY (tenant, period_start, period_end)
+) STRICT, WITHOUT ROWID;
+
+-- Catalogs that were applied or proposed, by the position of their journal entry. `change` is the
+-- whole entry as JSON without its files.
+CREATE TABLE catalogs (
+    position TEXT PRIMARY KEY,
+    stamp INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    change TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The files of each catalog once, as JSON.
+CREATE TABLE catalog_files (
+    digest TEXT PRIMARY KEY,
+    files TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
 

@@ -1,11 +1,13 @@
 //! Writing effects.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rusqlite::{Connection, params};
 use tollgate_collector_core::effect::{
-    AccountState, AgentState, Effect, PeriodState, PeriodStatus, UsageChange,
+    AccountState, AgentState, CatalogApplied, Effect, PeriodState, PeriodStatus, UsageChange,
 };
+use tollgate_collector_core::entry::CatalogChange;
 use tollgate_collector_core::ledger::LedgerEntry;
 use tollgate_collector_core::projection::Transaction;
 use tollgate_common::{Aggregation, Dimensions};
@@ -45,6 +47,7 @@ pub(super) fn effects(connection: &Connection, effects: &[Effect]) -> rusqlite::
             Effect::Agent(state) => agent(connection, state)?,
             Effect::Account(state) => account(connection, state)?,
             Effect::Period(state) => period(connection, state)?,
+            Effect::Catalog(applied) => catalog(connection, applied)?,
         }
     }
     details.write(connection)
@@ -205,6 +208,40 @@ fn period(connection: &Connection, state: &PeriodState) -> rusqlite::Result<()> 
             status,
             state.rounds,
             state.closing,
+        ])?;
+    Ok(())
+}
+
+fn catalog(connection: &Connection, applied: &CatalogApplied) -> rusqlite::Result<()> {
+    let change = &*applied.change;
+    let digest = change.digest.to_string();
+    connection
+        .prepare_cached(
+            "INSERT INTO catalog_files (digest, files) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![
+            digest,
+            serde_json::to_string(&change.files).map_err(encoding)?
+        ])?;
+    let without_files = CatalogChange {
+        digest: change.digest,
+        files: BTreeMap::new(),
+        author: change.author.clone(),
+        reason: change.reason.clone(),
+        tenants: change.tenants.clone(),
+        signatures: change.signatures.clone(),
+        proposed: change.proposed,
+        approves: change.approves,
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO catalogs (position, stamp, digest, change) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![
+            applied.position.to_string(),
+            applied.stamp.millis(),
+            digest,
+            serde_json::to_string(&without_files).map_err(encoding)?,
         ])?;
     Ok(())
 }

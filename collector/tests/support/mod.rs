@@ -106,6 +106,12 @@ impl Site {
 
     /// Runs the collector's binary on this site; exit code and standard output.
     pub(crate) fn cli(&self, args: &[&str]) -> (i32, String) {
+        let (code, out, _) = self.cli_with_errors(args);
+        (code, out)
+    }
+
+    /// As [`Site::cli`], with what stands on standard error.
+    pub(crate) fn cli_with_errors(&self, args: &[&str]) -> (i32, String, String) {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate-collector"))
             .args(args)
             .env_clear()
@@ -115,11 +121,12 @@ impl Site {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let errors = text(&output.stderr);
         if !errors.is_empty() {
-            tracing::info!(?args, errors, "the collector complains");
+            tracing::info!(?args, %errors, "the collector complains");
         }
         (
             output.status.code().expect("an exit code"),
             text(&output.stdout),
+            errors,
         )
     }
 }

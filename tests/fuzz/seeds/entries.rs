@@ -1,12 +1,12 @@
 //! Seeds of journal entries, one of each kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tollgate_collector_core::entry::codec::encode;
 use tollgate_collector_core::entry::{
     CatalogChange, CloseCause, Closing, Digest, Entry, LostEntry, Missing, Opened, PolicyChange,
-    ReceivedBatch, RefusedReason, Restored, Verdicts,
+    PublicKey, ReceivedBatch, RefusedReason, Restored, Signature, Verdicts,
 };
 use tollgate_collector_core::position::Position;
 use tollgate_common::{AgentId, BatchSeq, Incarnation, Lineage, TenantId};
@@ -22,6 +22,7 @@ pub fn entries() -> Vec<Seed> {
         ("missing", "missing_body"),
         ("policy", "policy_body"),
         ("catalog", "catalog_body"),
+        ("catalog_signed", "catalog_signed_body"),
         ("close", "close_body"),
         ("clock", "clock_body"),
         ("lost", "lost_body"),
@@ -82,9 +83,18 @@ fn all() -> Vec<Entry> {
             to: BatchSeq::new(5).expect("not zero"),
         }),
         Entry::Policy(policy),
+        Entry::Catalog(CatalogChange::plain(Digest([4; 32]), files.clone())),
         Entry::Catalog(CatalogChange {
-            digest: Digest([4; 32]),
-            files,
+            author: Some("operator".to_owned()),
+            reason: Some("new prices".to_owned()),
+            tenants: Some(BTreeSet::from([TenantId::new("acme").expect("valid")])),
+            signatures: vec![Signature {
+                key: PublicKey([8; 32]),
+                bytes: [9; 64],
+            }],
+            proposed: true,
+            approves: Some(Position::from_bytes([5; 16])),
+            ..CatalogChange::plain(Digest([4; 32]), files)
         }),
         Entry::Close(closing),
         Entry::Clock,

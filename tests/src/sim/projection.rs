@@ -45,7 +45,7 @@ impl Tables {
                 }
                 Effect::Usage(usage) => self.record(usage),
                 Effect::Rows(rows) => rows.changes().for_each(|usage| self.record(&usage)),
-                Effect::Period(_) => {}
+                Effect::Period(_) | Effect::Catalog(_) => {}
             }
         }
         self.position = Some(transaction.upto);

@@ -11,6 +11,7 @@ use tollgate_common::log::{LogConfig, SEGMENT_BYTES_MAX};
 use tollgate_common::{AgentId, WindowWidth};
 use toml::Spanned;
 
+use super::catalog::{self, RawCatalog};
 use super::{Config, ConfigError, FoldConfig, PARTITIONS_MAX, ReceiveConfig, TlsConfig};
 use crate::policy::{PATTERNS_MAX, Pattern, Policy, Rule};
 use crate::receive::WINDOW_BATCHES_MAX;
@@ -22,8 +23,7 @@ struct Raw {
     listen: Spanned<String>,
     #[serde(default = "default_http")]
     http: Spanned<String>,
-    #[serde(default = "default_catalog")]
-    catalog: Spanned<String>,
+    catalog: Option<Spanned<RawCatalog>>,
     admin_socket: Option<Spanned<String>>,
     tls: RawTls,
     #[serde(default)]
@@ -81,10 +81,6 @@ fn default_http() -> Spanned<String> {
     Spanned::new(0..0, "127.0.0.1:7431".to_owned())
 }
 
-fn default_catalog() -> Spanned<String> {
-    Spanned::new(0..0, "catalog".to_owned())
-}
-
 pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
     let raw: Raw = toml::from_str(text).map_err(|error| {
         let span = error.span().unwrap_or(0..0);
@@ -100,11 +96,13 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         Some(path) => check.path(path)?,
         None => data_dir.join("admin.sock"),
     };
+    let (catalog, catalog_rules) = catalog::check(&check, raw.catalog)?;
     Ok(Config {
         admin_socket,
+        catalog,
+        catalog_rules,
         listen: check.address(&raw.listen)?,
         http: check.address(&raw.http)?,
-        catalog: check.path(&raw.catalog)?,
         tls: TlsConfig {
             ca: check.path(&raw.tls.ca)?,
             certificate: check.path(&raw.tls.certificate)?,
@@ -124,18 +122,22 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
     })
 }
 
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
     file: &'a Path,
     folder: &'a Path,
 }
 
 impl Check<'_> {
-    fn error<T>(&self, span: Range<usize>, message: impl Into<String>) -> Result<T, ConfigError> {
+    pub(super) fn error<T>(
+        &self,
+        span: Range<usize>,
+        message: impl Into<String>,
+    ) -> Result<T, ConfigError> {
         Err(ConfigError::new(self.file, self.text, span, message.into()))
     }
 
-    fn path(&self, path: &Spanned<String>) -> Result<std::path::PathBuf, ConfigError> {
+    pub(super) fn path(&self, path: &Spanned<String>) -> Result<std::path::PathBuf, ConfigError> {
         if path.get_ref().is_empty() {
             return self.error(
                 path.span(),

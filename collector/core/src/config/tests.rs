@@ -199,3 +199,42 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_catalog_is_a_folder_or_a_table_with_rules() {
+    let config = parse(GOOD).expect("good");
+    assert_eq!(config.catalog, Path::new("/etc/tollgate/catalog"));
+    assert_eq!(config.catalog_rules, CatalogRules::default());
+    let without = parse(&GOOD.replace("catalog = \"catalog\"\n", "")).expect("good");
+    assert_eq!(without.catalog, config.catalog);
+
+    let (kim, lee) = ("ab".repeat(32), "cd".repeat(32));
+    let table = format!(
+        "[catalog]\nfolder = \"prices\"\nrequire_signature = true\nsecond_person = true\n\
+         trusted_keys = {{ kim = \"{kim}\", lee = \"{lee}\" }}\n"
+    );
+    let with = |table: &str| {
+        let text = GOOD.replace("catalog = \"catalog\"\n", "");
+        parse(&format!("{text}\n{table}"))
+    };
+    let config = with(&table).expect("good");
+    assert_eq!(config.catalog, Path::new("/etc/tollgate/prices"));
+    let rules = config.catalog_rules;
+    assert!(rules.require_signature && rules.second_person && rules.by_hand_only());
+    assert_eq!(rules.trusted_keys["lee"], PublicKey([0xcd; 32]));
+
+    for (from, to, expected) in [
+        ("kim = ", "kin = \"\", kim = ", "64 hexadecimal digits"),
+        (&*format!(", lee = \"{lee}\""), "", "at least 2"),
+        (&*lee, &*kim, "twice"),
+        ("second_person", "second_persons", "unknown field"),
+        ("folder = \"prices\"", "folder = \"\"", "the path is empty"),
+        ("true", "1", "boolean"),
+    ] {
+        assert!(table.contains(from), "{from}");
+        let shown = with(&table.replacen(from, to, 1))
+            .expect_err(to)
+            .to_string();
+        assert!(shown.contains(expected), "{shown}");
+    }
+}

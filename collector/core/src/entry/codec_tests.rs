@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -8,7 +8,8 @@ use tollgate_common::{
 
 use super::*;
 use crate::entry::{
-    CatalogChange, CloseCause, Closing, FOLD_VERSION, LostEntry, Missing, PolicyChange, Restored,
+    CatalogChange, CloseCause, Closing, FOLD_VERSION, LostEntry, Missing, PolicyChange, PublicKey,
+    Restored, Signature,
 };
 use crate::fold::intake::test_support::{Sealer, row};
 use crate::position::Position;
@@ -63,9 +64,21 @@ fn entries() -> Vec<Entry> {
             digest: Digest([3; 32]),
             text: "[]".to_owned(),
         }),
+        Entry::Catalog(change()),
         Entry::Catalog(CatalogChange {
-            digest: Digest([4; 32]),
-            files: BTreeMap::from([("meters.toml".to_owned(), "# ü".to_owned())]),
+            author: Some("jane (uid 0)".to_owned()),
+            reason: Some("new prices".to_owned()),
+            tenants: Some(BTreeSet::from([TenantId::new("acme").expect("valid")])),
+            signatures: vec![Signature {
+                key: PublicKey([8; 32]),
+                bytes: [9; 64],
+            }],
+            approves: Some(Position::from_bytes([5; 16])),
+            ..change()
+        }),
+        Entry::Catalog(CatalogChange {
+            proposed: true,
+            ..change()
         }),
         Entry::Close(Closing {
             tenant: TenantId::new("acme").expect("valid"),
@@ -90,6 +103,29 @@ fn entries() -> Vec<Entry> {
         }),
         Entry::Restored(restored()),
     ]
+}
+
+fn change() -> CatalogChange {
+    let files = BTreeMap::from([("meters.toml".to_owned(), "# ü".to_owned())]);
+    CatalogChange::plain(Digest([4; 32]), files)
+}
+
+/// Nothing of what came later stands in an entry that does not use it, and entries without it
+/// are read.
+#[test]
+fn a_plain_change_of_the_catalog_is_as_it_always_was() {
+    let bytes = encode(&Entry::Catalog(change()))
+        .expect("encodes")
+        .stamped(Timestamp::EPOCH);
+    let body = format!(
+        r##"{{"digest":"{}","files":{{"meters.toml":"# ü"}}}}"##,
+        "04".repeat(32)
+    );
+    assert_eq!(std::str::from_utf8(&bytes[16..]), Ok(&*body));
+    assert_eq!(
+        decode(&bytes).expect("decodes").entry,
+        Entry::Catalog(change())
+    );
 }
 
 fn restored() -> Restored {

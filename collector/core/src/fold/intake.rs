@@ -43,7 +43,7 @@ use life::Life;
 use outbox::{Origin, Outbox, anybodys};
 
 use super::{RowSet, TenantInput, partition_of};
-use crate::effect::Effect;
+use crate::effect::{CatalogApplied, Effect};
 use crate::entry::{Digest, Entry, Missing, Opened, ReceivedBatch, Stamped};
 use crate::position::Position;
 
@@ -190,7 +190,16 @@ impl Intake {
             Entry::Restored(restored) => self.take_restored(restored, before, position, &mut out),
             Entry::Policy(policy) => out.broadcast(&TenantInput::Policy(Arc::new(policy.clone()))),
             Entry::Catalog(catalog) => {
-                out.broadcast(&TenantInput::Catalog(Arc::new(catalog.clone())));
+                let change = Arc::new(catalog.clone());
+                // What is only proposed changes nothing.
+                if !change.proposed {
+                    out.broadcast(&TenantInput::Catalog(Arc::clone(&change)));
+                }
+                out.effect(Effect::Catalog(CatalogApplied {
+                    position,
+                    stamp: self.stamp,
+                    change,
+                }));
             }
             Entry::Close(closing) => {
                 let partition = partition_of(&closing.tenant, self.partitions());

@@ -237,10 +237,7 @@ impl CollectorNode {
 
     pub(super) fn checked_catalog(&self) -> Result<CatalogChange, Broken> {
         let catalog = Catalog::parse(&self.catalog).map_err(|error| error.to_string())?;
-        Ok(CatalogChange {
-            digest: catalog.digest(),
-            files: self.catalog.clone(),
-        })
+        Ok(CatalogChange::of(&catalog))
     }
 
     /// The journal failed.

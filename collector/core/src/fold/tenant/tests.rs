@@ -152,10 +152,8 @@ impl World {
 
     fn catalog(&mut self, files: BTreeMap<String, String>) {
         let digest = Digest([0; 32]);
-        self.apply(&TenantInput::Catalog(Arc::new(CatalogChange {
-            digest,
-            files,
-        })));
+        let change = CatalogChange::plain(digest, files);
+        self.apply(&TenantInput::Catalog(Arc::new(change)));
     }
 
     fn rows(&mut self, name: &str, rows: Vec<Row>) {
