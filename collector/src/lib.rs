@@ -7,6 +7,7 @@ pub mod clocks;
 pub mod fold;
 pub mod journal;
 pub mod metrics;
+pub mod parties;
 pub mod pki;
 pub mod receive;
 pub mod run;

@@ -3,6 +3,7 @@
 //! Unknown keys are refused, and every error says where it is and what was expected. Paths
 //! are relative to the folder of the file.
 
+mod books;
 mod catalog;
 mod raw;
 
@@ -14,7 +15,9 @@ use std::path::{Path, PathBuf};
 
 use tollgate_common::limits::SEGMENT_BYTES_MIN;
 use tollgate_common::log::{LogConfig, SEGMENT_BYTES_MAX};
-use tollgate_common::{Lineage, WindowWidth};
+use tollgate_common::{Lineage, TenantId, WindowWidth};
+
+pub use books::{Approval, IssuerRule};
 
 use crate::entry::{Opened, PublicKey};
 use crate::policy::Policy;
@@ -103,6 +106,10 @@ pub struct Config {
     pub receive: ReceiveConfig,
     /// What agents may report.
     pub policy: Policy,
+    /// Who issues documents, in the order in which they are tried.
+    pub issuers: Vec<IssuerRule>,
+    /// What needs a second person.
+    pub approval: Approval,
 }
 
 /// What is wrong with a configuration, and where.
@@ -182,6 +189,15 @@ impl Config {
     /// Checks `text`, the content of `file`.
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         raw::parse(text, file)
+    }
+
+    /// Who issues documents to a tenant: the first whose patterns match.
+    pub fn issuer_of(&self, tenant: &TenantId) -> Option<&IssuerRule> {
+        let mut issuers = self.issuers.iter();
+        issuers.find(|rule| {
+            let mut tenants = rule.tenants.iter();
+            tenants.any(|pattern| pattern.matches(tenant.as_str()))
+        })
     }
 
     /// The figures that the journal has to know, for a journal of this lineage.

@@ -1,5 +1,6 @@
 //! Journal entries: everything that can change what the collector knows.
 
+mod books;
 mod change;
 pub mod codec;
 
@@ -12,6 +13,11 @@ use tollgate_common::{
     AgentId, Batch, BatchSeq, Incarnation, Lineage, TenantId, Timestamp, Tombstone,
 };
 
+pub use books::{
+    DOCUMENT_LINES_MAX, Issue, Issued, MANUAL_AMOUNT_MAX, MANUAL_TEXT_BYTES_MAX, Manual,
+    ManualAction, ManualError, ManualLine, ManualTax, NUMBER_DIGITS_MAX, NUMBER_PREFIX_BYTES_MAX,
+    printed_number,
+};
 pub use change::{
     CHANGE_SIGNATURES_MAX, CHANGE_TENANTS_MAX, CHANGE_TEXT_BYTES_MAX, CatalogChange,
     ParseSignatureError, PublicKey, Signature, signed_message,
@@ -22,7 +28,10 @@ pub use change::{
 ///
 /// 2: fees and minimums are booked for periods without usage too, and what hostile rows bring is
 /// bounded.
-pub const FOLD_VERSION: u16 = 2;
+///
+/// 3: a bill is computed as a whole and booked as double entries; usage is rated by the versions
+/// in force at its time.
+pub const FOLD_VERSION: u16 = 3;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -160,6 +169,9 @@ pub enum CloseCause {
         author: String,
         /// Why.
         reason: String,
+        /// Who agreed, where two persons are needed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        approved_by: Option<String>,
     },
 }
 
@@ -236,6 +248,10 @@ pub enum Entry {
     Lost(LostEntry),
     /// The journal up to here was restored from a backup: a new lineage begins.
     Restored(Restored),
+    /// A decision about a tenant's books: a one-off line, a credit, a dispute.
+    Manual(Box<Manual>),
+    /// A document is issued.
+    Issue(Box<Issue>),
 }
 
 /// A journal that was set back to an older copy of itself. What it had beyond here is gone,

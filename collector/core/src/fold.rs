@@ -20,7 +20,7 @@ use tollgate_common::{
     AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Scale, TenantId, Timestamp,
 };
 
-use crate::entry::{CatalogChange, Closing, Opened, PolicyChange};
+use crate::entry::{CatalogChange, Closing, Issue, Manual, Opened, PolicyChange};
 
 pub use rows::{RowSet, Run};
 
@@ -49,6 +49,10 @@ pub enum TenantInput {
     Watermarks(Arc<BTreeMap<AgentId, Timestamp>>),
     /// A period of a tenant of this partition is closed.
     Close(Box<Closing>),
+    /// A decision about the books of a tenant of this partition.
+    Manual(Box<Manual>),
+    /// A document for a tenant of this partition is issued under this number.
+    Issue(Box<Issue>, u64),
     /// Time passed.
     Clock,
 }

@@ -3,7 +3,11 @@
 //! The journal is folded anew up to where the projection stands. Every ledger entry that comes
 //! out is compared with the stored one, and the stored chain is checked on the way; the first
 //! difference is located by partition, number and field. At the end every account must have
-//! `accepted = counted + refused + lost`.
+//! `accepted = counted + refused + lost`, and its parts must be what the ledger says:
+//! `accepted = billed + unrated + refused + lost + open`. Legs must sum to zero, lines to their
+//! invoice, and numbers of documents must have no gaps.
+
+mod books;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,6 +23,9 @@ use crate::journal::{Journal, PartitionId};
 use crate::ledger::{Chain, ChainError, EntryRef, LedgerEntry};
 use crate::position::Position;
 use crate::projection::{Projection, ProjectionError};
+
+use books::Books;
+pub use books::{BooksReport, Fault, UsageSums};
 
 /// Ledger entries read from the projection at a time.
 const PAGE: usize = 1024;
@@ -61,6 +68,8 @@ pub struct Report {
     pub chains: Vec<ChainEnd>,
     /// The first place where the ledger is not what the journal gives.
     pub difference: Option<Difference>,
+    /// What the books add up to.
+    pub books: BooksReport,
     /// Every account, by tenant, meter and scale.
     pub accounts: Vec<AccountCheck>,
     /// True if every account is conserved.
@@ -95,7 +104,9 @@ pub struct AccountCheck {
     pub refused: Quantity,
     /// What was declared lost.
     pub lost: Quantity,
-    /// True if the last three add up to the first.
+    /// What became of it, by the entries of the ledger.
+    pub booked: UsageSums,
+    /// True if all of it adds up.
     pub conserved: bool,
 }
 
@@ -156,6 +167,7 @@ pub fn verify_with<J: Journal, P: Projection>(
     let mut reader = Reader::new(partition, None);
     let mut stored: BTreeMap<u16, Stored> = BTreeMap::new();
     let mut accounts = BTreeMap::new();
+    let mut books = Books::default();
     let mut difference = None;
     let mut restores = Vec::new();
     let mut journal_entries = 0;
@@ -182,6 +194,9 @@ pub fn verify_with<J: Journal, P: Projection>(
         }
         witness(&effects)?;
         for effect in effects {
+            if let Effect::Ledger(entry) = &effect {
+                books.take(entry);
+            }
             match effect {
                 Effect::Ledger(entry) if difference.is_none() => {
                     let of = entry.at.partition;
@@ -208,9 +223,13 @@ pub fn verify_with<J: Journal, P: Projection>(
         difference = surplus(&fold, &mut stored, projection)?;
     }
     let chains = stored.values().map(Stored::end).collect();
-    let accounts: Vec<AccountCheck> = accounts.into_values().map(check_account).collect();
+    let (books, mut usage) = books.finish(&fold);
+    let accounts: Vec<AccountCheck> = accounts
+        .into_iter()
+        .map(|(key, account)| check_account(account, usage.remove(&key).unwrap_or_default()))
+        .collect();
     let conserved = accounts.iter().all(|account| account.conserved);
-    let verified = difference.is_none() && conserved;
+    let verified = difference.is_none() && conserved && books.faults.is_empty();
     Ok(Report {
         verified,
         journal_entries,
@@ -219,6 +238,7 @@ pub fn verify_with<J: Journal, P: Projection>(
         ledger_entries,
         chains,
         difference,
+        books,
         accounts,
         conserved,
     })
@@ -340,7 +360,7 @@ fn first_difference(computed: &LedgerEntry, stored: &LedgerEntry) -> Option<Diff
     })
 }
 
-fn check_account(account: AccountState) -> AccountCheck {
+fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
     let AccountState {
         tenant,
         meter,
@@ -360,7 +380,8 @@ fn check_account(account: AccountState) -> AccountCheck {
         counted,
         refused,
         lost,
-        conserved: sum == Some(accepted),
+        conserved: sum == Some(accepted) && booked.agree(counted, refused, lost),
+        booked,
     }
 }
 

@@ -174,5 +174,7 @@ fn describe(entry: &Entry, rows: bool) -> (&'static str, Value) {
         Entry::Clock => ("clock", json!({})),
         Entry::Lost(lost) => ("lost", json!(lost)),
         Entry::Restored(restored) => ("restored", json!(restored)),
+        Entry::Manual(manual) => ("manual", json!(manual)),
+        Entry::Issue(issue) => ("issue", json!(issue)),
     }
 }

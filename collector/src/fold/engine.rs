@@ -261,13 +261,18 @@ impl<P: Projection> Engine<P> {
             at,
             author,
             reason,
+            approved_by,
         } = request;
         let stamp = now.max(self.intake.stamp());
         let fold = self
             .folds_of(Some(&tenant))
             .next()
             .ok_or("nothing has been received yet")?;
-        let cause = CloseCause::Operator { author, reason };
+        let cause = CloseCause::Operator {
+            author,
+            reason,
+            approved_by,
+        };
         fold.close_by_hand(stamp, &tenant, at, cause)
             .map(Box::new)
             .map_err(|error| error.to_string())

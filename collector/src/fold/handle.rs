@@ -73,6 +73,8 @@ pub struct CloseRequest {
     pub author: String,
     /// Why.
     pub reason: String,
+    /// Who agreed, where two persons are needed.
+    pub approved_by: Option<String>,
 }
 
 /// How the fold stands.

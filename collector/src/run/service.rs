@@ -43,6 +43,7 @@ impl AdminService for Service {
                     at,
                     author,
                     reason,
+                    approved_by: None,
                 })
                 .await
             }

@@ -6,7 +6,7 @@ use tollgate_collector_core::effect::{
     AccountState, AgentState, Effect, PeriodState, PeriodStatus, UsageChange,
 };
 use tollgate_collector_core::entry::RefusedReason;
-use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, Posting};
+use tollgate_collector_core::ledger::{Chain, EntryKind, Posting};
 use tollgate_common::sketch::{Histogram, UniqueSketch, hash};
 use tollgate_common::{
     AgentId, Aggregation, Detail, Dimensions, Incarnation, MeterName, Quantity, Scale, SeriesKey,
@@ -57,27 +57,15 @@ fn usage(tenant: &str, region: &str, start: i64, quantity: i128) -> UsageChange 
 }
 
 fn posting(tenant: &str, quantity: i128) -> Posting {
-    Posting {
-        kind: EntryKind::Charge,
-        tenant: Some(TenantId::new(tenant).expect("valid")),
-        start: Timestamp::EPOCH,
-        end: Timestamp::from_secs(60),
-        line: "requests".to_owned(),
-        meter: Some(MeterName::new("bytes").expect("valid")),
-        quantity: Quantity::new(quantity),
-        scale: Scale::new(3).expect("in range"),
-        certainty: Certainty::Exact,
-        amount: None,
-        currency: Some("EUR".to_owned()),
-        catalog: None,
-        arithmetic: String::new(),
-        refers_to: None,
-        agent: None,
-        incarnation: None,
-        sequences: None,
-        journal_from: position(0),
-        journal_to: position(1),
-    }
+    let (start, end) = (Timestamp::EPOCH, Timestamp::from_secs(60));
+    let mut posting = Posting::new(EntryKind::Charge, start, end, "requests", position(1));
+    posting.tenant = Some(TenantId::new(tenant).expect("valid"));
+    posting.meter = Some(MeterName::new("bytes").expect("valid"));
+    posting.quantity = Quantity::new(quantity);
+    posting.scale = Scale::new(3).expect("in range");
+    posting.currency = Some("EUR".to_owned());
+    posting.journal_from = position(0);
+    posting
 }
 
 fn booked(chain: &mut Chain, tenant: &str, quantity: i128) -> Effect {

@@ -194,7 +194,7 @@ fn billed(ledger: &[LedgerEntry]) -> Billed {
         };
         let counts = matches!(
             posting.kind,
-            EntryKind::Charge | EntryKind::Adjustment | EntryKind::Unrated
+            EntryKind::Charge | EntryKind::Adjustment | EntryKind::Reversal | EntryKind::Unrated
         );
         if counts && tenant.as_str() != FORGER {
             let periods = billed.entry((tenant.clone(), meter.clone())).or_default();

@@ -123,9 +123,17 @@ impl LedgerSums {
                 .entry((tenant.clone(), meter.clone()))
                 .or_default();
             match posting.kind {
-                EntryKind::Charge | EntryKind::Adjustment | EntryKind::Unrated => {
-                    sum.billed += quantity;
-                }
+                EntryKind::Charge
+                | EntryKind::Adjustment
+                | EntryKind::Reversal
+                | EntryKind::Unrated => sum.billed += quantity,
+                // Of no meter: they have no place in this account.
+                EntryKind::Manual
+                | EntryKind::Credit
+                | EntryKind::Hold
+                | EntryKind::Release
+                | EntryKind::Invoice
+                | EntryKind::CreditNote => {}
                 EntryKind::Refused => sum.refused += quantity,
                 EntryKind::Loss | EntryKind::LossReversed => match posting.certainty {
                     Certainty::AtMost => sum.lost_at_most += quantity,

@@ -11,6 +11,7 @@ use tollgate_common::log::{LogConfig, SEGMENT_BYTES_MAX};
 use tollgate_common::{AgentId, WindowWidth};
 use toml::Spanned;
 
+use super::books::{self, RawApproval, RawIssuer};
 use super::catalog::{self, RawCatalog};
 use super::{Config, ConfigError, FoldConfig, PARTITIONS_MAX, ReceiveConfig, TlsConfig};
 use crate::policy::{PATTERNS_MAX, Pattern, Policy, Rule};
@@ -34,6 +35,10 @@ struct Raw {
     receive: RawReceive,
     #[serde(default)]
     agent: Vec<Spanned<RawAgent>>,
+    #[serde(default)]
+    issuer: Vec<RawIssuer>,
+    #[serde(default)]
+    approval: RawApproval,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +123,8 @@ pub(super) fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         fold: check.fold(&raw.fold)?,
         receive: check.receive(&raw.receive)?,
         policy: check.policy(&raw.agent)?,
+        issuers: books::issuers(&check, &raw.issuer)?,
+        approval: raw.approval.into(),
         data_dir,
     })
 }
@@ -157,7 +164,7 @@ impl Check<'_> {
         }
     }
 
-    fn number(
+    pub(super) fn number(
         &self,
         number: Option<&Spanned<i64>>,
         default: i64,
@@ -180,7 +187,11 @@ impl Check<'_> {
         )
     }
 
-    fn millis(&self, text: Option<&Spanned<String>>, default: i64) -> Result<i64, ConfigError> {
+    pub(super) fn millis(
+        &self,
+        text: Option<&Spanned<String>>,
+        default: i64,
+    ) -> Result<i64, ConfigError> {
         let Some(text) = text else { return Ok(default) };
         match duration_millis(text.get_ref()) {
             Some(millis) => Ok(millis),
@@ -290,7 +301,10 @@ impl Check<'_> {
         Policy::new(rules).or_else(|error| self.error(span, error.to_string()))
     }
 
-    fn patterns(&self, list: &Spanned<Vec<Spanned<String>>>) -> Result<Vec<Pattern>, ConfigError> {
+    pub(super) fn patterns(
+        &self,
+        list: &Spanned<Vec<Spanned<String>>>,
+    ) -> Result<Vec<Pattern>, ConfigError> {
         if list.get_ref().len() > PATTERNS_MAX {
             return self.error(list.span(), format!("more than {PATTERNS_MAX} patterns"));
         }
@@ -300,7 +314,7 @@ impl Check<'_> {
             .collect()
     }
 
-    fn pattern(&self, text: &Spanned<String>) -> Result<Pattern, ConfigError> {
+    pub(super) fn pattern(&self, text: &Spanned<String>) -> Result<Pattern, ConfigError> {
         Pattern::new(text.get_ref()).or_else(|error| self.error(text.span(), error.to_string()))
     }
 }

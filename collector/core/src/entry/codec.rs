@@ -37,6 +37,8 @@ const KIND_CLOSE: u8 = 7;
 const KIND_CLOCK: u8 = 8;
 const KIND_LOST: u8 = 9;
 const KIND_RESTORED: u8 = 10;
+const KIND_MANUAL: u8 = 20;
+const KIND_ISSUE: u8 = 21;
 
 /// An encoded entry that waits for its stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +164,8 @@ impl EntryEncoder {
             Entry::Clock => KIND_CLOCK,
             Entry::Lost(lost) => json(KIND_LOST, lost, &mut bytes)?,
             Entry::Restored(restored) => json(KIND_RESTORED, restored, &mut bytes)?,
+            Entry::Manual(manual) => json(KIND_MANUAL, manual, &mut bytes)?,
+            Entry::Issue(issue) => json(KIND_ISSUE, issue, &mut bytes)?,
         };
         let body = u32::try_from(bytes.len() - HEADER_BYTES)
             .map_err(|_| EncodeError::TooLong(bytes.len()))?;
@@ -264,6 +268,8 @@ impl EntryDecoder {
             }
             KIND_LOST => Entry::Lost(parse(body)?),
             KIND_RESTORED => Entry::Restored(parse(body)?),
+            KIND_MANUAL => Entry::Manual(parse(body)?),
+            KIND_ISSUE => Entry::Issue(parse(body)?),
             other => return Err(DecodeError::Kind(other)),
         })
     }

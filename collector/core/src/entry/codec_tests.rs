@@ -88,6 +88,7 @@ fn entries() -> Vec<Entry> {
             cause: CloseCause::Operator {
                 author: "jane".to_owned(),
                 reason: "test".to_owned(),
+                approved_by: None,
             },
             catalog: Digest([4; 32]),
             zone_data: "2025b".to_owned(),

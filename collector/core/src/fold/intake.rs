@@ -21,6 +21,7 @@ mod book;
 mod kept_rows;
 mod life;
 mod lost;
+mod numbers;
 mod outbox;
 mod progress;
 mod restore;
@@ -40,6 +41,7 @@ pub use restore::Restore;
 use agent::{Agent, Route};
 use book::{take_fork, take_fresh, take_orphan};
 use life::Life;
+use numbers::Numbers;
 use outbox::{Origin, Outbox, anybodys};
 
 use super::{RowSet, TenantInput, partition_of};
@@ -114,6 +116,9 @@ pub struct Intake {
     agents: BTreeMap<AgentId, Agent>,
     /// The newest restore of the journal, and how many there were.
     restores: (u64, Option<Restore>),
+    /// Numbers of documents.
+    #[serde(default)]
+    numbers: Numbers,
     /// False breaks the rules on purpose.
     dedupe: bool,
 }
@@ -125,6 +130,7 @@ impl Default for Intake {
             stamp: Timestamp::EPOCH,
             agents: BTreeMap::new(),
             restores: (0, None),
+            numbers: Numbers::default(),
             dedupe: true,
         }
     }
@@ -204,6 +210,27 @@ impl Intake {
             Entry::Close(closing) => {
                 let partition = partition_of(&closing.tenant, self.partitions());
                 out.send(partition, TenantInput::Close(Box::new(closing.clone())));
+            }
+            Entry::Manual(manual) => {
+                let partition = partition_of(&manual.tenant, self.partitions());
+                out.send(partition, TenantInput::Manual(manual.clone()));
+            }
+            Entry::Issue(issue) => {
+                let partition = partition_of(&issue.tenant, self.partitions());
+                match self.numbers.give(issue) {
+                    Some(sequence) => {
+                        out.send(partition, TenantInput::Issue(issue.clone(), sequence));
+                    }
+                    None => out.notice(
+                        NoticeKind::Unsupported,
+                        None,
+                        None,
+                        format!(
+                            "document {} of `{}` at {position} was decided twice and is passed over",
+                            issue.serial, issue.tenant
+                        ),
+                    ),
+                }
             }
             Entry::Clock => out.broadcast(&TenantInput::Clock),
             Entry::Lost(lost) => {

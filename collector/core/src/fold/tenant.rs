@@ -18,7 +18,9 @@ mod book;
 mod closable;
 mod close;
 mod count;
+mod digest;
 mod due;
+mod dues;
 mod loss;
 mod series;
 mod state;
@@ -33,6 +35,10 @@ use tollgate_common::{AgentId, TenantId, Timestamp, WindowWidth};
 pub use accrual::{Accrual, AccrualLine};
 pub use book::UnratedReason;
 pub use closable::CloseRefused;
+pub use dues::{
+    Due, Dues, IssueRefused, IssueWish, IssuedDocument, Issuer, NegativePolicy, WishedDocument,
+    ZeroPolicy,
+};
 
 use self::account::{Account, AccountKey};
 use self::loss::LossKey;
@@ -44,7 +50,7 @@ use super::packed::halves;
 use crate::catalog::Catalog;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::{Digest, Opened};
-use crate::ledger::{Chain, EntryRef, Posting};
+use crate::ledger::{Chain, EntryRef, Posting, check_balance};
 use crate::period::{Calendar, Calendars, Period};
 use crate::policy::Policy;
 use crate::position::Position;
@@ -100,6 +106,9 @@ pub struct Oddities {
     /// Closings of no period, of one that is not over, of another round, or by an unknown
     /// catalog. Also closings that were decided twice at the same time.
     pub closings_ignored: u64,
+    /// Manual entries that are not sound, were made before, or name a line that does not wait.
+    #[serde(default)]
+    pub manual_ignored: u64,
 }
 
 /// What is known of a tenant.
@@ -113,6 +122,9 @@ struct Tenant {
     due_from: Option<Timestamp>,
     /// Periods count from here on.
     due_since: Option<Timestamp>,
+    /// What documents are decided from.
+    #[serde(default)]
+    dues: Dues,
     /// The period that was used last: nearly every rollup belongs to it.
     #[serde(skip)]
     recent: Option<Period>,
@@ -220,6 +232,14 @@ impl TenantFold {
                     self.oddities.closings_ignored += 1;
                 }
             }
+            TenantInput::Manual(manual) => {
+                if !self.handle_manual(position, stamp, manual, &mut effects) {
+                    self.oddities.manual_ignored += 1;
+                }
+            }
+            TenantInput::Issue(issue, sequence) => {
+                self.handle_issue(position, stamp, issue, *sequence, &mut effects);
+            }
             TenantInput::Clock => {}
         }
         self.open_due(stamp, &mut effects);
@@ -261,8 +281,14 @@ impl TenantFold {
 
     /// Chains a posting.
     fn post(&mut self, stamp: Timestamp, posting: Posting, effects: &mut Vec<Effect>) -> EntryRef {
+        debug_assert_eq!(check_balance(&posting.legs), Ok(()), "{posting:?}");
         let entry = self.chain.append(stamp, posting);
         let at = entry.at;
+        if let Some(name) = &entry.posting.tenant
+            && let Some(tenant) = self.tenants.get_mut(name)
+        {
+            tenant.dues.take(&entry);
+        }
         effects.push(Effect::Ledger(Box::new(entry)));
         at
     }
@@ -324,6 +350,7 @@ fn tenant_of<'t>(
             books: BTreeMap::new(),
             due_from: None,
             due_since: None,
+            dues: Dues::default(),
             recent: None,
         };
         tenant.begin_due(stamp);

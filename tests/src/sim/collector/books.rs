@@ -182,7 +182,18 @@ fn cover_ledger(ledger: &[LedgerEntry], context: &mut Context) {
             (EntryKind::Loss, Certainty::Exact) => context.hit(Probe::LossExact),
             (EntryKind::Loss, Certainty::AtMost) => context.hit(Probe::LossAtMost),
             (EntryKind::Loss, Certainty::Unknown) => context.hit(Probe::LossUnknown),
-            (EntryKind::Charge | EntryKind::LossReversed, _) => {}
+            (
+                EntryKind::Charge
+                | EntryKind::Reversal
+                | EntryKind::Manual
+                | EntryKind::Credit
+                | EntryKind::Hold
+                | EntryKind::Release
+                | EntryKind::Invoice
+                | EntryKind::CreditNote
+                | EntryKind::LossReversed,
+                _,
+            ) => {}
         }
     }
 }

@@ -58,7 +58,11 @@ impl CollectorNode {
                         .present
                         .extend(range.map(|number| (missing.incarnation, number)));
                 }
-                Entry::Close(_) | Entry::Clock | Entry::Lost(_) => {}
+                Entry::Close(_)
+                | Entry::Clock
+                | Entry::Lost(_)
+                | Entry::Manual(_)
+                | Entry::Issue(_) => {}
             }
         }
         Ok(())

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tollgate_common::{LossAmount, MeterName, Quantity, Rollup, Scale, TenantId};
 
+use super::TenantFold;
+use super::book::LineAccount;
 use crate::effect::AccountState;
 use crate::fold::DeclaredLoss;
 
@@ -30,6 +32,39 @@ impl Account {
             refused: self.refused,
             lost: self.lost,
         }
+    }
+}
+
+impl TenantFold {
+    /// What was counted into periods and is not in the ledger yet, of what adds up: by account,
+    /// and whether it is refused.
+    pub fn unbooked(&self) -> impl Iterator<Item = (AccountKey, bool, Quantity)> {
+        let books = self
+            .tenants
+            .iter()
+            .flat_map(|(name, tenant)| tenant.books.values().map(move |book| (name, book)));
+        books.flat_map(|(name, book)| {
+            let key = move |meter: &MeterName, scale| (name.clone(), meter.clone(), scale);
+            let counted = book
+                .usage()
+                .iter()
+                .filter(|usage| usage.key.aggregation.adds_up());
+            let counted = counted.map(move |usage| {
+                let (of, quantity) = (&usage.key, usage.quantity());
+                (key(&of.meter, of.scale), of.refused.is_some(), quantity)
+            });
+            let booked = book
+                .booked
+                .iter()
+                .filter(|(line, _)| line.aggregation.adds_up());
+            let booked = booked.filter_map(move |(line, booked)| {
+                let is_refused = matches!(line.account, LineAccount::Refused(_));
+                // Of two sums of rollups, each far within the range.
+                let quantity = Quantity::ZERO.checked_sub(booked.quantity)?;
+                Some((key(line.meter.as_ref()?, line.scale), is_refused, quantity))
+            });
+            counted.chain(booked)
+        })
     }
 }
 

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use tollgate_common::Timestamp;
 
 use super::book::{self, Booked};
 use super::state::NO_CATALOG;
 use super::usage::PeriodBook;
-use super::{TenantFold, tenant_of};
+use super::{TenantFold, digest, tenant_of};
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::Closing;
-use crate::ledger::{Certainty, Posting};
+use crate::ledger::{Account, GL_DEFAULT, Posting, Role, transfer};
 use crate::period::Period;
 use crate::position::Position;
 
@@ -33,28 +34,38 @@ impl TenantFold {
             return false;
         };
         let lines = book::lines(&closing.tenant, &book, catalog.as_deref());
+        let digests = digest::of_meters(&book);
+        let date = self.posting_date(stamp, closing);
         for difference in book::differences(&book.booked, lines) {
-            let posting = Posting {
-                kind: difference.key.kind(closing.round),
-                tenant: Some(closing.tenant.clone()),
-                start: book.period.start,
-                end: book.period.end,
-                line: difference.key.name().to_owned(),
-                meter: difference.key.meter.clone(),
-                quantity: difference.quantity,
-                scale: difference.key.scale,
-                certainty: Certainty::Exact,
-                amount: difference.amount,
-                currency: difference.key.currency().map(str::to_owned),
-                catalog: catalog.as_ref().map(|catalog| catalog.digest()),
-                arithmetic: book::describe(&difference),
-                refers_to: difference.before.as_ref().map(|before| before.original),
-                agent: None,
-                incarnation: None,
-                sequences: None,
-                journal_from: difference.line.from.unwrap_or(position),
-                journal_to: position,
-            };
+            let mut posting = Posting::new(
+                difference.key.kind(closing.round),
+                book.period.start,
+                book.period.end,
+                difference.key.name(),
+                position,
+            );
+            let meter = difference.key.meter.as_ref();
+            posting.tenant = Some(closing.tenant.clone());
+            posting.meter.clone_from(&difference.key.meter);
+            posting.quantity = difference.quantity;
+            posting.scale = difference.key.scale;
+            posting.aggregation = meter.map(|_| difference.key.aggregation);
+            posting.catalogs = catalog.iter().map(|catalog| catalog.digest()).collect();
+            posting.usage = meter.and_then(|meter| digests.get(meter)).copied();
+            posting.arithmetic = book::describe(&difference);
+            posting.refers_to = difference.before.as_ref().map(|before| before.original);
+            posting.journal_from = difference.line.from.unwrap_or(position);
+            if let (Some(amount), Some(currency)) = (difference.amount, difference.key.currency()) {
+                posting.role = Some(match difference.key.meter {
+                    Some(_) => Role::Usage,
+                    None => Role::Fee,
+                });
+                posting.amount = Some(amount);
+                posting.currency = Some(currency.to_owned());
+                posting.date = Some(date);
+                let revenue = Account::Revenue(GL_DEFAULT.to_owned());
+                posting.legs = transfer(Account::Unbilled, revenue, amount, currency);
+            }
             let at = self.post(stamp, posting, effects);
             let booked = Booked {
                 quantity: difference.line.quantity,
@@ -80,6 +91,17 @@ impl TenantFold {
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         tenant.books.insert(book.period.start, book);
         true
+    }
+
+    /// The day on which a closing counts in the general ledger: the last of the period, because
+    /// that is when it was earned; what comes later counts on the day on which it is booked.
+    fn posting_date(&self, stamp: Timestamp, closing: &Closing) -> NaiveDate {
+        let zone = self.zone_of(&closing.tenant);
+        if closing.round == 0 {
+            zone.date_at(closing.end.plus_millis(-1))
+        } else {
+            zone.date_at(stamp)
+        }
     }
 
     /// The book that a closing closes, taken out; `None` if the closing does not fit.

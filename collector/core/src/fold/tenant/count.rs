@@ -11,7 +11,7 @@ use crate::effect::Effect;
 use crate::entry::RefusedReason;
 use crate::fold::Rows;
 use crate::fold::rows::{Run, UsageRows, is_countable};
-use crate::ledger::{Certainty, EntryKind, Posting};
+use crate::ledger::{EntryKind, Posting};
 use crate::period::Period;
 use crate::position::Position;
 
@@ -101,27 +101,14 @@ impl TenantFold {
             None => (EntryKind::Unrated, reason.as_str()),
             Some(refused) => (EntryKind::Refused, refused.as_str()),
         };
-        let posting = Posting {
-            kind,
-            tenant: Some(row.series.tenant().clone()),
-            start: row.window.start(),
-            end: row.window.end(),
-            line: line.to_owned(),
-            meter: Some(row.series.meter().clone()),
-            quantity: row.value,
-            scale: row.scale,
-            certainty: Certainty::Exact,
-            amount: None,
-            currency: None,
-            catalog: None,
-            arithmetic: reason.explain().to_owned(),
-            refers_to: None,
-            agent: None,
-            incarnation: None,
-            sequences: None,
-            journal_from: position,
-            journal_to: position,
-        };
+        let (start, end) = (row.window.start(), row.window.end());
+        let mut posting = Posting::new(kind, start, end, line, position);
+        posting.tenant = Some(row.series.tenant().clone());
+        posting.meter = Some(row.series.meter().clone());
+        posting.quantity = row.value;
+        posting.scale = row.scale;
+        posting.aggregation = Some(row.aggregation);
+        reason.explain().clone_into(&mut posting.arithmetic);
         self.post(stamp, posting, effects);
     }
 }

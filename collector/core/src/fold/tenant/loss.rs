@@ -103,27 +103,23 @@ impl TenantFold {
 /// The posting of a loss.
 fn posting(declared: &DeclaredLoss, position: Position) -> Posting {
     let (certainty, quantity) = certainty(declared.loss.amount);
-    Posting {
-        kind: EntryKind::Loss,
-        tenant: declared.loss.tenant.clone(),
-        start: declared.loss.from,
-        end: declared.loss.to,
-        line: declared.loss.reason.as_str().to_owned(),
-        meter: declared.loss.meter.clone(),
-        quantity,
-        scale: declared.scale,
-        certainty,
-        amount: None,
-        currency: None,
-        catalog: None,
-        arithmetic: String::new(),
-        refers_to: None,
-        agent: declared.agent.clone(),
-        incarnation: declared.incarnation,
-        sequences: declared.sequences,
-        journal_from: position,
-        journal_to: position,
-    }
+    let loss = &declared.loss;
+    let mut posting = Posting::new(
+        EntryKind::Loss,
+        loss.from,
+        loss.to,
+        loss.reason.as_str(),
+        position,
+    );
+    posting.tenant.clone_from(&loss.tenant);
+    posting.meter.clone_from(&loss.meter);
+    posting.quantity = quantity;
+    posting.scale = declared.scale;
+    posting.certainty = certainty;
+    posting.agent.clone_from(&declared.agent);
+    posting.incarnation = declared.incarnation;
+    posting.sequences = declared.sequences;
+    posting
 }
 
 /// The posting that takes a loss back: the same with the opposite sign, so that the sum of

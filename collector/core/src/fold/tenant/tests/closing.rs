@@ -117,7 +117,7 @@ fn late_usage_costs_what_it_would_have_cost_in_time() {
     world.rows("a", vec![row("acme", "requests", 10, 60)]);
     let late = world.close_due();
     assert_eq!(short(&late), ["adjustment req 60 3.50"]);
-    assert_eq!(late[0].posting.catalog, charge[0].posting.catalog);
+    assert_eq!(late[0].posting.catalogs, charge[0].posting.catalogs);
 }
 
 #[test]
@@ -127,6 +127,7 @@ fn an_operator_closes_what_is_over_and_nothing_else() {
     let cause = || CloseCause::Operator {
         author: "eve".to_owned(),
         reason: "audit".to_owned(),
+        approved_by: None,
     };
     let close = |world: &World, secs| world.fold.close_by_hand(at(secs), &acme, at(5), cause());
     assert_eq!(

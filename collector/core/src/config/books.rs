@@ -1,0 +1,124 @@
+//! `[[issuer]]` and `[approval]`: who issues documents, and what two persons decide.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::ConfigError;
+use super::raw::Check;
+use crate::entry::{NUMBER_DIGITS_MAX, NUMBER_PREFIX_BYTES_MAX};
+use crate::fold::tenant::{Issuer, NegativePolicy, ZeroPolicy};
+use crate::policy::Pattern;
+
+/// Longest name of an issuer, in bytes.
+const ISSUER_BYTES_MAX: usize = 64;
+
+/// An issuer with the tenants that it bills.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerRule {
+    /// The issuer.
+    pub issuer: Issuer,
+    /// The tenants; the first issuer that matches bills a tenant.
+    pub tenants: Vec<Pattern>,
+}
+
+/// What needs a second person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Approval {
+    /// Closing a period by hand.
+    pub close: bool,
+    /// One-off lines, credits, holds and releases.
+    pub manual: bool,
+    /// Issuing and voiding documents.
+    pub issue: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIssuer {
+    id: Spanned<String>,
+    tenants: Option<Spanned<Vec<Spanned<String>>>>,
+    prefix: Option<Spanned<String>>,
+    digits: Option<Spanned<i64>>,
+    first: Option<Spanned<i64>>,
+    terms: Option<Spanned<String>>,
+    zero: Option<ZeroPolicy>,
+    negative: Option<NegativePolicy>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApproval {
+    #[serde(default)]
+    close: bool,
+    #[serde(default)]
+    manual: bool,
+    #[serde(default)]
+    issue: bool,
+}
+
+impl From<RawApproval> for Approval {
+    fn from(raw: RawApproval) -> Self {
+        Self {
+            close: raw.close,
+            manual: raw.manual,
+            issue: raw.issue,
+        }
+    }
+}
+
+pub(super) fn issuers(
+    check: &Check<'_>,
+    raw: &[RawIssuer],
+) -> Result<Vec<IssuerRule>, ConfigError> {
+    let mut rules: Vec<IssuerRule> = Vec::new();
+    for raw in raw {
+        let id = raw.id.get_ref();
+        let sound = !id.is_empty()
+            && id.len() <= ISSUER_BYTES_MAX
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !sound {
+            return check.error(
+                raw.id.span(),
+                format!("{id:?} is no issuer (expected 1 to {ISSUER_BYTES_MAX} letters, digits, `-`, `_` or `.`)"),
+            );
+        }
+        if rules.iter().any(|rule| rule.issuer.id == *id) {
+            return check.error(raw.id.span(), format!("a second issuer `{id}`"));
+        }
+        let prefix = raw.prefix.as_ref().map_or("", |prefix| prefix.get_ref());
+        if prefix.len() > NUMBER_PREFIX_BYTES_MAX || prefix.chars().any(char::is_control) {
+            let span = raw.prefix.as_ref().map_or(0..0, Spanned::span);
+            return check.error(
+                span,
+                format!("the prefix has at most {NUMBER_PREFIX_BYTES_MAX} bytes"),
+            );
+        }
+        let digits = check.number(raw.digits.as_ref(), 6, 1..i64::from(NUMBER_DIGITS_MAX) + 1)?;
+        let first = check.number(raw.first.as_ref(), 1, 0..1_000_000_000_000)?;
+        let terms = check.millis(raw.terms.as_ref(), 14 * DAY_MILLIS)?;
+        if terms % DAY_MILLIS != 0 {
+            let span = raw.terms.as_ref().map_or(0..0, Spanned::span);
+            return check.error(span, "terms are whole days (expected for example \"14d\")");
+        }
+        rules.push(IssuerRule {
+            issuer: Issuer {
+                id: id.clone(),
+                prefix: prefix.to_owned(),
+                digits: u8::try_from(digits).unwrap_or(NUMBER_DIGITS_MAX),
+                first: u64::try_from(first).unwrap_or(1),
+                terms_days: u32::try_from(terms / DAY_MILLIS).unwrap_or(0),
+                zero: raw.zero.unwrap_or_default(),
+                negative: raw.negative.unwrap_or_default(),
+            },
+            tenants: match &raw.tenants {
+                Some(tenants) => check.patterns(tenants)?,
+                None => vec![check.pattern(&Spanned::new(0..0, "*".to_owned()))?],
+            },
+        });
+    }
+    Ok(rules)
+}
+
+const DAY_MILLIS: i64 = 86_400_000;

@@ -1,0 +1,537 @@
+//! Dues: which lines of a tenant wait for an invoice, and which documents were issued.
+//!
+//! Documents are made of lines that the ledger has already; this is only what deciding needs.
+//! See `docs/invoices.md`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{Days, NaiveDate};
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use tollgate_common::{TenantId, Timestamp};
+
+use super::{TenantFold, tenant_of};
+use crate::effect::Effect;
+use crate::entry::{
+    DOCUMENT_LINES_MAX, Issue, Issued, Manual, ManualAction, ManualLine, printed_number,
+};
+use crate::ledger::{
+    Account, Document, EntryKind, EntryRef, LedgerEntry, Leg, Note, Posting, negated, transfer,
+};
+use crate::period::Zone;
+use crate::position::Position;
+
+/// A line that waits for an invoice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// What is owed for it; below zero for a credit.
+    pub amount: Decimal,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// First instant after the time that it is for.
+    pub end: Timestamp,
+    /// True if it is disputed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+/// An issued document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedDocument {
+    /// Its entry's number in the chain.
+    pub index: u64,
+    /// Who issued it.
+    pub issuer: String,
+    /// The number as printed.
+    pub number: String,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// Its total.
+    pub total: Decimal,
+    /// The lines that it bills, by their numbers in the chain; empty for the credit note that
+    /// voids an invoice.
+    pub lines: BTreeMap<u64, Due>,
+    /// True once a credit note has voided it.
+    pub void: bool,
+}
+
+/// What a tenant's documents are decided from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dues {
+    /// Lines that stand on no invoice, by their numbers in the chain.
+    open: BTreeMap<u64, Due>,
+    /// In the order of their serial numbers.
+    documents: Vec<IssuedDocument>,
+    /// Keys of manual entries.
+    keys: BTreeSet<String>,
+}
+
+/// What to do with an invoice that asks for nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZeroPolicy {
+    /// There is none; its lines come with the next one.
+    #[default]
+    Suppress,
+    /// It is issued.
+    Issue,
+}
+
+/// What to do with a total below zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NegativePolicy {
+    /// Its lines wait and lessen the next invoice.
+    #[default]
+    Carry,
+    /// It is issued as a credit note.
+    CreditNote,
+}
+
+/// Who issues documents, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Issuer {
+    /// Its name in the configuration.
+    pub id: String,
+    /// What stands before the number.
+    pub prefix: String,
+    /// The number is filled up to so many digits.
+    pub digits: u8,
+    /// The first number.
+    pub first: u64,
+    /// Days until an invoice is to be paid.
+    pub terms_days: u32,
+    /// What to do with a total of zero.
+    pub zero: ZeroPolicy,
+    /// What to do with a total below zero.
+    pub negative: NegativePolicy,
+}
+
+/// A wish for a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssueWish {
+    /// To whom.
+    pub tenant: TenantId,
+    /// By whom.
+    pub issuer: Issuer,
+    /// What is wished for.
+    pub what: WishedDocument,
+    /// Who wishes, and why.
+    pub note: Note,
+}
+
+/// Which document is wished for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WishedDocument {
+    /// An invoice over all lines that wait.
+    Invoice {
+        /// Only of this currency; needed where lines wait in several.
+        currency: Option<String>,
+        /// Only of what ends no later than this.
+        until: Option<Timestamp>,
+    },
+    /// A credit note that voids this invoice.
+    Void {
+        /// Its number.
+        number: String,
+    },
+}
+
+/// Why a document is not issued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IssueRefused {
+    /// Nothing is known of the tenant.
+    #[error("tenant `{0}` has no lines")]
+    UnknownTenant(TenantId),
+    /// No line waits.
+    #[error("tenant `{0}` has no lines that wait for an invoice")]
+    NothingToBill(TenantId),
+    /// An invoice has one currency.
+    #[error("lines wait in several currencies ({0}): say which one to bill")]
+    SeveralCurrencies(String),
+    /// The total is zero and zero is suppressed.
+    #[error(
+        "the total is zero and the issuer suppresses such invoices (`zero`); its lines come with the next one"
+    )]
+    Zero,
+    /// The total is below zero and is carried forward.
+    #[error("the total {0} is below zero; it is carried forward to the next invoice (`negative`)")]
+    Negative(Decimal),
+    /// The total does not fit a decimal.
+    #[error("the total is too large")]
+    TooLarge,
+    /// There are more lines than an invoice may have.
+    #[error("more than {DOCUMENT_LINES_MAX} lines wait: bill up to an earlier instant first")]
+    TooManyLines,
+    /// There is no such invoice.
+    #[error("tenant `{tenant}` has no invoice `{number}` of issuer `{issuer}`")]
+    UnknownInvoice {
+        /// Whose.
+        tenant: TenantId,
+        /// Which number.
+        number: String,
+        /// Which issuer.
+        issuer: String,
+    },
+    /// It is void already.
+    #[error("invoice `{0}` is void already")]
+    Void(String),
+    /// What is named is a credit note.
+    #[error("`{0}` is a credit note, which cannot be voided")]
+    NotAnInvoice(String),
+}
+
+impl Dues {
+    /// Lines that stand on no invoice, by their numbers in the chain.
+    pub fn open(&self) -> &BTreeMap<u64, Due> {
+        &self.open
+    }
+
+    /// The documents in the order in which they were issued.
+    pub fn documents(&self) -> &[IssuedDocument] {
+        &self.documents
+    }
+
+    /// A booked entry: what it adds to what waits.
+    pub(super) fn take(&mut self, entry: &LedgerEntry) {
+        let posting = &entry.posting;
+        if !posting.kind.is_line() {
+            return;
+        }
+        if let Some((amount, currency)) = posting.unbilled() {
+            let due = Due {
+                amount,
+                currency: currency.to_owned(),
+                end: posting.end,
+                held: false,
+            };
+            self.open.insert(entry.at.index, due);
+        }
+    }
+
+    fn sum<'d>(dues: impl IntoIterator<Item = &'d Due>) -> Option<Decimal> {
+        let mut amounts = dues.into_iter().map(|due| due.amount);
+        amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
+    }
+
+    /// The lines of an invoice, and what it would come to.
+    fn select(
+        &self,
+        tenant: &TenantId,
+        currency: Option<&str>,
+        until: Option<Timestamp>,
+    ) -> Result<(String, Vec<u64>, Decimal), IssueRefused> {
+        let waits = |due: &&Due| {
+            !due.held
+                && until.is_none_or(|until| due.end <= until)
+                && currency.is_none_or(|currency| due.currency == currency)
+        };
+        let waiting: Vec<(&u64, &Due)> = self.open.iter().filter(|(_, due)| waits(due)).collect();
+        let currencies: BTreeSet<&str> = waiting.iter().map(|(_, due)| &*due.currency).collect();
+        let currency = match (currencies.len(), currencies.first()) {
+            (1, Some(currency)) => (*currency).to_owned(),
+            (0, _) | (_, None) => return Err(IssueRefused::NothingToBill(tenant.clone())),
+            _ => {
+                let all: Vec<&str> = currencies.into_iter().collect();
+                return Err(IssueRefused::SeveralCurrencies(all.join(", ")));
+            }
+        };
+        if waiting.len() > DOCUMENT_LINES_MAX {
+            return Err(IssueRefused::TooManyLines);
+        }
+        let total = Self::sum(waiting.iter().map(|(_, due)| *due));
+        let total = total.ok_or(IssueRefused::TooLarge)?;
+        let lines = waiting.into_iter().map(|(index, _)| *index).collect();
+        Ok((currency, lines, total))
+    }
+
+    fn propose(&self, wish: &IssueWish, today: NaiveDate) -> Result<Issued, IssueRefused> {
+        match &wish.what {
+            WishedDocument::Invoice { currency, until } => {
+                let (currency, lines, total) =
+                    self.select(&wish.tenant, currency.as_deref(), *until)?;
+                if total.is_zero() && wish.issuer.zero == ZeroPolicy::Suppress {
+                    return Err(IssueRefused::Zero);
+                }
+                let is_credit = total.is_sign_negative() && !total.is_zero();
+                if is_credit && wish.issuer.negative == NegativePolicy::Carry {
+                    return Err(IssueRefused::Negative(total));
+                }
+                let terms = Days::new(u64::from(wish.issuer.terms_days));
+                let due = today.checked_add_days(terms).filter(|_| !is_credit);
+                Ok(Issued::Invoice {
+                    currency,
+                    lines,
+                    due,
+                })
+            }
+            WishedDocument::Void { number } => {
+                let found = self.documents.iter().enumerate().find(|(_, document)| {
+                    document.number == *number && document.issuer == wish.issuer.id
+                });
+                let Some((serial, document)) = found else {
+                    return Err(IssueRefused::UnknownInvoice {
+                        tenant: wish.tenant.clone(),
+                        number: number.clone(),
+                        issuer: wish.issuer.id.clone(),
+                    });
+                };
+                if document.void {
+                    return Err(IssueRefused::Void(number.clone()));
+                }
+                if document.lines.is_empty() {
+                    return Err(IssueRefused::NotAnInvoice(number.clone()));
+                }
+                let voids = u32::try_from(serial).map_err(|_| IssueRefused::TooManyLines)?;
+                Ok(Issued::CreditNote { voids })
+            }
+        }
+    }
+
+    /// Takes the lines of an invoice out of what waits; those that no longer do are left out.
+    fn bill(&mut self, currency: &str, lines: &[u64]) -> BTreeMap<u64, Due> {
+        let mut billed = BTreeMap::new();
+        for index in lines {
+            let fits = |due: &Due| !due.held && due.currency == currency;
+            if self.open.get(index).is_some_and(fits)
+                && let Some(due) = self.open.remove(index)
+            {
+                billed.insert(*index, due);
+            }
+        }
+        billed
+    }
+}
+
+impl TenantFold {
+    /// What a tenant's documents are decided from; `None` if nothing is known of it.
+    pub fn dues(&self, tenant: &TenantId) -> Option<&Dues> {
+        self.tenants.get(tenant).map(|tenant| &tenant.dues)
+    }
+
+    /// The tenants for which lines wait.
+    pub fn tenants_with_dues(&self) -> impl Iterator<Item = &TenantId> {
+        let waiting = self.tenants.iter();
+        waiting.filter_map(|(name, tenant)| (!tenant.dues.open.is_empty()).then_some(name))
+    }
+
+    /// The zone of a tenant's calendar; UTC while nothing is known of it.
+    pub(super) fn zone_of(&self, tenant: &TenantId) -> Zone {
+        let known = self.tenants.get(tenant);
+        known.map_or(Zone::UTC, |tenant| tenant.calendars.current().zone)
+    }
+
+    /// The entry that issues a document as wished.
+    ///
+    /// A pure question: the caller writes the entry to the journal, from where it comes back as an
+    /// input, with its number.
+    ///
+    /// # Errors
+    /// See [`IssueRefused`].
+    pub fn propose_issue(&self, stamp: Timestamp, wish: &IssueWish) -> Result<Issue, IssueRefused> {
+        let dues = self
+            .dues(&wish.tenant)
+            .ok_or_else(|| IssueRefused::UnknownTenant(wish.tenant.clone()))?;
+        let today = self.zone_of(&wish.tenant).date_at(stamp);
+        let what = dues.propose(wish, today)?;
+        let serial = u32::try_from(dues.documents.len()).map_err(|_| IssueRefused::TooLarge)?;
+        Ok(Issue {
+            tenant: wish.tenant.clone(),
+            serial,
+            issuer: wish.issuer.id.clone(),
+            prefix: wish.issuer.prefix.clone(),
+            digits: wish.issuer.digits,
+            first: wish.issuer.first,
+            what,
+            seller: None,
+            buyer: None,
+            note: wish.note.clone(),
+        })
+    }
+
+    /// Books a document under its number. Always makes one: numbers have no gaps.
+    pub(super) fn handle_issue(
+        &mut self,
+        position: Position,
+        stamp: Timestamp,
+        issue: &Issue,
+        sequence: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        let date = self.zone_of(&issue.tenant).date_at(stamp);
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &issue.tenant, stamp);
+        let dues = &mut tenant.dues;
+        let number = printed_number(&issue.prefix, issue.digits, sequence);
+        let (lines, total, currency, voids, due) = match &issue.what {
+            Issued::Invoice {
+                currency,
+                lines,
+                due,
+            } => {
+                let lines = dues.bill(currency, lines);
+                let total = Dues::sum(lines.values());
+                (lines, total, currency.clone(), None, *due)
+            }
+            Issued::CreditNote { voids } => {
+                let voided = dues.documents.get_mut(*voids as usize);
+                match voided.filter(|document| !document.void && !document.lines.is_empty()) {
+                    Some(document) => {
+                        document.void = true;
+                        // Its lines are to be billed again.
+                        let lines = document.lines.clone();
+                        dues.open.extend(lines);
+                        let at = document.index;
+                        let total = Some(negated(document.total));
+                        let currency = document.currency.clone();
+                        (BTreeMap::new(), total, currency, Some(at), None)
+                    }
+                    None => (
+                        BTreeMap::new(),
+                        Some(Decimal::ZERO),
+                        String::new(),
+                        None,
+                        None,
+                    ),
+                }
+            }
+        };
+        // Each line is below 10^20 and there are at most 200,000, so that the sum always fits.
+        let total = total.unwrap_or_default();
+        let kind = if voids.is_some() || total < Decimal::ZERO {
+            EntryKind::CreditNote
+        } else {
+            EntryKind::Invoice
+        };
+        let end = lines.values().map(|due| due.end).max().unwrap_or(stamp);
+        let mut posting = Posting::new(kind, end, end, number.clone(), position);
+        posting.tenant = Some(issue.tenant.clone());
+        posting.date = Some(date);
+        posting.amount = Some(total);
+        posting.legs = transfer(Account::Receivable, Account::Unbilled, total, &currency);
+        posting.currency = Some(currency.clone()).filter(|currency| !currency.is_empty());
+        posting.refers_to = voids.map(|index| EntryRef {
+            partition: self.partition,
+            index,
+        });
+        posting.document = Some(Box::new(Document {
+            issuer: issue.issuer.clone(),
+            sequence,
+            number: number.clone(),
+            serial: issue.serial,
+            lines: lines.keys().copied().collect(),
+            due,
+            seller: issue.seller,
+            buyer: issue.buyer,
+        }));
+        posting.note = Some(Box::new(issue.note.clone()));
+        let at = self.post(stamp, posting, effects);
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &issue.tenant, stamp);
+        tenant.dues.documents.push(IssuedDocument {
+            index: at.index,
+            issuer: issue.issuer.clone(),
+            number,
+            currency,
+            total,
+            lines,
+            void: false,
+        });
+    }
+
+    /// Books a decision about a tenant's books; false if it has no effect: it is not sound, was
+    /// made before, or names a line that does not wait.
+    pub(super) fn handle_manual(
+        &mut self,
+        position: Position,
+        stamp: Timestamp,
+        manual: &Manual,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        if manual.check().is_err() {
+            return false;
+        }
+        let zone = self.zone_of(&manual.tenant);
+        let partition = self.partition;
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &manual.tenant, stamp);
+        if tenant.dues.keys.contains(&manual.key) {
+            return false;
+        }
+        let mut posting = match &manual.action {
+            ManualAction::Line(line) => {
+                line_posting(EntryKind::Manual, line, Decimal::ONE, position)
+            }
+            ManualAction::Credit(line) => {
+                line_posting(EntryKind::Credit, line, Decimal::NEGATIVE_ONE, position)
+            }
+            ManualAction::Hold { entry } | ManualAction::Release { entry } => {
+                let holds = matches!(manual.action, ManualAction::Hold { .. });
+                let due = tenant.dues.open.get_mut(&entry.index);
+                let due = due.filter(|due| entry.partition == partition && due.held != holds);
+                let Some(due) = due else {
+                    return false;
+                };
+                due.held = holds;
+                let kind = if holds {
+                    EntryKind::Hold
+                } else {
+                    EntryKind::Release
+                };
+                let mut posting = Posting::new(kind, due.end, due.end, entry.to_string(), position);
+                posting.refers_to = Some(*entry);
+                posting
+            }
+        };
+        tenant.dues.keys.insert(manual.key.clone());
+        posting.tenant = Some(manual.tenant.clone());
+        posting.note = Some(Box::new(manual.note.clone()));
+        if !posting.legs.is_empty() && posting.date.is_none() {
+            posting.date = Some(zone.date_at(stamp));
+        }
+        self.post(stamp, posting, effects);
+        true
+    }
+}
+
+/// The posting of a one-off line, whose amount and tax have this sign.
+fn line_posting(kind: EntryKind, line: &ManualLine, sign: Decimal, position: Position) -> Posting {
+    let code = line.currency.code();
+    let places = line.currency.exponent();
+    // Checked: amounts are at most 10^15 and taxes at most as much.
+    let with_places = |amount: Decimal| {
+        let mut amount = if sign.is_sign_negative() {
+            negated(amount)
+        } else {
+            amount
+        };
+        amount.rescale(places);
+        amount
+    };
+    let net = with_places(line.amount);
+    let tax = line
+        .tax
+        .as_ref()
+        .map_or(Decimal::ZERO, |tax| with_places(tax.amount));
+    let total = net + tax;
+    let mut posting = Posting::new(kind, line.start, line.end, line.line.clone(), position);
+    posting.amount = Some(total);
+    posting.currency = Some(code.to_owned());
+    posting.date = line.date;
+    posting.arithmetic = match &line.tax {
+        Some(given) => format!("{}: {net} + {tax} tax `{}`", line.text, given.code),
+        None => format!("{}: {net}", line.text),
+    };
+    let leg = |account, amount| Leg {
+        account,
+        amount,
+        currency: code.to_owned(),
+    };
+    posting.legs.push(leg(Account::Unbilled, total));
+    posting
+        .legs
+        .push(leg(Account::Revenue(line.gl.clone()), negated(net)));
+    if let Some(given) = line.tax.as_ref().filter(|_| !tax.is_zero()) {
+        posting
+            .legs
+            .push(leg(Account::Tax(given.code.clone()), negated(tax)));
+    }
+    posting
+}

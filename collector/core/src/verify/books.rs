@@ -1,0 +1,256 @@
+//! What double entry promises, checked over the recomputed entries: legs sum to zero, lines sum to
+//! their invoice, numbers of documents have no gaps, and what was counted is billed, unrated,
+//! refused, lost, or waits in an open period.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
+
+use crate::fold::whole::Fold;
+use crate::ledger::{
+    Account, Certainty, Document, EntryKind, EntryRef, LedgerEntry, check_balance,
+};
+
+/// Most faults that are told one by one.
+const FAULTS_MAX: usize = 64;
+
+/// Whose usage, of which meter and scale.
+pub(super) type AccountKey = (TenantId, MeterName, Scale);
+
+/// A rule of the books that an entry breaks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Which entry.
+    #[serde(flatten)]
+    pub at: EntryRef,
+    /// What is wrong.
+    pub fault: String,
+}
+
+/// What became of the usage of one account, by the entries of the ledger.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct UsageSums {
+    /// Rated and billed.
+    pub billed: Quantity,
+    /// Booked without a price, by reason.
+    pub unrated: BTreeMap<String, Quantity>,
+    /// Booked as refused, by reason.
+    pub refused: BTreeMap<String, Quantity>,
+    /// Declared lost and not taken back, by reason.
+    pub lost: BTreeMap<String, Quantity>,
+    /// Counted into a period that is not closed, or since its closing.
+    pub open: Quantity,
+    /// The same of what is refused.
+    pub open_refused: Quantity,
+    /// True if a sum left its range.
+    #[serde(skip)]
+    overflow: bool,
+}
+
+impl UsageSums {
+    fn add(sum: &mut Quantity, overflow: &mut bool, quantity: Quantity) {
+        match sum.checked_add(quantity) {
+            Some(new) => *sum = new,
+            None => *overflow = true,
+        }
+    }
+
+    fn total(sums: &BTreeMap<String, Quantity>) -> Option<Quantity> {
+        Quantity::checked_sum(sums.values().copied())
+    }
+
+    /// True if these parts are what the account says.
+    pub(super) fn agree(&self, counted: Quantity, refused: Quantity, lost: Quantity) -> bool {
+        let all = || {
+            let unrated = Self::total(&self.unrated)?;
+            let booked = Quantity::checked_sum([self.billed, unrated, self.open])?;
+            let of_refused = Self::total(&self.refused)?.checked_add(self.open_refused)?;
+            let of_lost = Self::total(&self.lost)?;
+            Some(booked == counted && of_refused == refused && of_lost == lost)
+        };
+        !self.overflow && all() == Some(true)
+    }
+}
+
+/// What the books add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct BooksReport {
+    /// Entries whose legs sum to zero.
+    pub balanced: u64,
+    /// Invoices and credit notes whose lines sum to them, and whose numbers follow each other.
+    pub documents: u64,
+    /// Rules that are broken, at most 64 of them.
+    pub faults: Vec<Fault>,
+}
+
+/// A line that an invoice may bill.
+struct Line {
+    tenant: TenantId,
+    currency: String,
+    amount: Decimal,
+    billed: bool,
+}
+
+/// Takes up the entries in the order of the journal.
+#[derive(Default)]
+pub(super) struct Books {
+    lines: BTreeMap<EntryRef, Line>,
+    /// Invoices by their entries, with their lines and their amounts.
+    invoices: BTreeMap<EntryRef, (Vec<u64>, Decimal)>,
+    /// The last number of each issuer.
+    numbers: BTreeMap<String, u64>,
+    usage: BTreeMap<AccountKey, UsageSums>,
+    report: BooksReport,
+}
+
+impl Books {
+    fn fault(&mut self, at: EntryRef, fault: String) {
+        if self.report.faults.len() < FAULTS_MAX {
+            self.report.faults.push(Fault { at, fault });
+        }
+    }
+
+    pub(super) fn take(&mut self, entry: &LedgerEntry) {
+        let posting = &entry.posting;
+        match check_balance(&posting.legs) {
+            Ok(()) => self.report.balanced += 1,
+            Err(error) => self.fault(entry.at, error.to_string()),
+        }
+        self.count_usage(entry);
+        if posting.kind.is_line()
+            && let (Some(tenant), Some((amount, currency))) = (&posting.tenant, posting.unbilled())
+        {
+            let line = Line {
+                tenant: tenant.clone(),
+                currency: currency.to_owned(),
+                amount,
+                billed: false,
+            };
+            self.lines.insert(entry.at, line);
+        }
+        if let Some(document) = &posting.document {
+            match self.take_document(entry, document) {
+                Ok(()) => self.report.documents += 1,
+                Err(fault) => self.fault(entry.at, fault),
+            }
+        }
+    }
+
+    fn take_document(&mut self, entry: &LedgerEntry, document: &Document) -> Result<(), String> {
+        let last = self
+            .numbers
+            .insert(document.issuer.clone(), document.sequence);
+        if last.is_some_and(|last| last.checked_add(1) != Some(document.sequence)) {
+            return Err(format!(
+                "number {} of issuer `{}` follows {}: a gap",
+                document.sequence,
+                document.issuer,
+                last.unwrap_or_default()
+            ));
+        }
+        let posting = &entry.posting;
+        let total = posting.amount.unwrap_or_default();
+        let receivable: Decimal = {
+            let legs = posting.legs.iter();
+            let of = legs.filter(|leg| leg.account == Account::Receivable);
+            of.map(|leg| leg.amount).next().unwrap_or_default()
+        };
+        if receivable != total {
+            return Err(format!("its total is {total}, but {receivable} is booked"));
+        }
+        if posting.kind == EntryKind::CreditNote
+            && let Some(voided) = posting.refers_to
+        {
+            let Some((lines, amount)) = self.invoices.remove(&voided) else {
+                return Err(format!("it voids {voided}, which is no invoice in force"));
+            };
+            for index in lines {
+                if let Some(line) = self.lines.get_mut(&EntryRef { index, ..voided }) {
+                    line.billed = false;
+                }
+            }
+            return if amount.checked_add(total) == Some(Decimal::ZERO) {
+                Ok(())
+            } else {
+                Err(format!("it takes back {total} of {amount}"))
+            };
+        }
+        let mut sum = Decimal::ZERO;
+        for index in &document.lines {
+            let at = EntryRef {
+                partition: entry.at.partition,
+                index: *index,
+            };
+            let line = self.lines.get_mut(&at);
+            let Some(line) = line.filter(|line| {
+                !line.billed
+                    && Some(&line.tenant) == posting.tenant.as_ref()
+                    && Some(&line.currency) == posting.currency.as_ref()
+            }) else {
+                return Err(format!("it bills {at}, which is no line that it can bill"));
+            };
+            line.billed = true;
+            sum = sum
+                .checked_add(line.amount)
+                .ok_or_else(|| "its lines are too large to be added".to_owned())?;
+        }
+        self.invoices
+            .insert(entry.at, (document.lines.clone(), total));
+        if sum == total {
+            Ok(())
+        } else {
+            Err(format!("its lines sum to {sum}, its total is {total}"))
+        }
+    }
+
+    fn count_usage(&mut self, entry: &LedgerEntry) {
+        let posting = &entry.posting;
+        let (Some(tenant), Some(meter)) = (&posting.tenant, &posting.meter) else {
+            return;
+        };
+        let is_loss = matches!(posting.kind, EntryKind::Loss | EntryKind::LossReversed);
+        let counts = if is_loss {
+            posting.certainty != Certainty::Unknown
+        } else {
+            posting.aggregation.is_some_and(Aggregation::adds_up)
+        };
+        if !counts || posting.quantity.is_zero() {
+            return;
+        }
+        let key = (tenant.clone(), meter.clone(), posting.scale);
+        let sums = self.usage.entry(key).or_default();
+        let by_reason = match posting.kind {
+            EntryKind::Unrated => &mut sums.unrated,
+            EntryKind::Refused => &mut sums.refused,
+            EntryKind::Loss | EntryKind::LossReversed => &mut sums.lost,
+            kind if kind.is_closing() => {
+                UsageSums::add(&mut sums.billed, &mut sums.overflow, posting.quantity);
+                return;
+            }
+            _ => return,
+        };
+        let sum = by_reason.entry(posting.line.clone()).or_default();
+        UsageSums::add(sum, &mut sums.overflow, posting.quantity);
+        if sum.is_zero() {
+            by_reason.remove(&posting.line);
+        }
+    }
+
+    /// What the books add up to, and what became of the usage of each account.
+    pub(super) fn finish(mut self, fold: &Fold) -> (BooksReport, BTreeMap<AccountKey, UsageSums>) {
+        for tenants in fold.tenants() {
+            for (key, refused, quantity) in tenants.unbooked() {
+                let sums = self.usage.entry(key).or_default();
+                let open = if refused {
+                    &mut sums.open_refused
+                } else {
+                    &mut sums.open
+                };
+                UsageSums::add(open, &mut sums.overflow, quantity);
+            }
+        }
+        (self.report, self.usage)
+    }
+}
