@@ -31,7 +31,6 @@ pub struct Due {
     /// First instant after the time that it is for.
     pub end: Timestamp,
     /// True if it is disputed.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
 }
 
@@ -121,7 +120,8 @@ pub struct IssueWish {
 }
 
 /// Which document is wished for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "document", deny_unknown_fields)]
 pub enum WishedDocument {
     /// An invoice over all lines that wait.
     Invoice {
