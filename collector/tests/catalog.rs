@@ -183,28 +183,160 @@ async fn a_bad_catalog_changes_nothing() {
         &["none"],
     );
 
-    // The collector itself refuses too, whatever a client sends.
+    assert_eq!(history(&site), before, "nothing was journaled");
+    collector.stop().await;
+}
+
+const TIERS: &str = "model = \"graduated\"\nper = \"100 {request}\"\ntiers = [\n  \
+    { to = \"1000\", unit = \"0.50\" },\n  { unit = \"0.40\" },\n]\n";
+
+/// What is put in place of a text of the sound catalog, and what is said of it.
+const REFUSED: &[(&str, &str, &str, &str)] = &[
+    // Gaps and overlaps between tiers.
+    (
+        "cards/edge.toml",
+        "{ to = \"1000\", ",
+        "{ ",
+        "cards/edge.toml:11:3: price[0].tiers[0].to: missing",
+    ),
+    (
+        "cards/edge.toml",
+        "{ unit = \"0.40\" }",
+        "{ to = \"500\", unit = \"0.40\" }, { unit = \"0.30\" }",
+        "cards/edge.toml:12:10: price[0].tiers[1].to: bounds must rise",
+    ),
+    (
+        "cards/edge.toml",
+        "{ unit = \"0.40\" }",
+        "{ to = \"2000\", unit = \"0.40\" }",
+        "cards/edge.toml:12:10: price[0].tiers[1].to: the last tier must not have a bound",
+    ),
+    // Unknown meters and units, and units of another kind.
+    (
+        "cards/edge.toml",
+        "http.requests",
+        "http.request",
+        "cards/edge.toml:8:9: price[0].meter: meter `http.request` is not declared",
+    ),
+    (
+        "cards/edge.toml",
+        "100 {request}",
+        "100 {call}",
+        "cards/edge.toml:10:7: price[0].per: unit `{call}` counts {call}",
+    ),
+    (
+        "cards/edge.toml",
+        "100 {request}",
+        "1 GB",
+        "cards/edge.toml:10:7: price[0].per: unit `GB` counts data, where {request} is counted",
+    ),
+    (
+        "meters.toml",
+        "unit = \"{request}\"",
+        "unit = \"a request\"",
+        "meters.toml:3:8: meter[0].unit: `a request` is not a unit",
+    ),
+    // Impossible dates.
+    (
+        "cards/edge.toml",
+        "2026-01-01",
+        "2026-02-30",
+        "cards/edge.toml:3:8: from: not a date",
+    ),
+    // Floats where a decimal string is needed.
+    (
+        "cards/edge.toml",
+        "unit = \"0.50\"",
+        "unit = 0.50",
+        "cards/edge.toml:11:25: price[0].tiers[0].unit: found a float",
+    ),
+    // Unknown keys, and keys twice.
+    (
+        "profiles/acme.toml",
+        "zone = ",
+        "zome = \"UTC\"\nzone = ",
+        "profiles/acme.toml:3:1: zome: unknown key",
+    ),
+    (
+        "profiles/acme.toml",
+        "zone = ",
+        "zone = \"UTC\"\nzone = ",
+        "profiles/acme.toml:4:1: not valid TOML: duplicate key",
+    ),
+];
+
+/// Files that are added to the sound catalog, and what is said of it.
+const REFUSED_FILES: &[(&str, &str, &str)] = &[
+    // Two versions in force at once.
+    (
+        "cards/same.toml",
+        "id = \"edge\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"standard/1\"\n[[price]]\nid = \"x\"\n\
+         model = \"flat\"\nflat = \"1\"\n",
+        "cards/same.toml:1:6: id: card `edge` from 2026-01-01 is declared twice (first in cards/edge.toml, id)",
+    ),
+    (
+        "profiles/same.toml",
+        "tenant = \"acme\"\ncard = \"edge\"\nzone = \"UTC\"\n",
+        "profiles/same.toml:1:10: tenant: profile of `acme` is declared twice",
+    ),
+    // Circular templates.
+    (
+        "templates/a.toml",
+        "id = \"a\"\ntemplate = \"a\"\n",
+        "templates/a.toml:2:12: template: the template builds on itself",
+    ),
+    (
+        "templates/a.toml",
+        "id = \"a\"\ntemplate = \"b\"\n",
+        "templates/a.toml:2:12: template: a template does not build on another one",
+    ),
+    // Duplicate ids.
+    (
+        "meters/more.toml",
+        "[[meter]]\nname = \"http.requests\"\nunit = \"1\"\nscale = 0\naggregation = \"sum\"\n",
+        "meters/more.toml:2:8: meter[0].name: meter `http.requests` is declared twice (first in meters.toml, meter[0].name)",
+    ),
+    // No file of a catalog, no TOML, a test that fails.
+    ("prices.toml", "", "prices.toml: not a file of a catalog"),
+    ("cards/b.toml", "id = ", "cards/b.toml:1:6: not valid TOML"),
+    ("none.test.toml", "net = \"1\"", "none.test.toml:1:1: profile: missing"),
+];
+
+/// Whatever a client sends, the collector itself refuses it as a whole, with file, line, key and
+/// reason, before anything changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_collector_refuses_every_bad_catalog() {
+    let site = Site::new("");
+    let per_unit = "model = \"per_unit\"\nper = \"100 {request}\"\nunit = \"0.50\"\n";
+    change(&site, "cards/edge.toml", per_unit, TIERS);
+    let collector = Collector::start(&site).await;
+    let before = history(&site);
+    let sound = tollgate_collector::catalog_dir::read(&site.dir().join("catalog")).expect("reads");
+    let mut wrong = Vec::new();
+    for (file, from, to, expected) in REFUSED {
+        let mut files = sound.clone();
+        let text = files.get_mut(*file).expect("there");
+        assert!(text.contains(from), "{from} is not in {file}: {text}");
+        *text = text.replacen(from, to, 1);
+        wrong.push((files, *expected));
+    }
+    for (file, text, expected) in REFUSED_FILES {
+        let mut files = sound.clone();
+        files.insert((*file).to_owned(), (*text).to_owned());
+        wrong.push((files, *expected));
+    }
     let socket = site.data().join("admin.sock");
-    for (file, text, expected) in [
-        (
-            "meters.toml",
-            "[[meter]]",
-            "meters.toml:1:1: meter[0].name: missing",
-        ),
-        ("prices.toml", "", "not a file of a catalog"),
-        ("none.test.toml", "net = \"1\"", "none.test.toml:1:1"),
-    ] {
+    for (files, expected) in wrong {
         let request = AdminRequest::ApplyCatalog {
-            files: BTreeMap::from([(file.to_owned(), text.to_owned())]),
+            files,
             tenants: None,
             author: "kim".to_owned(),
             reason: "x".to_owned(),
             signatures: Vec::new(),
         };
-        let error = admin::ask(&socket, &request).await.expect_err("refused");
-        assert!(error.to_string().contains(expected), "{error}");
+        let error = admin::ask(&socket, &request).await.expect_err(expected);
+        assert!(error.to_string().contains(expected), "{expected} is not in {error}");
     }
-
     assert_eq!(history(&site), before, "nothing was journaled");
     collector.stop().await;
 }
