@@ -98,6 +98,8 @@ pub struct Metrics {
     pub folded_entries: Counter,
     /// Committed journal entries that are not folded yet.
     pub fold_lag: Gauge,
+    /// Tenants with usage that have no profile, counted every half minute.
+    pub tenants_without_profile: Gauge,
     /// Ledger entries booked since the start.
     pub ledger_entries: Counter,
     /// Projection transactions.
@@ -142,6 +144,7 @@ impl Metrics {
             ),
             folded_entries: Counter::default(),
             fold_lag: Gauge::default(),
+            tenants_without_profile: Gauge::default(),
             ledger_entries: Counter::default(),
             projection_commits: Counter::default(),
             snapshots: Counter::default(),
@@ -181,7 +184,7 @@ impl Metrics {
             "The agent's clock less the collector's at its last hello",
             self.clocks.gauges(),
         );
-        let gauges: [(&str, &str, &Gauge); 3] = [
+        let gauges: [(&str, &str, &Gauge); 4] = [
             (
                 "connections_open",
                 "Connections open",
@@ -191,6 +194,11 @@ impl Metrics {
                 "fold_lag_entries",
                 "Committed journal entries not folded yet",
                 &self.fold_lag,
+            ),
+            (
+                "tenants_without_profile",
+                "Tenants with usage that is held unrated because nothing is agreed with them",
+                &self.tenants_without_profile,
             ),
             ("ready", "1 when the journal has been replayed", &self.ready),
         ];
@@ -418,6 +426,7 @@ mod tests {
             "tollgate_collector_connections_refused_total{reason=\"capacity\"} 0",
             "tollgate_collector_batches_total 7",
             "tollgate_collector_fold_lag_entries 0",
+            "tollgate_collector_tenants_without_profile 0",
             "tollgate_collector_journal_commit_seconds{quantile=\"0.99\"}",
             "# EOF",
         ] {

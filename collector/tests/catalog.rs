@@ -197,19 +197,19 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "cards/edge.toml",
         "{ to = \"1000\", ",
         "{ ",
-        "cards/edge.toml:11:3: price[0].tiers[0].to: missing",
+        "cards/edge.toml:12:3: price[0].tiers[0].to: missing",
     ),
     (
         "cards/edge.toml",
         "{ unit = \"0.40\" }",
         "{ to = \"500\", unit = \"0.40\" }, { unit = \"0.30\" }",
-        "cards/edge.toml:12:10: price[0].tiers[1].to: bounds must rise",
+        "cards/edge.toml:13:10: price[0].tiers[1].to: bounds must rise",
     ),
     (
         "cards/edge.toml",
         "{ unit = \"0.40\" }",
         "{ to = \"2000\", unit = \"0.40\" }",
-        "cards/edge.toml:12:10: price[0].tiers[1].to: the last tier must not have a bound",
+        "cards/edge.toml:13:10: price[0].tiers[1].to: the last tier must not have a bound",
     ),
     // Unknown meters and units, and units of another kind.
     (
@@ -248,7 +248,7 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "cards/edge.toml",
         "unit = \"0.50\"",
         "unit = 0.50",
-        "cards/edge.toml:11:25: price[0].tiers[0].unit: found a float",
+        "cards/edge.toml:12:25: price[0].tiers[0].unit: found a float",
     ),
     // Unknown keys, and keys twice.
     (
@@ -299,7 +299,11 @@ const REFUSED_FILES: &[(&str, &str, &str)] = &[
     // No file of a catalog, no TOML, a test that fails.
     ("prices.toml", "", "prices.toml: not a file of a catalog"),
     ("cards/b.toml", "id = ", "cards/b.toml:1:6: not valid TOML"),
-    ("none.test.toml", "net = \"1\"", "none.test.toml:1:1: profile: missing"),
+    (
+        "none.test.toml",
+        "net = \"1\"",
+        "none.test.toml:1:1: profile: missing",
+    ),
 ];
 
 /// Whatever a client sends, the collector itself refuses it as a whole, with file, line, key and
@@ -335,7 +339,10 @@ async fn a_running_collector_refuses_every_bad_catalog() {
             signatures: Vec::new(),
         };
         let error = admin::ask(&socket, &request).await.expect_err(expected);
-        assert!(error.to_string().contains(expected), "{expected} is not in {error}");
+        assert!(
+            error.to_string().contains(expected),
+            "{expected} is not in {error}"
+        );
     }
     assert_eq!(history(&site), before, "nothing was journaled");
     collector.stop().await;

@@ -16,7 +16,7 @@ use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::handle::{CloseRequest, FoldStatus};
+use super::handle::{CloseRequest, FoldStatus, WITHOUT_PROFILE_SHOWN, WithoutProfile};
 use super::pool::{FoldPanicked, Pool};
 use crate::metrics::Metrics;
 
@@ -288,6 +288,20 @@ impl<P: Projection> Engine<P> {
         !self.closer.clone().poll(now, &self.tenants).is_empty()
     }
 
+    /// Tenants with whom nothing is agreed.
+    pub(crate) fn without_profile(&self) -> WithoutProfile {
+        let mut names = self.tenants.iter().flat_map(TenantFold::without_profile);
+        let first: Vec<TenantId> = names
+            .by_ref()
+            .take(WITHOUT_PROFILE_SHOWN)
+            .cloned()
+            .collect();
+        WithoutProfile {
+            count: first.len() + names.count(),
+            first,
+        }
+    }
+
     /// How the fold stands.
     pub(crate) fn status(&self) -> FoldStatus {
         FoldStatus {
@@ -296,6 +310,7 @@ impl<P: Projection> Engine<P> {
             entries: self.entries,
             partitions: self.tenants.len(),
             catalog: self.catalog().map(|digest| digest.to_string()),
+            without_profile: self.without_profile(),
             policy: self.policy().map(|digest| digest.to_string()),
             lineage: self
                 .intake

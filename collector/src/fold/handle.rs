@@ -90,6 +90,8 @@ pub struct FoldStatus {
     pub partitions: usize,
     /// Digest of the catalog in force.
     pub catalog: Option<String>,
+    /// Tenants with usage that have no profile; it is held unrated.
+    pub without_profile: WithoutProfile,
     /// Digest of the policy in force.
     pub policy: Option<String>,
     /// The journal's life.
@@ -99,6 +101,18 @@ pub struct FoldStatus {
     /// The last time.
     pub last_restore: Option<Restore>,
 }
+
+/// Tenants without a profile.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct WithoutProfile {
+    /// How many.
+    pub count: usize,
+    /// The first of them by partition and name, at most [`WITHOUT_PROFILE_SHOWN`].
+    pub first: Vec<TenantId>,
+}
+
+/// Tenants without a profile that are named.
+pub const WITHOUT_PROFILE_SHOWN: usize = 100;
 
 /// Sends questions to the fold.
 #[derive(Clone, Debug)]

@@ -34,6 +34,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Without any entry for so long, a clock entry lets the journal's time go on, once anybody
 /// has reported.
 const QUIET_MILLIS: i64 = 60_000;
+/// How often tenants without a profile are counted.
+const PROFILES_INTERVAL: Duration = Duration::from_secs(30);
 /// Snapshots are taken after so many entries …
 const SNAPSHOT_ENTRIES: u64 = 50_000;
 /// … or after so much time with any entry at all, whichever is first.
@@ -75,6 +77,7 @@ where
         folded: 0,
         waiting: Vec::new(),
         ticked: now,
+        profiles_counted: None,
         clock_asked: tollgate_common::Timestamp::EPOCH,
         snapshot_entries: 0,
         snapshot_taken: now,
@@ -99,6 +102,8 @@ struct Worker<P> {
     folded: u64,
     waiting: Vec<Waiting>,
     ticked: Instant,
+    /// When tenants without a profile were counted; `None` before the first time.
+    profiles_counted: Option<Instant>,
     /// When a clock entry was last asked for.
     clock_asked: tollgate_common::Timestamp,
     snapshot_entries: u64,
@@ -211,6 +216,7 @@ impl<P: Projection> Worker<P> {
         }
         self.ticked = Instant::now();
         self.snapshot_if_due();
+        self.count_without_profile();
         let engine = &mut self.parts.engine;
         let mut entries = engine.take_closings();
         let (now, stamp) = (crate::time::now(), engine.intake().stamp());
@@ -227,6 +233,16 @@ impl<P: Projection> Worker<P> {
         let pending: Vec<Pending> = entries.iter().filter_map(encode).collect();
         if !pending.is_empty() && self.parts.journal.append_own(pending, None).is_err() {
             tracing::debug!("the journal has stopped; closings wait for the next start");
+        }
+    }
+
+    fn count_without_profile(&mut self) {
+        let counted = self.profiles_counted;
+        if counted.is_none_or(|counted| counted.elapsed() >= PROFILES_INTERVAL) {
+            self.profiles_counted = Some(Instant::now());
+            let count = self.parts.engine.without_profile().count;
+            let gauge = &self.parts.metrics.tenants_without_profile;
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 

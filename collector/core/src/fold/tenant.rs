@@ -24,6 +24,7 @@ mod dues;
 mod loss;
 mod series;
 mod state;
+mod unprofiled;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -283,6 +283,30 @@ fn without_a_catalog_everything_is_unrated() {
     assert_eq!(short(&world.close_due()), ["unrated no_catalog 1 -"]);
 }
 
+/// What is held unrated because nothing is agreed is to be seen.
+#[test]
+fn tenants_without_a_profile_are_named() {
+    let named = |world: &World| -> Vec<String> {
+        let names = world.fold.without_profile();
+        names.map(ToString::to_string).collect()
+    };
+    let mut world = World::new("PT1M");
+    let used = |name: &str| vec![row(name, "requests", 0, 1)];
+    for name in ["acme", "globex", "initech", "_unattributed"] {
+        world.rows("a", used(name));
+    }
+    assert_eq!(named(&world), ["globex", "initech"]);
+    let mut more = files("PT1M");
+    let profile = more["profiles/acme.toml"].replace("acme", "globex");
+    more.insert("profiles/globex.toml".to_owned(), profile.clone());
+    world.catalog(more.clone());
+    assert_eq!(named(&world), ["initech"]);
+    let everybody = profile.replace("globex", "*");
+    more.insert("profiles/default.toml".to_owned(), everybody);
+    world.catalog(more);
+    assert!(named(&world).is_empty());
+}
+
 #[test]
 fn a_card_not_yet_in_force_rates_nothing() {
     let mut world = World::new("PT1M");
