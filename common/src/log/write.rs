@@ -15,6 +15,11 @@ use crate::storage::{Storage, StorageFile};
 /// Staged bytes are handed to the file when they are this many, or at the sync.
 const BUFFER_BYTES: usize = 1 << 20;
 
+/// A record of so many bytes is not staged but handed to the file at once: copying it first would
+/// cost as much as checking it. Few enough in this crate's tests that their sweeps over every
+/// storage operation meet both ways.
+const DIRECT_BYTES: usize = if cfg!(test) { 512 } else { 64 << 10 };
+
 /// What a group takes besides its records: its mark and its witness.
 const GROUP_BYTES: u64 = 2 * ENTRY_HEADER_BYTES as u64;
 
@@ -124,7 +129,29 @@ impl<F: StorageFile> Active<F> {
         u32::try_from(self.end()).expect("append keeps segments below 4 GiB")
     }
 
+    /// Stages a record, or hands a long one over; returns its offset.
+    fn take_record(&mut self, number: u64, record: &[u8]) -> io::Result<u32> {
+        if record.len() < DIRECT_BYTES {
+            let offset = self.stage_record(number, record);
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.flush()?;
+            }
+            return Ok(offset);
+        }
+        let offset = self.stage_header(number, record);
+        self.flush()?;
+        self.file.write_at(u64::from(self.written), record)?;
+        self.written += u32::try_from(record.len()).expect("bounded by the caller");
+        Ok(offset)
+    }
+
     fn stage_record(&mut self, number: u64, record: &[u8]) -> u32 {
+        let offset = self.stage_header(number, record);
+        self.buffer.extend_from_slice(record);
+        offset
+    }
+
+    fn stage_header(&mut self, number: u64, record: &[u8]) -> u32 {
         let offset = self.offset();
         let kind = EntryKind::Record {
             length: u32::try_from(record.len()).expect("bounded by the caller"),
@@ -133,7 +160,6 @@ impl<F: StorageFile> Active<F> {
         let (bytes, header) =
             EntryHeader::encode(kind, self.group_start, number, self.number, offset);
         self.buffer.extend_from_slice(&bytes);
-        self.buffer.extend_from_slice(record);
         self.group_count += 1;
         self.group_check = group_check(self.group_check, header.crc);
         offset
@@ -154,8 +180,6 @@ impl<F: StorageFile> Active<F> {
         self.file.write_at(u64::from(self.written), &self.buffer)?;
         self.written = self.offset();
         self.buffer.clear();
-        // One large record must not cost its size for ever.
-        self.buffer.shrink_to(2 * BUFFER_BYTES);
         Ok(())
     }
 
@@ -231,18 +255,17 @@ impl<S: Storage> SegmentLog<S> {
             .active
             .as_mut()
             .expect("a segment was started if none was active");
-        let offset = active.stage_record(number, record);
-        let position = LogPosition::new(active.number, offset);
-        self.number_next = number.saturating_add(1);
-        if active.buffer.len() >= BUFFER_BYTES
-            && let Err(error) = active.flush()
-        {
-            return Err(match self.write_failed(error) {
+        let segment = active.number;
+        match active.take_record(number, record) {
+            Ok(offset) => {
+                self.number_next = number.saturating_add(1);
+                Ok(LogPosition::new(segment, offset))
+            }
+            Err(error) => Err(match self.write_failed(error) {
                 WriteFailed::Full(error) => AppendError::NoSpace(error),
                 WriteFailed::Other(error) => AppendError::Io(error),
-            });
+            }),
         }
-        Ok(position)
     }
 
     /// Judges a failed write. A medium without room is no damage, if what was written of the

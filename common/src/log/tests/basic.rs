@@ -118,7 +118,10 @@ fn a_large_record_has_a_segment_of_its_own() {
         log.sync().expect("syncs");
     }
     assert_eq!(log.segments(), 3);
-    assert!(log.buffer_bytes() <= 2 << 20, "the buffer shrinks");
+    assert!(
+        log.buffer_bytes() <= 2 << 20,
+        "a large record is not staged"
+    );
     assert_eq!(log.read(log.start(), 10).expect("reads").len(), 1);
     assert_eq!(records(&log), [b"a".to_vec(), large, b"b".to_vec()]);
     let error = log
