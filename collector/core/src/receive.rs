@@ -460,5 +460,4 @@ impl Session {
 }
 
 #[cfg(test)]
-#[path = "receive_tests.rs"]
 mod tests;

@@ -4,12 +4,22 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tollgate::cell::level;
 use tollgate::page::at;
-use tollgate_common::{Aggregation, LossReason, TenantId};
+use tollgate_common::{Aggregation, LossReason, TenantId, Timestamp};
 
 use super::page_world::{
     Page, USER, WIDTH, allow, billed, declared, quarantined, start, tally, world,
 };
+use super::world::{Life, World};
 use crate::input::page::{MISSING_GRACE_MILLIS, Pass};
+
+/// Events that the input's account, which balances, calls lost in quarantine.
+fn lost_in_quarantine(life: &Life) -> u64 {
+    let inputs = life.engine.status().inputs;
+    let input = inputs.iter().find(|input| input.name == "sdk");
+    let account = &input.expect("there").account;
+    assert!(account.balances());
+    account.lost.get("quarantined").copied().unwrap_or(0)
+}
 
 #[test]
 fn what_may_have_been_billed_is_quarantined_and_declared() {
@@ -32,13 +42,7 @@ fn what_may_have_been_billed_is_quarantined_and_declared() {
             0
         );
     }
-    let inputs = life.engine.status().inputs;
-    let input = inputs
-        .iter()
-        .find(|input| input.name == "sdk")
-        .expect("there");
-    assert_eq!(input.account.lost.get("quarantined"), Some(&4));
-    assert!(input.account.balances());
+    assert_eq!(lost_in_quarantine(&life), 4);
     assert_eq!(tally.counts().quarantined, 2);
     // An empty one has nothing to declare.
     let empty = Page::new(3);
@@ -79,12 +83,7 @@ fn a_page_that_is_marked_as_anothers_is_declared_as_far_as_it_is_not_counted() {
     quarantined(&mut life, &mut tally, &page, USER, &mut world);
     tally.poll_retired(world.now);
     assert_eq!((tally.counts().missing, tally.counts().quarantined), (0, 1));
-    let inputs = life.engine.status().inputs;
-    let input = inputs
-        .iter()
-        .find(|input| input.name == "sdk")
-        .expect("there");
-    assert_eq!(input.account.lost.get("quarantined"), Some(&1));
+    assert_eq!(lost_in_quarantine(&life), 1);
     drop(tally);
     world.finish(life);
     assert_eq!(billed(&world, "acme"), 5);
@@ -201,22 +200,24 @@ fn a_page_that_does_not_come_back_is_told() {
     assert_eq!(billed(&world, "acme"), 5);
 }
 
-#[test]
-fn a_page_for_which_there_is_no_room_any_more_is_not_counted_again() {
+/// A page of fifteen cells that `write` fills in the first of four lives; the second has room for
+/// so few series that not all of them fit, though the page's mark does.
+fn lives_without_room(
+    aggregation: Aggregation,
+    write: impl Fn(&mut Page, usize, Timestamp),
+) -> World {
     let mut world = world();
     let mut page = Page::new(1);
-    let cells = (0..15).map(|n| page.slot_of(("acme", &n.to_string()), Aggregation::Sum));
+    let cells = (0..15).map(|n| page.slot_of(("acme", &n.to_string()), aggregation));
     let cells: Vec<_> = cells.collect();
-    let acme = TenantId::new("acme").expect("valid");
     let most = 64;
-    // So few that not all of them find room, and the page's mark does.
     for (life, series_max) in [most, 4, most, most].into_iter().enumerate() {
         world.config.series_max = series_max;
         let mut engine = start(&mut world);
-        let mut tally = tally(&engine.engine, &world, Aggregation::Sum);
+        let mut tally = tally(&engine.engine, &world, aggregation);
         if life == 0 {
             for &cell in &cells {
-                page.add(cell, 5);
+                write(&mut page, cell, world.now);
             }
             let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
             let key = taken.expect("new");
@@ -235,9 +236,16 @@ fn a_page_for_which_there_is_no_room_any_more_is_not_counted_again() {
         drop(tally);
         world.finish(engine);
     }
+    let acme = TenantId::new("acme").expect("valid");
+    assert!(declared(&world).contains(&(LossReason::PageQuarantined, Some(acme))));
+    world
+}
+
+#[test]
+fn a_page_for_which_there_is_no_room_any_more_is_not_counted_again() {
+    let world = lives_without_room(Aggregation::Sum, |page, cell, _| page.add(cell, 5));
     let billed = world.collector.billed();
     assert_eq!(billed.values().sum::<i128>(), 15 * 5, "{billed:?}");
-    assert!(declared(&world).contains(&(LossReason::PageQuarantined, Some(acme))));
 }
 
 #[test]
@@ -272,10 +280,7 @@ fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only()
         assert_eq!(times > 0, again);
     }
     assert_eq!(tally.counts().quarantined, 1);
-    let inputs = life.engine.status().inputs;
-    let input = inputs.iter().find(|input| input.name == "sdk");
-    let account = &input.expect("there").account;
-    assert_eq!(account.lost.get("quarantined").copied().unwrap_or(0), 0);
+    assert_eq!(lost_in_quarantine(&life), 0);
     drop(tally);
     world.finish(life);
     assert_eq!(billed(&world, "acme"), 5);
@@ -289,42 +294,7 @@ fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only()
 
 #[test]
 fn levels_of_a_page_for_which_there_is_no_room_end_and_balance() {
-    let mut world = world();
-    let mut page = Page::new(1);
-    let cells = (0..15).map(|n| page.slot_of(("acme", &n.to_string()), Aggregation::TimeWeighted));
-    let cells: Vec<_> = cells.collect();
-    let acme = TenantId::new("acme").expect("valid");
-    let most = 64;
-    // So few that not all of them find room, and the page's mark does.
-    for (life, series_max) in [most, 4, most, most].into_iter().enumerate() {
-        world.config.series_max = series_max;
-        let mut engine = start(&mut world);
-        let mut tally = tally(&engine.engine, &world, Aggregation::TimeWeighted);
-        if life == 0 {
-            for &cell in &cells {
-                level::set(
-                    &page.words[cell..][..level::WORDS],
-                    world.now.millis(),
-                    WIDTH,
-                    5,
-                );
-            }
-            let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
-            let key = taken.expect("new");
-            page.put(at::HOME, tally.mirror());
-            let pass = tally.handle_pass(key, &page.words, world.now, false);
-            assert_eq!(pass, Pass::Complete);
-        } else {
-            assert_eq!(page.words[at::HOME].load(Relaxed), tally.mirror());
-            quarantined(&mut engine, &mut tally, &page, USER, &mut world);
-        }
-        let inputs = engine.engine.status().inputs;
-        assert!(
-            inputs.iter().all(|input| input.account.balances()),
-            "{inputs:?}"
-        );
-        drop(tally);
-        world.finish(engine);
-    }
-    assert!(declared(&world).contains(&(LossReason::PageQuarantined, Some(acme))));
+    lives_without_room(Aggregation::TimeWeighted, |page, cell, now| {
+        level::set(&page.words[cell..][..level::WORDS], now.millis(), WIDTH, 5);
+    });
 }
