@@ -8,9 +8,9 @@ use tollgate_tests::sim::campaign::{Campaign, catch, run_world};
 use tollgate_tests::sim::options::{Canary, Options};
 
 /// Seeds of the campaign; the binary runs others too.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 30;
 /// Seeds of the campaign in which hosts are set back to images of themselves.
-const CLONE_SEEDS: u64 = 15;
+const CLONE_SEEDS: u64 = 8;
 /// A planted bug has to be found within so many seeds.
 const CANARY_SEEDS: u64 = 1000;
 
