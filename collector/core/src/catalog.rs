@@ -52,7 +52,7 @@ pub use price::{
     Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Price, Scheme, Tier,
     TierBy,
 };
-pub use profiles::Profile;
+pub use profiles::{Late, Profile, Settlement};
 pub use trial::Trial;
 pub use unit::{Unit, UnitError};
 

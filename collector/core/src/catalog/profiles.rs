@@ -3,12 +3,12 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use chrono::Datelike;
+use serde::{Deserialize, Serialize};
 use tollgate_common::TenantId;
 
 use super::read::{Reader, Section};
-use super::{Catalog, Places, check_id, read_date, templates};
-use crate::period::{Calendar, Every, Zone};
+use super::{Catalog, Places, check_id, templates};
+use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Zone};
 
 /// What is agreed with a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,64 @@ pub struct Profile {
     pub card: String,
     /// Zone and length of the billing periods.
     pub calendar: Calendar,
+    /// What becomes of usage that comes after its period was closed.
+    pub late: Late,
+    /// How long after its end a period waits for agents; `None` for what the configuration says.
+    pub settlement: Option<Settlement>,
+}
+
+/// What becomes of usage that comes after its period was closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Late {
+    /// The period is corrected: each line that changes is taken back whole, and stands anew.
+    #[default]
+    Correct,
+    /// The difference is booked in the next period that is open, outside of that period's tiers,
+    /// minimum and maximum.
+    Next,
+}
+
+impl FromStr for Late {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "correct" => Ok(Self::Correct),
+            "next" => Ok(Self::Next),
+            _ => Err(format!(
+                "unknown policy `{text}` (expected `correct` or `next`)"
+            )),
+        }
+    }
+}
+
+/// How long a period waits for agents after its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settlement(i64);
+
+impl Settlement {
+    /// In milliseconds, 0 to a leap year.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+}
+
+impl FromStr for Settlement {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seconds = match text.parse() {
+            _ if text == "PT0S" => Some(0),
+            Ok(Every::Seconds(seconds)) => Some(i64::from(seconds)),
+            Ok(Every::Days(days)) => Some(i64::from(days) * 86_400),
+            Ok(Every::Months(_)) | Err(_) => None,
+        };
+        seconds
+            .filter(|seconds| *seconds <= i64::from(Every::SECONDS_MAX))
+            .map(|seconds| Self(seconds * 1000))
+            .ok_or_else(|| format!("`{text}` is no settlement time (expected such as `P3D` or `PT12H`, at most 366 days)"))
+    }
 }
 
 /// A tenant's name, or `*`.
@@ -42,7 +100,7 @@ impl FromStr for Whose {
 }
 
 /// What a profile says of its tenant; a template may have these keys too.
-pub(super) const TERMS: &[&str] = &["card", "zone", "period"];
+pub(super) const TERMS: &[&str] = &["card", "zone", "period", "late", "settlement"];
 
 /// Reads the file of one profile into the catalog.
 pub(super) fn read<'d>(
@@ -69,13 +127,21 @@ pub(super) fn read<'d>(
     if !places.claim(reader, &field, &what, path) {
         return;
     }
-    let Some(Terms { card, calendar }) = terms else {
+    let Some(Terms {
+        card,
+        calendar,
+        late,
+        settlement,
+    }) = terms
+    else {
         return;
     };
     let profile = Arc::new(Profile {
         tenant: tenant.clone(),
         card,
         calendar,
+        late,
+        settlement,
     });
     match tenant {
         Some(tenant) => {
@@ -89,6 +155,8 @@ pub(super) fn read<'d>(
 pub(super) struct Terms {
     card: String,
     calendar: Calendar,
+    late: Late,
+    settlement: Option<Settlement>,
 }
 
 /// Reads the keys of [`TERMS`]; `None` if there is a mistake in one of them, or one is missing.
@@ -99,16 +167,24 @@ pub(super) fn read_terms<'d>(
     places: &Places,
 ) -> Option<Terms> {
     let zone = reader.parse::<Zone>(root, "zone", "an IANA time zone such as \"Europe/Berlin\"");
-    let every = match root.field("period") {
+    let length = match root.field("period") {
         Some(_) => read_period(reader, root),
-        None => Some(Every::Month),
+        None => Some((Every::MONTH, None)),
     };
+    let late = reader.maybe::<Late>(root, "late", "\"correct\" or \"next\"");
+    let settlement = reader.maybe::<Settlement>(root, "settlement", "such as \"P3D\" or \"PT12H\"");
     let card = read_card(catalog, reader, root, places);
     let (zone, _) = zone?;
-    let every = every?;
+    let (every, anchor) = length?;
     Some(Terms {
         card: card?,
-        calendar: Calendar { zone, every },
+        calendar: Calendar {
+            zone,
+            every,
+            anchor,
+        },
+        late: late?.map_or_else(Late::default, |(late, _)| late),
+        settlement: settlement?.map(|(settlement, _)| settlement),
     })
 }
 
@@ -132,28 +208,23 @@ fn read_card<'d>(
     Some(card.to_owned())
 }
 
-fn read_period<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Option<Every> {
+/// The length of periods, and where one begins.
+fn read_period<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Option<(Every, Option<Anchor>)> {
     let period = reader.table(root, "period", "a table such as { every = \"P1M\" }")?;
     reader.only(&period, &["every", "anchor"]);
     let every = reader.parse::<Every>(&period, "every", "a length such as \"P1M\"");
-    if let Some(field) = period.field("anchor") {
-        let text = reader.string(&field, "a date such as \"2026-01-01\"")?;
-        if every
-            .as_ref()
-            .is_some_and(|(every, _)| *every != Every::Month)
-        {
-            reader.refuse_field(&field, "only months have an anchor (expected none)");
-            return None;
-        }
-        let first_of_month = read_date(text).is_some_and(|date| date.day() == 1);
-        if !first_of_month {
-            reader.refuse_field(
-                &field,
-                "anniversary periods are not supported (expected the first of a month, \
-                 such as \"2026-01-01\", or no anchor)",
-            );
-            return None;
-        }
+    let anchor = match period.field("anchor") {
+        Some(_) => Some(
+            reader
+                .parse::<Anchor>(&period, "anchor", "a date such as \"2026-01-31\"")?
+                .0,
+        ),
+        None => None,
+    };
+    let (every, field) = every?;
+    if anchor.is_none() && every.needs_anchor() {
+        reader.refuse_field(&field, NeedsAnchor(every));
+        return None;
     }
-    every.map(|(every, _)| every)
+    Some((every, anchor))
 }

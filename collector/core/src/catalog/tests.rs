@@ -96,7 +96,8 @@ fn a_sound_catalog_is_read_whole() {
         profile.calendar,
         Calendar {
             zone: berlin,
-            every: Every::Month
+            every: Every::MONTH,
+            anchor: "2026-01-01".parse().ok(),
         }
     );
     assert_eq!(catalog.profile(&tenant("other")), None);
@@ -146,7 +147,7 @@ fn the_default_profile_serves_everybody_else() {
     assert_eq!(profile.calendar.every, Every::Seconds(15));
     assert_eq!(
         catalog.profile(&tenant("acme")).map(|p| p.calendar.every),
-        Some(Every::Month)
+        Some(Every::MONTH)
     );
 }
 

@@ -160,10 +160,8 @@ fn periods_are_as_documented() {
         let [zone, every, instant] = words[..] else {
             panic!("{question}")
         };
-        let calendar = Calendar {
-            zone: zone.parse().expect("known"),
-            every: every.parse().expect("supported"),
-        };
+        let zone = zone.parse().expect("known");
+        let calendar = Calendar::new(zone, every.parse().expect("supported"));
         let instant = chrono::DateTime::parse_from_rfc3339(instant).expect("valid");
         let instant = Timestamp::from_millis(instant.timestamp_millis());
         assert_eq!(calendar.period_containing(instant).to_string(), period);

@@ -212,18 +212,28 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         "every = \"P1M\"",
-        "every = \"P3M\"",
-        "profiles/acme.toml:5:20: period.every: period `P3M` is not supported (expected `P1M` for calendar months, `P1D` for calendar days, or hours, minutes and seconds that divide a day evenly, such as `PT1H` or `PT15S`)",
+        "every = \"P1M1D\"",
+        "profiles/acme.toml:5:20: period.every: period `P1M1D` is not supported (expected years and months such as `P1M`, `P3M` or `P1Y`, weeks or days such as `P2W` or `P1D`, or hours, minutes and seconds such as `PT8H`; no mixture of these, and at most 100 years)",
     ),
     (
         "anchor = \"2026-01-01\"",
-        "anchor = \"2026-01-15\"",
-        "profiles/acme.toml:5:36: period.anchor: anniversary periods are not supported (expected the first of a month, such as \"2026-01-01\", or no anchor)",
+        "anchor = \"2026-02-29\"",
+        "profiles/acme.toml:5:36: period.anchor: anchor `2026-02-29` is not supported (expected a date such as `2026-01-31`, or with a time of day on a quarter of an hour such as `2026-01-31T06:00`, between 1970 and 9999)",
     ),
     (
-        "every = \"P1M\"",
-        "every = \"P1D\"",
-        "profiles/acme.toml:5:36: period.anchor: only months have an anchor (expected none)",
+        "every = \"P1M\", anchor = \"2026-01-01\"",
+        "every = \"P5M\"",
+        "profiles/acme.toml:5:20: period.every: periods of `P5M` need an `anchor` that says where one begins (without one: months that divide a year, weeks, single days, and hours, minutes and seconds that divide a day)",
+    ),
+    (
+        "card = \"edge\"",
+        "card = \"edge\"\nlate = \"never\"",
+        "profiles/acme.toml:4:8: late: unknown policy `never` (expected `correct` or `next`)",
+    ),
+    (
+        "card = \"edge\"",
+        "card = \"edge\"\nsettlement = \"P1M\"",
+        "profiles/acme.toml:4:14: settlement: `P1M` is no settlement time (expected such as `P3D` or `PT12H`, at most 366 days)",
     ),
     (
         "card = \"edge\"",
@@ -238,7 +248,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "tenant = \"acme\"",
         "tenant = \"acme\"\ntax = \"de\"",
-        "profiles/acme.toml:3:1: tax: unknown key (expected `tenant`, `template`, `card`, `zone` or `period`)",
+        "profiles/acme.toml:3:1: tax: unknown key (expected `tenant`, `template`, `card`, `zone`, `period`, `late` or `settlement`)",
     ),
 ];
 

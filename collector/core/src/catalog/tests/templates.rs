@@ -36,7 +36,7 @@ fn what_a_profile_does_not_say_its_template_says() {
         "tenant = \"acme\"\ntemplate = \"europe\"\nzone = \"UTC\"\nperiod = { every = \"P1D\" }\n",
     );
     assert_eq!(own.calendar.zone, Zone::UTC);
-    assert_eq!(own.calendar.every, Every::Day);
+    assert_eq!(own.calendar.every, Every::DAY);
     assert_eq!(own.card, "edge");
 }
 
@@ -65,7 +65,7 @@ fn a_mistake_is_shown_once_where_it_stands() {
     assert_eq!(
         wrong("card = ", "tenant = \"x\"\ncard = "),
         [
-            "templates/t0.toml:3:1: tenant: unknown key (expected `id`, `template`, `card`, `zone` or `period`)"
+            "templates/t0.toml:3:1: tenant: unknown key (expected `id`, `template`, `card`, `zone`, `period`, `late` or `settlement`)"
         ]
     );
     assert_eq!(

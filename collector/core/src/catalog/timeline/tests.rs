@@ -26,10 +26,7 @@ fn catalog_with(price: &str, change: impl FnOnce(&mut BTreeMap<String, String>))
 
 /// June in Berlin.
 fn june() -> Period {
-    let calendar = Calendar {
-        zone: "Europe/Berlin".parse().expect("known"),
-        every: Every::Month,
-    };
+    let calendar = Calendar::new("Europe/Berlin".parse().expect("known"), Every::MONTH);
     calendar.period_containing(instant("2026-06-15T00:00:00Z"))
 }
 

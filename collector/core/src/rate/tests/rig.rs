@@ -68,10 +68,7 @@ impl Rig {
         let catalog = Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"));
         let zone: Zone = zone.parse().expect("a zone");
         let first = format!("{month}-01").parse().expect("a month");
-        let calendar = Calendar {
-            zone,
-            every: Every::Month,
-        };
+        let calendar = Calendar::new(zone, Every::MONTH);
         Self {
             catalog,
             zone,
