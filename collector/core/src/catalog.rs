@@ -7,17 +7,25 @@
 //! | --- | --- |
 //! | `meters.toml`, `meters/*.toml` | `[[meter]]` tables |
 //! | `calendars/*.toml` | one calendar each: the bands of a week, and holidays |
+//! | `tax/*.toml` | `[[tax]]` tables: taxes with their rates |
+//! | `rates/*.toml` | `[[rate]]` tables: exchange rates |
 //! | `cards/*.toml` | one version of one rate card each |
 //! | `templates/*.toml` | what several profiles have in common |
 //! | `profiles/*.toml` | one billing profile each |
 //! | `*.test.toml`, there or in `tests/` | a test of prices each, see [`Catalog::run_tests`] |
 
+mod agreement;
+mod around;
 mod bands;
+mod billing;
 mod cards;
+mod commitments;
 pub mod diff;
 mod discounts;
 mod error;
+mod exchange;
 mod files;
+mod grants;
 mod matrix;
 mod measure;
 mod percentile;
@@ -25,6 +33,7 @@ mod price;
 mod prices;
 mod profiles;
 mod read;
+mod tax;
 mod templates;
 mod terms;
 mod tiers;
@@ -40,24 +49,31 @@ use tollgate_common::limits::SCALE_MAX;
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId, Timestamp};
 use toml::de::DeTable;
 
+pub use agreement::{Agreement, Payer, Threshold};
+pub use around::{Around, Bound, Counts};
 pub use bands::{BANDS_MAX, Bands};
 pub use cards::{Card, Order};
-pub use discounts::{Discount, Off};
+pub use commitments::{Commitment, Pay};
+pub use discounts::{Discount, JointDiscount, Off};
 pub use error::{CatalogError, CatalogErrors};
+pub use exchange::{ExchangeRate, ExchangeRates};
 pub use files::{CATALOG_BYTES_MAX, CATALOG_FILE_BYTES_MAX, CATALOG_FILES_MAX};
+pub use grants::{Grant, GrantKind};
 pub use matrix::{MATRIX_ROWS_MAX, Matrix, Row, ValuePattern};
 pub use measure::{Measure, MeasureError};
 pub use percentile::{Directions, Missing, Percentile};
 pub use price::{
-    Above, Allowance, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Price, Scheme, Tier,
-    TierBy,
+    Above, Allowance, Billed, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Price,
+    PriceTerms, Scheme, Tier, TierBy,
 };
 pub use profiles::{Late, Profile, Settlement};
+pub use tax::{Tax, TaxBehavior, TaxFirst, TaxKind, TaxPer, TaxRate, TaxStyle};
 pub use trial::Trial;
 pub use unit::{Unit, UnitError};
 
 use crate::entry::Digest;
 use crate::period::Zone;
+use crate::rate::Fast;
 use files::{Part, check_sizes, digest};
 use read::Reader;
 
@@ -116,6 +132,8 @@ pub struct Catalog {
     files: BTreeMap<String, String>,
     meters: BTreeMap<MeterName, Meter>,
     calendars: BTreeMap<String, Arc<Bands>>,
+    taxes: BTreeMap<String, Tax>,
+    exchange: ExchangeRates,
     /// The versions of each card, oldest first.
     cards: BTreeMap<String, Vec<Arc<Card>>>,
     profiles: BTreeMap<TenantId, Arc<Profile>>,
@@ -140,6 +158,8 @@ impl Catalog {
             files: files.clone(),
             meters: BTreeMap::new(),
             calendars: BTreeMap::new(),
+            taxes: BTreeMap::new(),
+            exchange: ExchangeRates::default(),
             cards: BTreeMap::new(),
             profiles: BTreeMap::new(),
             default_profile: None,
@@ -150,6 +170,8 @@ impl Catalog {
         let parts = [
             Part::Meters,
             Part::Calendars,
+            Part::Taxes,
+            Part::Exchange,
             Part::Cards,
             Part::Templates,
             Part::Profiles,
@@ -161,6 +183,7 @@ impl Catalog {
                 }
             }
         }
+        agreement::check_payers(&catalog, std::mem::take(&mut places.payers), &mut errors);
         if errors.is_empty() {
             errors.extend(places.unexplained());
         }
@@ -196,6 +219,8 @@ impl Catalog {
         match part {
             Part::Meters => self.read_meters(&mut reader, &root, path, places),
             Part::Calendars => bands::read(self, &mut reader, &root, path, places),
+            Part::Taxes => tax::read(self, &mut reader, &root, path, places),
+            Part::Exchange => exchange::read(self, &mut reader, &root, path, places),
             Part::Cards => cards::read(self, &mut reader, &root, path, places),
             Part::Templates => templates::read(self, &mut reader, &root, path, places),
             Part::Profiles => {
@@ -294,6 +319,24 @@ impl Catalog {
         self.due_unused
     }
 
+    /// A declared tax.
+    pub fn tax(&self, code: &str) -> Option<&Tax> {
+        self.taxes.get(code)
+    }
+
+    /// The exchange rates.
+    pub fn exchange(&self) -> &ExchangeRates {
+        &self.exchange
+    }
+
+    /// Works out the quick form of a price, where it has one.
+    fn quicken(&self, price: &mut Price) {
+        let meter = price.meter.as_ref().and_then(|name| self.meter(name));
+        let places = meter.map_or(0, |meter| meter.billed_scale().get());
+        let power = 10i128.checked_pow(u32::from(places));
+        price.fast = power.and_then(|power| Fast::new(price, power));
+    }
+
     /// All versions of all cards.
     pub fn cards(&self) -> impl Iterator<Item = &Card> {
         self.cards.values().flatten().map(|card| &**card)
@@ -345,6 +388,10 @@ struct Places {
     broken_cards: std::collections::BTreeSet<String>,
     /// The texts of the templates by their ids; `None` for one with mistakes.
     templates: BTreeMap<String, Option<Arc<str>>>,
+    /// Taxes that are declared with mistakes.
+    broken_taxes: std::collections::BTreeSet<String>,
+    /// Where profiles name their payers.
+    payers: Vec<agreement::PayerPlace>,
 }
 
 impl Places {
@@ -378,9 +425,11 @@ impl Places {
             .iter()
             .map(|id| format!("calendar `{id}`"));
         let cards = self.broken_cards.iter().map(|id| format!("card `{id}`"));
+        let taxes = self.broken_taxes.iter().map(|code| format!("tax `{code}`"));
         meters
             .chain(calendars)
             .chain(cards)
+            .chain(taxes)
             .take(CatalogErrors::MAX)
             .map(|what| CatalogError {
                 file: "catalog".to_owned(),

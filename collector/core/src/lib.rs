@@ -1,6 +1,7 @@
 //! The collector's state machines: receive, journal, fold (dedupe, window, period, rate),
 //! ledger. Nothing here reads a clock, opens a file or a socket, or draws a random number.
 
+pub mod bill;
 pub mod catalog;
 pub mod closer;
 pub mod config;

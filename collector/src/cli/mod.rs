@@ -1,6 +1,7 @@
 //! The commands of `tollgate-collector`.
 
 pub mod args;
+mod bill;
 mod catalog;
 mod check;
 mod journal;

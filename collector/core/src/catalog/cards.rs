@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 
+use super::around::{self, Around, Names};
 use super::price::Price;
 use super::read::{Reader, Section};
-use super::{Catalog, Places, check_id, discounts, prices, read_date};
-use crate::rate::{Currency, Fast};
+use super::tax::{self, TaxStyle};
+use super::{Catalog, Places, check_id, prices, read_date};
+use crate::rate::Currency;
 
 /// One version of a rate card.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,13 +26,17 @@ pub struct Card {
     pub order: Order,
     /// At most one for each meter, and any number of fees, in the order of the file.
     pub prices: Vec<Price>,
+    /// What stands around them; discounts on single lines are with their prices.
+    pub around: Around,
+    /// How its amounts are taxed.
+    pub tax: TaxStyle,
 }
 
 /// A named and frozen order of computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// `standard/1`: of its steps this version has aggregate, convert, allowance, price, discounts,
-    /// maximum and minimum.
+    /// `standard/1`: aggregate, convert, allowance, price, percent discounts, amount discounts,
+    /// maximum, minimum, commitment, currency conversion, tax, credit-note balance, grants.
     Standard1,
 }
 
@@ -79,7 +85,18 @@ pub(super) fn read<'d>(
 ) {
     reader.only(
         root,
-        &["id", "currency", "from", "order", "price", "discount"],
+        &[
+            "id",
+            "currency",
+            "from",
+            "order",
+            "price",
+            "tax",
+            "discount",
+            "maximum",
+            "minimum",
+            "commitment",
+        ],
     );
     let id = reader.parse::<Id>(root, "id", "the card's name such as \"edge\"");
     let currency = reader.parse::<Currency>(root, "currency", "an ISO 4217 code such as \"EUR\"");
@@ -89,18 +106,24 @@ pub(super) fn read<'d>(
         "the date from which it is in force, such as \"2026-01-01\"",
     );
     let order = reader.parse::<Order>(root, "order", "\"standard/1\"");
-    let prices = prices::read(catalog, reader, root, places);
-    let mut prices = discounts::read(reader, root, prices);
+    let mut prices = prices::read(catalog, reader, root, places);
+    let tax = tax::read_style(reader, root);
+    let around = prices.as_mut().and_then(|prices| {
+        let name = id.as_ref().map_or("", |(Id(id), _)| id);
+        let names = Names::of(name, prices.iter());
+        around::read(reader, root, &names, prices)
+    });
     for price in prices.iter_mut().flatten() {
-        let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
-        let places = meter.map_or(0, |meter| meter.billed_scale().get());
-        let power = 10i128.checked_pow(u32::from(places));
-        price.fast = power.and_then(|power| Fast::new(price, power));
+        catalog.quicken(price);
     }
     let Some((Id(id), field)) = id else { return };
     let (Some((currency, _)), Some((Date(from), _)), Some((order, _)), Some(prices)) =
         (currency, from, order, prices)
     else {
+        places.broken_cards.insert(id);
+        return;
+    };
+    let (Some(around), Some(tax)) = (around, tax) else {
         places.broken_cards.insert(id);
         return;
     };
@@ -115,6 +138,8 @@ pub(super) fn read<'d>(
         from,
         order,
         prices,
+        around,
+        tax,
     };
     versions.insert(at, Arc::new(card));
 }

@@ -1,9 +1,10 @@
-//! Discounts of a card.
+//! Discounts of a card or of a tenant.
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::DISCOUNTS_MAX;
+use super::around::{Counts, Names};
 use super::cards::{Date, Id};
 use super::measure::{Amount, Measure};
 use super::price::{Interval, Price};
@@ -13,10 +14,10 @@ use super::read::{Reader, Section};
 /// Highest precedence number.
 const PRECEDENCE_MAX: u32 = 1_000_000;
 
-/// A discount on one price.
+/// A discount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discount {
-    /// Its name on invoice lines; unique in the card.
+    /// Its name on invoice lines; unique in the card or profile.
     pub id: String,
     /// What it takes away.
     pub off: Off,
@@ -67,45 +68,102 @@ impl Discount {
     }
 }
 
-/// Reads the discounts into the prices that they apply to; `None` if there is a mistake.
+/// A discount on what several lines cost together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JointDiscount {
+    /// What it takes away: a share or an amount, once.
+    pub discount: Discount,
+    /// The lines it is taken from, each in proportion to its amount.
+    pub counts: Counts,
+}
+
+/// What a discount is taken from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Scope {
+    /// Each line by itself.
+    #[default]
+    Line,
+    /// Several lines together.
+    Group,
+    /// All lines together.
+    Invoice,
+}
+
+impl std::str::FromStr for Scope {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "line" => Ok(Self::Line),
+            "group" => Ok(Self::Group),
+            "invoice" => Ok(Self::Invoice),
+            _ => Err(
+                "expected `line` (each line by itself), `group` (the lines that `applies` names, \
+                 together) or `invoice` (all lines together)",
+            ),
+        }
+    }
+}
+
+/// Reads the discounts: those on single lines into the prices that they apply to, and answers
+/// the others; `None` if there is a mistake.
 pub(super) fn read<'d>(
     reader: &mut Reader<'d>,
     root: &Section<'d>,
-    prices: Option<Vec<Price>>,
-) -> Option<Vec<Price>> {
+    names: &Names,
+    prices: &mut [Price],
+) -> Option<Vec<JointDiscount>> {
     // An empty array says that there are none; what is no array of tables is noted.
     let sections = reader.tables(root, "discount", DISCOUNTS_MAX);
-    let mut prices = prices?;
     let mut ids: Vec<String> = Vec::with_capacity(sections.len());
+    let mut joint: Vec<JointDiscount> = Vec::new();
     let mut sound = true;
     for section in &sections {
-        let Some(discount) = read_discount(reader, section, &mut prices) else {
+        let Some((id, over_several)) = read_discount(reader, section, names, prices) else {
             sound = false;
             continue;
         };
-        if ids.contains(&discount) {
-            let message = format!("discount `{discount}` is declared twice in this card");
+        if ids.contains(&id) {
+            let message = format!("discount `{id}` is declared twice");
             reader.refuse(section.span(), &section.key("id"), message);
             sound = false;
         }
-        ids.push(discount);
+        ids.push(id);
+        joint.extend(over_several);
     }
-    for price in &mut prices {
+    for price in prices {
         price.discounts.sort_by_key(Discount::rank);
     }
-    sound.then_some(prices)
+    joint.sort_by_key(JointDiscount::order);
+    sound.then_some(joint)
 }
 
-/// Reads one discount into the prices that it applies to, and answers its id.
+impl JointDiscount {
+    /// What is applied first: percentages, then amounts; of each a group's before the invoice's;
+    /// then by precedence.
+    pub(crate) fn order(&self) -> (u8, bool, u32) {
+        let discount = &self.discount;
+        (
+            discount.off.step(),
+            self.counts.prices.is_none(),
+            discount.precedence,
+        )
+    }
+}
+
+/// Reads one discount into the prices that it applies to by themselves, and answers its id; or it
+/// with its id, if it is one on several lines together.
 fn read_discount<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
+    names: &Names,
     prices: &mut [Price],
-) -> Option<String> {
+) -> Option<(String, Option<JointDiscount>)> {
     reader.only(
         section,
         &[
             "id",
+            "scope",
             "applies",
             "percent",
             "of",
@@ -117,8 +175,7 @@ fn read_discount<'d>(
         ],
     );
     let id = reader.parse::<Id>(section, "id", "the discount's name such as \"launch\"");
-    let from = reader.maybe::<Date>(section, "from", "a date such as \"2026-01-01\"");
-    let until = reader.maybe::<Date>(section, "until", "a date such as \"2027-01-01\"");
+    let (from, until) = read_validity(reader, section)?;
     let precedence = if section.has("precedence") {
         reader.integer(
             section,
@@ -129,66 +186,96 @@ fn read_discount<'d>(
     } else {
         Some(0)
     };
-    let applies = read_applies(reader, section, prices)?;
-    let off = read_off(reader, section, prices, &applies)?;
+    let (scope, applies) = read_scope(reader, section, names)?;
+    let discount = |id: &str, off: Off| {
+        Some(Discount {
+            id: id.to_owned(),
+            off,
+            from,
+            until,
+            precedence: precedence?,
+        })
+    };
+    let is_hit = |price: &&mut Price| applies.as_ref().is_none_or(|ids| ids.contains(&price.id));
+    if scope == Scope::Line {
+        // A price that has a quantity in another unit in another version reads it in that unit.
+        let single = applies.as_ref().map_or(names.ids.len(), Vec::len) == 1;
+        let mut offs = Vec::new();
+        for price in prices.iter_mut().filter(is_hit) {
+            offs.push(read_off(reader, section, Some(price), single)?);
+        }
+        let (Id(id), _) = id?;
+        for (price, off) in prices.iter_mut().filter(is_hit).zip(offs) {
+            price.discounts.push(discount(&id, off)?);
+        }
+        return Some((id, None));
+    }
+    let off = read_off(reader, section, None, true)?;
     let (Id(id), _) = id?;
+    let joint = JointDiscount {
+        discount: discount(&id, off)?,
+        counts: Counts {
+            prices: applies,
+            fees: true,
+        },
+    };
+    Some((id, Some(joint)))
+}
+
+/// What a discount is taken from, and the prices that it names; `None` for all.
+fn read_scope<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    names: &Names,
+) -> Option<(Scope, Option<Vec<String>>)> {
+    let expected = "\"line\", \"group\" or \"invoice\"";
+    let scope = reader.or_default::<Scope>(section, "scope", expected)?;
+    match (scope, section.field("applies")) {
+        (Scope::Invoice, Some(field)) => {
+            let message = "a discount on the invoice applies to all lines (expected \
+                           `scope = \"group\"` with `applies`)";
+            reader.refuse_field(&field, message);
+            None
+        }
+        (Scope::Group, None) => {
+            let message = "missing (expected the price ids of the group)";
+            reader.refuse(section.span(), &section.key("applies"), message);
+            None
+        }
+        (_, None) => Some((scope, None)),
+        (_, Some(field)) => Some((scope, Some(names.read(reader, &field)?))),
+    }
+}
+
+/// From which day on, and until before which, something holds.
+pub(super) type Validity = (Option<NaiveDate>, Option<NaiveDate>);
+
+/// Reads `from` and `until`.
+pub(super) fn read_validity<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+) -> Option<Validity> {
+    let from = reader.maybe::<Date>(section, "from", "a date such as \"2026-01-01\"");
+    let until = reader.maybe::<Date>(section, "until", "a date such as \"2027-01-01\"");
     let from = from?.map(|(Date(from), _)| from);
     let until = until?;
     if let (Some(from), Some((Date(until), field))) = (from, &until)
         && *until <= from
     {
-        let message = format!("the discount ends on {until}, which is not after {from}");
+        let message = format!("it ends on {until}, which is not after {from}");
         reader.refuse_field(field, message);
         return None;
     }
-    let discount = Discount {
-        id: id.clone(),
-        off,
-        from,
-        until: until.map(|(Date(until), _)| until),
-        precedence: precedence?,
-    };
-    for at in applies {
-        prices[at].discounts.push(discount.clone());
-    }
-    Some(id)
+    Some((from, until.map(|(Date(until), _)| until)))
 }
 
-/// The prices that a discount applies to, by their place in the card.
-fn read_applies<'d>(
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-    prices: &[Price],
-) -> Option<Vec<usize>> {
-    let Some(field) = section.field("applies") else {
-        return Some((0..prices.len()).collect());
-    };
-    let expected = "an array of price ids such as [\"requests\"]";
-    let Some(items) = field.value.as_array().filter(|items| !items.is_empty()) else {
-        reader.refuse_field(&field, format!("expected {expected}"));
-        return None;
-    };
-    let mut applies = Vec::with_capacity(items.len());
-    for item in items {
-        let id = item.get_ref().as_str().unwrap_or_default();
-        let Some(at) = prices.iter().position(|price| price.id == id) else {
-            let shown: String = id.chars().take(64).collect();
-            let message = format!("price `{shown}` is not declared in this card");
-            reader.refuse(item.span(), &field.key, message);
-            return None;
-        };
-        if !applies.contains(&at) {
-            applies.push(at);
-        }
-    }
-    Some(applies)
-}
-
+/// Reads what is taken away: from the line of `price`, or from several together. `single` if there
+/// is only one price that it applies to.
 fn read_off<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
-    prices: &[Price],
-    applies: &[usize],
+    price: Option<&Price>,
+    single: bool,
 ) -> Option<Off> {
     let kinds = ["percent", "amount", "quantity"];
     if kinds.iter().filter(|kind| section.has(kind)).count() != 1 {
@@ -212,33 +299,37 @@ fn read_off<'d>(
         let of_list = of.is_some_and(|(base, _)| base == Base::List);
         return Some(Off::Percent { percent, of_list });
     }
-    let [only] = applies else {
+    if !single {
         let message = "a discount of an amount or a quantity applies to one price (expected \
-                       `applies` with one id)";
+                       `applies` with one id), or with `scope` to several together";
         reader.refuse(section.span(), &section.key("applies"), message);
         return None;
-    };
-    let only = &prices[*only];
+    }
     if section.has("amount") {
         let expected = "an amount as a decimal string such as \"5.00\"";
         let (Amount(amount), _) = reader.parse::<Amount>(section, "amount", expected)?;
         return Some(Off::Amount(amount));
     }
     let (text, field) = reader.text(section, "quantity", "a quantity such as \"1000\"")?;
-    if only.meter.is_none() {
+    let Some(price) = price else {
+        let message = "lines together have no quantity (expected `percent` or `amount`)";
+        reader.refuse_field(&field, message);
+        return None;
+    };
+    if price.meter.is_none() {
         reader.refuse_field(
             &field,
             "a fee has no quantity (expected `percent` or `amount`)",
         );
         return None;
     }
-    if only.interval != Interval::Period || only.matrix.is_some() || only.percentile.is_some() {
+    if price.interval != Interval::Period || price.matrix.is_some() || price.percentile.is_some() {
         let message = "a quantity goes off a price that has one quantity in a period (expected \
                        `percent` or `amount` for one with `interval`, `rows` or `percentile`)";
         reader.refuse_field(&field, message);
         return None;
     }
-    checked(reader, &field, Measure::bound(text, &only.unit)).map(Off::Quantity)
+    checked(reader, &field, Measure::bound(text, &price.unit)).map(Off::Quantity)
 }
 
 /// What a percentage is a share of.

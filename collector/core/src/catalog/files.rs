@@ -19,6 +19,8 @@ const _: () = assert!(CATALOG_BYTES_MAX < tollgate_common::limits::RECORD_BYTES_
 pub(super) enum Part {
     Meters,
     Calendars,
+    Taxes,
+    Exchange,
     Cards,
     Templates,
     Profiles,
@@ -51,6 +53,8 @@ impl Part {
         match folder {
             "meters" => Some(Self::Meters),
             "calendars" => Some(Self::Calendars),
+            "tax" => Some(Self::Taxes),
+            "rates" => Some(Self::Exchange),
             "cards" => Some(Self::Cards),
             "templates" => Some(Self::Templates),
             "profiles" => Some(Self::Profiles),
@@ -102,7 +106,8 @@ pub(super) fn check_sizes(files: &BTreeMap<String, String>, errors: &mut Vec<Cat
             refuse(
                 path,
                 "not a file of a catalog (expected meters.toml, meters/NAME.toml, \
-                 calendars/NAME.toml, cards/NAME.toml, templates/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
+                 calendars/NAME.toml, tax/NAME.toml, rates/NAME.toml, cards/NAME.toml, \
+                 templates/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
                     .to_owned(),
             );
         }

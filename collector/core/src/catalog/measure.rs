@@ -118,6 +118,34 @@ pub(super) fn quantity(text: &str, unit: &Unit, scale: Scale) -> Result<Quantity
     }
 }
 
+/// Reads a rate such as `260 Mbit/s` and answers how much that is in so many seconds, as a whole
+/// number of 10^-scale of `unit`.
+pub(super) fn over_time(
+    text: &str,
+    unit: &Unit,
+    scale: Scale,
+    seconds: u32,
+) -> Result<Quantity, MeasureError> {
+    let per_second = unit.per_second();
+    let Some((number, found)) = text.split_once(' ') else {
+        return Err(MeasureError::NoUnit {
+            example: format!("{text} {per_second}"),
+        });
+    };
+    let number = Ratio::from_decimal(plain_decimal(number)?);
+    let rate = converted(number, Some(found.trim_start()), &per_second)?;
+    let whole = 10i128
+        .checked_pow(u32::from(scale.get()))
+        .and_then(|power| power.checked_mul(i128::from(seconds)))
+        .and_then(Ratio::from_integer)
+        .and_then(|factor| rate.checked_mul(factor))
+        .filter(|value| value.denominator() == 1);
+    match whole {
+        Some(whole) => Ok(Quantity::new(whole.numerator())),
+        None => Err(MeasureError::TooFine { scale: scale.get() }),
+    }
+}
+
 impl Measure {
     /// Reads `1000 {request}`: a number above zero and a unit that fits the meter's.
     pub(super) fn with_unit(text: &str, unit: &Unit) -> Result<Self, MeasureError> {

@@ -10,6 +10,7 @@ use super::matrix::Matrix;
 use super::measure::Measure;
 use super::percentile::Percentile;
 use super::unit::Unit;
+use crate::period::Proration;
 use crate::rate::{Fast, Mode, Ratio, Rounding};
 
 /// What a meter, or a period, costs.
@@ -49,6 +50,8 @@ pub struct Price {
     pub minimum: Option<Decimal>,
     /// How and where it is rounded.
     pub rounding: Rounding,
+    /// How it is billed and taxed.
+    pub terms: PriceTerms,
     /// The same price in whole numbers, where it is a usual one.
     pub(crate) fast: Option<Fast>,
 }
@@ -60,6 +63,12 @@ impl Price {
             && self.over.is_none()
             && self.matrix.is_none()
             && self.percentile.is_none()
+    }
+
+    /// The amount of a fee; `None` for what has a meter.
+    pub fn flat_fee(&self) -> Option<Decimal> {
+        let first = self.model.tiers.first().filter(|_| self.meter.is_none());
+        first.and_then(|tier| tier.flat)
     }
 
     /// True if something may be due for a period without usage.
@@ -100,6 +109,28 @@ impl Interval {
             Self::Window => "window",
         }
     }
+}
+
+/// How a price is billed and taxed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PriceTerms {
+    /// The codes of its taxes; `None` for those of the profile.
+    pub taxes: Option<Vec<String>>,
+    /// When a fee is billed.
+    pub billed: Billed,
+    /// How a fee, a maximum and a minimum are reduced for a part of a period; `None` for not at
+    /// all.
+    pub prorate: Option<Proration>,
+}
+
+/// When a fee is billed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Billed {
+    /// With the invoice of its period.
+    #[default]
+    InArrears,
+    /// With the invoice of the period before.
+    InAdvance,
 }
 
 /// A conversion of the cumulative quantity before it is priced.

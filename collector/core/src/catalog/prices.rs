@@ -8,10 +8,10 @@ use tollgate_common::MeterName;
 
 use super::cards::Id;
 use super::measure::{Amount, Measure};
-use super::price::{Blocks, FirstFlat, Interval, Model, Price, Scheme, Tier};
+use super::price::{Blocks, FirstFlat, Interval, Model, Price, PriceTerms, Scheme, Tier};
 use super::read::{Field, Reader, Section, list};
 use super::unit::Unit;
-use super::{CATALOG_ROWS_MAX, Catalog, Meter, Places, matrix, percentile, terms, tiers};
+use super::{CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, percentile, terms, tiers};
 use crate::rate::{Ratio, Rounding, Site};
 
 /// The models that this version has.
@@ -55,9 +55,9 @@ impl FromStr for ModelName {
 impl ModelName {
     /// The keys that a price of this model may have.
     fn keys(self) -> Vec<&'static str> {
-        let mut keys = vec!["id", "model", "rounding"];
+        let mut keys = vec!["id", "model", "rounding", "tax", "prorate"];
         if self == Self::Flat {
-            keys.push("flat");
+            keys.extend(["flat", "billed"]);
             return keys;
         }
         keys.extend(["meter", "per", "convert", "maximum", "minimum"]);
@@ -168,10 +168,11 @@ fn read_price<'d>(
         "the name of the invoice line such as \"requests\"",
     );
     let rounding = terms::read_rounding(reader, section);
+    let terms = billing::read(catalog, reader, section, places);
     if matches!(model, Some((ModelName::Flat, _))) {
         let flat = amount(reader, section, "flat", "an amount such as \"25.00\"")?;
         let (Id(id), id_field) = id?;
-        return Some((fee(id, flat, rounding?)?, id_field, None));
+        return Some((fee(id, flat, rounding?, terms?)?, id_field, None));
     }
     let (meter, meter_field) =
         reader.parse::<MeterName>(section, "meter", "the name of a declared meter")?;
@@ -202,6 +203,7 @@ fn read_price<'d>(
         maximum,
         minimum,
         rounding: rounding?,
+        terms: terms?,
         ..read?
     };
     is_sound(reader, section, &price)?;
@@ -254,6 +256,7 @@ fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
         maximum: None,
         minimum: None,
         rounding: Rounding::default(),
+        terms: PriceTerms::default(),
         fast: None,
     }
 }
@@ -338,7 +341,7 @@ pub(super) fn read_row_model<'d>(
 }
 
 /// A price that is due for every period.
-fn fee(id: String, flat: Decimal, rounding: Rounding) -> Option<Price> {
+fn fee(id: String, flat: Decimal, rounding: Rounding, terms: PriceTerms) -> Option<Price> {
     let tier = Tier {
         from: Ratio::ZERO,
         to: None,
@@ -365,6 +368,7 @@ fn fee(id: String, flat: Decimal, rounding: Rounding) -> Option<Price> {
         maximum: None,
         minimum: None,
         rounding,
+        terms,
         fast: None,
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tollgate_common::TenantId;
 
+use super::agreement::{self, Agreement, PayerPlace};
 use super::read::{Reader, Section};
 use super::{Catalog, Places, check_id, templates};
 use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Zone};
@@ -23,6 +24,8 @@ pub struct Profile {
     pub late: Late,
     /// How long after its end a period waits for agents; `None` for what the configuration says.
     pub settlement: Option<Settlement>,
+    /// What else is agreed.
+    pub agreement: Agreement,
 }
 
 /// What becomes of usage that comes after its period was closed.
@@ -100,7 +103,22 @@ impl FromStr for Whose {
 }
 
 /// What a profile says of its tenant; a template may have these keys too.
-pub(super) const TERMS: &[&str] = &["card", "zone", "period", "late", "settlement"];
+pub(super) const TERMS: &[&str] = &[
+    "card",
+    "zone",
+    "period",
+    "late",
+    "settlement",
+    "discount",
+    "maximum",
+    "minimum",
+    "commitment",
+    "grant",
+    "tax",
+    "currency",
+    "payer",
+    "threshold",
+];
 
 /// Reads the file of one profile into the catalog.
 pub(super) fn read<'d>(
@@ -132,16 +150,24 @@ pub(super) fn read<'d>(
         calendar,
         late,
         settlement,
+        agreement,
     }) = terms
     else {
         return;
     };
+    if let Some(payer) = root.field("payer") {
+        places.payers.push(PayerPlace {
+            tenant: tenant.clone(),
+            place: reader.place(&payer),
+        });
+    }
     let profile = Arc::new(Profile {
         tenant: tenant.clone(),
         card,
         calendar,
         late,
         settlement,
+        agreement,
     });
     match tenant {
         Some(tenant) => {
@@ -157,6 +183,7 @@ pub(super) struct Terms {
     calendar: Calendar,
     late: Late,
     settlement: Option<Settlement>,
+    agreement: Agreement,
 }
 
 /// Reads the keys of [`TERMS`]; `None` if there is a mistake in one of them, or one is missing.
@@ -176,8 +203,10 @@ pub(super) fn read_terms<'d>(
     let card = read_card(catalog, reader, root, places);
     let (zone, _) = zone?;
     let (every, anchor) = length?;
+    let card = card?;
+    let agreement = agreement::read(catalog, reader, root, (&card, every), places)?;
     Some(Terms {
-        card: card?,
+        card,
         calendar: Calendar {
             zone,
             every,
@@ -185,6 +214,7 @@ pub(super) fn read_terms<'d>(
         },
         late: late?.map_or_else(Late::default, |(late, _)| late),
         settlement: settlement?.map(|(settlement, _)| settlement),
+        agreement,
     })
 }
 

@@ -80,6 +80,20 @@ impl<'d> Section<'d> {
     }
 }
 
+impl<'d> Field<'d> {
+    /// The entries, if it is an array.
+    pub(super) fn items(&self) -> Option<Vec<Self>> {
+        let items = self.value.as_array()?.iter();
+        let field = |item: &'d Spanned<DeValue<'d>>| Self {
+            value: item.get_ref(),
+            span: self.elsewhere.clone().unwrap_or_else(|| item.span()),
+            key: self.key.clone(),
+            elsewhere: self.elsewhere.clone(),
+        };
+        Some(items.map(field).collect())
+    }
+}
+
 /// Reads one file and collects what is wrong with it.
 ///
 /// A method that finds a mistake notes it and returns `None`, so that reading goes on and
@@ -142,6 +156,19 @@ impl<'d> Reader<'d> {
             key: key.to_owned(),
             message: message.to_string(),
         });
+    }
+
+    /// The place of a field, for a mistake that shows only later.
+    pub(super) fn place(&self, field: &Field<'_>) -> CatalogError {
+        let (line, column) = line_and_column(self.text, field.span.start);
+        CatalogError {
+            file: self.file.to_owned(),
+            line,
+            column,
+            span: field.span.clone(),
+            key: field.key.clone(),
+            message: String::new(),
+        }
     }
 
     pub(super) fn refuse_field(&mut self, field: &Field<'_>, message: impl fmt::Display) {

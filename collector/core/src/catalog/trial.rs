@@ -1,28 +1,35 @@
 //! Usage files: what a tenant used in a period, and, in the tests that stand beside the prices
 //! (`*.test.toml`), what that should cost.
 
+mod expected;
+mod rows;
+
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
+use tollgate_common::{MeterName, TenantId, Timestamp};
 use toml::de::DeTable;
 
 use super::measure::Amount;
 use super::prices::checked;
-use super::read::{Field, Reader, Section};
+use super::read::{Reader, Section};
 use super::{Catalog, CatalogErrors, Part, read_date};
+use crate::bill::{Bill, Carried, Contribution, NoBill, Offline, Stage, Usage};
 use crate::period::{Period, Zone};
-use crate::rate::{Statement, statement};
+use crate::rate::MeterUsage;
+
+/// Most children of one usage file.
+const CHILDREN_MAX: usize = 4096;
 
 /// What a tenant used in a period.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Trial {
     /// Who.
     pub tenant: TenantId,
     /// When.
     pub period: Period,
-    /// How much of each meter, in its smallest unit.
-    pub usage: BTreeMap<MeterName, Quantity>,
+    /// How much, and what was before.
+    pub usage: Usage,
 }
 
 impl Trial {
@@ -46,6 +53,24 @@ impl Trial {
             Some(trial) if errors.is_empty() => Ok(trial),
             _ => Err(CatalogErrors::new(errors)),
         }
+    }
+
+    /// Works out the bill and shows it to `see`.
+    ///
+    /// # Errors
+    /// See [`NoBill`].
+    pub fn bill<T>(
+        &self,
+        catalog: &Catalog,
+        see: impl FnOnce(&Offline<'_>, &Bill<'_>) -> T,
+    ) -> Result<T, NoBill> {
+        let offline = Offline::new(catalog, &self.tenant, self.period);
+        // Reading found the profile in this very catalog.
+        let offline = offline.ok_or(NoBill::NoProfile)?;
+        let metered = offline.metered(&self.usage);
+        let children = Offline::children(&self.usage);
+        let bill = offline.bill(&self.usage, &metered, &children)?;
+        Ok(see(&offline, &bill))
     }
 }
 
@@ -122,96 +147,17 @@ fn with_root<T>(
 }
 
 fn run_test<'d>(catalog: &Catalog, reader: &mut Reader<'d>, root: &Section<'d>) {
-    let expected = read_expected(reader, root);
+    let expected = expected::read(reader, root);
     let Some(trial) = read_trial(catalog, reader, root, None, None) else {
         return;
     };
-    let statement = match statement(catalog, &trial.tenant, trial.period, &trial.usage) {
-        Ok(statement) => statement,
-        Err(error) => {
-            reader.refuse(root.span(), "profile", error);
-            return;
+    let compared = trial.bill(catalog, |_, bill| {
+        if let Some(expected) = &expected {
+            expected::compare(reader, root, expected, bill);
         }
-    };
-    if let Some(expected) = expected {
-        compare(reader, root, &expected, &statement);
-    }
-}
-
-struct Expected<'d> {
-    lines: Option<Vec<(String, Decimal, Field<'d>)>>,
-    net: Option<(Decimal, Field<'d>)>,
-}
-
-fn read_expected<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Option<Expected<'d>> {
-    let amount = "an amount as a decimal string such as \"1175.00\"";
-    let net = reader.maybe::<Amount>(root, "net", amount)?;
-    let net = net.map(|(Amount(net), field)| (net, field));
-    if !root.has("lines") {
-        if net.is_none() {
-            let message = "a test expects something: `lines`, `net` or both";
-            reader.refuse(root.span(), "lines", message);
-        }
-        return Some(Expected { lines: None, net });
-    }
-    let table = reader.table(root, "lines", "a table such as { requests = \"1175.00\" }")?;
-    let mut lines = Vec::new();
-    for name in table.names() {
-        let (Amount(line), field) = reader.parse::<Amount>(&table, &name, amount)?;
-        lines.push((name, line, field));
-    }
-    Some(Expected {
-        lines: Some(lines),
-        net,
-    })
-}
-
-fn compare(
-    reader: &mut Reader<'_>,
-    root: &Section<'_>,
-    expected: &Expected<'_>,
-    statement: &Statement<'_>,
-) {
-    for usage in &statement.unrated {
-        let reason = if usage.no_price {
-            "has no price"
-        } else {
-            "is too large to be rated"
-        };
-        let message = format!(
-            "usage of `{}` {reason} in card `{}`",
-            usage.meter, statement.card.id
-        );
-        reader.refuse(root.span(), &format!("usage.\"{}\"", usage.meter), message);
-    }
-    if let Some(lines) = &expected.lines {
-        for (id, amount, field) in lines {
-            let line = statement.lines.iter().find(|line| line.price.id == *id);
-            match line {
-                None => {
-                    let message = format!("there is no line `{id}`");
-                    reader.refuse_field(field, message);
-                }
-                Some(line) if line.amount != *amount => {
-                    reader.refuse_field(field, format!("expected {amount}, but it is {line}"));
-                }
-                Some(_) => {}
-            }
-        }
-        // Lines of nothing need not be named.
-        for line in &statement.lines {
-            let is_named = lines.iter().any(|(id, _, _)| *id == line.price.id);
-            if !is_named && !line.amount.is_zero() {
-                let message = format!("line `{}` is not expected: {line}", line.price.id);
-                reader.refuse(root.span(), "lines", message);
-            }
-        }
-    }
-    if let Some((net, field)) = &expected.net
-        && *net != statement.net
-    {
-        let message = format!("expected {net}, but the lines sum to {}", statement.net);
-        reader.refuse_field(field, message);
+    });
+    if let Err(error) = compared {
+        reader.refuse(root.span(), "profile", error);
     }
 }
 
@@ -222,78 +168,200 @@ fn read_trial<'d>(
     tenant: Option<&TenantId>,
     period: Option<&str>,
 ) -> Option<Trial> {
-    reader.only(root, &["profile", "period", "usage", "lines", "net"]);
+    let known = ["profile", "period", "usage", "children", "before", "stage"];
+    reader.only(root, &[&known[..], expected::KEYS].concat());
     let tenant = match tenant {
         Some(tenant) => Some(tenant.clone()),
         None => reader
             .parse::<TenantId>(root, "profile", "a tenant such as \"acme\"")
             .map(|(tenant, _)| tenant),
     };
-    let usage = read_usage(catalog, reader, root);
     let tenant = tenant?;
     let Some(profile) = catalog.profile(&tenant) else {
         let message = format!("tenant `{tenant}` has no profile, and there is no default one");
         reader.refuse(root.span(), "profile", message);
         return None;
     };
-    let zone = profile.calendar.zone;
+    let calendar = profile.calendar;
     let instant = if let Some(text) = period {
-        let instant = read_instant(text, zone);
+        let instant = read_instant(text, calendar.zone);
         if let Err(message) = instant {
             reader.refuse(root.span(), "period", message);
         }
         instant.ok()?
     } else {
         let (text, field) = reader.text(root, "period", "a period such as \"2026-06\"")?;
-        checked(reader, &field, read_instant(text, zone))?
+        checked(reader, &field, read_instant(text, calendar.zone))?
+    };
+    let period = calendar.period_containing(instant);
+    let offline = Offline::new(catalog, &tenant, period)?;
+    if offline.slices.iter().all(|slice| slice.card.is_none()) {
+        let message = format!(
+            "no version of card `{}` is in force in the period {period}",
+            profile.card
+        );
+        reader.refuse(root.span(), "period", message);
+        return None;
+    }
+    let usage = read_usages(reader, root, &offline);
+    let carried = read_before(reader, root, &offline);
+    let stage = reader.or_default::<Stage>(root, "stage", "\"interim\", \"final\" or \"last\"");
+    let (meters, children) = usage?;
+    let usage = Usage {
+        meters,
+        children,
+        carried: carried?,
+        stage: stage?,
     };
     Some(Trial {
         tenant,
-        period: profile.calendar.period_containing(instant),
-        usage: usage?,
+        period,
+        usage,
     })
 }
 
-fn read_usage<'d>(
-    catalog: &Catalog,
+type Meters = BTreeMap<MeterName, MeterUsage>;
+
+/// The usage of the tenant, and of those that it pays for.
+fn read_usages<'d>(
     reader: &mut Reader<'d>,
     root: &Section<'d>,
-) -> Option<BTreeMap<MeterName, Quantity>> {
-    if !root.has("usage") {
-        return Some(BTreeMap::new());
-    }
-    let table = reader.table(
-        root,
-        "usage",
-        "a table such as { \"http.requests\" = \"3500000\" }",
-    )?;
-    let mut usage = BTreeMap::new();
-    let mut sound = true;
-    for name in table.names() {
-        let Some(field) = table.field(&name) else {
-            continue;
-        };
-        let meter = MeterName::new(&name).ok();
-        let Some(meter) = meter.and_then(|name| catalog.meter(&name)) else {
+    offline: &Offline<'_>,
+) -> Option<(Meters, BTreeMap<TenantId, Meters>)> {
+    let mut meters = rows::read(reader, root, offline);
+    let mut children = BTreeMap::new();
+    if root.has("children") {
+        let expected = "a table of tenants, each with its `usage`";
+        let table = reader.table(root, "children", expected)?;
+        let names = table.names();
+        if names.len() > CHILDREN_MAX {
             let message = format!(
-                "meter `{}` is not declared (expected a [[meter]] in meters.toml or meters/)",
-                name.chars().take(64).collect::<String>()
+                "{} children, more than the {CHILDREN_MAX} allowed",
+                names.len()
             );
-            reader.refuse_field(&field, message);
-            sound = false;
-            continue;
-        };
-        let quantity = reader
-            .string(&field, "a quantity such as \"3500000\" or \"12.5 GB\"")
-            .and_then(|text| checked(reader, &field, meter.read_quantity(text)));
-        match quantity {
-            Some(quantity) => {
-                usage.insert(meter.name.clone(), quantity);
-            }
-            None => sound = false,
+            reader.refuse(table.span(), "children", message);
+            return None;
+        }
+        for name in names {
+            let section = reader.table(&table, &name, "a table with `usage`")?;
+            reader.only(&section, &["usage"]);
+            let Ok(tenant) = TenantId::new(&name) else {
+                reader.refuse(section.span(), &table.key(&name), "not a tenant's name");
+                return None;
+            };
+            children.insert(tenant, rows::read(reader, &section, offline)?);
+        }
+        let own = meters?;
+        if own.values().any(|usage| usage.parts().len() > 0) {
+            children.insert(offline.tenant.clone(), own);
+        }
+        meters = together(children.values());
+        if meters.is_none() {
+            reader.refuse(
+                table.span(),
+                "children",
+                "the usage does not fit the numbers",
+            );
         }
     }
-    sound.then_some(usage)
+    Some((meters?, children))
+}
+
+/// The usage of several tenants, as one.
+fn together<'m>(all: impl Iterator<Item = &'m Meters>) -> Option<Meters> {
+    let mut sum = Meters::new();
+    for (meter, usage) in all.flatten() {
+        sum.entry(meter.clone()).or_default().merge(usage).ok()?;
+    }
+    Some(sum)
+}
+
+/// What earlier periods left: `before`.
+fn read_before<'d>(
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    offline: &Offline<'_>,
+) -> Option<Carried> {
+    let mut carried = Carried::default();
+    if !root.has("before") {
+        return Some(carried);
+    }
+    let expected = "a table such as { commitment.year = \"4000.00\", credit = \"10.00\" }";
+    let table = reader.table(root, "before", expected)?;
+    reader.only(&table, &["commitment", "grant", "credit", "advance"]);
+    let amount = "an amount as a decimal string such as \"10.00\"";
+    if let Some((Amount(credit), _)) = reader.maybe::<Amount>(&table, "credit", amount)? {
+        carried.credit = credit;
+    }
+    // All that was before is told of the instant before the period.
+    let earlier = Timestamp::from_millis(offline.period.start.millis().saturating_sub(1));
+    if table.has("grant") {
+        let grants = reader.table(&table, "grant", "a table of what was used of each grant")?;
+        for id in grants.names() {
+            let (Amount(used), field) = reader.parse::<Amount>(&grants, &id, amount)?;
+            let mut known = offline.profile.agreement.grants.iter();
+            if !known.any(|grant| grant.id == id) {
+                reader.refuse_field(&field, format!("the profile has no grant `{id}`"));
+                return None;
+            }
+            carried.grants.insert(id, BTreeMap::from([(earlier, used)]));
+        }
+    }
+    if table.has("commitment") {
+        let expected = "a table of what was spent towards each commitment";
+        let commitments = reader.table(&table, "commitment", expected)?;
+        for id in commitments.names() {
+            let Some((key, term)) = offline.commitment_term(&id) else {
+                let message = format!("there is no commitment `{id}` in its term");
+                reader.refuse(commitments.span(), &commitments.key(&id), message);
+                return None;
+            };
+            let (counted, charged) = read_spent(reader, &commitments, &id)?;
+            let part = Contribution {
+                term: term.start,
+                counted,
+                charged,
+            };
+            carried
+                .commitments
+                .insert(key, BTreeMap::from([(earlier, part)]));
+        }
+    }
+    if table.has("advance") {
+        let expected = "a table of what was charged in advance for each fee";
+        let fees = reader.table(&table, "advance", expected)?;
+        let mut charged = Vec::new();
+        for id in fees.names() {
+            let (Amount(amount), field) = reader.parse::<Amount>(&fees, &id, amount)?;
+            let Some(fee) = offline.advance(&id, amount) else {
+                reader.refuse_field(&field, format!("the card has no fee `{id}`"));
+                return None;
+            };
+            charged.push(fee);
+        }
+        carried.advance.insert(offline.period.start, charged);
+    }
+    Some(carried)
+}
+
+/// What counted towards a commitment, and what was charged for it: `"4000.00"`, or a table of both.
+fn read_spent<'d>(
+    reader: &mut Reader<'d>,
+    commitments: &Section<'d>,
+    id: &str,
+) -> Option<(Decimal, Decimal)> {
+    let amount = "an amount as a decimal string such as \"10.00\"";
+    let is_text = commitments.field(id)?.value.as_str().is_some();
+    if is_text {
+        let (Amount(counted), _) = reader.parse::<Amount>(commitments, id, amount)?;
+        return Some((counted, Decimal::ZERO));
+    }
+    let expected = "an amount, or a table with `counted` and `charged`";
+    let table = reader.table(commitments, id, expected)?;
+    reader.only(&table, &["counted", "charged"]);
+    let (Amount(counted), _) = reader.parse::<Amount>(&table, "counted", amount)?;
+    let (Amount(charged), _) = reader.parse::<Amount>(&table, "charged", amount)?;
+    Some((counted, charged))
 }
 
 /// An instant in a period: a month, a day, both in the zone, or RFC 3339.
@@ -312,6 +380,8 @@ fn read_instant(text: &str, zone: Zone) -> Result<Timestamp, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_common::Quantity;
+
     use super::super::tests::sound_files;
     use super::*;
 
@@ -361,7 +431,7 @@ mod tests {
         assert!(mistake("2026-06", "2026-13").contains("2:10: period: not a period"));
         assert!(mistake("2026-06", "2025-12").contains("no version of card `edge` is in force"));
         assert!(mistake("acme", "globex").contains("has no profile"));
-        assert!(mistake("net = \"1176.00\"", "total = \"1\"").contains("total: unknown key"));
+        assert!(mistake("net = \"1176.00\"", "sum = \"1\"").contains("sum: unknown key"));
         assert!(mistake("traffic = ", "trafic = \"1\", traffic = ").contains("no line `trafic`"));
         assert!(
             run("profile = ")
@@ -403,8 +473,13 @@ mod tests {
             trial.period.to_string(),
             "[2026-05-31T22:00:00.000Z, 2026-06-30T22:00:00.000Z)"
         );
-        let quantities: Vec<_> = trial.usage.values().map(|q| q.units()).collect();
-        assert_eq!(quantities, [1024]);
+        let quantities: Vec<_> = trial
+            .usage
+            .meters
+            .values()
+            .map(|usage| usage.total().map(Quantity::units))
+            .collect();
+        assert_eq!(quantities, [Some(1024)]);
         let none = Trial::read(&catalog, "u.toml", text, None, None).expect_err("no tenant");
         assert!(none.to_string().contains("profile: missing"), "{none}");
     }

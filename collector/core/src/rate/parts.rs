@@ -392,6 +392,29 @@ impl MeterUsage {
         self.lost.insert(at, whole);
     }
 
+    /// Adds what somebody else used. Both are gathered by the same shape, of a meter whose values
+    /// add up over tenants.
+    ///
+    /// # Errors
+    /// See [`GatherError`].
+    pub fn merge(&mut self, other: &Self) -> Result<(), GatherError> {
+        for (part, quantity) in &other.parts {
+            self.add(*part, *quantity)?;
+        }
+        for (key, samples) in &other.samples {
+            match self.samples.get_mut(key) {
+                Some(mine) => mine.merge(samples)?,
+                None => {
+                    self.samples.insert(*key, samples.clone());
+                }
+            }
+        }
+        for span in &other.lost {
+            self.lose(*span);
+        }
+        Ok(())
+    }
+
     /// The parts with their sums.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = (Part, Quantity)> {
         self.parts.iter().map(|(part, sum)| (*part, *sum))

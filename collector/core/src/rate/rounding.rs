@@ -62,6 +62,8 @@ pub enum Site {
     Tier,
     /// The price of one block, before it is multiplied by their number.
     Increment,
+    /// The sum of all lines that say so, and not the line: the difference is split over them.
+    Invoice,
 }
 
 impl FromStr for Site {
@@ -72,7 +74,8 @@ impl FromStr for Site {
             "line" => Ok(Self::Line),
             "tier" => Ok(Self::Tier),
             "increment" => Ok(Self::Increment),
-            _ => Err("not a place of rounding (expected `line`, `tier` or `increment`)"),
+            "invoice" => Ok(Self::Invoice),
+            _ => Err("not a place of rounding (expected `line`, `tier`, `increment` or `invoice`)"),
         }
     }
 }

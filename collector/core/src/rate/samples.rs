@@ -100,6 +100,16 @@ impl Samples {
         Ok(())
     }
 
+    /// Adds the samples of somebody else.
+    pub(super) fn merge(&mut self, other: &Self) -> Result<(), GatherError> {
+        for (slot, units) in (0..).zip(other.iter()) {
+            if let Some(units) = units {
+                self.add(slot, units)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Spreads a quantity evenly over slots; the first ones take what is left.
     pub(super) fn spread(
         &mut self,

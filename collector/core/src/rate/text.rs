@@ -19,38 +19,7 @@ impl fmt::Display for LineItem<'_> {
         let Some(arithmetic) = self.arithmetic() else {
             return write!(f, "{} {}", self.amount, self.card.currency);
         };
-        let Some(meter) = self.meter else {
-            write_tiers(f, &arithmetic.tiers, &self.price.per)?;
-            return self.write_amounts(f, &arithmetic);
-        };
-        if self.quantity.is_negative() {
-            let shown = self.quantity.display(meter.billed_scale());
-            write!(f, "{shown} is below zero and rated as 0: ")?;
-        }
-        match self.basis {
-            Basis::Parts(_) => self.write_pieces(f, &arithmetic)?,
-            Basis::Whole => {
-                if let Some(metered) = metered(self.quantity, self.meter) {
-                    write_quantities(f, metered, &arithmetic.quantities)?;
-                }
-                write_tiers(f, &arithmetic.tiers, &self.price.per)?;
-            }
-        }
-        self.write_amounts(f, &arithmetic)
-    }
-}
-
-impl LineItem<'_> {
-    fn write_amounts(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        arithmetic: &Arithmetic<'_>,
-    ) -> fmt::Result {
-        // A rounded amount shows what it was rounded from.
-        if Ratio::from_decimal(self.list) != arithmetic.list {
-            write!(f, "{} ~ ", arithmetic.list)?;
-        }
-        write!(f, "{} {}", self.list, self.card.currency)?;
+        self.write_list(f, &arithmetic)?;
         for change in &arithmetic.steps {
             write_change(f, change)?;
         }
@@ -58,6 +27,42 @@ impl LineItem<'_> {
             write!(f, " = {} {}", self.amount, self.card.currency)?;
         }
         Ok(())
+    }
+}
+
+impl LineItem<'_> {
+    /// How the list amount was computed.
+    pub(crate) fn write_list(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        arithmetic: &Arithmetic<'_>,
+    ) -> fmt::Result {
+        let Some(meter) = self.meter else {
+            write_tiers(f, &arithmetic.tiers, &self.price.per)?;
+            return self.write_amount(f, arithmetic);
+        };
+        if self.quantity.is_negative() {
+            let shown = self.quantity.display(meter.billed_scale());
+            write!(f, "{shown} is below zero and rated as 0: ")?;
+        }
+        match self.basis {
+            Basis::Parts(_) => self.write_pieces(f, arithmetic)?,
+            Basis::Whole => {
+                if let Some(metered) = metered(self.quantity, self.meter) {
+                    write_quantities(f, metered, &arithmetic.quantities)?;
+                }
+                write_tiers(f, &arithmetic.tiers, &self.price.per)?;
+            }
+        }
+        self.write_amount(f, arithmetic)
+    }
+
+    fn write_amount(&self, f: &mut fmt::Formatter<'_>, arithmetic: &Arithmetic<'_>) -> fmt::Result {
+        // A rounded amount shows what it was rounded from.
+        if Ratio::from_decimal(self.list) != arithmetic.list {
+            write!(f, "{} ~ ", arithmetic.list)?;
+        }
+        write!(f, "{} {}", self.list, self.card.currency)
     }
 }
 

@@ -82,7 +82,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nleast = \"1\"",
-        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over` or `unit`)",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over` or `unit`)",
     ),
     (
         "unit = \"0.08\"",
@@ -157,7 +157,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\n[[discount]]\nid = \"x\"\namount = \"1\"",
-        "cards/edge.toml:23:1: discount[0].applies: a discount of an amount or a quantity applies to one price (expected `applies` with one id)",
+        "cards/edge.toml:23:1: discount[0].applies: a discount of an amount or a quantity applies to one price (expected `applies` with one id), or with `scope` to several together",
     ),
     (
         "unit = \"0.08\"",
@@ -172,12 +172,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\n[[discount]]\nid = \"x\"\npercent = \"1\"\napplies = [\"trafic\"]",
-        "cards/edge.toml:26:12: discount[0].applies: price `trafic` is not declared in this card",
+        "cards/edge.toml:26:12: discount[0].applies: price `trafic` is not declared in card `edge`",
     ),
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\n[[discount]]\nid = \"x\"\npercent = \"1\"\nfrom = \"2026-02-01\"\nuntil = \"2026-02-01\"",
-        "cards/edge.toml:27:9: discount[0].until: the discount ends on 2026-02-01, which is not after 2026-02-01",
+        "cards/edge.toml:27:9: discount[0].until: it ends on 2026-02-01, which is not after 2026-02-01",
     ),
     (
         "unit = \"0.08\"",
@@ -187,7 +187,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\n[[price]]\nid = \"fee\"\nmodel = \"flat\"\nflat = \"25\"\nper = \"1\"",
-        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding` or `flat`)",
+        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `flat` or `billed`)",
     ),
     (
         "scale = 0",
@@ -248,7 +248,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "tenant = \"acme\"",
         "tenant = \"acme\"\ntax = \"de\"",
-        "profiles/acme.toml:3:1: tax: unknown key (expected `tenant`, `template`, `card`, `zone`, `period`, `late` or `settlement`)",
+        "profiles/acme.toml:3:7: tax: tax `de` is not declared (expected the `code` of a [[tax]] in tax/)",
     ),
 ];
 

@@ -370,16 +370,32 @@ fn another_zone_charges_no_month_twice() {
 }
 
 #[test]
-fn a_remainder_bills_its_usage_without_a_fee() {
+fn what_a_change_of_zone_leaves_of_a_month_is_billed_with_the_next() {
     let mut world = world(in_zone("Europe/Berlin", "P1M"), JUNE_15);
     world.catalog(in_zone("UTC", "P1M"));
     world.now = at(JULY - 1800);
     world.rows("a", vec![row("acme", "requests", JULY - 3600, 10)]);
+    assert_eq!(world.pass(JULY), ["charge platform 0 25.00"]);
+    world.rows("a", vec![row("acme", "requests", JULY + 3600, 90)]);
     assert_eq!(
-        world.pass(JULY),
-        ["charge platform 0 25.00", "charge req 10 1.00"]
+        world.pass(AUGUST_2),
+        ["charge platform 0 25.00", "charge req 100 10.00"]
     );
     let entries = ledger(&world.effects);
-    let posting = &entries[1].posting;
-    assert_eq!((posting.start, posting.end), (at(JULY - 7200), at(JULY)));
+    let posting = &entries[2].posting;
+    assert_eq!(posting.start, at(JULY - 7200), "Berlin's June ended there");
+}
+
+#[test]
+fn more_than_half_of_a_first_period_owes_its_fee() {
+    let mut world = world(in_zone("UTC", "P1M"), JUNE_15);
+    world.catalog(in_zone("UTC", "P1Y"));
+    world.now = at(JULY);
+    world.rows("a", vec![row("acme", "requests", JULY, 10)]);
+    assert_eq!(world.pass(JULY), ["charge platform 0 25.00"], "June");
+    // The second half of 2026 is 184 of 365 days, and so more than half a year.
+    assert_eq!(
+        world.pass(1_798_761_600),
+        ["charge platform 0 25.00", "charge req 10 1.00"]
+    );
 }

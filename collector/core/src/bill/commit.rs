@@ -1,0 +1,291 @@
+//! Commitments: what counts towards them, what usage above them costs, and what is charged for
+//! them.
+//!
+//! Lines count after discounts, maximum and minimum and before tax, in the order of periods and
+//! then of lines. What a bill charges for a commitment is what is due in all of the term so far
+//! less what earlier bills of it charged, so that a bill that is worked out again, or late,
+//! charges nothing twice.
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+
+use super::carried::{Carried, Contribution};
+use super::line::{BillLine, LineKey, LineRole, Source};
+use super::lines::Plan;
+use super::split::split_by;
+use super::{BillInput, CommitmentState, NoBill, Stage};
+use crate::catalog::{Commitment, Pay, TaxStyle};
+use crate::period::{Anchor, Calendar, Period};
+use crate::rate::{Currency, Mode, Ratio};
+
+/// A commitment with where it stands.
+struct Standing<'c> {
+    commitment: &'c Commitment,
+    /// The card; `None` in a profile.
+    card: Option<&'c str>,
+    /// What its amounts are in.
+    currency: Currency,
+    style: TaxStyle,
+    taxes: &'c [String],
+    /// The day on which a term begins.
+    anchor: NaiveDate,
+}
+
+/// Adds the lines of commitments, and what the period contributes to them.
+pub(super) fn apply<'c>(
+    input: &BillInput<'c>,
+    lines: &mut Vec<BillLine<'c>>,
+    carried: &mut Carried,
+) -> Result<Vec<CommitmentState<'c>>, NoBill> {
+    let mut states = Vec::new();
+    for standing in standing(input) {
+        if let Some(state) = one(input, &standing, lines, carried)? {
+            states.push(state);
+        }
+    }
+    Ok(states)
+}
+
+/// What a commitment is called in [`Carried`], with its term in this period.
+pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Period)> {
+    let mut all = standing(input).into_iter();
+    let found = all.find(|standing| standing.commitment.id == id)?;
+    let key = Carried::commitment_key(found.card, id);
+    Some((key, term(input, &found)?))
+}
+
+/// The commitments of all cards of the period and of the last profile, those of shorter terms
+/// first.
+fn standing<'c>(input: &BillInput<'c>) -> Vec<Standing<'c>> {
+    let plans = Plan::all(input.slices);
+    let mut found = Vec::new();
+    for (index, plan) in plans.iter().enumerate() {
+        let card = plan.card();
+        let from_card = card
+            .around
+            .commitments
+            .iter()
+            .map(|one| (one, Some(card.id.as_str())));
+        let is_last = index + 1 == plans.len();
+        let agreed = &plan.profile.agreement;
+        let from_profile = agreed.around.commitments.iter().map(|one| (one, None));
+        let catalogs = input.slices.iter().rev().filter_map(|slice| slice.catalog);
+        let first = catalogs
+            .flat_map(|catalog| catalog.versions(&card.id).first())
+            .map(|first| first.from)
+            .next();
+        for (commitment, id) in from_card.chain(from_profile.filter(|_| is_last)) {
+            found.push(Standing {
+                commitment,
+                card: id,
+                currency: card.currency,
+                style: card.tax,
+                taxes: &agreed.taxes,
+                anchor: commitment.from.or(first).unwrap_or(card.from),
+            });
+        }
+    }
+    found.sort_by_key(|standing| standing.commitment.term_days());
+    found
+}
+
+/// The term in which a period begins; `None` before the first one.
+fn term(input: &BillInput<'_>, standing: &Standing<'_>) -> Option<Period> {
+    if input.period.start < input.zone.start_of_day(standing.anchor) {
+        return None;
+    }
+    let anchor = Anchor::of_date(standing.anchor)?;
+    let calendar = Calendar::anchored(input.zone, standing.commitment.term, Some(anchor)).ok()?;
+    Some(calendar.period_containing(input.period.start))
+}
+
+fn one<'c>(
+    input: &BillInput<'c>,
+    standing: &Standing<'c>,
+    lines: &mut Vec<BillLine<'c>>,
+    carried: &mut Carried,
+) -> Result<Option<CommitmentState<'c>>, NoBill> {
+    let Some(term) = term(input, standing) else {
+        return Ok(None);
+    };
+    let commitment = standing.commitment;
+    let key = Carried::commitment_key(standing.card, &commitment.id);
+    let before = carried.before(&key, term, input.period);
+    let before = before.ok_or(NoBill::TooLarge)?;
+    let account = Account {
+        standing,
+        term,
+        before,
+        counted: counted(standing, lines).ok_or(NoBill::TooLarge)?,
+        is_last: input.is_final() && (input.period.end >= term.end || input.stage == Stage::Last),
+    };
+    let charged = account.charge(input).ok_or(NoBill::TooLarge)?;
+    let (drawn, overage) = account.used().ok_or(NoBill::TooLarge)?;
+    let charge_role = match commitment.pay {
+        Pay::Usage => LineRole::TrueUp,
+        Pay::Advance | Pay::Parts => LineRole::Commitment,
+    };
+    for (role, amount) in [
+        (charge_role, charged),
+        (LineRole::Drawdown, drawn),
+        (LineRole::Overage, overage),
+    ] {
+        if !amount.is_zero() {
+            lines.push(standing.line(role, amount, lines));
+        }
+    }
+    let part = Contribution {
+        term: term.start,
+        counted: account.counted,
+        charged,
+    };
+    carried.contribute(key, term, input.period, part);
+    let left = account.left().ok_or(NoBill::TooLarge)?;
+    Ok(Some(CommitmentState {
+        commitment,
+        currency: standing.currency,
+        term,
+        before: before.counted,
+        counted: account.counted,
+        left,
+    }))
+}
+
+/// What counts of this period.
+fn counted(standing: &Standing<'_>, lines: &[BillLine<'_>]) -> Option<Decimal> {
+    let counts = &standing.commitment.counts;
+    let mine = |line: &&BillLine<'_>| {
+        let same_card = standing
+            .card
+            .is_none_or(|card| line.key.card.as_deref() == Some(card));
+        same_card
+            && line.currency == standing.currency
+            && match (&line.source, line.key.role) {
+                (Source::Rated(item) | Source::Advance(item), _) => counts.includes(item.price),
+                (Source::Minimum(bound), _) => counts.covers(&bound.counts),
+                // What a shorter term charges at its end counts towards a longer one.
+                (Source::Commitment(other), LineRole::TrueUp) => {
+                    counts.covers(&other.counts)
+                        && other.term_days() < standing.commitment.term_days()
+                }
+                (Source::Commitment(_) | Source::Unused, _) => false,
+            }
+    };
+    let mut amounts = lines.iter().filter(mine).map(|line| line.amount);
+    amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
+}
+
+/// A commitment in one period.
+struct Account<'s, 'c> {
+    standing: &'s Standing<'c>,
+    term: Period,
+    before: Contribution,
+    /// What counts of this period.
+    counted: Decimal,
+    /// The last invoice of the term.
+    is_last: bool,
+}
+
+impl Account<'_, '_> {
+    /// What is left to be spent.
+    fn left(&self) -> Option<Decimal> {
+        let amount = self.standing.commitment.amount;
+        let left = amount
+            .checked_sub(self.before.counted)?
+            .checked_sub(self.counted)?;
+        Some(left.max(Decimal::ZERO))
+    }
+
+    /// What this bill charges for the commitment itself.
+    fn charge(&self, input: &BillInput<'_>) -> Option<Decimal> {
+        let commitment = self.standing.commitment;
+        let due = match commitment.pay {
+            Pay::Usage if self.is_last && commitment.true_up => self.left()?,
+            Pay::Usage => Decimal::ZERO,
+            Pay::Advance => commitment.amount,
+            Pay::Parts if self.is_last => commitment.amount,
+            Pay::Parts => self.parts(input)?,
+        };
+        due.checked_sub(self.before.charged)
+    }
+
+    /// The equal parts of the term so far.
+    fn parts(&self, input: &BillInput<'_>) -> Option<Decimal> {
+        let profile = input.slices.iter().rev().find_map(|slice| slice.profile)?;
+        let mut starts = Vec::new();
+        let mut at = profile.calendar.period_containing(self.term.start);
+        if at.start < self.term.start {
+            at = profile.calendar.period_containing(at.end);
+        }
+        while at.start < self.term.end && at.start < at.end {
+            starts.push(at.start);
+            at = profile.calendar.period_containing(at.end);
+        }
+        let places = self.standing.currency.exponent();
+        let weights = vec![1i128; starts.len()];
+        let mut amount = self.standing.commitment.amount;
+        amount.rescale(Ord::max(places, amount.scale()));
+        let parts = split_by(amount, Ord::max(places, amount.scale()), &weights)?;
+        let due = starts
+            .iter()
+            .zip(parts)
+            .filter(|(start, _)| **start <= input.period.start);
+        due.map(|(_, part)| part)
+            .try_fold(Decimal::ZERO, Decimal::checked_add)
+    }
+
+    /// What usage draws down, below zero, and what the part above the commitment costs more.
+    fn used(&self) -> Option<(Decimal, Decimal)> {
+        let commitment = self.standing.commitment;
+        let room = commitment.amount.checked_sub(self.before.counted)?;
+        let inside = self.counted.min(room.max(Decimal::ZERO)).max(Decimal::ZERO);
+        let excess = self.counted.checked_sub(inside)?.max(Decimal::ZERO);
+        let drawn = match commitment.pay {
+            Pay::Usage => Decimal::ZERO,
+            Pay::Advance | Pay::Parts => Decimal::ZERO.checked_sub(inside)?,
+        };
+        let overage = match commitment.overage {
+            None => Decimal::ZERO,
+            Some(factor) => {
+                let more = factor.checked_sub(Decimal::ONE)?;
+                Ratio::from_decimal(excess)
+                    .checked_mul(Ratio::from_decimal(more))?
+                    .round(self.standing.currency.exponent(), Mode::HalfUp)?
+            }
+        };
+        Some((drawn, overage))
+    }
+}
+
+impl<'c> Standing<'c> {
+    fn line(&self, role: LineRole, amount: Decimal, lines: &[BillLine<'c>]) -> BillLine<'c> {
+        // Taxed like the lines that count, where these are all taxed alike.
+        let counts = &self.commitment.counts;
+        let mut taxes = lines.iter().filter_map(|line| {
+            let price = line.source.price()?;
+            counts.includes(price).then_some(line.taxes)
+        });
+        let first = taxes.next();
+        let alike = first.filter(|first| taxes.all(|taxes| taxes == *first));
+        BillLine {
+            key: LineKey {
+                role,
+                card: self.card.map(str::to_owned),
+                id: self.commitment.id.clone(),
+                currency: self.currency.code().to_owned(),
+            },
+            source: Source::Commitment(self.commitment),
+            currency: self.currency,
+            style: self.style,
+            list: amount,
+            worked: Some(Vec::new()),
+            amount,
+            billed: amount,
+            taxes: alike.unwrap_or(self.taxes),
+            net: amount,
+            tax: Decimal::ZERO,
+            fraction: Ratio::ONE,
+            shares: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! From the currency of the card to that of the tenant.
+
+use tollgate_common::Timestamp;
+
+use super::line::BillLine;
+use super::{BillInput, NoBill};
+use crate::catalog::ExchangeRate;
+use crate::rate::{Currency, Mode, Ratio};
+
+/// Converts every line once, at the last rate before the period's end, and rounds it again; the
+/// original amount stays beside it. Answers the bill's currency and the rates that were used.
+pub(super) fn convert(
+    input: &BillInput<'_>,
+    lines: &mut [BillLine<'_>],
+) -> Result<(Option<Currency>, Vec<ExchangeRate>), NoBill> {
+    let slices = input.slices.iter().rev();
+    let agreed = slices
+        .filter_map(|slice| slice.profile)
+        .map(|profile| profile.agreement.currency)
+        .next()
+        .flatten();
+    let cards = input.slices.iter().rev().filter_map(|slice| slice.card);
+    let last = cards.map(|card| card.currency).next();
+    let Some(to) = agreed.or(last) else {
+        return Ok((lines.first().map(|line| line.currency), Vec::new()));
+    };
+    let mut used: Vec<ExchangeRate> = Vec::new();
+    for line in lines {
+        if line.currency == to {
+            continue;
+        }
+        let known = used.iter().find(|rate| rate.from == line.currency).copied();
+        let rate = match known {
+            Some(rate) => rate,
+            None => {
+                let rate = last_rate(input, line.currency, to, input.period.end)?;
+                used.push(rate);
+                rate
+            }
+        };
+        line.billed = Ratio::from_decimal(line.amount)
+            .checked_mul(Ratio::from_decimal(rate.rate))
+            .and_then(|amount| amount.round(to.exponent(), Mode::HalfUp))
+            .ok_or(NoBill::TooLarge)?;
+        line.net = line.billed;
+    }
+    Ok((Some(to), used))
+}
+
+fn last_rate(
+    input: &BillInput<'_>,
+    from: Currency,
+    to: Currency,
+    before: Timestamp,
+) -> Result<ExchangeRate, NoBill> {
+    input
+        .catalog
+        .and_then(|catalog| catalog.exchange().last_before(from, to, input.zone, before))
+        .ok_or(NoBill::NoExchangeRate {
+            from: from.code(),
+            to: to.code(),
+            before,
+        })
+}

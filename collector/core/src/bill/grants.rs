@@ -1,0 +1,209 @@
+//! Grants: what pays for a bill beside money.
+//!
+//! A grant pays for lines, tax included, in their order. One that is valid for a part of the
+//! period pays only for that part of a line: the line's amount is divided at the boundaries of all
+//! grants in proportion to the quantity between them, by largest remainder. What has no quantity
+//! that adds up, such as a fee, is divided by time.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use tollgate_common::Timestamp;
+
+use super::carried::{Carried, note};
+use super::line::BillLine;
+use super::{BillInput, NoBill, split_by};
+use crate::catalog::{Counts, Grant, Profile};
+use crate::period::{Period, Zone};
+
+/// What a grant pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrantUse<'c> {
+    /// Which.
+    pub grant: &'c Grant,
+    /// What other periods left of it.
+    pub before: Decimal,
+    /// What it pays of this bill.
+    pub paid: Decimal,
+    /// What is left of it then.
+    pub left: Decimal,
+}
+
+/// The instants within a period at which a grant begins or ends: where usage is to be kept apart.
+pub fn cuts(profile: &Profile, period: Period, zone: Zone) -> Vec<Timestamp> {
+    let grants = profile.agreement.grants.iter();
+    let days = grants.flat_map(|grant| [grant.from, grant.until]).flatten();
+    let mut cuts: Vec<Timestamp> = days
+        .map(|day| zone.start_of_day(day))
+        .filter(|cut| period.start < *cut && *cut < period.end)
+        .collect();
+    cuts.sort_unstable();
+    cuts.dedup();
+    cuts
+}
+
+/// Pays what credit and grants pay, in the order in which grants are used.
+pub(super) fn apply<'c>(
+    input: &BillInput<'c>,
+    lines: &[BillLine<'c>],
+    credit: Decimal,
+    carried: &mut Carried,
+) -> Result<Vec<GrantUse<'c>>, NoBill> {
+    let slices = input.slices.iter().rev();
+    let Some(profile) = slices.filter_map(|slice| slice.profile).next() else {
+        return Ok(Vec::new());
+    };
+    let grants = &profile.agreement.grants;
+    if grants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut open = open(
+        input,
+        lines,
+        credit,
+        &cuts(profile, input.period, input.zone),
+    )
+    .ok_or(NoBill::TooLarge)?;
+    let mut uses = Vec::with_capacity(grants.len());
+    for grant in grants {
+        let used = carried.grants.get(&grant.id);
+        let before = Carried::left(grant.amount, used, input.period);
+        let valid = validity(grant, input.zone);
+        let mut left = before;
+        for cell in &mut open {
+            let inside = valid.start <= cell.span.start && cell.span.end <= valid.end;
+            if !inside || !pays_for(&grant.counts, &lines[cell.line]) {
+                continue;
+            }
+            let paid = left.min(cell.amount);
+            cell.amount = cell.amount.checked_sub(paid).ok_or(NoBill::TooLarge)?;
+            left = left.checked_sub(paid).ok_or(NoBill::TooLarge)?;
+        }
+        let paid = before.checked_sub(left).ok_or(NoBill::TooLarge)?;
+        note(
+            carried.grants.entry(grant.id.clone()).or_default(),
+            input.period.start,
+            paid,
+        );
+        uses.push(GrantUse {
+            grant,
+            before,
+            paid,
+            left,
+        });
+    }
+    carried.grants.retain(|_, used| !used.is_empty());
+    Ok(uses)
+}
+
+/// When a grant pays.
+fn validity(grant: &Grant, zone: Zone) -> Period {
+    Period {
+        start: grant
+            .from
+            .map_or(Timestamp::EPOCH, |day| zone.start_of_day(day)),
+        end: grant
+            .until
+            .map_or(Timestamp::MAX, |day| zone.start_of_day(day)),
+    }
+}
+
+/// What a grant for some lines pays for. One for all lines pays for minimums and commitments too.
+fn pays_for(counts: &Counts, line: &BillLine<'_>) -> bool {
+    match line.source.price() {
+        Some(price) => counts.includes(price),
+        None => counts.prices.is_none() && counts.fees,
+    }
+}
+
+/// What is to be paid of a line for a stretch of the period.
+struct Open {
+    line: usize,
+    span: Period,
+    amount: Decimal,
+}
+
+/// What is to be paid, line by line and stretch by stretch: less what lines below zero and the
+/// credit pay, the earliest lines first.
+fn open(
+    input: &BillInput<'_>,
+    lines: &[BillLine<'_>],
+    credit: Decimal,
+    cuts: &[Timestamp],
+) -> Option<Vec<Open>> {
+    let spans = spans(input.period, cuts);
+    let mut paid = credit;
+    for line in lines {
+        let gross = line.gross()?;
+        if gross < Decimal::ZERO {
+            paid = paid.checked_sub(gross)?;
+        }
+    }
+    let mut open = Vec::with_capacity(lines.len() * spans.len());
+    for (place, line) in lines.iter().enumerate() {
+        let gross = line.gross()?.max(Decimal::ZERO);
+        let amounts = if let [_] = spans[..] {
+            vec![gross]
+        } else {
+            split_by(gross, gross.scale(), &weights(input, line, &spans)?)?
+        };
+        for (span, amount) in spans.iter().zip(amounts) {
+            let off = paid.min(amount);
+            paid = paid.checked_sub(off)?;
+            open.push(Open {
+                line: place,
+                span: *span,
+                amount: amount.checked_sub(off)?,
+            });
+        }
+    }
+    Some(open)
+}
+
+fn spans(period: Period, cuts: &[Timestamp]) -> Vec<Period> {
+    let starts = std::iter::once(period.start).chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([period.end]);
+    starts
+        .zip(ends)
+        .map(|(start, end)| Period { start, end })
+        .collect()
+}
+
+/// The usage of a line in each stretch, or how long each is.
+fn weights(input: &BillInput<'_>, line: &BillLine<'_>, spans: &[Period]) -> Option<Vec<i128>> {
+    let by_time = || Some(spans.iter().map(|span| i128::from(span.millis())).collect());
+    let Some(quantities) = quantities(input, line, spans) else {
+        return by_time();
+    };
+    if quantities.iter().all(|quantity| *quantity <= 0) {
+        return by_time();
+    }
+    Some(
+        quantities
+            .into_iter()
+            .map(|quantity| quantity.max(0))
+            .collect(),
+    )
+}
+
+/// The usage of a line in each stretch; `None` if it was not kept apart.
+fn quantities(input: &BillInput<'_>, line: &BillLine<'_>, spans: &[Period]) -> Option<Vec<i128>> {
+    let meter = line.meter()?;
+    if !crate::rate::adds_up(meter.aggregation) {
+        return None;
+    }
+    let usage = &input.usage.get(&meter.name)?.usage;
+    let mut by_slice: BTreeMap<usize, i128> = BTreeMap::new();
+    for (part, quantity) in usage.parts() {
+        let sum = by_slice.entry(usize::from(part.slice)).or_default();
+        *sum = sum.checked_add(quantity.units())?;
+    }
+    let mut quantities = vec![0i128; spans.len()];
+    for (slice, quantity) in by_slice {
+        let slice = input.slices.get(slice)?.span;
+        let within = |span: &Period| span.start <= slice.start && slice.end <= span.end;
+        let place = spans.iter().position(within)?;
+        quantities[place] = quantities[place].checked_add(quantity)?;
+    }
+    Some(quantities)
+}

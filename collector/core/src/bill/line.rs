@@ -1,0 +1,297 @@
+//! The lines of a bill.
+
+use std::fmt;
+
+use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
+use tollgate_common::{Quantity, TenantId};
+
+use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle};
+use crate::rate::{AmountStep, Currency, LineItem, Ratio};
+
+/// What tells one line of a tenant's period from another, whenever it is worked out.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LineKey {
+    /// What it is.
+    pub role: LineRole,
+    /// The card's id; `None` for what a profile adds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<String>,
+    /// The id of the price, minimum or commitment.
+    pub id: String,
+    /// The currency of the card.
+    pub currency: String,
+}
+
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineRole {
+    /// Usage by a price.
+    Usage,
+    /// A fee of this period. Of what is charged in advance only the rest, or the credit of what
+    /// was too much.
+    Fee,
+    /// A fee of the next period.
+    Advance,
+    /// What is missing to a minimum.
+    Minimum,
+    /// What a commitment charges before its usage: all in advance, or one of equal parts.
+    Commitment,
+    /// Usage that a commitment has paid for: below zero.
+    Drawdown,
+    /// What usage above a commitment costs more, or less, than it would without one.
+    Overage,
+    /// What is missing to a commitment at the end of its term.
+    TrueUp,
+}
+
+impl LineKey {
+    /// The name of the line on invoices: the price's id, or what it is and its own id.
+    pub fn name(&self) -> String {
+        match self.role {
+            LineRole::Usage | LineRole::Fee => self.id.clone(),
+            role => format!("{role} {}", self.id),
+        }
+    }
+}
+
+impl LineRole {
+    /// The name used in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Fee => "fee",
+            Self::Advance => "advance",
+            Self::Minimum => "minimum",
+            Self::Commitment => "commitment",
+            Self::Drawdown => "drawdown",
+            Self::Overage => "overage",
+            Self::TrueUp => "true_up",
+        }
+    }
+}
+
+impl fmt::Display for LineRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Where a line comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source<'c> {
+    /// A price.
+    Rated(LineItem<'c>),
+    /// A price without a meter, for the next period.
+    Advance(LineItem<'c>),
+    /// A minimum over several lines.
+    Minimum(&'c Bound),
+    /// A commitment.
+    Commitment(&'c Commitment),
+    /// A fee that was charged in advance and is not due any more.
+    Unused,
+}
+
+impl<'c> Source<'c> {
+    /// The price, if it comes from one.
+    pub fn price(&self) -> Option<&'c Price> {
+        match self {
+            Self::Rated(item) | Self::Advance(item) => Some(item.price),
+            Self::Minimum(_) | Self::Commitment(_) | Self::Unused => None,
+        }
+    }
+
+    /// What was rated, if anything was.
+    pub fn item(&self) -> Option<&LineItem<'c>> {
+        match self {
+            Self::Rated(item) | Self::Advance(item) => Some(item),
+            Self::Minimum(_) | Self::Commitment(_) | Self::Unused => None,
+        }
+    }
+}
+
+/// A step from the list amount of a line to its final one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What it is.
+    pub kind: StepKind,
+    /// Its id in the catalog; empty where it has none.
+    pub id: String,
+    /// By how much it changes the amount, in the card's currency; below zero for a discount.
+    pub amount: Decimal,
+}
+
+/// What a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// A discount, on the line or its part of one on several lines.
+    Discount,
+    /// A maximum, of the line or its part of one over several lines.
+    Maximum,
+    /// The line's minimum.
+    Minimum,
+    /// What was charged in advance.
+    Advance,
+    /// What rounding the invoice in place of the lines leaves here.
+    Rounding,
+}
+
+impl StepKind {
+    /// The name used in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Discount => "discount",
+            Self::Maximum => "maximum",
+            Self::Minimum => "minimum",
+            Self::Advance => "advance",
+            Self::Rounding => "rounding",
+        }
+    }
+}
+
+impl Step {
+    /// A step of a rated line.
+    pub(super) fn of(step: &AmountStep<'_>, amount: Decimal) -> Self {
+        let (kind, id) = match step {
+            AmountStep::Discount(discount) => (StepKind::Discount, discount.id.clone()),
+            AmountStep::Maximum(_) => (StepKind::Maximum, String::new()),
+            AmountStep::Minimum(_) => (StepKind::Minimum, String::new()),
+        };
+        Self { kind, id, amount }
+    }
+}
+
+/// What one of several tenants has of a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share<'c> {
+    /// Who.
+    pub tenant: &'c TenantId,
+    /// How much it used.
+    pub quantity: Quantity,
+    /// Its part of the net amount.
+    pub net: Decimal,
+    /// Its part of the tax.
+    pub tax: Decimal,
+}
+
+/// A line of a bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BillLine<'c> {
+    /// What tells it from others.
+    pub key: LineKey,
+    /// Where it comes from.
+    pub source: Source<'c>,
+    /// The card's currency.
+    pub currency: Currency,
+    /// How the card's amounts are taxed.
+    pub style: TaxStyle,
+    /// The list amount: before discounts, maximum and minimum; in the card's currency.
+    pub list: Decimal,
+    /// From the list amount to the final one; `None` if they are those of the rated line. See
+    /// [`BillLine::steps`].
+    pub(super) worked: Option<Vec<Step>>,
+    /// The amount, in the card's currency; with tax if the card's prices include it.
+    pub amount: Decimal,
+    /// The amount, in the bill's currency.
+    pub billed: Decimal,
+    /// The codes of its taxes, in the order in which they are applied.
+    pub taxes: &'c [String],
+    /// The amount without tax, in the bill's currency.
+    pub net: Decimal,
+    /// The tax on it, in the bill's currency.
+    pub tax: Decimal,
+    /// The part of the period that its price is in force for; one unless it is prorated.
+    pub fraction: Ratio,
+    /// Between whom it is shared out; empty without children.
+    pub shares: Vec<Share<'c>>,
+}
+
+impl<'c> BillLine<'c> {
+    /// The meter, if usage is priced.
+    pub fn meter(&self) -> Option<&'c Meter> {
+        self.source.item().and_then(|item| item.meter)
+    }
+
+    /// The usage, in the meter's smallest unit.
+    pub fn quantity(&self) -> Quantity {
+        self.source
+            .item()
+            .map_or(Quantity::ZERO, |item| item.quantity)
+    }
+
+    /// From the list amount to the final one, one by one; they sum to the difference. Empty also
+    /// if the arithmetic of the line does not fit the numbers, though its amount does.
+    pub fn steps(&self) -> Vec<Step> {
+        if let Some(worked) = &self.worked {
+            return worked.clone();
+        }
+        let arithmetic = self.source.item().and_then(LineItem::arithmetic);
+        arithmetic
+            .map(|arithmetic| {
+                let steps = arithmetic.steps.iter();
+                steps
+                    .map(|change| Step::of(&change.step, change.change))
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Net amount and tax.
+    pub fn gross(&self) -> Option<Decimal> {
+        self.net.checked_add(self.tax)
+    }
+}
+
+/// The arithmetic for people.
+impl fmt::Display for BillLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let currency = self.currency;
+        match &self.source {
+            Source::Rated(item) => match &self.worked {
+                None => write!(f, "{item}")?,
+                Some(steps) => {
+                    match item.arithmetic() {
+                        Some(arithmetic) => item.write_list(f, &arithmetic)?,
+                        None => write!(f, "{} {currency}", item.list)?,
+                    }
+                    if self.fraction != Ratio::ONE {
+                        write!(f, "; for {} of the period {}", self.fraction, self.list)?;
+                    }
+                    for step in steps {
+                        write!(f, "; {}", step.kind.as_str())?;
+                        if !step.id.is_empty() {
+                            write!(f, " {}", step.id)?;
+                        }
+                        let positive = !step.amount.is_zero() && step.amount.is_sign_positive();
+                        let sign = if positive { "+" } else { "" };
+                        write!(f, ": {sign}{}", step.amount)?;
+                    }
+                    write!(f, " = {} {currency}", self.amount)?;
+                }
+            },
+            Source::Advance(item) => write!(f, "in advance: {item}")?,
+            Source::Minimum(bound) => {
+                write!(f, "at least {}: +{} {currency}", bound.amount, self.amount)?;
+            }
+            Source::Unused => {
+                write!(
+                    f,
+                    "charged in advance and not due: {} {currency}",
+                    self.amount
+                )?;
+            }
+            Source::Commitment(commitment) => {
+                write!(
+                    f,
+                    "commitment of {} in {}: {} {currency}",
+                    commitment.amount, commitment.term, self.amount
+                )?;
+            }
+        }
+        if self.billed != self.amount {
+            write!(f, " ~ {} in the bill's currency", self.billed)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,466 @@
+//! From usage and prices to rated lines, before anything stands around them.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+use tollgate_common::{MeterName, Quantity};
+
+use super::carried::{Advance, Carried};
+use super::line::{LineKey, LineRole};
+use super::{BillInput, Metered, NoBill, Slice, Stage};
+use crate::catalog::{Billed, Card, Price, Profile};
+use crate::period::{Period, Proration};
+use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_fee, rate_meter};
+
+/// For how many periods it is kept what was charged for them in advance: late usage never comes
+/// for older ones.
+const ADVANCE_PERIODS_MAX: usize = 400;
+
+/// Usage that is not rated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnratedUsage {
+    /// Of which meter; `None` for a fee.
+    pub meter: Option<MeterName>,
+    /// Which price could not be computed, if one applies.
+    pub price: Option<String>,
+    /// How much, in the meter's smallest unit.
+    pub quantity: Quantity,
+    /// Why.
+    pub reason: Unrated,
+}
+
+/// Why usage is not rated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Unrated {
+    /// No catalog was in force.
+    NoCatalog,
+    /// The catalog does not declare the meter.
+    UndeclaredMeter,
+    /// The tenant has no profile and there is no default one.
+    NoProfile,
+    /// The card had no version in force.
+    NoCardInForce,
+    /// The card has no price for the meter.
+    NoPrice,
+    /// No row of the price's matrix describes it, or a percentile's direction is not told.
+    NoRow,
+    /// The amount does not fit the numbers.
+    TooLarge,
+}
+
+impl Unrated {
+    /// A sentence for people.
+    pub const fn explain(self) -> &'static str {
+        match self {
+            Self::NoCatalog => "no catalog was in force",
+            Self::UndeclaredMeter => "the catalog does not declare this meter",
+            Self::NoProfile => "the tenant has no billing profile and there is no default one",
+            Self::NoCardInForce => "no version of the rate card was in force",
+            Self::NoPrice => "the rate card has no price for this meter",
+            Self::NoRow => "no row of the price describes it",
+            Self::TooLarge => "the amount is too large to be computed exactly",
+        }
+    }
+
+    /// The name used in output.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCatalog => "no_catalog",
+            Self::UndeclaredMeter => "undeclared_meter",
+            Self::NoProfile => "no_profile",
+            Self::NoCardInForce => "no_card_in_force",
+            Self::NoPrice => "no_price",
+            Self::NoRow => "no_row",
+            Self::TooLarge => "amount_too_large",
+        }
+    }
+}
+
+/// A card for the part of the period in which its versions are in force.
+pub(super) struct Plan<'c> {
+    /// Its versions with their stretches, in order.
+    pub(super) versions: Vec<(Period, &'c Card)>,
+    /// What was agreed last.
+    pub(super) profile: &'c Profile,
+}
+
+impl<'c> Plan<'c> {
+    /// The last version.
+    pub(super) fn card(&self) -> &'c Card {
+        self.versions[self.versions.len() - 1].1
+    }
+
+    /// The plans of a period, in the order in which they were in force first. A card that comes
+    /// back goes on where it was.
+    pub(super) fn all(slices: &[Slice<'c>]) -> Vec<Self> {
+        let mut plans: Vec<Self> = Vec::new();
+        for slice in slices {
+            let (Some(profile), Some(card)) = (slice.profile, slice.card) else {
+                continue;
+            };
+            let card = profile.agreement.card(card);
+            match plans.iter_mut().find(|plan| plan.card().id == card.id) {
+                Some(plan) => {
+                    plan.versions.push((slice.span, card));
+                    plan.profile = profile;
+                }
+                None => plans.push(Self {
+                    versions: vec![(slice.span, card)],
+                    profile,
+                }),
+            }
+        }
+        plans
+    }
+
+    /// What each version says of something, prorated by how long it is in force: its sum, and
+    /// which part of the whole period that is. Without proration the last word counts whole.
+    pub(super) fn prorated(
+        &self,
+        input: &BillInput<'_>,
+        by: Option<Proration>,
+        amount: impl Fn(&'c Card) -> Option<Ratio>,
+    ) -> Result<(Ratio, Ratio), NoBill> {
+        let mut sum = Ratio::ZERO;
+        let mut part = Ratio::ZERO;
+        for (span, card) in &self.versions {
+            let Some(amount) = amount(card) else { continue };
+            let Some(by) = by else {
+                (sum, part) = (amount, Ratio::ONE);
+                continue;
+            };
+            let fraction = input.whole.fraction(*span, by, input.zone);
+            let share = amount.checked_mul(fraction);
+            sum = share
+                .and_then(|share| sum.checked_add(share))
+                .ok_or(NoBill::TooLarge)?;
+            part = part.checked_add(fraction).ok_or(NoBill::TooLarge)?;
+        }
+        Ok((sum, part))
+    }
+}
+
+/// A rated line, before anything stands around it.
+pub(super) struct Draft<'c> {
+    pub(super) key: LineKey,
+    pub(super) card: &'c Card,
+    pub(super) taxes: &'c [String],
+    pub(super) kind: DraftKind<'c>,
+}
+
+/// What a draft is.
+pub(super) enum DraftKind<'c> {
+    /// A price.
+    Rated {
+        item: LineItem<'c>,
+        /// The part of the whole period that the price is in force for.
+        fraction: Ratio,
+        /// Its maximum and minimum for that part.
+        maximum: Option<Ratio>,
+        minimum: Option<Ratio>,
+        /// Of a fee: its exact list amount for that part.
+        fee: Option<Ratio>,
+        /// What was charged for it in advance.
+        charged: Decimal,
+    },
+    /// A fee of the next period.
+    Advance(LineItem<'c>),
+    /// A fee that was charged in advance and is not due any more.
+    Unused(&'c Advance),
+}
+
+/// Rates every price of every card of the period.
+pub(super) fn rated<'c>(
+    input: &BillInput<'c>,
+    carried: &mut Carried,
+) -> Result<(Vec<Draft<'c>>, Vec<UnratedUsage>), NoBill> {
+    let plans = Plan::all(input.slices);
+    let mut rating = Rating {
+        input,
+        day: input.zone.date_at(input.period.start),
+        drafts: Vec::new(),
+        unrated: Vec::new(),
+        rated: BTreeMap::new(),
+    };
+    rating.meters();
+    for plan in &plans {
+        for price in prices(plan) {
+            if price.meter.is_none() {
+                rating.fee(plan, price)?;
+            } else {
+                rating.usage(plan, price)?;
+            }
+        }
+    }
+    rating.unused();
+    rating.advance(carried);
+    Ok((rating.drafts, rating.unrated))
+}
+
+/// The prices of a plan: those of the last version in their order, then those that only earlier
+/// ones have.
+fn prices<'c>(plan: &Plan<'c>) -> Vec<&'c Price> {
+    let mut prices: Vec<&Price> = plan.card().prices.iter().collect();
+    for (_, card) in plan.versions.iter().rev().skip(1) {
+        for price in &card.prices {
+            if !prices.iter().any(|known| known.id == price.id) {
+                prices.push(price);
+            }
+        }
+    }
+    prices
+}
+
+/// A price by its id.
+fn find<'c>(card: &'c Card, id: &str) -> Option<&'c Price> {
+    card.prices.iter().find(|price| price.id == id)
+}
+
+struct Rating<'i, 'c> {
+    input: &'i BillInput<'c>,
+    /// The day on which the period begins.
+    day: NaiveDate,
+    drafts: Vec<Draft<'c>>,
+    unrated: Vec<UnratedUsage>,
+    /// What was rated, by card and price.
+    rated: BTreeMap<(&'c str, &'c str), LineItem<'c>>,
+}
+
+fn key(role: LineRole, card: &Card, price: &Price) -> LineKey {
+    LineKey {
+        role,
+        card: Some(card.id.clone()),
+        id: price.id.clone(),
+        currency: card.currency.code().to_owned(),
+    }
+}
+
+/// A fee that is charged in advance.
+pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Decimal) -> Advance {
+    Advance {
+        key: key(LineRole::Fee, card, price),
+        amount,
+        taxes: taxes(price, profile).to_vec(),
+    }
+}
+
+/// The taxes of a price.
+fn taxes<'c>(price: &'c Price, profile: &'c Profile) -> &'c [String] {
+    match &price.terms.taxes {
+        Some(taxes) => taxes,
+        None => &profile.agreement.taxes,
+    }
+}
+
+impl<'c> Rating<'_, 'c> {
+    /// Rates all meters.
+    fn meters(&mut self) {
+        let input = self.input;
+        let mut catalogs = input.slices.iter().rev().filter_map(|slice| slice.catalog);
+        let newest = catalogs.next();
+        for (&name, metered) in input.usage {
+            let meter = newest
+                .and_then(|catalog| catalog.meter(name))
+                .or_else(|| catalogs.clone().find_map(|catalog| catalog.meter(name)));
+            let Some(meter) = meter else {
+                self.no_meter(name, metered);
+                continue;
+            };
+            let (usage, slices) = (metered.usage.as_ref(), &metered.slices);
+            for outcome in rate_meter(usage, meter, input.period, slices, false) {
+                match outcome {
+                    // Nothing is due unused in a period that does not count.
+                    Outcome::Line(_) if !input.due && is_unused(usage) => {}
+                    Outcome::Line(item) => {
+                        self.rated.insert((&item.card.id, &item.price.id), item);
+                    }
+                    Outcome::Unrated {
+                        reason: why,
+                        price,
+                        quantity,
+                    } => self.unrated.push(UnratedUsage {
+                        meter: Some(name.clone()),
+                        price: price.map(|price| price.id.clone()),
+                        quantity,
+                        reason: match why {
+                            NoAmount::NoPrice => reason(input.slices, name),
+                            NoAmount::NoRow => Unrated::NoRow,
+                            NoAmount::TooLarge => Unrated::TooLarge,
+                        },
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Usage of a meter that no catalog of the period declares.
+    fn no_meter(&mut self, name: &MeterName, metered: &Metered<'c>) {
+        if !is_unused(&metered.usage) {
+            self.unrated.push(UnratedUsage {
+                meter: Some(name.clone()),
+                price: None,
+                quantity: metered.usage.total().unwrap_or(Quantity::MAX),
+                reason: reason(self.input.slices, name),
+            });
+        }
+    }
+
+    fn usage(&mut self, plan: &Plan<'c>, price: &'c Price) -> Result<(), NoBill> {
+        let Some(item) = self.rated.remove(&(&plan.card().id, &price.id)) else {
+            return Ok(());
+        };
+        let by = price.terms.prorate;
+        let (_, fraction) = plan.prorated(self.input, by, |card| {
+            find(card, &price.id).map(|_| Ratio::ONE)
+        })?;
+        let bound = |of: fn(&Price) -> Option<Decimal>| -> Result<Option<Ratio>, NoBill> {
+            if of(price).is_none() {
+                return Ok(None);
+            }
+            let amount = |card: &'c Card| of(find(card, &price.id)?).map(Ratio::from_decimal);
+            Ok(Some(plan.prorated(self.input, by, amount)?.0))
+        };
+        let kind = DraftKind::Rated {
+            item,
+            fraction,
+            maximum: bound(|price| price.maximum)?,
+            minimum: bound(|price| price.minimum)?,
+            fee: None,
+            charged: Decimal::ZERO,
+        };
+        self.drafts.push(Draft {
+            key: key(LineRole::Usage, plan.card(), price),
+            card: plan.card(),
+            taxes: taxes(price, plan.profile),
+            kind,
+        });
+        Ok(())
+    }
+
+    fn fee(&mut self, plan: &Plan<'c>, price: &'c Price) -> Result<(), NoBill> {
+        if !self.input.due {
+            return Ok(());
+        }
+        let card = plan.card();
+        let Ok(item) = rate_fee(price, card, self.day) else {
+            self.fee_too_large(price);
+            return Ok(());
+        };
+        let prorated = plan.prorated(self.input, price.terms.prorate, |card| {
+            find(card, &price.id)
+                .and_then(Price::flat_fee)
+                .map(Ratio::from_decimal)
+        });
+        let Ok((list, fraction)) = prorated else {
+            self.fee_too_large(price);
+            return Ok(());
+        };
+        let key = key(LineRole::Fee, card, price);
+        let charged = self.charged(&key).map_or(Decimal::ZERO, |fee| fee.amount);
+        let whole = fraction == Ratio::ONE && Ratio::from_decimal(item.list) == list;
+        self.drafts.push(Draft {
+            key,
+            card,
+            taxes: taxes(price, plan.profile),
+            kind: DraftKind::Rated {
+                item,
+                fraction,
+                maximum: None,
+                minimum: None,
+                fee: Some(list).filter(|_| !whole),
+                charged,
+            },
+        });
+        Ok(())
+    }
+
+    fn fee_too_large(&mut self, price: &Price) {
+        self.unrated.push(UnratedUsage {
+            meter: None,
+            price: Some(price.id.clone()),
+            quantity: Quantity::ZERO,
+            reason: Unrated::TooLarge,
+        });
+    }
+
+    /// What was charged in advance for a line of this period.
+    fn charged(&self, key: &LineKey) -> Option<&'c Advance> {
+        let fees = self.input.carried.advance.get(&self.input.period.start)?;
+        fees.iter().find(|fee| fee.key == *key)
+    }
+
+    /// Gives back what was charged in advance for lines that there are not any more.
+    fn unused(&mut self) {
+        let Some(card) = self.input.slices.iter().rev().find_map(|slice| slice.card) else {
+            return;
+        };
+        let fees = self.input.carried.advance.get(&self.input.period.start);
+        for fee in fees.into_iter().flatten() {
+            if !self.drafts.iter().any(|draft| draft.key == fee.key) {
+                self.drafts.push(Draft {
+                    key: fee.key.clone(),
+                    card,
+                    taxes: &fee.taxes,
+                    kind: DraftKind::Unused(fee),
+                });
+            }
+        }
+    }
+
+    /// Charges the next period's fees that are billed in advance, with the period's last invoice.
+    fn advance(&mut self, carried: &mut Carried) {
+        let Some(next) = self.input.next.filter(|_| self.input.stage == Stage::Final) else {
+            return;
+        };
+        let day = self.input.zone.date_at(next.period.start);
+        let card = next.profile.agreement.card(next.card);
+        let mut charged = Vec::new();
+        for price in &card.prices {
+            if price.meter.is_some() || price.terms.billed != Billed::InAdvance {
+                continue;
+            }
+            let Ok(item) = rate_fee(price, card, day) else {
+                // The period itself will say so.
+                continue;
+            };
+            let taxes = taxes(price, next.profile);
+            charged.push(advance(card, price, next.profile, item.amount));
+            self.drafts.push(Draft {
+                key: key(LineRole::Advance, card, price),
+                card,
+                taxes,
+                kind: DraftKind::Advance(item),
+            });
+        }
+        while carried.advance.len() > ADVANCE_PERIODS_MAX {
+            carried.advance.pop_first();
+        }
+        if charged.is_empty() {
+            carried.advance.remove(&next.period.start);
+        } else {
+            carried.advance.insert(next.period.start, charged);
+        }
+    }
+}
+
+/// True if nothing was counted.
+fn is_unused(usage: &MeterUsage) -> bool {
+    usage.parts().len() == 0
+}
+
+/// Why usage of a meter has no price.
+fn reason(slices: &[Slice<'_>], meter: &MeterName) -> Unrated {
+    let Some(catalog) = slices.iter().rev().find_map(|slice| slice.catalog) else {
+        return Unrated::NoCatalog;
+    };
+    if catalog.meter(meter).is_none() {
+        Unrated::UndeclaredMeter
+    } else if slices.iter().all(|slice| slice.profile.is_none()) {
+        Unrated::NoProfile
+    } else if slices.iter().all(|slice| slice.card.is_none()) {
+        Unrated::NoCardInForce
+    } else {
+        Unrated::NoPrice
+    }
+}

@@ -1,0 +1,245 @@
+//! Tax: on top of the lines or in them, for each line or for all of the same taxes together.
+//!
+//! The rate is that of the period's last day, in the tenant's zone; what gives back a fee that was
+//! charged in advance has the rate of the day on which that was charged. A bill that is worked
+//! out again has the same days, so that a correction is taxed as its original was.
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+
+use super::line::{BillLine, LineRole};
+use super::split::units;
+use super::{BillInput, NoBill, rounding};
+use crate::catalog::{Tax, TaxBehavior, TaxFirst, TaxPer, TaxStyle};
+use crate::rate::{Currency, Mode, Ratio};
+
+/// A tax on a bill, at one rate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaxLine<'c> {
+    /// Which tax.
+    pub tax: &'c Tax,
+    /// Its rate in percent; zero if it is not charged.
+    pub percent: Decimal,
+    /// What it is computed of, in the bill's currency, without this tax.
+    pub base: Decimal,
+    /// How much it is.
+    pub amount: Decimal,
+}
+
+/// A tax with its rate, and what it is of a net amount of one.
+struct Rate<'c> {
+    tax: &'c Tax,
+    percent: Decimal,
+    of_net: Ratio,
+}
+
+/// Lines that are taxed alike.
+struct Group<'c> {
+    style: TaxStyle,
+    codes: &'c [String],
+    day: NaiveDate,
+    /// By their place.
+    lines: Vec<usize>,
+}
+
+/// Works out tax and net amount of every line, and answers the taxes with their sums.
+pub(super) fn apply<'c>(
+    input: &BillInput<'c>,
+    lines: &mut [BillLine<'c>],
+    currency: Option<Currency>,
+) -> Result<Vec<TaxLine<'c>>, NoBill> {
+    let Some(currency) = currency else {
+        return Ok(Vec::new());
+    };
+    let mut taxes: Vec<TaxLine<'c>> = Vec::new();
+    for group in groups(input, lines) {
+        let rates = rates(input, &group)?;
+        let places = currency.exponent();
+        let together = match group.style.per {
+            TaxPer::Invoice => vec![group.lines.clone()],
+            TaxPer::Line => group.lines.iter().map(|&place| vec![place]).collect(),
+        };
+        for places_of in together {
+            let amounts: Vec<Decimal> =
+                places_of.iter().map(|&place| lines[place].billed).collect();
+            let taxed = tax(&amounts, &rates, group.style, places).ok_or(NoBill::TooLarge)?;
+            for (rate, (base, amount)) in rates.iter().zip(taxed.taxes) {
+                add(&mut taxes, rate, base, amount).ok_or(NoBill::TooLarge)?;
+            }
+            for (&place, (net, tax)) in places_of.iter().zip(taxed.lines) {
+                (lines[place].net, lines[place].tax) = (net, tax);
+            }
+        }
+    }
+    Ok(taxes)
+}
+
+/// The lines by how they are taxed.
+fn groups<'c>(input: &BillInput<'c>, lines: &[BillLine<'c>]) -> Vec<Group<'c>> {
+    let last_instant = |before: tollgate_common::Timestamp| {
+        tollgate_common::Timestamp::from_millis(before.millis().saturating_sub(1))
+    };
+    let day = input.zone.date_at(last_instant(input.period.end));
+    let day_before = input.zone.date_at(last_instant(input.period.start));
+    let mut groups: Vec<Group<'c>> = Vec::new();
+    for (place, line) in lines.iter().enumerate() {
+        // A fee below zero gives back what the bill before charged.
+        let gives_back = line.key.role == LineRole::Fee && line.billed.is_sign_negative();
+        let day = if gives_back { day_before } else { day };
+        let alike = groups.iter_mut().find(|group| {
+            group.style == line.style && group.codes == line.taxes && group.day == day
+        });
+        match alike {
+            Some(group) => group.lines.push(place),
+            None => groups.push(Group {
+                style: line.style,
+                codes: line.taxes,
+                day,
+                lines: vec![place],
+            }),
+        }
+    }
+    groups
+}
+
+fn rates<'c>(input: &BillInput<'c>, group: &Group<'c>) -> Result<Vec<Rate<'c>>, NoBill> {
+    let mut rates: Vec<Rate<'c>> = Vec::with_capacity(group.codes.len());
+    let mut before = Ratio::ZERO;
+    for code in group.codes {
+        let tax = input
+            .catalog
+            .and_then(|catalog| catalog.tax(code))
+            .ok_or_else(|| NoBill::NoTax(code.clone()))?;
+        let percent = tax.percent_on(group.day).ok_or_else(|| NoBill::NoTaxRate {
+            code: code.clone(),
+            day: group.day,
+        })?;
+        let base = if tax.compound {
+            Ratio::ONE.checked_add(before)
+        } else {
+            Some(Ratio::ONE)
+        };
+        let share = Ratio::from_decimal(percent).checked_div(Ratio::HUNDRED);
+        let of_net = share
+            .zip(base)
+            .and_then(|(share, base)| share.checked_mul(base))
+            .ok_or(NoBill::TooLarge)?;
+        before = before.checked_add(of_net).ok_or(NoBill::TooLarge)?;
+        rates.push(Rate {
+            tax,
+            percent,
+            of_net,
+        });
+    }
+    Ok(rates)
+}
+
+/// What lines that are taxed together come to.
+struct Taxed {
+    /// Of each tax what it is computed of, and how much it is.
+    taxes: Vec<(Decimal, Decimal)>,
+    /// Net amount and tax of each line.
+    lines: Vec<(Decimal, Decimal)>,
+}
+
+fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) -> Option<Taxed> {
+    // What a net amount of one is with its taxes.
+    let all = rates
+        .iter()
+        .try_fold(Ratio::ONE, |sum, rate| sum.checked_add(rate.of_net))?;
+    // The exact net amount of each line.
+    let exact: Option<Vec<Ratio>> = amounts
+        .iter()
+        .map(|amount| match style.behavior {
+            TaxBehavior::Exclusive => Some(Ratio::from_decimal(*amount)),
+            TaxBehavior::Inclusive => Ratio::from_decimal(*amount).checked_div(all),
+        })
+        .collect();
+    let exact = exact?;
+    let of = |rate: Ratio| -> Option<Vec<Ratio>> {
+        exact.iter().map(|net| net.checked_mul(rate)).collect()
+    };
+    let gross = amounts.iter().try_fold(0i128, |sum, amount| {
+        sum.checked_add(units(*amount, places)?)
+    })?;
+    let mut totals = Vec::with_capacity(rates.len());
+    for rate in rates {
+        totals.push(rounding::total(&of(rate.of_net)?, places, Mode::HalfUp)?);
+    }
+    let inclusive = style.behavior == TaxBehavior::Inclusive;
+    if inclusive && style.first == TaxFirst::Net {
+        // The net amount is rounded; several taxes share what is left by largest remainder.
+        let net = rounding::total(&exact, places, Mode::HalfUp)?;
+        let sums: Option<Vec<Ratio>> = rates
+            .iter()
+            .map(|rate| {
+                of(rate.of_net)?
+                    .into_iter()
+                    .try_fold(Ratio::ZERO, Ratio::checked_add)
+            })
+            .collect();
+        totals = rounding::settle(&sums?, places, gross.checked_sub(net)?)?;
+    }
+    let mut taxes_of = vec![0i128; amounts.len()];
+    for (rate, total) in rates.iter().zip(&totals) {
+        let parts = rounding::settle(&of(rate.of_net)?, places, *total)?;
+        for (tax, part) in taxes_of.iter_mut().zip(parts) {
+            *tax = tax.checked_add(part)?;
+        }
+    }
+    let tax_total = totals
+        .iter()
+        .try_fold(0i128, |sum, total| sum.checked_add(*total))?;
+    let net_total = if inclusive {
+        gross.checked_sub(tax_total)?
+    } else {
+        gross
+    };
+    let money = |units: i128| Decimal::try_from_i128_with_scale(units, places).ok();
+    let mut taxes = Vec::with_capacity(rates.len());
+    let mut before = 0i128;
+    for (rate, total) in rates.iter().zip(&totals) {
+        let base = if rate.tax.compound {
+            net_total.checked_add(before)?
+        } else {
+            net_total
+        };
+        taxes.push((money(base)?, money(*total)?));
+        before = before.checked_add(*total)?;
+    }
+    let mut lines = Vec::with_capacity(amounts.len());
+    for (amount, tax) in amounts.iter().zip(taxes_of) {
+        let tax = money(tax)?;
+        let net = if inclusive {
+            amount.checked_sub(tax)?
+        } else {
+            *amount
+        };
+        lines.push((net, tax));
+    }
+    Some(Taxed { taxes, lines })
+}
+
+/// Adds to the sum of a tax at a rate.
+fn add<'c>(
+    taxes: &mut Vec<TaxLine<'c>>,
+    rate: &Rate<'c>,
+    base: Decimal,
+    amount: Decimal,
+) -> Option<()> {
+    let same =
+        |line: &&mut TaxLine<'c>| line.tax.code == rate.tax.code && line.percent == rate.percent;
+    match taxes.iter_mut().find(same) {
+        Some(line) => {
+            line.base = line.base.checked_add(base)?;
+            line.amount = line.amount.checked_add(amount)?;
+        }
+        None => taxes.push(TaxLine {
+            tax: rate.tax,
+            percent: rate.percent,
+            base,
+            amount,
+        }),
+    }
+    Some(())
+}

@@ -1,0 +1,2 @@
+mod cumulative;
+mod doc;

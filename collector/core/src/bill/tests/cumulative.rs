@@ -1,0 +1,1 @@
+//! Bills in pieces are the bill at once.

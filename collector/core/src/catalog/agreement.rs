@@ -1,0 +1,254 @@
+//! What a profile agrees beside card and calendar: what stands around the card's prices for this
+//! tenant alone, taxes, currency, grants, and who pays.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+use tollgate_common::TenantId;
+
+use super::around::{self, Around, Counts, Names};
+use super::cards::{Card, Date};
+use super::grants::{self, Grant};
+use super::measure::Amount;
+use super::price::Price;
+use super::read::{Reader, Section};
+use super::{Catalog, CatalogError, CatalogErrors, Places, tax};
+use crate::period::Every;
+use crate::rate::Currency;
+
+/// What is agreed with a tenant beside card and calendar.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// What stands around the prices for this tenant alone. Its discounts on single lines are in
+    /// [`Agreement::card`].
+    pub around: Around,
+    /// In the order in which they are used.
+    pub grants: Vec<Grant>,
+    /// The codes of the taxes on lines whose price names none.
+    pub taxes: Vec<String>,
+    /// What invoices are in; `None` for the card's currency.
+    pub currency: Option<Currency>,
+    /// Who pays instead.
+    pub payer: Option<Payer>,
+    /// When an invoice is due before the period ends.
+    pub threshold: Option<Threshold>,
+    /// The versions of the card with this tenant's discounts; empty if there are none.
+    own: Vec<Card>,
+}
+
+impl Agreement {
+    /// The version of a card with this tenant's discounts.
+    pub fn card<'a>(&'a self, card: &'a Card) -> &'a Card {
+        let same = |own: &&Card| own.id == card.id && own.from == card.from;
+        self.own.iter().find(same).unwrap_or(card)
+    }
+}
+
+/// Who pays for a tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payer {
+    /// Whose periods, zone, card and currency count.
+    pub tenant: TenantId,
+    /// The first day for whose usage it pays, in its zone; `None` for always.
+    pub from: Option<NaiveDate>,
+}
+
+/// When an invoice is due before the period ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threshold {
+    /// Due once this much is not invoiced yet, tax excluded; above zero.
+    pub amount: Decimal,
+    /// The lines that count.
+    pub counts: Counts,
+}
+
+/// Reads what a profile with this card agrees; `None` if there is a mistake.
+pub(super) fn read<'d>(
+    catalog: &Catalog,
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    (card, every): (&str, Every),
+    places: &Places,
+) -> Option<Agreement> {
+    let versions = catalog.versions(card);
+    if versions.is_empty() {
+        // The card is broken: what names its prices cannot be judged.
+        return Some(Agreement::default());
+    }
+    let names = Names::of(card, versions.iter().flat_map(|card| &card.prices));
+    let mut own: Vec<Card> = if root.has("discount") {
+        versions.iter().map(|card| (**card).clone()).collect()
+    } else {
+        Vec::new()
+    };
+    let mut prices: Vec<Price> = own
+        .iter_mut()
+        .flat_map(|card| std::mem::take(&mut card.prices))
+        .collect();
+    let before: usize = prices.iter().map(|price| price.discounts.len()).sum();
+    let around = around::read(reader, root, &names, &mut prices);
+    let after: usize = prices.iter().map(|price| price.discounts.len()).sum();
+    let mut prices = prices.into_iter();
+    for (card, version) in own.iter_mut().zip(versions) {
+        card.prices = prices.by_ref().take(version.prices.len()).collect();
+        card.prices
+            .iter_mut()
+            .for_each(|price| catalog.quicken(price));
+    }
+    if after == before {
+        own = Vec::new();
+    }
+    let grants = grants::read(reader, root, &names);
+    let taxes = tax::read_codes(catalog, reader, root, places);
+    let currency = read_currency(catalog, reader, root, versions);
+    let payer = read_payer(reader, root);
+    let threshold = read_threshold(reader, root, &names);
+    let around = around?;
+    let commits = |around: &Around| !around.commitments.is_empty();
+    if matches!(every, Every::Seconds(_))
+        && (commits(&around) || versions.iter().any(|card| commits(&card.around)))
+    {
+        let message = "commitments are counted by the day at most (expected periods of days, \
+                       months or years)";
+        reader.refuse(root.span(), "period", message);
+        return None;
+    }
+    Some(Agreement {
+        around,
+        grants: grants?,
+        taxes: taxes?.unwrap_or_default(),
+        currency: currency?,
+        payer: payer?,
+        threshold: threshold?,
+        own,
+    })
+}
+
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_currency<'d>(
+    catalog: &Catalog,
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    versions: &[Arc<Card>],
+) -> Option<Option<Currency>> {
+    let expected = "an ISO 4217 code such as \"EUR\"";
+    let Some((to, field)) = reader.maybe::<Currency>(root, "currency", expected)? else {
+        return Some(None);
+    };
+    let unknown = versions
+        .iter()
+        .find(|card| card.currency != to && !catalog.exchange.knows(card.currency, to));
+    if let Some(card) = unknown {
+        let message = format!(
+            "card `{}` is in {}, and there is no rate to {to} (expected a [[rate]] in rates/)",
+            card.id, card.currency
+        );
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    Some(Some(to))
+}
+
+/// A tenant's name.
+struct Named(TenantId);
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        TenantId::new(text)
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_payer<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Option<Option<Payer>> {
+    let Some(field) = root.field("payer") else {
+        return Some(None);
+    };
+    let expected = "the tenant who pays, such as \"acme\", or a table such as \
+                    { tenant = \"acme\", from = \"2026-07-01\" }";
+    if field.value.as_str().is_some() {
+        let (Named(tenant), _) = reader.parse::<Named>(root, "payer", expected)?;
+        return Some(Some(Payer { tenant, from: None }));
+    }
+    let table = reader.table(root, "payer", expected)?;
+    reader.only(&table, &["tenant", "from"]);
+    let tenant = reader.parse::<Named>(&table, "tenant", "the tenant who pays");
+    let from = reader.maybe::<Date>(&table, "from", "a date such as \"2026-07-01\"");
+    let (Named(tenant), _) = tenant?;
+    Some(Some(Payer {
+        tenant,
+        from: from?.map(|(Date(from), _)| from),
+    }))
+}
+
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_threshold<'d>(
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    names: &Names,
+) -> Option<Option<Threshold>> {
+    if !root.has("threshold") {
+        return Some(None);
+    }
+    let table = reader.table(root, "threshold", "a table such as { amount = \"500.00\" }")?;
+    reader.only(&table, &["amount", "counts", "fees"]);
+    let expected = "an amount as a decimal string such as \"500.00\"";
+    let amount = reader.parse::<Amount>(&table, "amount", expected);
+    let counts = names.counts(reader, &table);
+    let (Amount(amount), field) = amount?;
+    if amount.is_zero() {
+        reader.refuse_field(&field, "expected an amount above zero");
+        return None;
+    }
+    Some(Some(Threshold {
+        amount,
+        counts: counts?,
+    }))
+}
+
+/// Where a profile names its payer, to be judged once all profiles are read.
+pub(super) struct PayerPlace {
+    /// Whose profile; `None` for the default one.
+    pub(super) tenant: Option<TenantId>,
+    /// The place, without a message.
+    pub(super) place: CatalogError,
+}
+
+/// Checks that every payer has a profile of its own and pays for itself, which leaves no room for
+/// circles.
+pub(super) fn check_payers(
+    catalog: &Catalog,
+    places: Vec<PayerPlace>,
+    errors: &mut Vec<CatalogError>,
+) {
+    for PayerPlace { tenant, place } in places {
+        let profile = match &tenant {
+            Some(tenant) => catalog.profiles.get(tenant),
+            None => catalog.default_profile.as_ref(),
+        };
+        let Some(payer) = profile.and_then(|profile| profile.agreement.payer.as_ref()) else {
+            continue;
+        };
+        let message = match catalog.profiles.get(&payer.tenant) {
+            _ if tenant.as_ref() == Some(&payer.tenant) => {
+                "a tenant pays for itself anyway (expected another one, or no payer)".to_owned()
+            }
+            None => format!("tenant `{}` has no profile of its own", payer.tenant),
+            Some(theirs) => match &theirs.agreement.payer {
+                None => continue,
+                Some(other) => format!(
+                    "`{}` has a payer itself, `{}` (expected one who pays for itself)",
+                    payer.tenant, other.tenant
+                ),
+            },
+        };
+        if errors.len() < CatalogErrors::MAX {
+            errors.push(CatalogError { message, ..place });
+        }
+    }
+}

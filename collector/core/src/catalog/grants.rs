@@ -1,0 +1,134 @@
+//! Grants: money that a tenant may spend, given or paid in advance.
+
+use std::str::FromStr;
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+
+use super::around::{Counts, Names};
+use super::cards::{Date, Id};
+use super::discounts::read_validity;
+use super::measure::Amount;
+use super::read::{Reader, Section};
+
+/// Most grants of one profile.
+pub(super) const GRANTS_MAX: usize = 256;
+/// Highest priority number.
+const PRIORITY_MAX: u32 = 1_000_000;
+
+/// Money that pays for lines, tax included, until it is used up or expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Its name on invoices; unique in the profile.
+    pub id: String,
+    /// In the tenant's currency; above zero.
+    pub amount: Decimal,
+    /// Whether it was given or paid for.
+    pub kind: GrantKind,
+    /// Lower ones are used first.
+    pub priority: u32,
+    /// The first day for whose usage it pays; `None` for no beginning.
+    pub from: Option<NaiveDate>,
+    /// The first day for whose usage it does not pay any more; `None` if it does not expire.
+    pub until: Option<NaiveDate>,
+    /// When it was made: of otherwise equal ones the older is used first. `from` unless said.
+    pub created: Option<NaiveDate>,
+    /// The lines it pays for.
+    pub counts: Counts,
+}
+
+/// Whether a grant was given or paid for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum GrantKind {
+    /// Given.
+    #[default]
+    Promotional,
+    /// Paid in advance.
+    Paid,
+}
+
+impl GrantKind {
+    /// As it is written in a catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Promotional => "promotional",
+            Self::Paid => "paid",
+        }
+    }
+}
+
+impl FromStr for GrantKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "promotional" => Ok(Self::Promotional),
+            "paid" => Ok(Self::Paid),
+            _ => Err("expected `promotional` (given) or `paid` (in advance)"),
+        }
+    }
+}
+
+/// Reads the grants in the order in which they are used; `None` if there is a mistake in one.
+pub(super) fn read<'d>(
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    names: &Names,
+) -> Option<Vec<Grant>> {
+    let mut grants: Vec<Grant> = Vec::new();
+    let mut sound = true;
+    for section in reader.tables(root, "grant", GRANTS_MAX) {
+        match read_one(reader, &section, names) {
+            Some(grant) if grants.iter().any(|other| other.id == grant.id) => {
+                let message = format!("grant `{}` is declared twice", grant.id);
+                reader.refuse(section.span(), &section.key("id"), message);
+                sound = false;
+            }
+            Some(grant) => grants.push(grant),
+            None => sound = false,
+        }
+    }
+    // Equal ones stay in the order of the file.
+    grants.sort_by_key(|grant| {
+        let expiry = (grant.until.is_none(), grant.until);
+        (grant.priority, expiry, grant.kind, grant.created)
+    });
+    sound.then_some(grants)
+}
+
+fn read_one<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -> Option<Grant> {
+    let known = [
+        "id", "amount", "kind", "priority", "from", "until", "created", "counts", "fees",
+    ];
+    reader.only(section, &known);
+    let id = reader.parse::<Id>(section, "id", "its name such as \"welcome\"");
+    let expected = "an amount as a decimal string such as \"100.00\"";
+    let amount = reader.parse::<Amount>(section, "amount", expected);
+    let expected = "\"promotional\" or \"paid\"";
+    let kind = reader.or_default::<GrantKind>(section, "kind", expected);
+    let priority = if section.has("priority") {
+        let expected = "an integer from 0 to 1000000; lower ones are used first";
+        reader.integer(section, "priority", PRIORITY_MAX, expected)
+    } else {
+        Some(0)
+    };
+    let validity = read_validity(reader, section);
+    let created = reader.maybe::<Date>(section, "created", "a date such as \"2026-01-01\"");
+    let counts = names.counts(reader, section);
+    let (Amount(amount), field) = amount?;
+    if amount.is_zero() {
+        reader.refuse_field(&field, "expected an amount above zero");
+        return None;
+    }
+    let (from, until) = validity?;
+    Some(Grant {
+        id: id?.0.0,
+        amount,
+        kind: kind?,
+        priority: priority?,
+        from,
+        until,
+        created: created?.map(|(Date(created), _)| created).or(from),
+        counts: counts?,
+    })
+}

@@ -1,0 +1,296 @@
+//! Usage in a TOML file: one quantity for a meter, or rows of it by time and dimensions.
+
+use std::collections::BTreeMap;
+
+use tollgate_common::{
+    Aggregation, Dimensions, MeterName, Quantity, Timestamp, Window, WindowWidth,
+};
+
+use super::super::measure;
+use super::super::read::{Field, Reader, Section};
+use super::super::{CATALOG_ROWS_MAX, Meter};
+use super::Meters;
+use crate::bill::{Offline, shape};
+use crate::period::Period;
+use crate::rate::{MeterUsage, Part, Shape};
+
+/// Keys of a row; all others are dimensions.
+const KEYS: &[&str] = &["quantity", "rate", "slots", "at"];
+/// Windows in which usage counts whose row does not say how wide its slots are.
+const WINDOW_SECS: u32 = 900;
+
+/// Reads the table `usage`.
+pub(super) fn read<'d>(
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    offline: &Offline<'_>,
+) -> Option<Meters> {
+    if !root.has("usage") {
+        return Some(Meters::new());
+    }
+    let table = reader.table(
+        root,
+        "usage",
+        "a table such as { \"http.requests\" = \"3500000\" }",
+    )?;
+    let mut usage = Meters::new();
+    let mut sound = true;
+    for name in table.names() {
+        let Some(field) = table.field(&name) else {
+            continue;
+        };
+        let meter = MeterName::new(&name).ok();
+        let Some(meter) = meter.and_then(|name| offline.catalog.meter(&name)) else {
+            let message = format!(
+                "meter `{}` is not declared (expected a [[meter]] in meters.toml or meters/)",
+                name.chars().take(64).collect::<String>()
+            );
+            reader.refuse_field(&field, message);
+            sound = false;
+            continue;
+        };
+        match read_meter(reader, &table, &name, &field, meter, offline) {
+            Some(used) => {
+                usage.insert(meter.name.clone(), used);
+            }
+            None => sound = false,
+        }
+    }
+    sound.then_some(usage)
+}
+
+fn read_meter<'d>(
+    reader: &mut Reader<'d>,
+    table: &Section<'d>,
+    name: &str,
+    field: &Field<'d>,
+    meter: &Meter,
+    offline: &Offline<'_>,
+) -> Option<MeterUsage> {
+    let zone = offline.zone();
+    let whole = Place {
+        span: field.span.clone(),
+        key: field.key.clone(),
+    };
+    let mut gather = Gather {
+        meter,
+        period: offline.period,
+        shape: shape(&offline.slices, offline.period, zone, meter),
+        usage: MeterUsage::default(),
+        series: BTreeMap::new(),
+        filled: BTreeMap::new(),
+    };
+    if field.value.as_array().is_none() {
+        let expected = "a quantity such as \"3500000\" or \"12.5 GB\", or an array of rows";
+        let text = reader.string(field, expected)?;
+        let quantity = super::checked(reader, field, meter.read_quantity(text))?;
+        let row = Row {
+            dimensions: Dimensions::none(),
+            at: offline.period.start,
+            quantity,
+        };
+        gather.add(reader, &whole, &row)?;
+    } else {
+        for section in reader.tables(table, name, CATALOG_ROWS_MAX) {
+            let place = Place {
+                span: section.span(),
+                key: section.key("quantity"),
+            };
+            gather.row(reader, &section, &place)?;
+        }
+    }
+    gather.finish(reader, &whole)
+}
+
+/// Where something stands.
+struct Place {
+    span: std::ops::Range<usize>,
+    key: String,
+}
+
+struct Row {
+    dimensions: Dimensions,
+    at: Timestamp,
+    quantity: Quantity,
+}
+
+/// Gathers the rows of one meter.
+struct Gather<'m> {
+    meter: &'m Meter,
+    period: Period,
+    shape: Shape,
+    usage: MeterUsage,
+    /// Of meters that do not add up over time: what each series has in a part, and since when.
+    series: BTreeMap<(Part, Dimensions), (Timestamp, Quantity)>,
+    /// How many slots the rows of a series have filled.
+    filled: BTreeMap<Dimensions, u32>,
+}
+
+impl Gather<'_> {
+    fn row<'d>(
+        &mut self,
+        reader: &mut Reader<'d>,
+        section: &Section<'d>,
+        place: &Place,
+    ) -> Option<()> {
+        let dimensions = read_dimensions(reader, section)?;
+        if section.has("slots") {
+            return self.slots(reader, section, place, dimensions);
+        }
+        if let Some(field) = section.field("rate") {
+            reader.refuse_field(&field, "a rate lasts for a number of `slots`");
+            return None;
+        }
+        let (text, field) = reader.text(section, "quantity", "a quantity such as \"3500000\"")?;
+        let quantity = super::checked(reader, &field, self.meter.read_quantity(text))?;
+        let at = match section.field("at") {
+            None => self.period.start,
+            Some(field) => {
+                let expected = "an instant such as \"2026-06-15T12:00:00Z\"";
+                let text = reader.string(&field, expected)?;
+                let Ok(at) = chrono::DateTime::parse_from_rfc3339(text) else {
+                    reader.refuse_field(&field, format!("expected {expected}"));
+                    return None;
+                };
+                let at = Timestamp::from_millis(at.timestamp_millis());
+                if !self.period.contains(at) {
+                    let message = format!("it is not in the period {}", self.period);
+                    reader.refuse_field(&field, message);
+                    return None;
+                }
+                at
+            }
+        };
+        let row = Row {
+            dimensions,
+            at,
+            quantity,
+        };
+        self.add(reader, place, &row)
+    }
+
+    /// Rows with `slots` follow each other: the next one of the same dimensions goes on where the
+    /// last one ended.
+    fn slots<'d>(
+        &mut self,
+        reader: &mut Reader<'d>,
+        section: &Section<'d>,
+        place: &Place,
+        dimensions: Dimensions,
+    ) -> Option<()> {
+        let first_window = window_at(self.period.start, WINDOW_SECS)?;
+        let secs = self
+            .shape
+            .slots_of(first_window, &dimensions)
+            .map_or(WINDOW_SECS, |range| range.key.slot_secs);
+        let length = (self.period.end.secs() - self.period.start.secs()) / i64::from(secs);
+        let all = u32::try_from(length).unwrap_or(u32::MAX);
+        let before = self.filled.get(&dimensions).copied().unwrap_or(0);
+        let left = all.saturating_sub(before);
+        let is_rest = section
+            .field("slots")
+            .is_some_and(|field| field.value.as_str() == Some("rest"));
+        let count = if is_rest {
+            left
+        } else {
+            let expected = format!("\"rest\", or how many slots of {secs} s; {left} are left");
+            reader.integer(section, "slots", left, &expected)?
+        };
+        let quantity = self.per_slot(reader, section, secs)?;
+        for slot in before..before + count {
+            let after = i64::from(slot) * i64::from(secs);
+            let row = Row {
+                dimensions: dimensions.clone(),
+                at: self.period.start.plus_millis(after * 1000),
+                quantity,
+            };
+            self.add(reader, place, &row)?;
+        }
+        self.filled.insert(dimensions, before + count);
+        Some(())
+    }
+
+    /// What each slot has: a `quantity`, or a `rate` for its length.
+    fn per_slot<'d>(
+        &self,
+        reader: &mut Reader<'d>,
+        section: &Section<'d>,
+        secs: u32,
+    ) -> Option<Quantity> {
+        if section.has("quantity") {
+            let (text, field) = reader.text(section, "quantity", "a quantity for each slot")?;
+            return super::checked(reader, &field, self.meter.read_quantity(text));
+        }
+        let (text, field) = reader.text(section, "rate", "a rate such as \"260 Mbit/s\"")?;
+        let (unit, scale) = (self.meter.billed_unit(), self.meter.billed_scale());
+        let quantity = measure::over_time(text, &unit, scale, secs);
+        super::checked(reader, &field, quantity)
+    }
+
+    fn add(&mut self, reader: &mut Reader<'_>, place: &Place, row: &Row) -> Option<()> {
+        let window = window_at(row.at, WINDOW_SECS)?;
+        // The narrowest window that begins there, so that no slot but its own is touched.
+        let window = self
+            .shape
+            .slots_of(window, &row.dimensions)
+            .and_then(|range| window_at(row.at, Ord::min(range.key.slot_secs, WINDOW_SECS)))
+            .unwrap_or(window);
+        let dimensions = &row.dimensions;
+        if !self.meter.aggregation.adds_up() {
+            let part = self.shape.part_of(window, dimensions);
+            let one = self.series.entry((part, dimensions.clone()));
+            let (since, value) = one.or_insert((row.at, row.quantity));
+            match self.meter.aggregation {
+                Aggregation::Max => *value = Ord::max(*value, row.quantity),
+                Aggregation::Last if row.at >= *since => (*since, *value) = (row.at, row.quantity),
+                Aggregation::Last => {}
+                // Distinct values of several rows: nobody knows which are the same.
+                _ => *value = Ord::max(*value, row.quantity),
+            }
+            return Some(());
+        }
+        let counted = self
+            .usage
+            .count(&self.shape, window, dimensions, row.quantity);
+        counted
+            .map_err(|error| reader.refuse(place.span.clone(), &place.key, error))
+            .ok()
+    }
+
+    fn finish(mut self, reader: &mut Reader<'_>, place: &Place) -> Option<MeterUsage> {
+        for ((part, _), (_, value)) in std::mem::take(&mut self.series) {
+            if let Err(error) = self.usage.add(part, value) {
+                reader.refuse(place.span.clone(), &place.key, error);
+                return None;
+            }
+        }
+        Some(self.usage)
+    }
+}
+
+/// The window of a width in which an instant lies; for wider slots the widest one.
+fn window_at(instant: Timestamp, secs: u32) -> Option<Window> {
+    let width = WindowWidth::from_secs(secs).or_else(|_| WindowWidth::from_secs(WINDOW_SECS));
+    Some(Window::containing(instant, width.ok()?))
+}
+
+fn read_dimensions<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Dimensions> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for name in section.names() {
+        if KEYS.contains(&name.as_str()) {
+            continue;
+        }
+        let Some(field) = section.field(&name) else {
+            continue;
+        };
+        let value = reader.string(&field, "the value of a dimension such as \"eu\"")?;
+        pairs.push((name, value.to_owned()));
+    }
+    match Dimensions::new(pairs) {
+        Ok(dimensions) => Some(dimensions),
+        Err(error) => {
+            reader.refuse(section.span(), &section.key("quantity"), error);
+            None
+        }
+    }
+}
