@@ -1,3 +1,7 @@
+//! Cells, their sealer and a spool.
+
+mod damaged;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -4,6 +4,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
+use tollgate_common::limits::VALUE_UNITS_MAX;
 use tollgate_common::wire::{EncodeError, RecordStream, TotalRef};
 use tollgate_common::{Aggregation, Quantity, Scale, SeriesRef};
 
@@ -28,8 +29,8 @@ struct Pair {
     events: (u64, u64),
     /// The batch at hand has rows of it.
     busy: bool,
-    /// The cells have room for it. Without, it would be forgotten with this process, and so
-    /// it is never told.
+    /// The cells have room for it, and it is not damaged. Without room, it would be forgotten
+    /// with this process, and so it is never told.
     kept: bool,
 }
 
@@ -69,6 +70,8 @@ impl Totals {
             let at = self.insert(names.into(), scale);
             let pair = &mut self.pairs[at as usize];
             (pair.total, pair.events.0) = (total.sum, total.events);
+            // So much nobody has counted: a collector would refuse every batch that tells it.
+            pair.kept = total.sum <= VALUE_UNITS_MAX.unsigned_abs();
         }
     }
 
