@@ -70,7 +70,7 @@ pub struct AgentState {
 
 /// The conservation account of a tenant's meter; replaces what was known.
 ///
-/// `accepted = counted + refused + lost + pending`, where `counted` is what has been folded
+/// `accepted + corrected = counted + refused + lost`, where `counted` is what has been folded
 /// into periods.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccountState {
@@ -88,6 +88,8 @@ pub struct AccountState {
     pub refused: Quantity,
     /// What was declared lost, exactly or at most.
     pub lost: Quantity,
+    /// What operators added and took away.
+    pub corrected: Quantity,
 }
 
 /// Whether a period is open or closed.

@@ -3,6 +3,7 @@
 mod books;
 mod change;
 pub mod codec;
+mod operated;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,10 @@ pub use books::{
 pub use change::{
     CHANGE_SIGNATURES_MAX, CHANGE_TENANTS_MAX, CHANGE_TEXT_BYTES_MAX, CatalogChange,
     ParseSignatureError, PublicKey, Signature, signed_message,
+};
+pub use operated::{
+    CORRECTION_ROWS_MAX, CORRECTION_UNITS_MAX, CorrectedRow, Correction, OPERATED_TEXT_BYTES_MAX,
+    Operated, OperatedAction, OperatedError, Rerate, RowMistake,
 };
 
 /// Version of the fold's semantics. A closing names the version it was made by; it grows
@@ -252,6 +257,8 @@ pub enum Entry {
     Manual(Box<Manual>),
     /// A document is issued.
     Issue(Box<Issue>),
+    /// An operator corrected usage, or retired an agent.
+    Operated(Arc<Operated>),
 }
 
 /// A journal that was set back to an older copy of itself. What it had beyond here is gone,

@@ -20,7 +20,7 @@ use tollgate_common::{
     AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Scale, TenantId, Timestamp,
 };
 
-use crate::entry::{CatalogChange, Closing, Issue, Manual, Opened, PolicyChange};
+use crate::entry::{CatalogChange, Closing, Issue, Manual, Opened, Operated, PolicyChange};
 
 pub use rows::{RowSet, Run};
 
@@ -53,6 +53,8 @@ pub enum TenantInput {
     Manual(Box<Manual>),
     /// A document for a tenant of this partition is issued under this number.
     Issue(Box<Issue>, u64),
+    /// An operator corrected usage of a tenant of this partition, or retired an agent.
+    Operated(Arc<Operated>),
     /// Time passed.
     Clock,
 }

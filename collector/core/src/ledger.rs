@@ -28,7 +28,7 @@ use crate::entry::Digest;
 pub enum EntryKind {
     /// A line of a closed period: rated usage, a fee, a minimum, tax …
     Charge,
-    /// The difference that late usage makes to a closed period.
+    /// The difference that late usage makes to a closed period, booked in a later one.
     Adjustment,
     /// A line of a closed period taken back whole, because a new one takes its place.
     Reversal,

@@ -3,8 +3,8 @@
 //! The journal is folded anew up to where the projection stands. Every ledger entry that comes
 //! out is compared with the stored one, and the stored chain is checked on the way; the first
 //! difference is located by partition, number and field. At the end every account must have
-//! `accepted = counted + refused + lost`, and its parts must be what the ledger says:
-//! `accepted = billed + unrated + refused + lost + open`. Legs must sum to zero, lines to their
+//! `accepted + corrected = counted + refused + lost`, and its parts must be what the ledger says:
+//! `accepted + corrected = billed + unrated + refused + lost + open`. Legs must sum to zero, lines to their
 //! invoice, and numbers of documents must have no gaps.
 
 mod books;
@@ -104,6 +104,8 @@ pub struct AccountCheck {
     pub refused: Quantity,
     /// What was declared lost.
     pub lost: Quantity,
+    /// What operators added and took away.
+    pub corrected: Quantity,
     /// What became of it, by the entries of the ledger.
     pub booked: UsageSums,
     /// True if all of it adds up.
@@ -369,9 +371,10 @@ fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
         counted,
         refused,
         lost,
-        ..
+        corrected,
     } = account;
     let sum = Quantity::checked_sum([counted, refused, lost]);
+    let whole = accepted.checked_add(corrected);
     AccountCheck {
         tenant,
         meter,
@@ -380,7 +383,8 @@ fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
         counted,
         refused,
         lost,
-        conserved: sum == Some(accepted) && booked.agree(counted, refused, lost),
+        corrected,
+        conserved: sum.is_some() && sum == whole && booked.agree(counted, refused, lost),
         booked,
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod catalog;
+mod period;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use tollgate_common::{AgentId, MeterName, TenantId};
 pub use catalog::{ApplyArgs, CatalogCommand};
 
 use crate::pki::LEAF_DAYS;
+
+pub use period::{AgentCommand, DecisionArgs, PeriodCommand, RowsArgs, UsageCommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -132,9 +135,17 @@ pub enum Command {
     #[command(subcommand)]
     Pki(PkiCommand),
 
-    /// List and close billing periods.
+    /// List billing periods, see what they wait for, and close them.
     #[command(subcommand)]
     Period(PeriodCommand),
+
+    /// Correct usage.
+    #[command(subcommand)]
+    Usage(UsageCommand),
+
+    /// Say that agents are gone.
+    #[command(subcommand)]
+    Agent(AgentCommand),
 
     /// List and verify the ledger.
     #[command(subcommand)]
@@ -272,54 +283,6 @@ pub enum PkiCommand {
         /// Print JSON.
         #[arg(long)]
         json: bool,
-    },
-}
-
-/// `period`.
-#[derive(Debug, Subcommand)]
-pub enum PeriodCommand {
-    /// List billing periods.
-    #[command(
-        long_about = "Lists billing periods with their state, from the data folder; the collector need not run.",
-        after_help = "Example:\n  tollgate-collector period list --tenant acme --json"
-    )]
-    List {
-        /// How to print.
-        #[command(flatten)]
-        output: OutputArgs,
-        /// Only of this tenant.
-        #[arg(long)]
-        tenant: Option<TenantId>,
-        /// Only what begins at or after this instant (2026-06-01, or RFC 3339).
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// Only what begins before this instant.
-        #[arg(long, value_name = "TIME")]
-        to: Option<String>,
-    },
-    /// Close a period now, before it is complete or settled.
-    #[command(
-        long_about = "Asks the running collector to close a tenant's period although agents are missing or its \
-            settlement time is not over. The decision is journaled with author and reason. Usage that arrives later \
-            becomes an adjustment.",
-        after_help = "Example:\n  tollgate-collector period close --tenant acme --at 2026-06-01 --reason 'contract ended'"
-    )]
-    Close {
-        /// How to print.
-        #[command(flatten)]
-        output: OutputArgs,
-        /// Whose period.
-        #[arg(long)]
-        tenant: TenantId,
-        /// An instant in the period (2026-06-01, RFC 3339, or milliseconds since 1970).
-        #[arg(long, value_name = "TIME")]
-        at: String,
-        /// Why; it is kept in the journal.
-        #[arg(long)]
-        reason: String,
-        /// Who decides; the user id is journaled beside it.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        author: String,
     },
 }
 

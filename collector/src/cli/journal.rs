@@ -176,5 +176,6 @@ fn describe(entry: &Entry, rows: bool) -> (&'static str, Value) {
         Entry::Restored(restored) => ("restored", json!(restored)),
         Entry::Manual(manual) => ("manual", json!(manual)),
         Entry::Issue(issue) => ("issue", json!(issue)),
+        Entry::Operated(operated) => ("operated", json!(operated)),
     }
 }

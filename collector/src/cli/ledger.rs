@@ -162,6 +162,7 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
                 text(a.counted),
                 text(a.refused),
                 text(a.lost),
+                text(a.corrected),
                 verdict.to_owned(),
             ]
         })
@@ -169,7 +170,14 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
     table(
         out,
         &[
-            "TENANT", "METER", "ACCEPTED", "COUNTED", "REFUSED", "LOST", "",
+            "TENANT",
+            "METER",
+            "ACCEPTED",
+            "COUNTED",
+            "REFUSED",
+            "LOST",
+            "CORRECTED",
+            "",
         ],
         &rows,
     )?;

@@ -8,6 +8,7 @@ mod journal;
 mod ledger;
 mod load;
 mod logs;
+mod operate;
 mod output;
 mod period;
 mod pki;
@@ -169,6 +170,29 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
             from,
             to,
         }) => period::list(&output, tenant.as_ref(), from.as_deref(), to.as_deref()),
+        Command::Period(PeriodCommand::Status {
+            output,
+            tenant,
+            over,
+        }) => period::status_of(&output, tenant, over),
+        Command::Period(PeriodCommand::Rerate {
+            output,
+            tenant,
+            from,
+            to,
+            catalog,
+            decision,
+        }) => {
+            let request = crate::fold::operate::OperateRequest::Rerate {
+                tenant,
+                from,
+                to,
+                catalog,
+            };
+            operate::decide(&output, request, decision)
+        }
+        Command::Usage(command) => operate::usage(command),
+        Command::Agent(command) => operate::agent(command),
         Command::Period(PeriodCommand::Close {
             output,
             tenant,

@@ -1,4 +1,4 @@
-//! `period list`, `period close` and `status`.
+//! `period list`, `period status`, `period close` and `status`.
 
 use tollgate_common::TenantId;
 
@@ -65,13 +65,76 @@ pub(super) fn close(args: &OutputArgs, request: &AdminRequest) -> Result<Exit, F
     Ok(Exit::Done)
 }
 
+pub(super) fn status_of(
+    args: &OutputArgs,
+    tenant: Option<TenantId>,
+    over: bool,
+) -> Result<Exit, Failure> {
+    let answer = ask(args, &AdminRequest::PeriodStatus { tenant, over })?;
+    Output::new(args.json).print(&answer, |out| {
+        let empty = Vec::new();
+        let periods = answer["periods"].as_array().unwrap_or(&empty);
+        let rows: Vec<_> = periods.iter().map(standing).collect();
+        table(
+            out,
+            &["TENANT", "PERIOD", "END", "WAITS FOR", "UNTIL", "MISSING"],
+            &rows,
+        )?;
+        match answer["left_out"].as_u64() {
+            Some(left_out @ 1..) => writeln!(out, "… and {left_out} more (choose a --tenant)"),
+            _ => Ok(()),
+        }
+    })?;
+    Ok(Exit::Done)
+}
+
+/// A row of `period status`.
+fn standing(period: &serde_json::Value) -> Vec<String> {
+    /// Agents that are named in a row; the JSON has all.
+    const NAMED: usize = 5;
+    let text = |key: &str| period[key].as_str().unwrap_or("-").to_owned();
+    let empty = Vec::new();
+    let missing = period["missing"].as_array().unwrap_or(&empty);
+    let mut named: Vec<String> = missing
+        .iter()
+        .take(NAMED)
+        .map(|missing| {
+            let agent = missing["agent"].as_str().unwrap_or_default();
+            match missing["since"].as_str() {
+                Some(since) => format!("{agent} since {since}"),
+                None => format!("{agent} (never reported)"),
+            }
+        })
+        .collect();
+    if missing.len() > NAMED {
+        named.push(format!("{} more", missing.len() - NAMED));
+    }
+    let waits_for = if period["rounds"].as_u64() > Some(0) {
+        format!("{}, late usage", text("waits_for"))
+    } else {
+        text("waits_for")
+    };
+    vec![
+        text("tenant"),
+        text("period"),
+        text("end"),
+        waits_for,
+        text("settles_at"),
+        if named.is_empty() {
+            "-".to_owned()
+        } else {
+            named.join(", ")
+        },
+    ]
+}
+
 pub(super) fn status(args: &OutputArgs) -> Result<Exit, Failure> {
     let answer = ask(args, &AdminRequest::Status)?;
     Output::new(args.json).print(&answer, |out| writeln!(out, "{answer:#}"))?;
     Ok(Exit::Done)
 }
 
-fn ask(args: &OutputArgs, request: &AdminRequest) -> Result<serde_json::Value, Failure> {
+pub(super) fn ask(args: &OutputArgs, request: &AdminRequest) -> Result<serde_json::Value, Failure> {
     let config = load::config(&args.config)?;
     runtime()?
         .block_on(admin::ask(&config.admin_socket, request))

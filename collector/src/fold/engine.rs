@@ -12,11 +12,13 @@ use tollgate_collector_core::fold::tenant::TenantFold;
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::reader::{ReadError, Reader};
 use tollgate_collector_core::journal::{Epoch, Journal, PartitionId};
+use tollgate_collector_core::ledger::Note;
 use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::handle::{CloseRequest, FoldStatus, WITHOUT_PROFILE_SHOWN, WithoutProfile};
+use super::operate::{OperateRequest, Prepared};
 use super::pool::{FoldPanicked, Pool};
 use crate::metrics::Metrics;
 
@@ -241,6 +243,21 @@ impl<P: Projection> Engine<P> {
             .collect()
     }
 
+    /// What periods wait for.
+    pub(crate) fn standings(
+        &self,
+        tenant: Option<&TenantId>,
+        over: bool,
+        now: Timestamp,
+    ) -> serde_json::Value {
+        let stamp = now.max(self.intake.stamp());
+        let standings = self
+            .folds_of(tenant)
+            .flat_map(|fold| fold.standings(stamp, tenant))
+            .filter(|standing| !over || standing.end <= stamp);
+        super::json::standings(standings)
+    }
+
     fn folds_of(&self, tenant: Option<&TenantId>) -> impl Iterator<Item = &TenantFold> {
         let only = tenant.map(|tenant| usize::from(partition_of(tenant, self.intake.partitions())));
         self.tenants
@@ -276,6 +293,44 @@ impl<P: Projection> Engine<P> {
         fold.close_by_hand(stamp, &tenant, at, cause)
             .map(Box::new)
             .map_err(|error| error.to_string())
+    }
+
+    /// What an operator asks for, as a journal entry with its preview.
+    pub(crate) fn operate(
+        &self,
+        request: OperateRequest,
+        note: Note,
+        now: Timestamp,
+    ) -> Result<Box<Prepared>, String> {
+        let stamp = now.max(self.intake.stamp());
+        let tenant = match &request {
+            OperateRequest::Correct { tenant, .. } | OperateRequest::Rerate { tenant, .. } => {
+                Some(tenant.clone())
+            }
+            OperateRequest::Retire { .. } => None,
+        };
+        let fold = self
+            .folds_of(tenant.as_ref())
+            .next()
+            .ok_or("nothing has been received yet")?;
+        super::operate::prepare(fold, request, note, stamp).map(Box::new)
+    }
+
+    /// Closings that settle what waits in the closed periods of a tenant, by an operator's word.
+    pub(crate) fn unsettled(&self, tenant: &TenantId, note: &Note, now: Timestamp) -> Vec<Closing> {
+        let stamp = now.max(self.intake.stamp());
+        let folds = self.folds_of(Some(tenant));
+        let closings = folds.flat_map(|fold| {
+            fold.unsettled(tenant).into_iter().filter_map(|instant| {
+                let cause = CloseCause::Operator {
+                    author: note.author.clone(),
+                    reason: note.reason.clone(),
+                    approved_by: note.approved_by.clone(),
+                };
+                fold.close_by_hand(stamp, tenant, instant, cause).ok()
+            })
+        });
+        closings.collect()
     }
 
     /// Closings that are due by the journal's own time, each proposed once.

@@ -8,7 +8,10 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tollgate_collector_core::entry::Closing;
 use tollgate_collector_core::fold::intake::{Progress, ProgressQuery, Restore};
+use tollgate_collector_core::ledger::Note;
 use tollgate_common::{TenantId, Timestamp};
+
+use super::operate::{OperateRequest, Prepared};
 
 /// Questions that may wait at a time.
 const QUEUE_MAX: usize = 256;
@@ -34,6 +37,15 @@ pub enum Question {
         /// Where to answer.
         answer: oneshot::Sender<Vec<serde_json::Value>>,
     },
+    /// What periods wait for, as a JSON value.
+    Standings {
+        /// Of this tenant, or of all.
+        tenant: Option<TenantId>,
+        /// Only of periods that are over.
+        over: bool,
+        /// Where to answer.
+        answer: oneshot::Sender<serde_json::Value>,
+    },
     /// Where an agent goes on.
     Progress {
         /// Who asks, and what it holds.
@@ -54,6 +66,24 @@ pub enum Question {
         request: CloseRequest,
         /// Where to answer: the closing, or why there is none.
         answer: oneshot::Sender<Result<Box<Closing>, String>>,
+    },
+    /// What an operator asks for, as a journal entry with its preview.
+    Operate {
+        /// What is asked for.
+        request: Box<OperateRequest>,
+        /// By whom, and why.
+        note: Note,
+        /// Where to answer: what is to be journaled, or what is wrong.
+        answer: oneshot::Sender<Result<Box<Prepared>, String>>,
+    },
+    /// Closings of a tenant's closed periods that have something to be settled, by an operator's word.
+    Unsettled {
+        /// Whose periods.
+        tenant: TenantId,
+        /// By whom, and why.
+        note: Note,
+        /// Where to answer.
+        answer: oneshot::Sender<Vec<Closing>>,
     },
     /// How the fold stands.
     Status {
@@ -163,6 +193,20 @@ impl FoldHandle {
             .await
     }
 
+    /// What periods wait for.
+    pub async fn standings(
+        &self,
+        tenant: Option<TenantId>,
+        over: bool,
+    ) -> Result<serde_json::Value, AskError> {
+        self.ask(|answer| Question::Standings {
+            tenant,
+            over,
+            answer,
+        })
+        .await
+    }
+
     /// The closing that an operator asks for, ready to be journaled; inside, why there is none.
     pub async fn closing(
         &self,
@@ -170,6 +214,30 @@ impl FoldHandle {
     ) -> Result<Result<Box<Closing>, String>, AskError> {
         self.ask(|answer| Question::Closing { request, answer })
             .await
+    }
+
+    /// What an operator asks for, ready to be journaled, with what it changes in money.
+    pub async fn operate(
+        &self,
+        request: OperateRequest,
+        note: Note,
+    ) -> Result<Result<Box<Prepared>, String>, AskError> {
+        self.ask(|answer| Question::Operate {
+            request: Box::new(request),
+            note,
+            answer,
+        })
+        .await
+    }
+
+    /// Closings that settle what waits in the closed periods of a tenant.
+    pub async fn unsettled(&self, tenant: TenantId, note: Note) -> Result<Vec<Closing>, AskError> {
+        self.ask(|answer| Question::Unsettled {
+            tenant,
+            note,
+            answer,
+        })
+        .await
     }
 
     /// How the fold stands.

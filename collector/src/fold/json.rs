@@ -1,7 +1,7 @@
 //! Live figures as JSON for output: readable times, quantities in the meter's unit.
 
 use serde_json::{Value, json};
-use tollgate_collector_core::fold::tenant::Accrual;
+use tollgate_collector_core::fold::tenant::{Accrual, PeriodStanding};
 
 /// An open period as it stands.
 pub(super) fn accrual(accrual: &Accrual) -> Value {
@@ -31,4 +31,42 @@ pub(super) fn accrual(accrual: &Accrual) -> Value {
         "catalog": accrual.catalog,
         "lines": lines,
     })
+}
+
+/// Most periods of one answer, so that it fits a line of the admin socket.
+const STANDINGS_MAX: usize = 1000;
+
+/// What periods wait for.
+pub(super) fn standings(standings: impl Iterator<Item = PeriodStanding>) -> Value {
+    let mut periods = Vec::new();
+    let mut left_out = 0;
+    for standing in standings {
+        if periods.len() == STANDINGS_MAX {
+            left_out += 1;
+            continue;
+        }
+        let missing: Vec<Value> = standing
+            .missing
+            .iter()
+            .map(|missing| {
+                json!({
+                    "agent": missing.agent,
+                    "since": missing.since.map(|since| since.to_string()),
+                })
+            })
+            .collect();
+        periods.push(json!({
+            "tenant": standing.tenant,
+            "period": standing.label,
+            "start": standing.start.to_string(),
+            "end": standing.end.to_string(),
+            "waits_for": standing.waits_for,
+            "rounds": standing.rounds,
+            "late_since": standing.late_since.map(|since| since.to_string()),
+            "settles_at": standing.settles_at.to_string(),
+            "agents": standing.agents,
+            "missing": missing,
+        }));
+    }
+    json!({ "periods": periods, "left_out": left_out })
 }

@@ -7,6 +7,7 @@
 mod engine;
 pub mod handle;
 mod json;
+pub mod operate;
 mod pool;
 mod snapshots;
 
@@ -197,8 +198,30 @@ impl<P: Projection> Worker<P> {
             Question::Accruals { tenant, answer } => {
                 let _ = answer.send(engine.accruals(tenant.as_ref()));
             }
+            Question::Standings {
+                tenant,
+                over,
+                answer,
+            } => {
+                let now = crate::time::now();
+                let _ = answer.send(engine.standings(tenant.as_ref(), over, now));
+            }
             Question::Closing { request, answer } => {
                 let _ = answer.send(engine.close_by_hand(request, crate::time::now()));
+            }
+            Question::Operate {
+                request,
+                note,
+                answer,
+            } => {
+                let _ = answer.send(engine.operate(*request, note, crate::time::now()));
+            }
+            Question::Unsettled {
+                tenant,
+                note,
+                answer,
+            } => {
+                let _ = answer.send(engine.unsettled(&tenant, &note, crate::time::now()));
             }
             Question::Status { answer } => {
                 let _ = answer.send(engine.status());

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tollgate_collector_core::entry::{Entry, codec};
 use tollgate_collector_core::journal::group::{Pending, Token};
+use tollgate_collector_core::ledger::Note;
 
 use super::catalogs::{Approval, Desk, Wish};
 use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
+use crate::fold::operate::OperateRequest;
 use crate::journal::JournalHandle;
 use crate::metrics::Metrics;
 use crate::serve::admin::{AdminRequest, AdminService};
@@ -31,6 +33,24 @@ impl AdminService for Service {
     async fn handle(&self, request: AdminRequest) -> Result<Value, String> {
         match request {
             AdminRequest::Status => self.status().await,
+            AdminRequest::PeriodStatus { tenant, over } => self
+                .fold
+                .standings(tenant, over)
+                .await
+                .map_err(|error| error.to_string()),
+            AdminRequest::Operate {
+                request,
+                author,
+                reason,
+                apply,
+            } => {
+                let note = Note {
+                    author,
+                    approved_by: None,
+                    reason,
+                };
+                self.operate(request, note, apply).await
+            }
             AdminRequest::ClosePeriod {
                 tenant,
                 at,
@@ -128,6 +148,54 @@ impl Service {
             .await
             .map_err(|error| error.to_string())?;
         Ok(answer)
+    }
+}
+
+impl Service {
+    /// Shows what an action would change; with `apply`, journals it and settles at once what it
+    /// changes in closed periods.
+    async fn operate(
+        &self,
+        request: OperateRequest,
+        note: Note,
+        apply: bool,
+    ) -> Result<Value, String> {
+        let failed = |error: crate::fold::AskError| error.to_string();
+        let prepared = self
+            .fold
+            .operate(request, note.clone())
+            .await
+            .map_err(failed)??;
+        let mut answer = json!({ "applied": apply, "change": prepared.preview });
+        if !apply {
+            return Ok(answer);
+        }
+        let tenant = prepared.operated.tenant().cloned();
+        let entry = Entry::Operated(Arc::new(prepared.operated));
+        self.journal_all(&[entry]).await?;
+        if let Some(tenant) = tenant {
+            let closings = self.fold.unsettled(tenant, note).await.map_err(failed)?;
+            answer["settled"] = json!(closings.len());
+            let closings: Vec<Entry> = closings.into_iter().map(Entry::Close).collect();
+            self.journal_all(&closings).await?;
+        }
+        Ok(answer)
+    }
+
+    /// Makes entries durable and waits until they are folded.
+    async fn journal_all(&self, entries: &[Entry]) -> Result<(), String> {
+        let encoded = entries
+            .iter()
+            .map(codec::encode)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.to_string())?;
+        append(&self.journal, encoded)
+            .await
+            .map_err(|error| error.to_string())?;
+        self.fold
+            .reached(self.journal.committed())
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 

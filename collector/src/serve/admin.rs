@@ -1,7 +1,7 @@
 //! The admin socket: one JSON object per line each way, on a Unix socket that only the
 //! collector's own user may open.
 //!
-//! Requests: `{"command":"status"}` and
+//! Requests: `{"command":"status"}`, `{"command":"period_status","tenant":null,"over":true}` and
 //! `{"command":"close_period","tenant":"acme","at":"2026-06-01","author":"kim","reason":"…"}`.
 //! A catalog comes with `{"command":"apply_catalog","files":{…},"author":"kim","reason":"…"}`, and what
 //! waits for a second person with `{"command":"approve_catalog","digest":"…",…}`.
@@ -26,6 +26,7 @@ use tollgate_collector_core::catalog::CATALOG_BYTES_MAX;
 use tollgate_collector_core::entry::{CHANGE_TEXT_BYTES_MAX, Digest, Signature};
 use tollgate_common::TenantId;
 
+use crate::fold::operate::OperateRequest;
 use crate::stop::stopped;
 
 /// Longest request, in bytes: a catalog, every second character of it escaped, and a little more.
@@ -43,6 +44,24 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 pub enum AdminRequest {
     /// How the collector stands.
     Status,
+    /// What periods wait for.
+    PeriodStatus {
+        /// Only of this tenant.
+        tenant: Option<TenantId>,
+        /// Only periods that are over and not closed.
+        over: bool,
+    },
+    /// Correct usage, rate periods anew, or retire an agent.
+    Operate {
+        /// What.
+        request: OperateRequest,
+        /// Who decides.
+        author: String,
+        /// Why.
+        reason: String,
+        /// False to see only what it would change.
+        apply: bool,
+    },
     /// Close a period now.
     ClosePeriod {
         /// Whose period.
@@ -87,8 +106,9 @@ impl AdminRequest {
     /// Who decides and why, where something is decided.
     fn decision(&mut self) -> Option<(&mut String, &mut String)> {
         match self {
-            Self::Status => None,
+            Self::Status | Self::PeriodStatus { .. } => None,
             Self::ClosePeriod { author, reason, .. }
+            | Self::Operate { author, reason, .. }
             | Self::ApplyCatalog { author, reason, .. }
             | Self::ApproveCatalog { author, reason, .. } => Some((author, reason)),
         }
@@ -286,8 +306,11 @@ mod tests {
     impl AdminService for Echo {
         async fn handle(&self, request: AdminRequest) -> Result<Value, String> {
             match request {
-                AdminRequest::Status => Ok(json!({ "fine": true })),
+                AdminRequest::Status | AdminRequest::PeriodStatus { .. } => {
+                    Ok(json!({ "fine": true }))
+                }
                 AdminRequest::ClosePeriod { author, .. }
+                | AdminRequest::Operate { author, .. }
                 | AdminRequest::ApplyCatalog { author, .. }
                 | AdminRequest::ApproveCatalog { author, .. } => Err(author),
             }

@@ -23,9 +23,10 @@ pub const LIMIT_MAX: usize = 10_000;
 pub const LIMIT_DEFAULT: usize = 1_000;
 
 /// The kinds of ledger entries, as [`Filter::kind`] has them.
-pub const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 7] = [
     EntryKind::Charge.as_str(),
     EntryKind::Adjustment.as_str(),
+    EntryKind::Reversal.as_str(),
     EntryKind::Unrated.as_str(),
     EntryKind::Refused.as_str(),
     EntryKind::Loss.as_str(),
@@ -391,7 +392,7 @@ impl Reader {
         }
         let limit = filter.limit();
         let sql = format!(
-            "SELECT tenant, meter, scale, accepted, counted, refused, lost FROM accounts {}
+            "SELECT tenant, meter, scale, accepted, counted, refused, lost, corrected FROM accounts {}
              ORDER BY tenant, meter, scale LIMIT {}",
             where_.text(),
             limit + 1

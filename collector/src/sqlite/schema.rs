@@ -98,6 +98,7 @@ CREATE TABLE accounts (
     counted TEXT NOT NULL,
     refused TEXT NOT NULL,
     lost TEXT NOT NULL,
+    corrected TEXT NOT NULL,
     PRIMARY KEY (tenant, meter, scale)
 ) STRICT, WITHOUT ROWID;
 

@@ -172,10 +172,11 @@ fn agent(connection: &Connection, state: &AgentState) -> rusqlite::Result<()> {
 fn account(connection: &Connection, state: &AccountState) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
-            "INSERT INTO accounts (tenant, meter, scale, accepted, counted, refused, lost)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+            "INSERT INTO accounts (tenant, meter, scale, accepted, counted, refused, lost, corrected)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
              ON CONFLICT DO UPDATE SET accepted = excluded.accepted, counted = excluded.counted,
-                 refused = excluded.refused, lost = excluded.lost",
+                 refused = excluded.refused, lost = excluded.lost,
+                 corrected = excluded.corrected",
         )?
         .execute(params![
             state.tenant.as_str(),
@@ -185,6 +186,7 @@ fn account(connection: &Connection, state: &AccountState) -> rusqlite::Result<()
             state.counted.units().to_string(),
             state.refused.units().to_string(),
             state.lost.units().to_string(),
+            state.corrected.units().to_string(),
         ])?;
     Ok(())
 }

@@ -139,7 +139,12 @@ impl Figures {
         }
         for account in &self.accounts {
             let booked = self.booked(
-                &[EntryKind::Charge, EntryKind::Adjustment, EntryKind::Unrated],
+                &[
+                    EntryKind::Charge,
+                    EntryKind::Adjustment,
+                    EntryKind::Reversal,
+                    EntryKind::Unrated,
+                ],
                 &account.tenant,
                 &account.meter,
             )?;

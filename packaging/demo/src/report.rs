@@ -84,8 +84,15 @@ impl Report {
         };
         for account in &figures.accounts {
             let (tenant, meter) = (&account.tenant, &account.meter);
-            let billed =
-                figures.booked(&[EntryKind::Charge, EntryKind::Adjustment], tenant, meter)?;
+            let billed = figures.booked(
+                &[
+                    EntryKind::Charge,
+                    EntryKind::Adjustment,
+                    EntryKind::Reversal,
+                ],
+                tenant,
+                meter,
+            )?;
             let unrated = figures.booked(&[EntryKind::Unrated], tenant, meter)?;
             let reached = add(add(billed, unrated)?, add(account.refused, account.lost)?)?;
             report.conserved &= reached == account.accepted;

@@ -39,6 +39,7 @@ const KIND_LOST: u8 = 9;
 const KIND_RESTORED: u8 = 10;
 const KIND_MANUAL: u8 = 20;
 const KIND_ISSUE: u8 = 21;
+const KIND_OPERATED: u8 = 30;
 
 /// An encoded entry that waits for its stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +167,7 @@ impl EntryEncoder {
             Entry::Restored(restored) => json(KIND_RESTORED, restored, &mut bytes)?,
             Entry::Manual(manual) => json(KIND_MANUAL, manual, &mut bytes)?,
             Entry::Issue(issue) => json(KIND_ISSUE, issue, &mut bytes)?,
+            Entry::Operated(operated) => json(KIND_OPERATED, &**operated, &mut bytes)?,
         };
         let body = u32::try_from(bytes.len() - HEADER_BYTES)
             .map_err(|_| EncodeError::TooLong(bytes.len()))?;
@@ -270,6 +272,7 @@ impl EntryDecoder {
             KIND_RESTORED => Entry::Restored(parse(body)?),
             KIND_MANUAL => Entry::Manual(parse(body)?),
             KIND_ISSUE => Entry::Issue(parse(body)?),
+            KIND_OPERATED => Entry::Operated(std::sync::Arc::new(parse(body)?)),
             other => return Err(DecodeError::Kind(other)),
         })
     }

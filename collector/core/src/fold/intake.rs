@@ -232,6 +232,13 @@ impl Intake {
                     ),
                 }
             }
+            Entry::Operated(operated) => {
+                let input = TenantInput::Operated(Arc::clone(operated));
+                match operated.tenant() {
+                    Some(tenant) => out.send(partition_of(tenant, self.partitions()), input),
+                    None => out.broadcast(&input),
+                }
+            }
             Entry::Clock => out.broadcast(&TenantInput::Clock),
             Entry::Lost(lost) => {
                 let detail = format!(

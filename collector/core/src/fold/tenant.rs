@@ -21,8 +21,11 @@ mod count;
 mod digest;
 mod due;
 mod dues;
+mod late;
 mod loss;
+mod operated;
 mod series;
+mod standing;
 mod state;
 mod unprofiled;
 mod usage;
@@ -40,6 +43,8 @@ pub use dues::{
     Due, Dues, IssueRefused, IssueWish, IssuedDocument, Issuer, NegativePolicy, WishedDocument,
     ZeroPolicy,
 };
+pub use operated::{OpenChange, OperatedRefused, Preview};
+pub use standing::{MissingAgent, PeriodStanding, WaitsFor};
 
 use self::account::{Account, AccountKey};
 use self::loss::LossKey;
@@ -76,6 +81,8 @@ pub struct TenantFold {
     #[serde(skip)]
     policy: Option<Arc<Policy>>,
     watermarks: BTreeMap<AgentId, Timestamp>,
+    /// Agents that periods do not wait for, because an operator said that they are gone.
+    retired: BTreeSet<AgentId>,
     tenants: BTreeMap<TenantId, Tenant>,
     waiting: Waiting,
     #[serde(with = "pairs")]
@@ -110,6 +117,8 @@ pub struct Oddities {
     /// Manual entries that are not sound, were made before, or name a line that does not wait.
     #[serde(default)]
     pub manual_ignored: u64,
+    /// What operators did that does not fit the state, or was done twice.
+    pub operated_ignored: u64,
 }
 
 /// What is known of a tenant.
@@ -126,6 +135,8 @@ struct Tenant {
     /// What documents are decided from.
     #[serde(default)]
     dues: Dues,
+    /// Keys of the corrections that operators made.
+    corrections: BTreeSet<String>,
     /// The period that was used last: nearly every rollup belongs to it.
     #[serde(skip)]
     recent: Option<Period>,
@@ -161,6 +172,7 @@ impl TenantFold {
             policy_text: None,
             policy: None,
             watermarks: BTreeMap::new(),
+            retired: BTreeSet::new(),
             tenants: BTreeMap::new(),
             waiting: BTreeSet::new(),
             accounts: BTreeMap::new(),
@@ -222,6 +234,8 @@ impl TenantFold {
             }
             TenantInput::Watermarks(moved) => {
                 for (agent, watermark) in moved.iter() {
+                    // Who reports again is there again.
+                    self.retired.remove(agent);
                     let known = self.watermarks.entry(agent.clone()).or_insert(*watermark);
                     *known = Ord::max(*known, *watermark);
                 }
@@ -240,6 +254,12 @@ impl TenantFold {
             }
             TenantInput::Issue(issue, sequence) => {
                 self.handle_issue(position, stamp, issue, *sequence, &mut effects);
+            }
+            TenantInput::Operated(operated) => {
+                let done = self.handle_operated(position, stamp, operated, &mut effects);
+                if done.is_err() {
+                    self.oddities.operated_ignored += 1;
+                }
             }
             TenantInput::Clock => {}
         }
@@ -294,6 +314,39 @@ impl TenantFold {
         at
     }
 
+    /// The same with one tenant alone, to try what would become of it.
+    fn excerpt(&self, tenant: &TenantId) -> Self {
+        let tenants = self.tenants.get_key_value(tenant);
+        let of_tenant = |waiting: &&(_, TenantId, _)| waiting.1 == *tenant;
+        let accounts = self.accounts.iter().filter(|(key, _)| key.0 == *tenant);
+        Self {
+            partition: self.partition,
+            chain: self.chain,
+            usage_window: self.usage_window,
+            settlement_millis: self.settlement_millis,
+            catalogs: self.catalogs.clone(),
+            policy_text: self.policy_text.clone(),
+            policy: self.policy.clone(),
+            watermarks: self.watermarks.clone(),
+            retired: self.retired.clone(),
+            tenants: tenants
+                .map(|(name, known)| (name.clone(), known.clone()))
+                .into_iter()
+                .collect(),
+            waiting: self.waiting.iter().filter(of_tenant).cloned().collect(),
+            accounts: accounts
+                .map(|(key, account)| (key.clone(), account.clone()))
+                .collect(),
+            losses: BTreeMap::new(),
+            oddities: self.oddities,
+            reporters: self.reporters.clone(),
+            seed: self.seed,
+            partitions: self.partitions,
+            due_next: self.due_next,
+            catalog_since: self.catalog_since,
+        }
+    }
+
     /// Number of this partition.
     pub fn partition(&self) -> u16 {
         self.partition
@@ -302,6 +355,16 @@ impl TenantFold {
     /// The catalog in force, `None` before the first.
     pub fn catalog_digest(&self) -> Option<Digest> {
         self.catalogs.current().map(|catalog| catalog.digest())
+    }
+
+    /// The catalog in force, `None` before the first.
+    pub fn catalog(&self) -> Option<&Catalog> {
+        self.catalogs.current().map(|catalog| &**catalog)
+    }
+
+    /// Every catalog that ever was in force.
+    pub fn catalog_digests(&self) -> impl Iterator<Item = Digest> {
+        self.catalogs.digests()
     }
 
     /// The policy in force, `None` before the first.
@@ -352,6 +415,7 @@ fn tenant_of<'t>(
             due_from: None,
             due_since: None,
             dues: Dues::default(),
+            corrections: BTreeSet::new(),
             recent: None,
         };
         tenant.begin_due(stamp);

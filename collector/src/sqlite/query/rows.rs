@@ -179,7 +179,9 @@ pub struct AccountRow {
     pub refused: String,
     /// What was declared lost, exactly or at most.
     pub lost: String,
-    /// `accepted - counted - refused - lost`: on its way. Below zero if more was declared
+    /// What operators added and took away.
+    pub corrected: String,
+    /// `accepted + corrected - counted - refused - lost`: on its way. Below zero if more was declared
     /// lost than was; `null` if it is further below zero than a figure can be.
     pub pending: Option<String>,
 }
@@ -246,11 +248,13 @@ pub(super) fn account_row(row: &Row<'_>) -> Result<AccountRow, QueryError> {
         parse_quantity(row, 5)?,
         parse_quantity(row, 6)?,
     ];
+    let corrected = parse_quantity(row, 7)?;
     // An account whose figures are beyond all use is shown as it stands: one of them must not
     // hide the others of its page.
     let pending = parts
         .iter()
-        .try_fold(accepted, |rest, part| rest.checked_sub(*part));
+        .try_fold(accepted, |rest, part| rest.checked_sub(*part))
+        .and_then(|rest| rest.checked_add(corrected));
     let text = |quantity: Quantity| quantity.display(scale_type).to_string();
     let [counted, refused, lost] = parts.map(text);
     Ok(AccountRow {
@@ -261,6 +265,7 @@ pub(super) fn account_row(row: &Row<'_>) -> Result<AccountRow, QueryError> {
         counted,
         refused,
         lost,
+        corrected: text(corrected),
         pending: pending.map(text),
     })
 }

@@ -51,6 +51,7 @@ fn some_of_everything() -> Vec<Effect> {
             counted,
             refused: Quantity::ZERO,
             lost,
+            corrected: Quantity::ZERO,
         }));
         let (start, end) = (Timestamp::EPOCH, Timestamp::from_secs(60));
         effects.push(Effect::Period(PeriodState {
@@ -215,6 +216,7 @@ fn an_account_beyond_all_use_hides_no_other() {
             counted: Quantity::new(counted),
             refused: Quantity::new(refused),
             lost: Quantity::new(lost),
+            corrected: Quantity::ZERO,
         })
     };
     let effects = vec![

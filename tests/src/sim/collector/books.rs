@@ -151,7 +151,7 @@ impl CollectorNode {
         for account in self.projection.tables().accounts.values() {
             let parts = [account.counted, account.refused, account.lost];
             let sum: i128 = parts.iter().map(|part| part.units()).sum();
-            if sum != account.accepted.units() {
+            if sum != account.accepted.units() + account.corrected.units() {
                 return Err(format!("account does not balance: {account:?}"));
             }
         }
@@ -176,7 +176,7 @@ fn check_chains(ledger: &[LedgerEntry]) -> Result<(), Broken> {
 fn cover_ledger(ledger: &[LedgerEntry], context: &mut Context) {
     for entry in ledger {
         match (entry.posting.kind, entry.posting.certainty) {
-            (EntryKind::Adjustment, _) => context.hit(Probe::LateUsage),
+            (EntryKind::Adjustment | EntryKind::Reversal, _) => context.hit(Probe::LateUsage),
             (EntryKind::Refused, _) => context.hit(Probe::RefusedRow),
             (EntryKind::Unrated, _) => context.hit(Probe::Unrated),
             (EntryKind::Loss, Certainty::Exact) => context.hit(Probe::LossExact),

@@ -62,7 +62,8 @@ impl CollectorNode {
                 | Entry::Clock
                 | Entry::Lost(_)
                 | Entry::Manual(_)
-                | Entry::Issue(_) => {}
+                | Entry::Issue(_)
+                | Entry::Operated(_) => {}
             }
         }
         Ok(())

@@ -19,6 +19,7 @@ pub(super) struct Account {
     pub(super) counted: Quantity,
     pub(super) refused: Quantity,
     pub(super) lost: Quantity,
+    pub(super) corrected: Quantity,
 }
 
 impl Account {
@@ -31,6 +32,7 @@ impl Account {
             counted: self.counted,
             refused: self.refused,
             lost: self.lost,
+            corrected: self.corrected,
         }
     }
 }

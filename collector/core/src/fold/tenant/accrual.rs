@@ -63,7 +63,7 @@ impl TenantFold {
             for book in known.books.values().filter(|book| !book.is_closed()) {
                 let lines = book::lines(name, book, catalog.map(|catalog| &**catalog));
                 let lines = lines.into_iter().map(|(key, line)| AccrualLine {
-                    kind: key.kind(0),
+                    kind: key.kind(),
                     line: key.name().to_owned(),
                     unit: catalog
                         .filter(|_| !matches!(key.account, LineAccount::Refused(_)))

@@ -44,6 +44,8 @@ pub enum UnratedReason {
     AmountTooLarge,
     /// A single rollup was larger than anything that can be counted.
     RollupTooLarge,
+    /// More was taken away by corrections than there was.
+    BelowZero,
 }
 
 impl UnratedReason {
@@ -60,6 +62,7 @@ impl UnratedReason {
             Self::NoPrice => "no_price",
             Self::AmountTooLarge => "amount_too_large",
             Self::RollupTooLarge => "rollup_too_large",
+            Self::BelowZero => "below_zero",
         }
     }
 
@@ -78,6 +81,7 @@ impl UnratedReason {
             Self::NoPrice => "the rate card has no price for this meter",
             Self::AmountTooLarge => "the amount is too large to be computed exactly",
             Self::RollupTooLarge => "a single rollup is larger than 2^80 smallest units",
+            Self::BelowZero => "corrections took away more than there was in the period",
         }
     }
 }
@@ -123,13 +127,20 @@ impl LineAccount {
 }
 
 impl LineKey {
-    /// The kind of entry that books this line in round `round`.
-    pub(super) fn kind(&self, round: u32) -> EntryKind {
-        match (&self.account, round) {
-            (LineAccount::Rated { .. }, 0) => EntryKind::Charge,
-            (LineAccount::Rated { .. }, _) => EntryKind::Adjustment,
-            (LineAccount::Unrated(_), _) => EntryKind::Unrated,
-            (LineAccount::Refused(_), _) => EntryKind::Refused,
+    /// The kind of entry that books this line.
+    pub(super) fn kind(&self) -> EntryKind {
+        match &self.account {
+            LineAccount::Rated { .. } => EntryKind::Charge,
+            LineAccount::Unrated(_) => EntryKind::Unrated,
+            LineAccount::Refused(_) => EntryKind::Refused,
+        }
+    }
+
+    /// The line of what corrections took away beyond what there was of this one.
+    fn below_zero(&self) -> Self {
+        Self {
+            account: LineAccount::Unrated(UnratedReason::BelowZero),
+            ..self.clone()
         }
     }
 
@@ -155,8 +166,10 @@ impl LineKey {
 pub(super) struct Booked {
     pub(super) quantity: Quantity,
     pub(super) amount: Option<Decimal>,
-    /// The first entry of the line: what later ones refer to.
+    /// The first entry of the line.
     pub(super) original: EntryRef,
+    /// The entry that says what the line is now: the first, or the newest that took its place.
+    pub(super) standing: EntryRef,
 }
 
 /// A line of a period, computed from its cumulative usage.
@@ -172,6 +185,16 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// What was taken away beyond what there was: it lowers no amount, and is shown by itself.
+    fn take_below_zero(&mut self, key: &LineKey) -> Option<Self> {
+        let is_below = self.quantity.is_negative() && key.aggregation.adds_up();
+        is_below.then(|| Self {
+            quantity: std::mem::take(&mut self.quantity),
+            from: self.from,
+            ..Self::default()
+        })
+    }
+
     fn add(&mut self, usage: &Usage) {
         self.quantity = self
             .quantity
@@ -266,6 +289,9 @@ pub(super) fn lines(
         }
     }
     for (mut key, (found, mut line)) in rated {
+        if let Some(excess) = line.take_below_zero(&key) {
+            lines.insert(key.below_zero(), excess);
+        }
         match found.rate(line.quantity) {
             Ok(item) => {
                 line.amount = Some(item.amount);
@@ -284,7 +310,13 @@ pub(super) fn lines(
         }
         lines.insert(key, line);
     }
-    for (key, line) in &mut lines {
+    explain(&mut lines);
+    lines
+}
+
+/// Adds what people should know of each line.
+fn explain(lines: &mut BTreeMap<LineKey, Line>) {
+    for (key, line) in lines {
         match &key.account {
             LineAccount::Rated { .. } => {}
             LineAccount::Unrated(reason) if line.text.is_empty() => {
@@ -309,7 +341,6 @@ pub(super) fn lines(
             line.text.push_str(&note);
         }
     }
-    lines
 }
 
 /// The version of the tenant's card that is in force for a period, and the day on which the period

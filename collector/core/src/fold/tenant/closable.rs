@@ -6,6 +6,7 @@ use tollgate_common::{AgentId, TenantId, Timestamp};
 
 use super::TenantFold;
 use super::usage::PeriodBook;
+use crate::catalog::Settlement;
 use crate::entry::{CloseCause, Closing, FOLD_VERSION};
 use crate::period::{Period, ZONE_DATA};
 
@@ -48,7 +49,7 @@ impl TenantFold {
             let complete = !agents.is_empty() && missing(&agents, book.period).is_empty();
             let cause = if complete {
                 CloseCause::Complete
-            } else if stamp >= self.settled_at(book) {
+            } else if stamp >= self.settled_at(name, book) {
                 CloseCause::Settled
             } else {
                 return None;
@@ -109,27 +110,37 @@ impl TenantFold {
     }
 
     /// The agents that may report for a tenant, with how far they have reported.
-    fn agents_of(&self, tenant: &TenantId) -> BTreeMap<AgentId, Timestamp> {
+    pub(super) fn agents_of(&self, tenant: &TenantId) -> BTreeMap<AgentId, Timestamp> {
+        let awaited = |agent: &AgentId| !self.retired.contains(agent);
         let Some(policy) = &self.policy else {
-            return self.watermarks.clone();
+            let known = self.watermarks.iter().filter(|(agent, _)| awaited(agent));
+            return known
+                .map(|(agent, watermark)| (agent.clone(), *watermark))
+                .collect();
         };
-        let agents = policy.agents_for(tenant, self.watermarks.keys());
+        let agents = policy
+            .agents_for(tenant, self.watermarks.keys())
+            .into_iter()
+            .filter(awaited);
         let with_watermark = |agent| {
             let watermark = self.watermarks.get(&agent).copied().unwrap_or_default();
             (agent, watermark)
         };
-        agents.into_iter().map(with_watermark).collect()
+        agents.map(with_watermark).collect()
     }
 
-    /// When the settlement of a period, or of its late usage, is over.
-    fn settled_at(&self, book: &PeriodBook) -> Timestamp {
+    /// When the settlement of a period, or of its late usage, is over: by the tenant's profile, else
+    /// by the configuration.
+    pub(super) fn settled_at(&self, tenant: &TenantId, book: &PeriodBook) -> Timestamp {
         let since = book.late_since.unwrap_or(book.period.end);
-        since.plus_millis(self.settlement_millis)
+        let profile = self.catalogs.current().and_then(|c| c.profile(tenant));
+        let agreed = profile.and_then(|profile| profile.settlement);
+        since.plus_millis(agreed.map_or(self.settlement_millis, Settlement::millis))
     }
 }
 
 /// The agents that have not reported past the end of a period.
-fn missing(agents: &BTreeMap<AgentId, Timestamp>, period: Period) -> Vec<AgentId> {
+pub(super) fn missing(agents: &BTreeMap<AgentId, Timestamp>, period: Period) -> Vec<AgentId> {
     let behind = agents
         .iter()
         .filter(|(_, watermark)| **watermark < period.end);

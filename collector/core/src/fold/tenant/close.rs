@@ -5,13 +5,13 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use tollgate_common::Timestamp;
 
-use super::book::{self, Booked};
+use super::book;
+use super::late::Booking;
 use super::state::NO_CATALOG;
 use super::usage::PeriodBook;
 use super::{TenantFold, digest, tenant_of};
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::Closing;
-use crate::ledger::{Account, GL_DEFAULT, Posting, Role, transfer};
 use crate::period::Period;
 use crate::position::Position;
 
@@ -34,44 +34,17 @@ impl TenantFold {
             return false;
         };
         let lines = book::lines(&closing.tenant, &book, catalog.as_deref());
-        let digests = digest::of_meters(&book);
-        let date = self.posting_date(stamp, closing);
+        let booking = Booking {
+            closing,
+            period: book.period,
+            catalog: catalog.as_deref(),
+            digests: digest::of_meters(&book),
+            date: self.posting_date(stamp, closing),
+            position,
+            stamp,
+        };
         for difference in book::differences(&book.booked, lines) {
-            let mut posting = Posting::new(
-                difference.key.kind(closing.round),
-                book.period.start,
-                book.period.end,
-                difference.key.name(),
-                position,
-            );
-            let meter = difference.key.meter.as_ref();
-            posting.tenant = Some(closing.tenant.clone());
-            posting.meter.clone_from(&difference.key.meter);
-            posting.quantity = difference.quantity;
-            posting.scale = difference.key.scale;
-            posting.aggregation = meter.map(|_| difference.key.aggregation);
-            posting.catalogs = catalog.iter().map(|catalog| catalog.digest()).collect();
-            posting.usage = meter.and_then(|meter| digests.get(meter)).copied();
-            posting.arithmetic = book::describe(&difference);
-            posting.refers_to = difference.before.as_ref().map(|before| before.original);
-            posting.journal_from = difference.line.from.unwrap_or(position);
-            if let (Some(amount), Some(currency)) = (difference.amount, difference.key.currency()) {
-                posting.role = Some(match difference.key.meter {
-                    Some(_) => Role::Usage,
-                    None => Role::Fee,
-                });
-                posting.amount = Some(amount);
-                posting.currency = Some(currency.to_owned());
-                posting.date = Some(date);
-                let revenue = Account::Revenue(GL_DEFAULT.to_owned());
-                posting.legs = transfer(Account::Unbilled, revenue, amount, currency);
-            }
-            let at = self.post(stamp, posting, effects);
-            let booked = Booked {
-                quantity: difference.line.quantity,
-                amount: difference.line.amount,
-                original: difference.before.map_or(at, |before| before.original),
-            };
+            let booked = self.book_difference(&booking, &difference, effects);
             book.booked.insert(difference.key, booked);
         }
         book.rounds = closing.round + 1;

@@ -62,6 +62,10 @@ impl Catalogs {
         self.known.get(digest)
     }
 
+    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.known.keys().copied()
+    }
+
     pub(super) fn set(&mut self, catalog: Arc<Catalog>) {
         self.known.insert(catalog.digest(), Arc::clone(&catalog));
         self.current = Some(catalog);

@@ -1,6 +1,8 @@
 mod aggregations;
 mod closing;
 mod due;
+mod late;
+mod operated;
 mod properties;
 mod windows;
 
@@ -419,7 +421,7 @@ fn an_amount_too_large_moves_the_line_to_unrated() {
     assert_eq!(
         short(&moved),
         [
-            "adjustment req -50 -5.00",
+            "reversal req -50 -5.00",
             "unrated amount_too_large 1180591620717411303474 -"
         ]
     );

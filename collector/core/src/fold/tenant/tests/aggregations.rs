@@ -300,7 +300,7 @@ fn amounts_are_those_of_the_units_billed() {
 }
 
 #[test]
-fn late_values_are_settled_as_adjustments() {
+fn late_values_are_settled_by_lines_anew() {
     let mut world = World::of_aggregations();
     world.rollups(
         "a",
@@ -316,8 +316,11 @@ fn late_values_are_settled_as_adjustments() {
         .into_iter()
         .map(|entry| (entry.posting.kind, entry.posting.quantity.units()))
         .collect();
-    let adjustment = EntryKind::Adjustment;
-    assert_eq!(adjusted, [(adjustment, 50), (adjustment, 1)]);
+    let (reversal, charge) = (EntryKind::Reversal, EntryKind::Charge);
+    assert_eq!(
+        adjusted,
+        [(reversal, -100), (charge, 150), (reversal, -3), (charge, 4)]
+    );
 }
 
 #[test]

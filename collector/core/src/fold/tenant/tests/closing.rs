@@ -71,7 +71,7 @@ fn settlement_closes_without_the_missing() {
 }
 
 #[test]
-fn late_usage_is_an_adjustment_that_names_its_original() {
+fn late_usage_takes_the_line_back_and_books_it_anew() {
     let mut world = World::new("PT1M");
     world.now = at(100);
     world.rows("a", vec![row("acme", "requests", 0, 90)]);
@@ -86,22 +86,26 @@ fn late_usage_is_an_adjustment_that_names_its_original() {
     let late = world.close_due();
     assert_eq!(
         short(&late),
-        ["adjustment req 60 3.50", "adjustment seat 2 19.80"]
+        [
+            "reversal req -90 -9.00",
+            "charge req 150 12.50",
+            "charge seat 2 19.80"
+        ]
     );
     assert_eq!(late[0].posting.refers_to, Some(charge[0].at));
-    assert_eq!(late[1].posting.refers_to, None, "there was no such line");
-    assert!(
-        late[0]
-            .posting
-            .arithmetic
-            .ends_with("= 12.50 EUR; less 9.00 booked before = 3.50")
-    );
+    assert_eq!(late[1].posting.refers_to, Some(late[0].at));
+    assert_eq!(late[2].posting.refers_to, None, "there was no such line");
+    let named = format!("= 12.50 EUR; in place of {}", charge[0].at);
+    assert!(late[1].posting.arithmetic.ends_with(&named));
     assert!(late[0].posting.journal_from > charge[0].posting.journal_to);
     // And a second time.
     world.rows("b", vec![row("acme", "requests", 20, 1)]);
     let later = world.close_due();
-    assert_eq!(short(&later), ["adjustment req 1 0.05"]);
-    assert_eq!(later[0].posting.refers_to, Some(charge[0].at));
+    assert_eq!(
+        short(&later),
+        ["reversal req -150 -12.50", "charge req 151 12.55"]
+    );
+    assert_eq!(later[0].posting.refers_to, Some(late[1].at));
 }
 
 #[test]
@@ -116,8 +120,11 @@ fn late_usage_costs_what_it_would_have_cost_in_time() {
     world.catalog(dearer);
     world.rows("a", vec![row("acme", "requests", 10, 60)]);
     let late = world.close_due();
-    assert_eq!(short(&late), ["adjustment req 60 3.50"]);
-    assert_eq!(late[0].posting.catalogs, charge[0].posting.catalogs);
+    assert_eq!(
+        short(&late),
+        ["reversal req -90 -9.00", "charge req 150 12.50"]
+    );
+    assert_eq!(late[1].posting.catalogs, charge[0].posting.catalogs);
 }
 
 #[test]
@@ -152,7 +159,7 @@ fn an_operator_closes_what_is_over_and_nothing_else() {
         close(&world, 60),
         Err(CloseRefused::Closed { .. })
     ));
-    // An empty period can be closed; what comes then is an adjustment.
+    // An empty period can be closed; what comes then is a charge of a later round.
     let empty = world
         .fold
         .close_by_hand(at(180), &acme, at(70), cause())
@@ -161,7 +168,7 @@ fn an_operator_closes_what_is_over_and_nothing_else() {
     assert_eq!(world.close(empty), []);
     world.rows("a", vec![row("acme", "requests", 70, 10)]);
     world.watermark("a", 180);
-    assert_eq!(short(&world.close_due()), ["adjustment req 10 1.00"]);
+    assert_eq!(short(&world.close_due()), ["charge req 10 1.00"]);
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn a_fee_stands_beside_usage_and_late_usage_does_not_repeat_it() {
         ["charge platform 0 25.00", "charge req 90 9.00"]
     );
     world.rows("a", vec![row("acme", "requests", 10, 10)]);
-    assert_eq!(world.pass(62), ["adjustment req 10 1.00"]);
+    assert_eq!(
+        world.pass(62),
+        ["reversal req -90 -9.00", "charge req 100 10.00"]
+    );
     // What is open shows the fee too.
     let accruals = world.fold.accruals(None);
     assert_eq!((accruals.len(), accruals[0].start), (1, at(60)));
@@ -207,7 +210,11 @@ fn what_was_over_when_the_fee_came_owes_none() {
     world.rows("a", vec![row("acme", "requests", 0, 10)]);
     assert_eq!(
         world.pass(180),
-        ["adjustment req 10 1.00", "charge platform 0 25.00"]
+        [
+            "reversal req -10 -1.00",
+            "charge req 20 2.00",
+            "charge platform 0 25.00"
+        ]
     );
 }
 
@@ -278,7 +285,7 @@ fn a_closed_period_that_counts_after_all_is_settled() {
         [
             "charge platform 0 25.00",
             "charge req 10 1.00",
-            "adjustment platform 0 25.00"
+            "charge platform 0 25.00"
         ]
     );
 }

@@ -1,0 +1,224 @@
+//! How what a closed period says anew is booked, by the policy of the tenant's profile.
+//!
+//! - `correct`: the line is taken back whole by a reversal, and stands anew as a charge of the same
+//!   period, which names the reversal. The two sum to the difference, tiers of the whole quantity
+//!   included.
+//! - `next`: the difference is one adjustment in the next period that is open, outside of that
+//!   period's tiers, minimum and maximum: its own lines know nothing of it.
+//!
+//! Entries that stand are never touched. Quantities that nobody pays for (unrated, refused) have no
+//! amount that a credit note could show; their difference is booked where it belongs.
+
+use std::collections::BTreeMap;
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
+
+use super::book::{self, Booked, Difference, LineAccount};
+use super::usage::PeriodBook;
+use super::{TenantFold, open_book};
+use crate::catalog::{Catalog, Late};
+use crate::effect::Effect;
+use crate::entry::{Closing, Digest};
+use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Posting, Role, transfer};
+use crate::period::Period;
+use crate::position::Position;
+
+/// A closing of a period with what its entries have in common.
+pub(super) struct Booking<'c> {
+    pub(super) closing: &'c Closing,
+    pub(super) period: Period,
+    pub(super) catalog: Option<&'c Catalog>,
+    /// Digests of the usage, by meter.
+    pub(super) digests: BTreeMap<MeterName, Digest>,
+    /// The day on which it counts in the general ledger.
+    pub(super) date: NaiveDate,
+    pub(super) position: Position,
+    pub(super) stamp: Timestamp,
+}
+
+impl Booking<'_> {
+    fn late(&self) -> Late {
+        self.catalog
+            .and_then(|catalog| catalog.profile(&self.closing.tenant))
+            .map_or(Late::default(), |profile| profile.late)
+    }
+
+    /// An entry of the line, with this quantity and amount.
+    fn posting(
+        &self,
+        kind: EntryKind,
+        difference: &Difference,
+        quantity: Quantity,
+        amount: Option<Decimal>,
+    ) -> Posting {
+        let Period { start, end } = self.period;
+        let key = &difference.key;
+        let mut posting = Posting::new(kind, start, end, key.name(), self.position);
+        posting.tenant = Some(self.closing.tenant.clone());
+        posting.meter.clone_from(&key.meter);
+        posting.quantity = quantity;
+        posting.scale = key.scale;
+        posting.aggregation = key.meter.as_ref().map(|_| key.aggregation);
+        posting.catalogs = self
+            .catalog
+            .iter()
+            .map(|catalog| catalog.digest())
+            .collect();
+        posting.usage = key
+            .meter
+            .as_ref()
+            .and_then(|meter| self.digests.get(meter))
+            .copied();
+        posting.journal_from = difference.line.from.unwrap_or(self.position);
+        if let (Some(amount), Some(currency)) = (amount, key.currency()) {
+            posting.role = Some(match key.meter {
+                Some(_) => Role::Usage,
+                None => Role::Fee,
+            });
+            posting.amount = Some(amount);
+            posting.currency = Some(currency.to_owned());
+            posting.date = Some(self.date);
+            let revenue = Account::Revenue(GL_DEFAULT.to_owned());
+            posting.legs = transfer(Account::Unbilled, revenue, amount, currency);
+        }
+        posting
+    }
+
+    /// An entry of how the line differs from what is booked.
+    fn difference(&self, kind: EntryKind, difference: &Difference) -> Posting {
+        Posting {
+            arithmetic: book::describe(difference),
+            refers_to: difference.before.as_ref().map(|before| before.original),
+            ..self.posting(kind, difference, difference.quantity, difference.amount)
+        }
+    }
+}
+
+impl TenantFold {
+    /// Books a difference, and says how the line is booked now.
+    pub(super) fn book_difference(
+        &mut self,
+        booking: &Booking<'_>,
+        difference: &Difference,
+        effects: &mut Vec<Effect>,
+    ) -> Booked {
+        let is_late = booking.closing.round > 0;
+        let is_rated = matches!(difference.key.account, LineAccount::Rated { .. });
+        let (original, standing) = match booking.late() {
+            Late::Correct if is_late && is_rated => {
+                self.book_correction(booking, difference, effects)
+            }
+            Late::Next if is_late && is_rated => self.book_in_next(booking, difference, effects),
+            Late::Correct | Late::Next => {
+                let posting = booking.difference(difference.key.kind(), difference);
+                let at = self.post(booking.stamp, posting, effects);
+                (at, at)
+            }
+        };
+        Booked {
+            quantity: difference.line.quantity,
+            amount: difference.line.amount,
+            original: difference
+                .before
+                .as_ref()
+                .map_or(original, |before| before.original),
+            standing,
+        }
+    }
+
+    /// A reversal of what stands, and the line as it is now.
+    fn book_correction(
+        &mut self,
+        booking: &Booking<'_>,
+        difference: &Difference,
+        effects: &mut Vec<Effect>,
+    ) -> (EntryRef, EntryRef) {
+        let stands = |before: &&Booked| {
+            !before.quantity.is_zero() || before.amount.is_some_and(|amount| !amount.is_zero())
+        };
+        let before = difference.before.as_ref().filter(stands);
+        let reversed = before.map(|before| {
+            let (quantity, amount) = (opposite(before.quantity), before.amount.map(|a| -a));
+            let reversal = Posting {
+                arithmetic: format!("takes back what {} says", before.standing),
+                refers_to: Some(before.standing),
+                ..booking.posting(EntryKind::Reversal, difference, quantity, amount)
+            };
+            self.post(booking.stamp, reversal, effects)
+        });
+        let line = &difference.line;
+        let is_gone = line.quantity.is_zero() && line.amount.is_none_or(|amount| amount.is_zero());
+        if let (Some(at), true) = (reversed, is_gone) {
+            return (at, at);
+        }
+        let text = match before {
+            Some(before) => format!("{}; in place of {}", line.text, before.standing),
+            None => line.text.clone(),
+        };
+        let anew = Posting {
+            arithmetic: text,
+            refers_to: reversed,
+            ..booking.posting(EntryKind::Charge, difference, line.quantity, line.amount)
+        };
+        let at = self.post(booking.stamp, anew, effects);
+        (at, at)
+    }
+
+    /// The difference, in the next period that is not closed.
+    fn book_in_next(
+        &mut self,
+        booking: &Booking<'_>,
+        difference: &Difference,
+        effects: &mut Vec<Effect>,
+    ) -> (EntryRef, EntryRef) {
+        let next = self.next_open(&booking.closing.tenant, booking.period, effects);
+        let posting = Posting {
+            start: next.start,
+            end: next.end,
+            arithmetic: format!(
+                "late usage of {}: {}",
+                booking.period,
+                book::describe(difference)
+            ),
+            ..booking.difference(EntryKind::Adjustment, difference)
+        };
+        let at = self.post(booking.stamp, posting, effects);
+        (at, at)
+    }
+
+    /// The first period after `period` that is not closed, opened if it was not. There is one: no
+    /// period is closed before it is over.
+    fn next_open(&mut self, name: &TenantId, period: Period, effects: &mut Vec<Effect>) -> Period {
+        let Some(tenant) = self.tenants.get_mut(name) else {
+            return period;
+        };
+        let mut next = tenant.calendars.period_containing(period.end);
+        while next.end < Timestamp::MAX
+            && tenant
+                .books
+                .get(&next.start)
+                .is_some_and(PeriodBook::is_closed)
+        {
+            next = tenant.calendars.period_containing(next.end);
+        }
+        if !tenant.books.contains_key(&next.start) {
+            open_book(
+                tenant,
+                name,
+                PeriodBook::new(next),
+                &mut self.waiting,
+                effects,
+            );
+        }
+        next
+    }
+}
+
+/// The same quantity taken away. Only -2^127, which no sum of rollups reaches, has no opposite.
+fn opposite(quantity: Quantity) -> Quantity {
+    Quantity::ZERO
+        .checked_sub(quantity)
+        .unwrap_or(Quantity::MAX)
+}

@@ -1,0 +1,108 @@
+//! How periods stand: what they wait for, who is missing, and since when.
+
+use serde::Serialize;
+use tollgate_common::{AgentId, TenantId, Timestamp};
+
+use super::TenantFold;
+use super::closable::missing;
+
+/// How a period stands that a closing would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeriodStanding {
+    /// Whose.
+    pub tenant: TenantId,
+    /// First instant of the period, UTC.
+    pub start: Timestamp,
+    /// First instant after, UTC.
+    pub end: Timestamp,
+    /// A short name of the period, such as `2026-06`.
+    pub label: String,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
+    /// How often it was closed; above 0, late usage waits to be settled.
+    pub rounds: u32,
+    /// Stamp of the first usage since the last closing, if it was closed.
+    pub late_since: Option<Timestamp>,
+    /// When it is closed, or its late usage settled, whoever is missing.
+    pub settles_at: Timestamp,
+    /// Agents that may report for the tenant.
+    pub agents: usize,
+    /// Those among them that have not reported past the period's end.
+    pub missing: Vec<MissingAgent>,
+}
+
+/// What a period waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// Its end.
+    End,
+    /// The agents that are missing, or the end of its settlement time.
+    Agents,
+    /// Nobody may report for the tenant, so that only the settlement time is waited for.
+    Settlement,
+    /// Nothing: it is closed within seconds.
+    Nothing,
+}
+
+/// An agent that has not reported past a period's end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MissingAgent {
+    /// Who.
+    pub agent: AgentId,
+    /// Until when it has reported everything: it is missing since then. `None` if it never reported.
+    pub since: Option<Timestamp>,
+}
+
+impl TenantFold {
+    /// How the periods stand that a closing would change, of one tenant or of all; ordered by end,
+    /// tenant and start.
+    pub fn standings<'f>(
+        &'f self,
+        stamp: Timestamp,
+        tenant: Option<&'f TenantId>,
+    ) -> impl Iterator<Item = PeriodStanding> + 'f {
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(move |(_, name, _)| tenant.is_none_or(|tenant| tenant == name));
+        let standing = move |(_, name, start): &(Timestamp, TenantId, Timestamp)| {
+            let known = self.tenants.get(name)?;
+            let book = known.books.get(start)?;
+            let agents = self.agents_of(name);
+            let missing: Vec<_> = missing(&agents, book.period)
+                .into_iter()
+                .map(|agent| MissingAgent {
+                    since: agents
+                        .get(&agent)
+                        .copied()
+                        .filter(|at| *at > Timestamp::EPOCH),
+                    agent,
+                })
+                .collect();
+            let settles_at = self.settled_at(name, book);
+            let waits_for = if book.period.end > stamp {
+                WaitsFor::End
+            } else if settles_at <= stamp || (missing.is_empty() && !agents.is_empty()) {
+                WaitsFor::Nothing
+            } else if agents.is_empty() {
+                WaitsFor::Settlement
+            } else {
+                WaitsFor::Agents
+            };
+            Some(PeriodStanding {
+                tenant: name.clone(),
+                start: book.period.start,
+                end: book.period.end,
+                label: known.calendars.label(book.period),
+                waits_for,
+                rounds: book.rounds,
+                late_since: book.late_since,
+                settles_at,
+                agents: agents.len(),
+                missing,
+            })
+        };
+        waiting.filter_map(standing)
+    }
+}
