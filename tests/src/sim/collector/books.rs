@@ -184,7 +184,6 @@ fn cover_ledger(ledger: &[LedgerEntry], context: &mut Context) {
             (EntryKind::Loss, Certainty::Unknown) => context.hit(Probe::LossUnknown),
             (
                 EntryKind::Charge
-                | EntryKind::Reversal
                 | EntryKind::Manual
                 | EntryKind::Credit
                 | EntryKind::Hold
