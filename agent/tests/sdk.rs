@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,15 @@ impl Application {
             line.clear();
         }
         panic!("the application ended before it was done");
+    }
+
+    /// Lets a late one do the rest and end.
+    fn end(mut self) {
+        let mut stdin = self.child.stdin.take().expect("piped");
+        stdin.write_all(b"go on\n").expect("it reads");
+        self.wait_done();
+        drop(stdin);
+        self.child.wait().expect("ours");
     }
 
     fn kill(mut self) {
@@ -157,6 +166,11 @@ fn stop(mut agent: Running) {
     assert!(code.is_some(), "a clean end");
 }
 
+fn kill(mut agent: Running) {
+    agent.0.kill().expect("ours");
+    agent.0.wait().expect("ours");
+}
+
 /// What the spool holds: sums of values and of events by meter and tenant.
 fn sealed(home: &Home) -> BTreeMap<String, (i128, u64)> {
     let output = home.command(&["spool", "export"]);
@@ -214,7 +228,8 @@ struct Manager {
 }
 
 impl Manager {
-    fn new(path: &Path) -> Self {
+    fn new(home: &Home) -> Self {
+        let path = Self::socket(home);
         let socket = std::os::unix::net::UnixDatagram::bind(path).expect("bound");
         socket.set_read_timeout(Some(PATIENCE)).expect("settable");
         Self {
@@ -222,6 +237,22 @@ impl Manager {
             kept: Vec::new(),
             ready: false,
         }
+    }
+
+    fn socket(home: &Home) -> PathBuf {
+        home.dir.path().join("notify")
+    }
+
+    /// Starts an agent and an application that does this job, and kills the agent once the
+    /// page and its process are kept beside what was kept before.
+    fn leave(&mut self, home: &Home, job: &str) -> Application {
+        let before = self.kept.len();
+        let agent = self.start(home);
+        let mut application = Application::start(home, job);
+        application.wait_done();
+        self.keep_until(before + 2);
+        kill(agent);
+        application
     }
 
     /// Takes messages until it keeps so many and the agent is ready.
@@ -273,7 +304,7 @@ impl Manager {
     }
 
     /// A command line that starts the agent with what is kept, from descriptor 3 on.
-    fn start(&mut self, home: &Home, notify: &Path) -> Running {
+    fn start(&mut self, home: &Home) -> Running {
         self.ready = false;
         // Far from those that they become.
         let from: Vec<_> = self
@@ -296,7 +327,7 @@ impl Manager {
             .args(["-c", &script, "bash", env!("CARGO_BIN_EXE_tollgate-agent")])
             .args(["run", "--config"])
             .arg(&home.config)
-            .env("NOTIFY_SOCKET", notify)
+            .env("NOTIFY_SOCKET", Self::socket(home))
             .env("LISTEN_FDS", names.len().to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .stderr(std::fs::File::create(home.dir.path().join("log")).expect("writable"))
@@ -309,21 +340,9 @@ impl Manager {
 #[test]
 fn an_application_that_ends_while_no_agent_is_there_is_counted_by_the_next() {
     let home = home(ALL);
-    let notify = home.dir.path().join("notify");
-    let mut manager = Manager::new(&notify);
-    let mut agent = manager.start(&home, &notify);
-    let mut application = Application::start(&home, "late");
-    application.wait_done();
-    // The page, and its process.
-    manager.keep_until(2);
-    agent.0.kill().expect("ours");
-    agent.0.wait().expect("ours");
-    let mut stdin = application.child.stdin.take().expect("piped");
-    stdin.write_all(b"go on\n").expect("it reads");
-    application.wait_done();
-    drop(stdin);
-    application.child.wait().expect("ours");
-    let agent = manager.start(&home, &notify);
+    let mut manager = Manager::new(&home);
+    manager.leave(&home, "late").end();
+    let agent = manager.start(&home);
     // Counted, and done with.
     manager.keep_until(0);
     stop(agent);
@@ -331,17 +350,33 @@ fn an_application_that_ends_while_no_agent_is_there_is_counted_by_the_next() {
 }
 
 #[test]
+fn what_was_left_for_an_agent_that_takes_fewer_pages_is_counted_when_there_is_room() {
+    let home = home(ALL);
+    let mut manager = Manager::new(&home);
+    let applications = [0, 1].map(|_| manager.leave(&home, "late"));
+    for application in applications {
+        application.end();
+    }
+    let config = std::fs::read_to_string(&home.config).expect("written");
+    let fewer = config.replace("[input.sdk]\n", "[input.sdk]\npages_max = 1\n");
+    assert_ne!(config, fewer);
+    std::fs::write(&home.config, fewer).expect("writable");
+    let agent = manager.start(&home);
+    manager.keep_until(0);
+    stop(agent);
+    assert_eq!(sealed(&home)["acme/requests"], (2 * 1_003_004, 2 * 1002));
+}
+
+#[test]
 fn the_manager_keeps_one_page_and_one_process_of_each_application_however_often_agents_start() {
     let home = home(ALL);
-    let notify = home.dir.path().join("notify");
-    let mut manager = Manager::new(&notify);
-    let mut agent = manager.start(&home, &notify);
-    let mut application = Application::start(&home, "quick");
-    application.wait_done();
-    manager.keep_until(2);
+    let mut manager = Manager::new(&home);
+    let application = manager.leave(&home, "quick");
+    let mut last: Option<Running> = None;
     for life in 0..3 {
-        agent.0.kill().expect("ours");
-        agent.0.wait().expect("ours");
+        if let Some(agent) = last.take() {
+            kill(agent);
+        }
         if life == 2 {
             // Half of what another page left.
             let (name, fd) = &manager.kept[0];
@@ -351,7 +386,7 @@ fn the_manager_keeps_one_page_and_one_process_of_each_application_however_often_
             let fd = fd.try_clone().expect("ours");
             manager.kept.push((other, fd));
         }
-        agent = manager.start(&home, &notify);
+        last = Some(manager.start(&home));
         // Adopted, and brought by the application, which lives.
         let deadline = Instant::now() + PATIENCE;
         let taken = |log: &str| {
@@ -371,30 +406,22 @@ fn the_manager_keeps_one_page_and_one_process_of_each_application_however_often_
     }
     application.kill();
     manager.keep_until(0);
-    stop(agent);
+    stop(last.expect("three lives"));
     assert_eq!(sealed(&home)["acme/requests"], (3004, 1001));
 }
 
 #[test]
 fn the_manager_keeps_a_page_that_is_not_billed_until_its_loss_is_declared() {
     let home = home(ALL);
-    let notify = home.dir.path().join("notify");
-    let mut manager = Manager::new(&notify);
-    let mut agent = manager.start(&home, &notify);
-    let mut application = Application::start(&home, "quick");
-    application.wait_done();
-    manager.keep_until(2);
-    agent.0.kill().expect("ours");
-    agent.0.wait().expect("ours");
-    application.kill();
+    let mut manager = Manager::new(&home);
+    manager.leave(&home, "quick").kill();
     std::fs::remove_dir_all(home.dir.path().join("state")).expect("there");
-    let mut agent = manager.start(&home, &notify);
+    let agent = manager.start(&home);
     while !manager.kept.is_empty() {
         manager.take(RecvFlags::empty());
     }
     // From here on nothing but the spool knows of it.
-    agent.0.kill().expect("ours");
-    agent.0.wait().expect("ours");
+    kill(agent);
     let output = home.command(&["spool", "export"]);
     let exported = stdout(&output);
     assert!(exported.contains("page_quarantined"), "{exported}");
@@ -406,11 +433,10 @@ fn a_killed_agent_goes_on_where_it_stood() {
     let mut application = Application::start(&home, "slow");
     // Some of it is counted before there is an agent.
     std::thread::sleep(Duration::from_millis(500));
-    for kill in 0..4u64 {
-        let (mut agent, _) = home.run();
-        std::thread::sleep(Duration::from_millis(700 + kill * 190));
-        agent.0.kill().expect("ours");
-        agent.0.wait().expect("ours");
+    for life in 0..4u64 {
+        let (agent, _) = home.run();
+        std::thread::sleep(Duration::from_millis(700 + life * 190));
+        kill(agent);
     }
     let (agent, _) = home.run();
     application.wait_done();

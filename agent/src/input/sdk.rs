@@ -87,7 +87,7 @@ impl SdkSocket {
             board,
             connections: Vec::new(),
             refused: BTreeMap::new(),
-            declaring: Vec::new(),
+            waiting: Vec::new(),
         };
         let kept = std::mem::take(&mut server.socket.kept);
         server.adopt(kept);
@@ -111,9 +111,10 @@ struct Server<R: Region> {
     connections: Vec<Connection>,
     /// Pages that were not taken, by reason.
     refused: BTreeMap<&'static str, u64>,
-    /// What the service manager kept and is not to be billed: it stays there, as the evidence,
-    /// until its loss is durably declared.
-    declaring: Vec<Kept>,
+    /// What the service manager kept and is not taken yet: what is not to be billed stays there,
+    /// as the evidence, until its loss is durably declared, and what there is no room for until
+    /// there is.
+    waiting: Vec<Kept>,
 }
 
 impl<R: Region> Server<R> {
@@ -204,8 +205,11 @@ impl<R: Region> Server<R> {
     fn adopt(&mut self, kept: Vec<Kept>) {
         for kept in kept {
             let (peer, config) = (kept.name.peer, &self.socket.config);
-            let full = self.connections.len() >= config.pages_max as usize;
-            let access = find_access(&config.allow, peer.uid, peer.gid).filter(|_| !full);
+            if self.connections.len() >= config.pages_max as usize {
+                self.waiting.push(kept);
+                continue;
+            }
+            let access = find_access(&config.allow, peer.uid, peer.gid);
             let bytes = MappedPage::bytes_of(&kept.page);
             let map = MappedPage::map(&kept.page, bytes, config.page_bytes_max);
             let taken = map.ok().zip(access).map(|(map, access)| {
@@ -224,7 +228,7 @@ impl<R: Region> Server<R> {
                     );
                     self.connections.push(Connection::adopted(kept, key, map));
                 }
-                Some(Err(PageRefusal::Declaring)) => self.declaring.push(kept),
+                Some(Err(PageRefusal::Declaring | PageRefusal::Full)) => self.waiting.push(kept),
                 Some(Err(_)) | None => {
                     warn!(
                         pid = peer.pid,
@@ -336,10 +340,9 @@ impl<R: Region> Server<R> {
     fn look(&mut self, full: bool) -> Duration {
         let (now, clock) = (Instant::now(), clock::now());
         self.tally.poll_retired(clock);
-        // One that comes when there is no room for a connection would be let go undeclared.
-        if full && self.connections.len() < self.socket.config.pages_max as usize {
-            let declaring = std::mem::take(&mut self.declaring);
-            self.adopt(declaring);
+        if full {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.adopt(waiting);
         }
         let mut next = LOOK_EVERY;
         for connection in &mut self.connections {
