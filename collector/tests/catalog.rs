@@ -3,8 +3,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use support::{Collector, Site};
 use tollgate_collector::serve::admin::{self, AdminRequest};
