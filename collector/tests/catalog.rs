@@ -4,8 +4,10 @@
 mod support;
 
 use serde_json::Value;
-use support::{Collector, Site};
+use support::{Collector, Peer, Site, batch, series};
 use tollgate_collector::serve::admin::{self, AdminRequest};
+use tollgate_common::wire::Message;
+use tollgate_common::{BatchHash, Incarnation};
 
 /// Rewrites one text of the catalog folder.
 fn change(site: &Site, file: &str, from: &str, to: &str) {
@@ -461,5 +463,69 @@ async fn a_signature_can_be_required() {
     // Taken back: what vouched for the former version still does.
     apply(&site, &["--version", &first]);
     assert_eq!(in_force(&site), first);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_shows_a_change_in_money() {
+    let site = Site::new("settlement = \"1h\"");
+    let collector = Collector::start(&site).await;
+    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+        .await
+        .expect("connects");
+    peer.hello("edge-1", &[]).await;
+    let rows = [(series("acme", "eu"), 300), (series("acme", "us"), 21)];
+    let life = Incarnation::from_bytes([1; 16]);
+    let first = batch("edge-1", life, 1, BatchHash::ZERO, &rows);
+    peer.send(&Message::Batch(first)).await;
+    assert_eq!(peer.ack_of(life, 1).await, 1);
+    collector
+        .until("/v1/ledger", |answer| {
+            answer["items"]
+                .as_array()
+                .is_some_and(|items| !items.is_empty())
+        })
+        .await;
+
+    change(&site, "cards/edge.toml", "0.50", "0.60");
+    let before = history(&site);
+    let plan = json(&site, &["catalog", "plan"]);
+    // 321 requests at 0.50, and at 0.60, per 100.
+    let period = &plan["tenants"][0]["periods"][0];
+    assert_eq!(period["which"], "closed", "{plan:#}");
+    assert_eq!(period["before"]["cost"]["net"], "1.61");
+    assert_eq!(period["after"]["cost"]["lines"]["requests"], "1.93");
+    assert_eq!(period["difference"], "0.32");
+    assert_eq!(
+        plan["totals"],
+        serde_json::json!([
+            { "which": "closed", "currency": "EUR", "before": "1.61", "after": "1.93", "difference": "0.32" }
+        ])
+    );
+    assert_eq!(
+        plan["tenants"][0]["changes"],
+        serde_json::json!(["other prices"])
+    );
+    let (_, text) = site.cli(&["catalog", "plan"]);
+    for words in [
+        "price requests: unit: \"0.50\" -> \"0.60\"",
+        "1.61 EUR",
+        "1.93 EUR",
+        "+0.32",
+        "other prices",
+    ] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+
+    // Who would be left without a profile is named.
+    let profile = site.dir().join("catalog/profiles/acme.toml");
+    std::fs::remove_file(profile).expect("removes");
+    let plan = json(&site, &["catalog", "plan"]);
+    assert_eq!(plan["without_profile"], serde_json::json!(["acme"]));
+    assert_eq!(
+        plan["tenants"][0]["periods"][0]["after"]["cost"]["unrated"],
+        serde_json::json!([["http.requests", "no_profile"]])
+    );
+    assert_eq!(history(&site), before, "a plan changes nothing");
     collector.stop().await;
 }

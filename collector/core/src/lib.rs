@@ -12,6 +12,7 @@ pub mod invoice;
 pub mod journal;
 pub mod ledger;
 pub mod period;
+pub mod plan;
 pub mod policy;
 pub mod position;
 pub mod projection;

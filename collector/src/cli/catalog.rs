@@ -1,6 +1,7 @@
 //! `catalog`: what is in force, what was, and what is to be.
 
 mod apply;
+mod plan;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ pub(super) fn run(command: CatalogCommand) -> Result<Exit, Failure> {
     match command {
         CatalogCommand::Check { catalog, json } => check(&catalog, Output::new(json)),
         CatalogCommand::Test { catalog, json } => test(&catalog, Output::new(json)),
+        CatalogCommand::Plan { output, tenants } => plan::plan(&output, &tenants),
         CatalogCommand::Apply(args) => apply::apply(&args),
         CatalogCommand::History { output, tenant } => versions::history(&output, tenant.as_ref()),
         CatalogCommand::Show {

@@ -3,6 +3,7 @@
 mod catalogs;
 mod paging;
 mod rows;
+mod windows;
 
 use std::path::{Path, PathBuf};
 

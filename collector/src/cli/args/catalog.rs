@@ -38,6 +38,22 @@ pub enum CatalogCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show what the catalog folder would change, for whom, and in money.
+    #[command(
+        long_about = "Compares the catalog folder with what is in force: which tenants it changes anything for, and \
+            what the current and the last closed period of each of them would have cost by it, per tenant and in \
+            total. Works on the data folder, also while the collector runs; changes nothing.",
+        after_help = "Examples:\n  tollgate-collector catalog plan --catalog draft\n  \
+            tollgate-collector catalog plan --catalog draft --tenant acme --json"
+    )]
+    Plan {
+        /// Which configuration and catalog folder, and how to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Only for these tenants; can be repeated.
+        #[arg(long = "tenant", value_name = "TENANT")]
+        tenants: Vec<TenantId>,
+    },
     /// Put the catalog folder, or a former version, in force.
     #[command(
         long_about = "Hands the catalog folder to the running collector. It is checked and its tests are run; what is \

@@ -25,7 +25,7 @@ const DIGITS_SHOWN: usize = 12;
 
 /// The versions in the data folder.
 pub(super) struct Store {
-    reader: Reader,
+    pub(super) reader: Reader,
     pub(super) rows: Vec<CatalogRow>,
 }
 

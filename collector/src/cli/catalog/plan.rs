@@ -1,0 +1,394 @@
+//! `catalog plan`: what a draft changes, for whom, and in money.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use rust_decimal::Decimal;
+use serde::Serialize;
+use tollgate_collector_core::catalog::timeline::Timeline;
+use tollgate_collector_core::catalog::{Catalog, diff};
+use tollgate_collector_core::entry::Digest;
+use tollgate_collector_core::period::Period;
+use tollgate_collector_core::plan::{Cost, Terms, WindowUsage, concerns};
+use tollgate_common::{TenantId, Timestamp};
+
+use super::super::args::OutputArgs;
+use super::super::output::{Output, table};
+use super::super::{Exit, Failure, load};
+use super::read_tested;
+use super::versions::Store;
+use crate::sqlite::query::{Filter, LIMIT_MAX};
+
+/// Most windows of one period that are held in memory; a period with more is not planned.
+const WINDOWS_MAX: usize = 5_000_000;
+
+/// A draft compared with what is in force.
+#[derive(Debug, Serialize)]
+struct Plan {
+    draft: Digest,
+    /// What is in force for everybody; `None` if nothing is.
+    in_force: Option<Digest>,
+    /// Tests of the draft that pass.
+    tests: usize,
+    changes: Vec<diff::Change>,
+    tenants: Vec<TenantPlan>,
+    totals: Vec<Total>,
+    /// Tenants with usage for whom the draft has no profile: it is held unrated.
+    without_profile: Vec<TenantId>,
+}
+
+#[derive(Debug, Serialize)]
+struct TenantPlan {
+    tenant: TenantId,
+    /// In a few words; empty if nothing of its terms changes.
+    changes: Vec<&'static str>,
+    periods: Vec<PeriodPlan>,
+}
+
+#[derive(Debug, Serialize)]
+struct PeriodPlan {
+    /// `current` or `closed`.
+    which: &'static str,
+    start: String,
+    end: String,
+    before: Costs,
+    after: Costs,
+    /// By how much the net amount changes; `None` between two currencies, or without both.
+    difference: Option<Decimal>,
+}
+
+/// What a period costs, or why that cannot be said.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Costs {
+    Cost(Cost),
+    Error(String),
+}
+
+impl Costs {
+    fn cost(&self) -> Option<&Cost> {
+        match self {
+            Self::Cost(cost) => Some(cost),
+            Self::Error(_) => None,
+        }
+    }
+}
+
+/// The sum over all tenants, of one kind of period in one currency.
+#[derive(Debug, Serialize)]
+struct Total {
+    which: &'static str,
+    currency: String,
+    before: Decimal,
+    after: Decimal,
+    difference: Decimal,
+}
+
+pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure> {
+    let config = load::config(&args.config)?;
+    let (catalog, tests) = read_tested(&config.catalog)?;
+    let draft = Arc::new(catalog);
+    let store = Store::open(&config)?;
+    let timeline = timeline(&store)?;
+    let in_force = timeline
+        .newest()
+        .map(|version| Arc::clone(&version.catalog));
+    let now = crate::time::now();
+    let known = periods(&store, now)?;
+    let named = |catalog: &Catalog| -> BTreeSet<TenantId> {
+        catalog
+            .profiles()
+            .filter_map(|profile| profile.tenant.clone())
+            .collect()
+    };
+    let mut names: BTreeSet<TenantId> = known.keys().cloned().collect();
+    names.extend(named(&draft));
+    names.extend(in_force.as_deref().map(named).unwrap_or_default());
+    names.retain(|name| only.is_empty() || only.contains(name));
+    let mut tenants = Vec::with_capacity(names.len());
+    for name in names.iter().filter(|name| !name.is_unattributed()) {
+        let mut periods = Vec::new();
+        for (which, period) in known.get(name).into_iter().flatten() {
+            periods.push(compare(&store, &timeline, &draft, name, which, *period)?);
+        }
+        tenants.push(TenantPlan {
+            tenant: name.clone(),
+            changes: concerns(&timeline, &draft, name),
+            periods,
+        });
+    }
+    let empty = BTreeMap::new();
+    let plan = Plan {
+        draft: draft.digest(),
+        in_force: in_force.as_ref().map(|catalog| catalog.digest()),
+        tests,
+        changes: diff::diff(
+            in_force.as_ref().map_or(&empty, |c| c.files()),
+            draft.files(),
+        ),
+        totals: totals(&tenants)?,
+        without_profile: names
+            .iter()
+            .filter(|name| known.contains_key(name) && draft.profile(name).is_none())
+            .filter(|name| !name.is_unattributed())
+            .cloned()
+            .collect(),
+        tenants,
+    };
+    Output::new(args.json).print(&plan, |out| show(&plan, out))?;
+    Ok(Exit::Done)
+}
+
+/// All versions that were applied.
+fn timeline(store: &Store) -> Result<Timeline, Failure> {
+    let mut timeline = Timeline::new();
+    let mut catalogs: BTreeMap<Digest, Arc<Catalog>> = BTreeMap::new();
+    for row in store.rows.iter().filter(|row| !row.change.proposed) {
+        let digest = row.change.digest;
+        let catalog = if let Some(catalog) = catalogs.get(&digest) {
+            Arc::clone(catalog)
+        } else {
+            let files = store.files(digest)?;
+            let read = Catalog::parse(&files).map_err(|errors| {
+                Failure::failed(format!("version {digest} cannot be read: {errors}"))
+            })?;
+            Arc::new(read)
+        };
+        catalogs.insert(digest, Arc::clone(&catalog));
+        timeline.apply(row.stamp, catalog, row.change.tenants.clone());
+    }
+    Ok(timeline)
+}
+
+type Periods = BTreeMap<TenantId, Vec<(&'static str, Period)>>;
+
+/// The current and the last closed period of each tenant.
+fn periods(store: &Store, now: Timestamp) -> Result<Periods, Failure> {
+    let mut filter = Filter {
+        limit: Some(LIMIT_MAX),
+        ..Filter::default()
+    };
+    let mut found: BTreeMap<TenantId, [Option<Period>; 2]> = BTreeMap::new();
+    loop {
+        let page = store.reader.periods(&filter).map_err(Failure::failed)?;
+        for row in page.items {
+            let Ok(tenant) = TenantId::new(&row.tenant) else {
+                continue;
+            };
+            let instant = |text: &str| crate::time::parse_instant(text).map_err(Failure::failed);
+            let period = Period {
+                start: instant(&row.start)?,
+                end: instant(&row.end)?,
+            };
+            let slots = found.entry(tenant).or_default();
+            // Rows come in the order of their start, so the last one stands.
+            if row.status == "closed" {
+                slots[0] = Some(period);
+            } else if period.start <= now {
+                slots[1] = Some(period);
+            }
+        }
+        filter.cursor = page.next_cursor;
+        if filter.cursor.is_none() {
+            break;
+        }
+    }
+    let named = |[closed, current]: [Option<Period>; 2]| {
+        let closed = closed.map(|period| ("closed", period));
+        let current = current.map(|period| ("current", period));
+        closed.into_iter().chain(current).collect()
+    };
+    Ok(found
+        .into_iter()
+        .map(|(tenant, slots)| (tenant, named(slots)))
+        .collect())
+}
+
+fn compare(
+    store: &Store,
+    timeline: &Timeline,
+    draft: &Arc<Catalog>,
+    tenant: &TenantId,
+    which: &'static str,
+    period: Period,
+) -> Result<PeriodPlan, Failure> {
+    let mut usage: Vec<WindowUsage> = Vec::new();
+    let mut more = false;
+    store
+        .reader
+        .windows(tenant, period, |window| {
+            more |= usage.len() == WINDOWS_MAX;
+            if !more {
+                usage.push(window);
+            }
+        })
+        .map_err(Failure::failed)?;
+    let costs = |terms: Terms| {
+        if more {
+            return Costs::Error(format!("more than {WINDOWS_MAX} windows of usage"));
+        }
+        match terms.cost(tenant, &usage) {
+            Ok(cost) => Costs::Cost(cost),
+            Err(error) => Costs::Error(error.to_string()),
+        }
+    };
+    let before = costs(Terms::in_force(timeline, tenant, period));
+    let after = costs(Terms::draft(draft, tenant, period));
+    let difference = match (before.cost(), after.cost()) {
+        // Nothing costs nothing in any currency.
+        (Some(old), Some(new))
+            if old.currency == new.currency || old.currency.is_none() || new.currency.is_none() =>
+        {
+            new.net.checked_sub(old.net)
+        }
+        _ => None,
+    };
+    Ok(PeriodPlan {
+        which,
+        start: period.start.to_string(),
+        end: period.end.to_string(),
+        before,
+        after,
+        difference,
+    })
+}
+
+fn totals(tenants: &[TenantPlan]) -> Result<Vec<Total>, Failure> {
+    let mut sums: BTreeMap<(&'static str, String), [Decimal; 2]> = BTreeMap::new();
+    for period in tenants.iter().flat_map(|tenant| &tenant.periods) {
+        for (side, costs) in [&period.before, &period.after].into_iter().enumerate() {
+            let Some(cost) = costs.cost() else { continue };
+            let Some(currency) = cost.currency else {
+                continue;
+            };
+            let sum = sums
+                .entry((period.which, currency.code().to_owned()))
+                .or_default();
+            sum[side] = sum[side]
+                .checked_add(cost.net)
+                .ok_or_else(|| Failure::failed("the total does not fit the numbers"))?;
+        }
+    }
+    sums.into_iter()
+        .map(|((which, currency), [before, after])| {
+            let difference = after
+                .checked_sub(before)
+                .ok_or_else(|| Failure::failed("the total does not fit the numbers"))?;
+            Ok(Total {
+                which,
+                currency,
+                before,
+                after,
+                difference,
+            })
+        })
+        .collect()
+}
+
+fn show(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+    let in_force = plan
+        .in_force
+        .map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+    writeln!(out, "in force  {in_force}")?;
+    writeln!(out, "draft     {} ({} tests pass)", plan.draft, plan.tests)?;
+    writeln!(out)?;
+    for change in &plan.changes {
+        writeln!(out, "{change}")?;
+    }
+    if plan.changes.is_empty() {
+        writeln!(out, "no difference")?;
+    }
+    writeln!(out)?;
+    let mut rows = Vec::new();
+    let mut unchanged = 0;
+    for tenant in &plan.tenants {
+        let moves = |period: &&PeriodPlan| period.difference.is_none_or(|d| !d.is_zero());
+        if tenant.changes.is_empty() && !tenant.periods.iter().any(|period| moves(&period)) {
+            unchanged += 1;
+            continue;
+        }
+        let mut what = tenant.changes.join(", ");
+        if what.is_empty() {
+            what.push('-');
+        }
+        if tenant.periods.is_empty() {
+            let none = || "-".to_owned();
+            rows.push(vec![
+                tenant.tenant.to_string(),
+                "no period yet".to_owned(),
+                none(),
+                none(),
+                none(),
+                what,
+            ]);
+            continue;
+        }
+        for period in &tenant.periods {
+            rows.push(vec![
+                tenant.tenant.to_string(),
+                format!("{} {}", period.which, period.start),
+                amount(&period.before),
+                amount(&period.after),
+                signed(period.difference),
+                what.clone(),
+            ]);
+        }
+    }
+    for total in &plan.totals {
+        rows.push(vec![
+            "total".to_owned(),
+            total.which.to_owned(),
+            format!("{} {}", total.before, total.currency),
+            format!("{} {}", total.after, total.currency),
+            signed(Some(total.difference)),
+            String::new(),
+        ]);
+    }
+    let heading = [
+        "TENANT",
+        "PERIOD",
+        "IN FORCE",
+        "DRAFT",
+        "DIFFERENCE",
+        "WHAT CHANGES",
+    ];
+    table(out, &heading, &rows)?;
+    if unchanged > 0 {
+        writeln!(out, "{unchanged} tenants are not concerned")?;
+    }
+    for tenant in &plan.without_profile {
+        writeln!(
+            out,
+            "{tenant} has no profile in the draft: its usage is held unrated"
+        )?;
+    }
+    Ok(())
+}
+
+fn amount(costs: &Costs) -> String {
+    match costs {
+        Costs::Cost(cost) => {
+            let currency = cost.currency.map_or("", |currency| currency.code());
+            let mut text = format!("{} {currency}", cost.net).trim_end().to_owned();
+            if !cost.unrated.is_empty() {
+                let names: Vec<&str> = cost
+                    .unrated
+                    .iter()
+                    .map(|(meter, _)| meter.as_str())
+                    .collect();
+                text.push_str(&format!(" (unrated: {})", names.join(", ")));
+            }
+            text
+        }
+        Costs::Error(error) => error.clone(),
+    }
+}
+
+fn signed(difference: Option<Decimal>) -> String {
+    match difference {
+        None => "-".to_owned(),
+        Some(amount) if amount > Decimal::ZERO => format!("+{amount}"),
+        Some(amount) => amount.to_string(),
+    }
+}
