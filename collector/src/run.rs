@@ -7,6 +7,7 @@
 //!      ─► QUIC, admin socket ─► ready
 //! ```
 
+pub(crate) mod books;
 mod catalogs;
 mod data_dir;
 mod front;

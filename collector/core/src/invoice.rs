@@ -20,7 +20,6 @@ use tollgate_common::{TenantId, Timestamp};
 use crate::ledger::{
     Account, Document, EntryKind, EntryRef, LedgerEntry, Note, Posting, Role, Step,
 };
-use crate::period::Zone;
 use party::Party;
 
 /// How far a document has come.
@@ -68,7 +67,8 @@ pub struct Invoice {
     pub issued: Option<NaiveDate>,
     /// When it is to be paid.
     pub due: Option<NaiveDate>,
-    /// The last day of what it is for, in the tenant's zone: the tax point of supplies over time.
+    /// The last day on which a line counts, in the tenant's zone: the tax point of supplies over
+    /// time. `None` where nothing is booked yet.
     pub tax_point: Option<NaiveDate>,
     /// The document that it voids, or by which it is voided.
     pub other: Option<String>,
@@ -117,6 +117,9 @@ pub struct InvoiceLine {
     pub start: Timestamp,
     /// First instant after.
     pub end: Timestamp,
+    /// The day on which it counts in the general ledger: for what was booked in time the last
+    /// day of its period, in the tenant's zone.
+    pub date: Option<NaiveDate>,
     /// In the meter's unit, decimal; `None` for what is no usage.
     pub quantity: Option<String>,
     /// The amount before the steps.
@@ -209,6 +212,7 @@ impl InvoiceLine {
             meter: posting.meter.as_ref().map(ToString::to_string),
             start: posting.start,
             end: posting.end,
+            date: posting.date,
             quantity: posting
                 .meter
                 .as_ref()
@@ -233,6 +237,7 @@ impl InvoiceLine {
             meter: open.meter,
             start: open.start,
             end: open.end,
+            date: None,
             quantity: open.quantity,
             list: amount,
             steps: Vec::new(),
@@ -276,7 +281,6 @@ fn taxes_of(posting: &Posting) -> BTreeMap<String, Decimal> {
 pub fn draft(
     tenant: &TenantId,
     currency: &str,
-    zone: Zone,
     entries: &[LedgerEntry],
     open: Vec<OpenLine>,
     parties: Parties,
@@ -288,7 +292,7 @@ pub fn draft(
     };
     let booked = entries.iter().map(InvoiceLine::of);
     let lines = booked.chain(open.into_iter().map(InvoiceLine::of_open));
-    let mut invoice = arranged(tenant, currency, zone, lines.collect(), parties)?;
+    let mut invoice = arranged(tenant, currency, lines.collect(), parties)?;
     invoice.status = status;
     Ok(invoice)
 }
@@ -302,7 +306,6 @@ pub fn draft(
 /// See [`InvoiceError`].
 pub fn issued(
     issuing: &LedgerEntry,
-    zone: Zone,
     parties: Parties,
     voided_by: Option<&str>,
     mut find: impl FnMut(EntryRef) -> Option<LedgerEntry>,
@@ -340,7 +343,7 @@ pub fn issued(
         }
     }
     let currency = posting.currency.as_deref().unwrap_or_default();
-    let mut invoice = match arranged(tenant, currency, zone, lines, parties) {
+    let mut invoice = match arranged(tenant, currency, lines, parties) {
         Err(InvoiceError::Empty) => Invoice::empty(tenant, currency, posting),
         arranged => arranged?,
     };
@@ -417,7 +420,6 @@ impl Invoice {
 fn arranged(
     tenant: &TenantId,
     currency: &str,
-    zone: Zone,
     all: Vec<InvoiceLine>,
     parties: Parties,
 ) -> Result<Invoice, InvoiceError> {
@@ -457,11 +459,8 @@ fn arranged(
     add(&mut gross, taxed)?;
     let mut total = gross;
     add(&mut total, paid)?;
-    let last = if end > start {
-        end.plus_millis(-1)
-    } else {
-        end
-    };
+    // What was booked in time counts on the last day of its period.
+    let tax_point = lines.iter().filter_map(|line| line.date).max();
     Ok(Invoice {
         status: Status::Draft,
         credit_note: false,
@@ -471,7 +470,7 @@ fn arranged(
         hash: None,
         issued: None,
         due: None,
-        tax_point: Some(zone.date_at(last)),
+        tax_point,
         other: None,
         tenant: tenant.clone(),
         currency: currency.to_owned(),

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod books;
 mod catalog;
 mod period;
 
@@ -9,6 +10,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tollgate_common::{AgentId, MeterName, TenantId};
 
+pub use books::{
+    ApprovalCommand, Decision, Format, InvoiceCommand, LineArgs, PartyCommand, ReconcileArgs, Whose,
+};
 pub use catalog::{ApplyArgs, CatalogCommand};
 
 use crate::pki::LEAF_DAYS;
@@ -20,7 +24,7 @@ Exit codes:
   0   done
   1   failed
   2   the command line is wrong
-  3   verification found a difference (ledger verify)
+  3   a difference was found (ledger verify, reconcile)
   74  the journal could not be written; start again, it recovers from what is on the disk
   78  the configuration, the catalog or a certificate file is wrong";
 
@@ -150,6 +154,27 @@ pub enum Command {
     /// List and verify the ledger.
     #[command(subcommand)]
     Ledger(LedgerCommand),
+
+    /// Show, issue, void and explain invoices.
+    #[command(subcommand)]
+    Invoice(InvoiceCommand),
+
+    /// Keep the legal data of issuers and tenants.
+    #[command(subcommand)]
+    Party(PartyCommand),
+
+    /// Agree to what needs two persons.
+    #[command(subcommand)]
+    Approval(ApprovalCommand),
+
+    /// Compare the ledger with a statement of somebody else.
+    #[command(
+        long_about = "Sums the lines of the ledger and the rows of a CSV statement (of a cloud provider, or of a billing \
+            system behind this one) by keys, and shows how far they drift apart, key by key and in total. Exit code 3 \
+            if a drift is beyond what the map tolerates.",
+        after_help = "Example:\n  tollgate-collector reconcile --statement june.csv --map focus.toml --from 2026-06-01 --to 2026-07-01"
+    )]
+    Reconcile(ReconcileArgs),
 
     /// Look into the journal, or mark it as restored.
     #[command(subcommand)]
@@ -323,6 +348,98 @@ pub enum LedgerCommand {
         after_help = "Example:\n  tollgate-collector ledger verify --json"
     )]
     Verify(OutputArgs),
+    /// Print the closing pack of some days.
+    #[command(
+        long_about = "Prints the trial balance, what stands on no invoice from the first day to the last, and each line \
+            beside the same one of the period before. Counts entries by their day in the general ledger; reads the data \
+            folder, the collector need not run.",
+        after_help = "Example:\n  tollgate-collector ledger pack --from 2026-06-01 --to 2026-07-01 --json"
+    )]
+    Pack {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// First day.
+        #[arg(long, value_name = "DAY")]
+        from: String,
+        /// First day after.
+        #[arg(long, value_name = "DAY")]
+        to: String,
+        /// Only of this tenant.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
+    /// Book a one-off line.
+    #[command(
+        long_about = "Asks the running collector to book a line by hand, with author and reason.",
+        after_help = "Example:\n  tollgate-collector ledger line --tenant acme --line setup --text 'Setup fee' --amount 250.00 \
+            --currency EUR --tax de=47.50 --reason 'contract 4711'"
+    )]
+    Line {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// The line.
+        #[command(flatten)]
+        line: LineArgs,
+        /// Who decides, and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Book a goodwill credit.
+    #[command(
+        long_about = "Asks the running collector to book a credit: as `ledger line`, with the opposite sign.",
+        after_help = "Example:\n  tollgate-collector ledger credit --tenant acme --line goodwill --text 'Outage of 12 June' \
+            --amount 20.00 --currency EUR --reason 'SLA'"
+    )]
+    Credit {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// The credit.
+        #[command(flatten)]
+        line: LineArgs,
+        /// Who decides, and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Keep a disputed line off invoices.
+    #[command(
+        long_about = "Asks the running collector to leave a line (the number of its ledger entry) off invoices until it is \
+            released.",
+        after_help = "Example:\n  tollgate-collector ledger hold 2-17 --tenant acme --reason 'disputed, ticket 99'"
+    )]
+    Hold {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// The ledger entry.
+        entry: String,
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantId,
+        /// Who decides, and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Let a disputed line onto invoices again.
+    #[command(
+        long_about = "Asks the running collector to take a line that was held onto the next invoice.",
+        after_help = "Example:\n  tollgate-collector ledger release 2-17 --tenant acme --reason 'settled'"
+    )]
+    Release {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// The ledger entry.
+        entry: String,
+        /// Whose.
+        #[arg(long)]
+        tenant: TenantId,
+        /// Who decides, and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
 }
 
 /// `journal`.

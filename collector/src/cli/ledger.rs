@@ -1,16 +1,19 @@
 //! `ledger list` and `ledger verify`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde::Serialize;
 use tollgate_collector_core::journal::segment::{PARTITION, position_of};
 use tollgate_collector_core::projection::ProjectionError;
 use tollgate_collector_core::verify::{Report, VerifyError, verify_with};
+use tollgate_common::Quantity;
 use tollgate_common::log::Damage;
 
 use super::args::OutputArgs;
 use super::output::{Output, table};
 use super::{Exit, Failure, load};
+use crate::parties::Parties;
 use crate::run::DataDir;
 use crate::sqlite::query::{Filter, LIMIT_MAX, LedgerRow, Reader};
 use crate::sqlite::{FrozenProjection, Rebuilt, TableDifference};
@@ -98,11 +101,13 @@ pub(super) fn verify(args: &OutputArgs) -> Result<Exit, Failure> {
     };
     // What costs an entry stops the recomputing; the rest is damage all the same.
     let damage = opened.damage;
-    report.verified &= table.is_none() && damage.is_empty();
+    let parties = parties(&data, &projection).err();
+    report.verified &= table.is_none() && damage.is_empty() && parties.is_none();
     let checked = Checked {
         report,
         table,
         damage,
+        parties,
     };
     Output::new(args.json).print(&checked, |out| describe(&checked, out))?;
     Ok(if checked.report.verified {
@@ -121,6 +126,38 @@ struct Checked {
     table: Option<TableDifference>,
     /// Places of the journal that are damaged without costing an entry.
     damage: Vec<Damage>,
+    /// What is wrong with the parties' legal data.
+    parties: Option<String>,
+}
+
+/// Every document's parties are what its digests say, or were erased.
+fn parties(data: &DataDir, projection: &FrozenProjection) -> Result<(), String> {
+    let parties = Parties::open_existing(&data.parties()).map_err(|error| error.to_string())?;
+    if let Some(parties) = &parties {
+        parties.check().map_err(|error| error.to_string())?;
+    }
+    let documents = projection.documents().map_err(|error| error.to_string())?;
+    for entry in documents {
+        let Some(document) = &entry.posting.document else {
+            continue;
+        };
+        for digest in [document.seller, document.buyer].into_iter().flatten() {
+            let found = match &parties {
+                Some(parties) => parties
+                    .snapshot(digest)
+                    .map_err(|error| error.to_string())?,
+                None => None,
+            };
+            if found.is_none() {
+                return Err(format!(
+                    "{} is missing a party of document {} ({digest})",
+                    data.parties().display(),
+                    document.number
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
@@ -149,20 +186,27 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
         .accounts
         .iter()
         .map(|a| {
-            let text = |quantity: tollgate_common::Quantity| quantity.display(a.scale).to_string();
+            let text = |quantity: Quantity| quantity.display(a.scale).to_string();
             let verdict = if a.conserved {
                 "conserved"
             } else {
                 "NOT CONSERVED"
             };
+            let sum = |sums: &BTreeMap<String, Quantity>| {
+                let parts = sums.iter();
+                let parts = parts.map(|(reason, sum)| format!("{} {reason}", text(*sum)));
+                parts.collect::<Vec<_>>().join(", ")
+            };
             vec![
                 a.tenant.to_string(),
                 a.meter.to_string(),
                 text(a.accepted),
-                text(a.counted),
+                text(a.booked.billed),
+                sum(&a.booked.unrated),
                 text(a.refused),
                 text(a.lost),
                 text(a.corrected),
+                text(a.booked.open),
                 verdict.to_owned(),
             ]
         })
@@ -173,14 +217,27 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
             "TENANT",
             "METER",
             "ACCEPTED",
-            "COUNTED",
+            "BILLED",
+            "UNRATED",
             "REFUSED",
             "LOST",
             "CORRECTED",
+            "OPEN",
             "",
         ],
         &rows,
     )?;
+    for fault in &report.books.faults {
+        writeln!(out, "FAULT in entry {}: {}", fault.at, fault.fault)?;
+    }
+    writeln!(
+        out,
+        "books     {} entries balanced, {} documents",
+        report.books.balanced, report.books.documents
+    )?;
+    if let Some(parties) = &checked.parties {
+        writeln!(out, "DIFFERENCE {parties}")?;
+    }
     for damage in &checked.damage {
         let place = position_of(damage.position);
         writeln!(out, "DAMAGE in the journal at {place}: {}", damage.reason)?;

@@ -2,8 +2,10 @@
 
 pub mod args;
 mod bill;
+mod books;
 mod catalog;
 mod check;
+mod invoice;
 mod journal;
 mod ledger;
 mod load;
@@ -38,7 +40,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// Verification found a difference.
+    /// A difference was found: verification, reconciliation.
     Unverified = 3,
     /// The journal could not be written (`EX_IOERR`); starting again recovers.
     Journal = 74,
@@ -226,6 +228,38 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
             ledger::list(&output, filter)
         }
         Command::Ledger(LedgerCommand::Verify(output)) => ledger::verify(&output),
+        Command::Ledger(LedgerCommand::Pack {
+            output,
+            from,
+            to,
+            tenant,
+        }) => books::closing_pack(&output, &from, &to, tenant.as_ref()),
+        Command::Ledger(LedgerCommand::Line {
+            output,
+            line,
+            decision,
+        }) => books::line(&output, line, &decision, false),
+        Command::Ledger(LedgerCommand::Credit {
+            output,
+            line,
+            decision,
+        }) => books::line(&output, line, &decision, true),
+        Command::Ledger(LedgerCommand::Hold {
+            output,
+            entry,
+            tenant,
+            decision,
+        }) => books::hold(&output, &entry, tenant, &decision, true),
+        Command::Ledger(LedgerCommand::Release {
+            output,
+            entry,
+            tenant,
+            decision,
+        }) => books::hold(&output, &entry, tenant, &decision, false),
+        Command::Invoice(command) => invoice::run(command),
+        Command::Party(command) => books::party(command),
+        Command::Approval(command) => books::approval(command),
+        Command::Reconcile(args) => books::reconcile(&args),
         Command::Journal(args::JournalCommand::Inspect {
             output,
             after,

@@ -52,6 +52,9 @@ pub(super) fn list(
 
 pub(super) fn close(args: &OutputArgs, request: &AdminRequest) -> Result<Exit, Failure> {
     let answer = ask(args, request)?;
+    if !answer["waits"].is_null() {
+        return super::invoice::tell(args, &[answer]);
+    }
     let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
     Output::new(args.json).print(&answer, |out| {
         writeln!(

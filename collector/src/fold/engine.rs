@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryDecoder;
-use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry};
+use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry, Issue};
 use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress, ProgressQuery};
 use tollgate_collector_core::fold::partition_of;
-use tollgate_collector_core::fold::tenant::TenantFold;
+use tollgate_collector_core::fold::tenant::{IssueWish, TenantFold};
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::reader::{ReadError, Reader};
 use tollgate_collector_core::journal::{Epoch, Journal, PartitionId};
@@ -331,6 +331,30 @@ impl<P: Projection> Engine<P> {
             })
         });
         closings.collect()
+    }
+
+    /// The document that somebody wishes for, or why there is none.
+    pub(crate) fn issue(&self, wish: &IssueWish, now: Timestamp) -> Result<Box<Issue>, String> {
+        let stamp = now.max(self.intake.stamp());
+        let fold = self
+            .folds_of(Some(&wish.tenant))
+            .next()
+            .ok_or("nothing has been received yet")?;
+        fold.propose_issue(stamp, wish)
+            .map(Box::new)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The tenants for which lines wait.
+    pub(crate) fn dues(&self) -> Vec<TenantId> {
+        let mut tenants: Vec<TenantId> = self
+            .tenants
+            .iter()
+            .flat_map(TenantFold::tenants_with_dues)
+            .cloned()
+            .collect();
+        tenants.sort();
+        tenants
     }
 
     /// Closings that are due by the journal's own time, each proposed once.

@@ -6,8 +6,9 @@
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tollgate_collector_core::entry::Closing;
+use tollgate_collector_core::entry::{Closing, Issue};
 use tollgate_collector_core::fold::intake::{Progress, ProgressQuery, Restore};
+use tollgate_collector_core::fold::tenant::IssueWish;
 use tollgate_collector_core::ledger::Note;
 use tollgate_common::{TenantId, Timestamp};
 
@@ -84,6 +85,18 @@ pub enum Question {
         note: Note,
         /// Where to answer.
         answer: oneshot::Sender<Vec<Closing>>,
+    },
+    /// How a document that somebody wishes for would be issued.
+    Issue {
+        /// What is wished for.
+        wish: Box<IssueWish>,
+        /// Where to answer: the entry to be journaled, or why there is none.
+        answer: oneshot::Sender<Result<Box<Issue>, String>>,
+    },
+    /// The tenants for which lines wait.
+    Dues {
+        /// Where to answer.
+        answer: oneshot::Sender<Vec<TenantId>>,
     },
     /// How the fold stands.
     Status {
@@ -238,6 +251,17 @@ impl FoldHandle {
             answer,
         })
         .await
+    }
+
+    /// The document that somebody wishes for, ready to be journaled; inside, why there is none.
+    pub async fn issue(&self, wish: IssueWish) -> Result<Result<Box<Issue>, String>, AskError> {
+        let wish = Box::new(wish);
+        self.ask(|answer| Question::Issue { wish, answer }).await
+    }
+
+    /// The tenants for which lines wait.
+    pub async fn dues(&self) -> Result<Vec<TenantId>, AskError> {
+        self.ask(|answer| Question::Dues { answer }).await
     }
 
     /// How the fold stands.

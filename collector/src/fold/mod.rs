@@ -223,6 +223,13 @@ impl<P: Projection> Worker<P> {
             } => {
                 let _ = answer.send(engine.unsettled(&tenant, &note, crate::time::now()));
             }
+
+            Question::Issue { wish, answer } => {
+                let _ = answer.send(engine.issue(&wish, crate::time::now()));
+            }
+            Question::Dues { answer } => {
+                let _ = answer.send(engine.dues());
+            }
             Question::Status { answer } => {
                 let _ = answer.send(engine.status());
             }

@@ -5,6 +5,7 @@
 //! | `journal/` | the journal's segments: the only thing that cannot be built again |
 //! | `snapshots/` | states of the fold; can be deleted |
 //! | `projection.sqlite` | tables for queries and the ledger; can be deleted |
+//! | `parties.sqlite` | legal data of issuers and tenants; cannot be built again either |
 //! | `admin.sock` | the admin socket, unless configured elsewhere |
 
 use std::io;
@@ -59,6 +60,11 @@ impl DataDir {
     /// Where the projection is.
     pub fn projection(&self) -> PathBuf {
         self.root.join(crate::sqlite::FILE_NAME)
+    }
+
+    /// Where the legal data of issuers and tenants are.
+    pub fn parties(&self) -> PathBuf {
+        self.root.join(crate::parties::FILE_NAME)
     }
 
     /// Where the snapshots are.

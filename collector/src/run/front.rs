@@ -15,6 +15,7 @@ use tollgate_collector_core::config::Config;
 use tollgate_collector_core::receive::SessionConfig;
 use tollgate_common::Lineage;
 
+use super::books::Books;
 use super::catalogs::Desk;
 use super::service::Service;
 use super::{DataDir, Inputs, RunError};
@@ -142,8 +143,9 @@ impl Front {
         ));
         let service = Service {
             catalogs: Arc::clone(&catalogs),
-            fold,
             journal: journal.clone(),
+            books: Books::new(config, data, fold.clone(), journal.clone()),
+            fold,
             metrics: Arc::clone(&http.metrics),
             ready: Arc::clone(&http.ready),
             listen,

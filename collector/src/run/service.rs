@@ -9,6 +9,7 @@ use tollgate_collector_core::entry::{Entry, codec};
 use tollgate_collector_core::journal::group::{Pending, Token};
 use tollgate_collector_core::ledger::Note;
 
+use super::books::{Books, BooksRequest};
 use super::catalogs::{Approval, Desk, Wish};
 use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
@@ -21,8 +22,9 @@ use crate::serve::admin::{AdminRequest, AdminService};
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) fold: FoldHandle,
-    pub(super) journal: JournalHandle,
     pub(super) catalogs: Arc<Desk>,
+    pub(super) books: Books,
+    pub(super) journal: JournalHandle,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ready: Arc<AtomicBool>,
     pub(super) listen: SocketAddr,
@@ -58,15 +60,41 @@ impl AdminService for Service {
                 reason,
             } => {
                 let at = crate::time::parse_instant(&at)?;
-                self.close(CloseRequest {
+                let request = CloseRequest {
                     tenant,
                     at,
                     author,
                     reason,
                     approved_by: None,
-                })
-                .await
+                };
+                self.books.handle(BooksRequest::Close(request)).await
             }
+            AdminRequest::Book { entry } => self.books.handle(BooksRequest::Manual(entry)).await,
+            AdminRequest::Issue {
+                tenant,
+                what,
+                author,
+                reason,
+            } => {
+                let note = Note {
+                    author,
+                    approved_by: None,
+                    reason,
+                };
+                let request = BooksRequest::Issue { tenant, what, note };
+                self.books.handle(request).await
+            }
+            AdminRequest::Dues => self.books.dues().await,
+            AdminRequest::Accruals { tenant } => {
+                let accruals = self.fold.accruals(Some(tenant)).await;
+                accruals
+                    .map(|accruals| json!({ "accruals": accruals }))
+                    .map_err(|error| error.to_string())
+            }
+            AdminRequest::Waiting => Ok(self.books.list()),
+            AdminRequest::Decide {
+                id, agrees, author, ..
+            } => self.books.decide(id, author, agrees).await,
             AdminRequest::ApplyCatalog {
                 files,
                 tenants,
@@ -124,30 +152,6 @@ impl Service {
             "fold": fold,
             "fold_lag_entries": self.metrics.fold_lag.get(),
         }))
-    }
-
-    async fn close(&self, request: CloseRequest) -> Result<Value, String> {
-        let closing = self
-            .fold
-            .closing(request)
-            .await
-            .map_err(|error| error.to_string())??;
-        let answer = json!({
-            "tenant": closing.tenant,
-            "start": closing.start.to_string(),
-            "end": closing.end.to_string(),
-            "round": closing.round,
-            "missing": closing.missing,
-        });
-        let entry = codec::encode(&Entry::Close(*closing)).map_err(|error| error.to_string())?;
-        append(&self.journal, vec![entry])
-            .await
-            .map_err(|error| error.to_string())?;
-        self.fold
-            .reached(self.journal.committed())
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(answer)
     }
 }
 

@@ -23,7 +23,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tollgate_collector_core::catalog::CATALOG_BYTES_MAX;
-use tollgate_collector_core::entry::{CHANGE_TEXT_BYTES_MAX, Digest, Signature};
+use tollgate_collector_core::entry::{CHANGE_TEXT_BYTES_MAX, Digest, Manual, Signature};
+use tollgate_collector_core::fold::tenant::WishedDocument;
 use tollgate_common::TenantId;
 
 use crate::fold::operate::OperateRequest;
@@ -73,6 +74,42 @@ pub enum AdminRequest {
         /// Why.
         reason: String,
     },
+    /// A decision about a tenant's books.
+    Book {
+        /// What is decided, by whom and why.
+        entry: Box<Manual>,
+    },
+    /// Issue a document.
+    Issue {
+        /// To whom.
+        tenant: TenantId,
+        /// What.
+        what: WishedDocument,
+        /// Who decides.
+        author: String,
+        /// Why.
+        reason: String,
+    },
+    /// The tenants for which lines wait.
+    Dues,
+    /// Open periods of a tenant as they stand.
+    Accruals {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// What waits for a second person.
+    Waiting,
+    /// The second person agrees, or rejects.
+    Decide {
+        /// The number under which it waits.
+        id: u64,
+        /// True to agree.
+        agrees: bool,
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
+    },
     /// Put a catalog in force, or propose it where a second person is needed.
     ApplyCatalog {
         /// Path below the catalog folder, with `/`, to content.
@@ -106,9 +143,16 @@ impl AdminRequest {
     /// Who decides and why, where something is decided.
     fn decision(&mut self) -> Option<(&mut String, &mut String)> {
         match self {
-            Self::Status | Self::PeriodStatus { .. } => None,
+            Self::Status
+            | Self::PeriodStatus { .. }
+            | Self::Dues
+            | Self::Accruals { .. }
+            | Self::Waiting => None,
+            Self::Book { entry } => Some((&mut entry.note.author, &mut entry.note.reason)),
             Self::ClosePeriod { author, reason, .. }
             | Self::Operate { author, reason, .. }
+            | Self::Issue { author, reason, .. }
+            | Self::Decide { author, reason, .. }
             | Self::ApplyCatalog { author, reason, .. }
             | Self::ApproveCatalog { author, reason, .. } => Some((author, reason)),
         }
@@ -306,11 +350,16 @@ mod tests {
     impl AdminService for Echo {
         async fn handle(&self, request: AdminRequest) -> Result<Value, String> {
             match request {
-                AdminRequest::Status | AdminRequest::PeriodStatus { .. } => {
-                    Ok(json!({ "fine": true }))
-                }
+                AdminRequest::Status
+                | AdminRequest::PeriodStatus { .. }
+                | AdminRequest::Dues
+                | AdminRequest::Accruals { .. }
+                | AdminRequest::Waiting => Ok(json!({ "fine": true })),
+                AdminRequest::Book { entry } => Err(entry.note.author),
                 AdminRequest::ClosePeriod { author, .. }
                 | AdminRequest::Operate { author, .. }
+                | AdminRequest::Issue { author, .. }
+                | AdminRequest::Decide { author, .. }
                 | AdminRequest::ApplyCatalog { author, .. }
                 | AdminRequest::ApproveCatalog { author, .. } => Err(author),
             }

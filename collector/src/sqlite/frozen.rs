@@ -28,6 +28,11 @@ impl FrozenProjection {
         Ok(Self { connection })
     }
 
+    /// The entries of all invoices and credit notes.
+    pub fn documents(&self) -> Result<Vec<LedgerEntry>, QueryError> {
+        query::documents(&self.connection)
+    }
+
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -24,15 +24,15 @@ pub const LIMIT_MAX: usize = 10_000;
 pub const LIMIT_DEFAULT: usize = 1_000;
 
 /// The kinds of ledger entries, as [`Filter::kind`] has them.
-pub const KINDS: [&str; 7] = [
-    EntryKind::Charge.as_str(),
-    EntryKind::Adjustment.as_str(),
-    EntryKind::Reversal.as_str(),
-    EntryKind::Unrated.as_str(),
-    EntryKind::Refused.as_str(),
-    EntryKind::Loss.as_str(),
-    EntryKind::LossReversed.as_str(),
-];
+pub const KINDS: [&str; EntryKind::ALL.len()] = {
+    let mut kinds = [""; EntryKind::ALL.len()];
+    let mut index = 0;
+    while index < kinds.len() {
+        kinds[index] = EntryKind::ALL[index].as_str();
+        index += 1;
+    }
+    kinds
+};
 
 /// Why a query failed.
 #[derive(Debug, thiserror::Error)]
@@ -284,6 +284,15 @@ impl Reader {
         Ok(Page { items, next_cursor })
     }
 
+    /// The newest entry of a tenant.
+    pub fn last_of(&self, tenant: &str) -> Result<Option<LedgerEntry>, QueryError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT entry FROM ledger WHERE tenant = ?1 ORDER BY partition, idx DESC LIMIT 1",
+        )?;
+        let mut found = statement.query_and_then([tenant], ledger_entry)?;
+        Ok(found.next().transpose()?)
+    }
+
     /// Entries of one tenant partition's chain above number `after`.
     pub fn ledger_chain(
         &self,
@@ -434,6 +443,15 @@ pub(super) fn ledger_chain(
         )?
         .query_and_then(params![partition, after, limit], ledger_entry)?
         .collect()
+}
+
+/// The entries of all invoices and credit notes.
+pub(super) fn documents(connection: &Connection) -> Result<Vec<LedgerEntry>, QueryError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT entry FROM ledger WHERE kind IN ('invoice', 'credit_note') ORDER BY partition, idx",
+    )?;
+    let found = statement.query_map([], ledger_entry)?;
+    Ok(found.collect::<Result<_, _>>()?)
 }
 
 fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {

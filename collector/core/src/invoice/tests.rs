@@ -106,13 +106,9 @@ fn ledger() -> Vec<LedgerEntry> {
 }
 
 fn of(ledger: &[LedgerEntry], index: usize, voided: Option<&str>) -> Result<Invoice, InvoiceError> {
-    issued(
-        &ledger[index],
-        Zone::UTC,
-        Parties::default(),
-        voided,
-        |at| ledger.iter().find(|entry| entry.at == at).cloned(),
-    )
+    issued(&ledger[index], Parties::default(), voided, |at| {
+        ledger.iter().find(|entry| entry.at == at).cloned()
+    })
 }
 
 #[test]
@@ -180,7 +176,6 @@ fn a_register_knows_what_waits() {
     let draft = draft(
         &tenant(),
         "EUR",
-        Zone::UTC,
         &register.waiting()["EUR"],
         Vec::new(),
         Parties::default(),
@@ -219,7 +214,6 @@ fn a_preview_has_what_is_not_booked_yet() {
     let preview = draft(
         &tenant(),
         "EUR",
-        Zone::UTC,
         &ledger()[..2],
         vec![open("fee", 500, None), open("de", 95, Some("de"))],
         Parties::default(),

@@ -1,0 +1,354 @@
+//! What people decide about the books of a running collector: closing early, one-off lines,
+//! credits, disputes, documents; by two persons where the configuration says so.
+//!
+//! What waits for a second person waits in memory: it is forgotten at a stop, and nothing of it
+//! was journaled. What is done is journaled with both names.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tollgate_collector_core::config::{Approval, Config, IssuerRule};
+use tollgate_collector_core::entry::{Digest, Entry, Issue, Manual, codec};
+use tollgate_collector_core::fold::tenant::{IssueWish, WishedDocument};
+use tollgate_collector_core::ledger::{LedgerEntry, Note};
+use tollgate_common::TenantId;
+
+use super::DataDir;
+use super::service::append;
+use crate::fold::FoldHandle;
+use crate::fold::handle::CloseRequest;
+use crate::journal::JournalHandle;
+use crate::parties::{Parties, PartyRole};
+use crate::sqlite::query::{Filter, LIMIT_MAX, Reader};
+
+/// Most requests that wait for a second person.
+const WAITING_MAX: usize = 256;
+
+/// What can be asked for.
+#[derive(Clone, Debug)]
+pub(super) enum BooksRequest {
+    Close(CloseRequest),
+    Manual(Box<Manual>),
+    Issue {
+        tenant: TenantId,
+        what: WishedDocument,
+        note: Note,
+    },
+}
+
+impl BooksRequest {
+    fn author(&self) -> &str {
+        match self {
+            Self::Close(request) => &request.author,
+            Self::Manual(manual) => &manual.note.author,
+            Self::Issue { note, .. } => &note.author,
+        }
+    }
+
+    fn approve(&mut self, by: String) {
+        let approved = match self {
+            Self::Close(request) => &mut request.approved_by,
+            Self::Manual(manual) => &mut manual.note.approved_by,
+            Self::Issue { note, .. } => &mut note.approved_by,
+        };
+        *approved = Some(by);
+    }
+
+    fn describe(&self) -> Value {
+        match self {
+            Self::Close(request) => json!({
+                "what": "close", "tenant": request.tenant, "at": request.at.to_string(),
+                "author": request.author, "reason": request.reason,
+            }),
+            Self::Manual(manual) => json!({ "what": "manual", "entry": manual }),
+            Self::Issue { tenant, what, note } => json!({
+                "what": "issue", "tenant": tenant, "document": what,
+                "author": note.author, "reason": note.reason,
+            }),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    last: u64,
+    requests: BTreeMap<u64, BooksRequest>,
+}
+
+/// Does what people decide.
+#[derive(Debug)]
+pub(super) struct Books {
+    fold: FoldHandle,
+    journal: JournalHandle,
+    issuers: Vec<IssuerRule>,
+    approval: Approval,
+    projection: PathBuf,
+    parties: PathBuf,
+    waiting: std::sync::Mutex<Waiting>,
+    /// One decision at a time: each is made with the one before in the ledger.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Books {
+    pub(super) fn new(
+        config: &Config,
+        data: &DataDir,
+        fold: FoldHandle,
+        journal: JournalHandle,
+    ) -> Self {
+        Self {
+            fold,
+            journal,
+            issuers: config.issuers.clone(),
+            approval: config.approval,
+            projection: data.projection(),
+            parties: data.parties(),
+            waiting: std::sync::Mutex::default(),
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Does what is asked for, or lets it wait for a second person.
+    pub(super) async fn handle(&self, request: BooksRequest) -> Result<Value, String> {
+        let needs_second = match &request {
+            BooksRequest::Close(_) => self.approval.close,
+            BooksRequest::Manual(_) => self.approval.manual,
+            BooksRequest::Issue { .. } => self.approval.issue,
+        };
+        if !needs_second {
+            return self.act(request).await;
+        }
+        let mut waiting = self.waiting();
+        if waiting.requests.len() == WAITING_MAX {
+            return Err(format!(
+                "{WAITING_MAX} requests wait for a second person already"
+            ));
+        }
+        waiting.last += 1;
+        let id = waiting.last;
+        let mut answer = request.describe();
+        waiting.requests.insert(id, request);
+        answer["waits"] = id.into();
+        Ok(answer)
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        // Nothing in here panics half way.
+        self.waiting
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What waits for a second person.
+    pub(super) fn list(&self) -> Value {
+        let waiting = self.waiting();
+        let shown = waiting.requests.iter().map(|(id, request)| {
+            let mut shown = request.describe();
+            shown["waits"] = (*id).into();
+            shown
+        });
+        json!({ "waiting": shown.collect::<Vec<_>>() })
+    }
+
+    /// The second person agrees, or rejects.
+    pub(super) async fn decide(
+        &self,
+        id: u64,
+        person: String,
+        agrees: bool,
+    ) -> Result<Value, String> {
+        let mut request = {
+            let mut waiting = self.waiting();
+            let Some(request) = waiting.requests.get(&id) else {
+                return Err(format!("nothing waits under number {id}"));
+            };
+            if agrees && name_of(request.author()) == name_of(&person) {
+                return Err(format!(
+                    "`{}` asked for it: somebody else has to agree",
+                    name_of(&person)
+                ));
+            }
+            waiting
+                .requests
+                .remove(&id)
+                .ok_or_else(|| format!("nothing waits under number {id}"))?
+        };
+        if !agrees {
+            return Ok(json!({ "rejected": id }));
+        }
+        request.approve(person);
+        self.act(request).await
+    }
+
+    async fn act(&self, request: BooksRequest) -> Result<Value, String> {
+        let _turn = self.turn.lock().await;
+        match request {
+            BooksRequest::Close(request) => self.close(request).await,
+            BooksRequest::Manual(manual) => self.book(manual).await,
+            BooksRequest::Issue { tenant, what, note } => self.issue(tenant, what, note).await,
+        }
+    }
+
+    async fn close(&self, request: CloseRequest) -> Result<Value, String> {
+        let closing = self
+            .fold
+            .closing(request)
+            .await
+            .map_err(|error| error.to_string())??;
+        let answer = json!({
+            "tenant": closing.tenant,
+            "start": closing.start.to_string(),
+            "end": closing.end.to_string(),
+            "round": closing.round,
+            "missing": closing.missing,
+        });
+        self.append(&Entry::Close(*closing)).await?;
+        Ok(answer)
+    }
+
+    async fn book(&self, manual: Box<Manual>) -> Result<Value, String> {
+        manual.check().map_err(|error| error.to_string())?;
+        let (tenant, key) = (manual.tenant.clone(), manual.key.clone());
+        let before = self.last_of(&tenant).await?;
+        self.append(&Entry::Manual(manual)).await?;
+        match self.last_of(&tenant).await? {
+            Some(entry) if before.as_ref().map(|e| e.at) != Some(entry.at) => Ok(json!({
+                "entry": entry.at.to_string(),
+                "kind": entry.posting.kind,
+                "amount": entry.posting.amount,
+                "currency": entry.posting.currency,
+            })),
+            _ => Err(format!(
+                "nothing was booked: key `{key}` was booked before, or the line does not wait for an invoice"
+            )),
+        }
+    }
+
+    async fn issue(
+        &self,
+        tenant: TenantId,
+        what: WishedDocument,
+        note: Note,
+    ) -> Result<Value, String> {
+        let rule = self.issuers.iter().find(|rule| {
+            let mut tenants = rule.tenants.iter();
+            tenants.any(|pattern| pattern.matches(tenant.as_str()))
+        });
+        let Some(rule) = rule else {
+            return Err(format!(
+                "no [[issuer]] of the configuration bills `{tenant}`"
+            ));
+        };
+        let issuer = rule.issuer.clone();
+        let wish = IssueWish {
+            tenant: tenant.clone(),
+            issuer: issuer.clone(),
+            what,
+            note,
+        };
+        let mut issue = self
+            .fold
+            .issue(wish)
+            .await
+            .map_err(|error| error.to_string())??;
+        self.keep_parties(&mut issue, issuer.id).await?;
+        let serial = issue.serial;
+        self.append(&Entry::Issue(issue)).await?;
+        let entry = self.last_of(&tenant).await?;
+        let document = entry.as_ref().and_then(|entry| {
+            let document = entry.posting.document.as_ref()?;
+            (document.serial == serial).then_some((entry, document))
+        });
+        let Some((entry, document)) = document else {
+            return Err("the document was issued, but is not in the ledger".to_owned());
+        };
+        Ok(json!({
+            "number": document.number,
+            "issuer": document.issuer,
+            "kind": entry.posting.kind,
+            "tenant": tenant,
+            "lines": document.lines.len(),
+            "total": entry.posting.amount,
+            "currency": entry.posting.currency,
+            "entry": entry.at.to_string(),
+        }))
+    }
+
+    /// Keeps what the document will say of the parties, before it is issued: a digest in the
+    /// ledger whose data were lost would be worse than data without a document.
+    async fn keep_parties(&self, issue: &mut Issue, issuer: String) -> Result<(), String> {
+        let path = self.parties.clone();
+        let tenant = issue.tenant.to_string();
+        let keep = move || -> Result<(Option<Digest>, Option<Digest>), String> {
+            let keep = |parties: &Parties, role, id: &str| {
+                let party = parties.current(role, id).map_err(|e| e.to_string())?;
+                let kept = party.map(|party| parties.keep(role, id, &party));
+                kept.transpose().map_err(|error| error.to_string())
+            };
+            let Some(parties) = Parties::open_existing(&path).map_err(|e| e.to_string())? else {
+                return Ok((None, None));
+            };
+            let seller = keep(&parties, PartyRole::Issuer, &issuer)?;
+            Ok((seller, keep(&parties, PartyRole::Tenant, &tenant)?))
+        };
+        let kept = tokio::task::spawn_blocking(keep).await;
+        (issue.seller, issue.buyer) = kept.map_err(|error| error.to_string())??;
+        Ok(())
+    }
+
+    async fn append(&self, entry: &Entry) -> Result<(), String> {
+        let entry = codec::encode(entry).map_err(|error| error.to_string())?;
+        append(&self.journal, vec![entry])
+            .await
+            .map_err(|error| error.to_string())?;
+        self.fold
+            .reached(self.journal.committed())
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// The newest ledger entry of a tenant.
+    async fn last_of(&self, tenant: &TenantId) -> Result<Option<LedgerEntry>, String> {
+        let (path, tenant) = (self.projection.clone(), tenant.to_string());
+        let read = move || {
+            let reader = Reader::open(&path).map_err(|error| error.to_string())?;
+            reader.last_of(&tenant).map_err(|error| error.to_string())
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| error.to_string())?
+    }
+
+    /// The tenants for which lines wait.
+    pub(super) async fn dues(&self) -> Result<Value, String> {
+        let tenants = self.fold.dues().await.map_err(|error| error.to_string())?;
+        Ok(json!({ "tenants": tenants }))
+    }
+}
+
+/// The name of a person without the user id that was added to it.
+fn name_of(author: &str) -> &str {
+    author
+        .rsplit_once(" (uid ")
+        .map_or(author, |(name, _)| name)
+        .trim()
+}
+
+/// Every ledger entry that matches, page by page.
+pub(crate) fn each_entry(
+    reader: &Reader,
+    mut filter: Filter,
+    mut each: impl FnMut(LedgerEntry) -> Result<(), String>,
+) -> Result<(), String> {
+    filter.limit = Some(LIMIT_MAX);
+    loop {
+        let page = reader.ledger(&filter).map_err(|error| error.to_string())?;
+        for row in page.items {
+            each(row.entry)?;
+        }
+        filter.cursor = page.next_cursor;
+        if filter.cursor.is_none() {
+            return Ok(());
+        }
+    }
+}

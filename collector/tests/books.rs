@@ -1,0 +1,303 @@
+//! Invoices, manual entries, two persons and erasure, as operators see them.
+
+mod support;
+
+use serde_json::Value;
+use support::{Collector, Peer, Site, batch, series};
+use tollgate_common::wire::Message;
+use tollgate_common::{BatchHash, Incarnation};
+
+const ISSUER: &str = "settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"\nprefix = \"INV-\"\n\n\
+    [approval]\nmanual = true";
+
+/// A running collector that has billed 321 requests of June at 0.50 per 100.
+async fn billed(fold: &str) -> (Site, Collector) {
+    let site = Site::new(fold);
+    let life = Incarnation::from_bytes([1; 16]);
+    let collector = Collector::start(&site).await;
+    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+        .await
+        .expect("connects");
+    peer.hello("edge-1", &[]).await;
+    let mut parent = BatchHash::ZERO;
+    for number in 1..=3 {
+        let rows = [(series("acme", "eu"), 100), (series("acme", "us"), 7)];
+        let next = batch("edge-1", life, number, parent, &rows);
+        parent = next.hash();
+        peer.send(&Message::Batch(next)).await;
+    }
+    assert_eq!(peer.ack_of(life, 3).await, 3);
+    drop(peer);
+    collector
+        .until("/v1/ledger", |answer| !answer["items"][0].is_null())
+        .await;
+    (site, collector)
+}
+
+/// What a command prints as JSON.
+async fn json(site: &Site, args: &[&str]) -> Value {
+    let (code, out) = run(site, args).await;
+    assert_eq!(code, 0, "{args:?}: {out}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{args:?}: {error}: {out}"))
+}
+
+/// Runs a command beside the collector of this process.
+async fn run(site: &Site, args: &[&str]) -> (i32, String) {
+    tokio::task::block_in_place(|| site.cli(args))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invoice_from_draft_to_void() {
+    let (site, collector) = billed(ISSUER).await;
+    let reason = ["--reason", "June", "--author", "kim"];
+    for (whose, text) in [
+        (
+            ["--issuer", "main"],
+            "name = \"Tollgate GmbH\"\nvat_id = \"DE1\"\n",
+        ),
+        (["--tenant", "acme"], "name = \"Erika Mustermann\"\n"),
+    ] {
+        let file = site.dir().join("party.toml");
+        std::fs::write(&file, text).expect("writes");
+        let file = file.to_str().expect("UTF-8");
+        let (code, out) = run(
+            &site,
+            &[&["party", "set"], &whose[..], &["--file", file]].concat(),
+        )
+        .await;
+        assert_eq!(code, 0, "{out}");
+    }
+    let draft = json(
+        &site,
+        &[
+            "invoice", "preview", "--tenant", "acme", "--draft", "--json",
+        ],
+    )
+    .await;
+    assert_eq!(
+        (&draft["status"], &draft["total"]),
+        (&"draft".into(), &"1.61".into())
+    );
+    assert_eq!(draft["buyer"]["name"], "Erika Mustermann");
+
+    let issue = [
+        &["invoice", "issue", "--tenant", "acme", "--json"],
+        &reason[..],
+    ]
+    .concat();
+    let issued = json(&site, &issue).await;
+    assert_eq!(issued[0]["number"], "INV-000001");
+    assert_eq!(issued[0]["total"], "1.61");
+    let (code, _) = run(&site, &issue).await;
+    assert_eq!(code, 1, "nothing waits any more");
+
+    let shown = json(&site, &["invoice", "show", "INV-000001", "--json"]).await;
+    assert_eq!(
+        (&shown["status"], &shown["total"]),
+        (&"final".into(), &"1.61".into())
+    );
+    assert_eq!(shown["tax_point"], "2026-06-30");
+    assert_eq!(shown["note"]["reason"], "June");
+    let (_, page) = run(
+        &site,
+        &["invoice", "show", "INV-000001", "--format", "html"],
+    )
+    .await;
+    assert!(
+        page.contains("Erika Mustermann") && page.contains("1.61 EUR"),
+        "{page}"
+    );
+
+    // From the line to the batches that brought it.
+    let line = shown["lines"][0]["entry"].clone();
+    let at = format!("{}-{}", line["partition"], line["index"]);
+    let walk = json(&site, &["invoice", "explain", &at, "--json"]).await;
+    let batches = walk["batches"].as_array().expect("a list");
+    assert_eq!(batches.len(), 3);
+    assert_eq!(
+        (&batches[0]["agent"], &batches[0]["quantity"]),
+        (&"edge-1".into(), &"107".into())
+    );
+    assert!(
+        walk["windows"]
+            .as_array()
+            .is_some_and(|windows| !windows.is_empty())
+    );
+
+    // Voided: the same lines wait again, and the next number follows.
+    let void = [
+        &[
+            "invoice",
+            "void",
+            "INV-000001",
+            "--tenant",
+            "acme",
+            "--json",
+        ],
+        &reason[..],
+    ]
+    .concat();
+    assert_eq!(json(&site, &void).await[0]["number"], "INV-000002");
+    assert_eq!(run(&site, &void).await.0, 1, "void already");
+    let again = json(
+        &site,
+        &[&["invoice", "issue", "--all", "--json"], &reason[..]].concat(),
+    )
+    .await;
+    assert_eq!(again[0]["number"], "INV-000003");
+    let list = json(&site, &["invoice", "list", "--json"]).await;
+    assert_eq!(list["documents"][0]["voided_by"], "INV-000002");
+    assert_eq!(list["waiting"], serde_json::json!([]));
+    let note = json(&site, &["invoice", "show", "INV-000002", "--json"]).await;
+    assert_eq!(
+        (&note["credit_note"], &note["total"]),
+        (&true.into(), &"-1.61".into())
+    );
+    collector.stop().await;
+
+    // The person is forgotten; the books are whole.
+    let erase = [&["party", "erase", "--tenant", "acme"], &reason[..]].concat();
+    assert_eq!(run(&site, &erase).await.0, 0);
+    let shown = json(&site, &["invoice", "show", "INV-000003", "--json"]).await;
+    assert_eq!(
+        (&shown["buyer"], &shown["seller"]["name"]),
+        (&Value::Null, &"Tollgate GmbH".into())
+    );
+    let report = json(&site, &["ledger", "verify", "--json"]).await;
+    assert_eq!(report["books"]["documents"], 3);
+    let pack = json(
+        &site,
+        &[
+            "ledger",
+            "pack",
+            "--from",
+            "2026-06-01",
+            "--to",
+            "2999-01-01",
+            "--json",
+        ],
+    )
+    .await;
+    assert_eq!(pack["sums"]["EUR"], "0.00");
+    assert_eq!(pack["roll_forward"][0]["closing"], "0.00");
+    let files = site.dir().join("invoices");
+    let to = files.to_str().expect("UTF-8");
+    assert_eq!(
+        run(&site, &["invoice", "export", "--format", "csv", "--to", to])
+            .await
+            .0,
+        0
+    );
+    let csv = std::fs::read_to_string(files.join("invoices.csv")).expect("written");
+    assert_eq!(csv.lines().count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_persons_keep_the_books_by_hand() {
+    let (site, collector) = billed(ISSUER).await;
+    let line = [
+        "ledger",
+        "credit",
+        "--tenant",
+        "acme",
+        "--line",
+        "goodwill",
+        "--text",
+        "outage",
+        "--amount",
+        "2.00",
+        "--currency",
+        "EUR",
+        "--key",
+        "ticket-7",
+        "--reason",
+        "SLA",
+        "--author",
+        "kim",
+        "--json",
+    ];
+    let waits = json(&site, &line).await;
+    assert_eq!(waits[0]["waits"], 1);
+    let give = |author| {
+        [
+            "approval", "give", "1", "--reason", "checked", "--author", author, "--json",
+        ]
+    };
+    assert_eq!(run(&site, &give("kim")).await.0, 1, "the same person");
+    let booked = json(&site, &give("lee")).await;
+    assert_eq!(
+        (&booked[0]["kind"], &booked[0]["amount"]),
+        (&"credit".into(), &"-2.00".into())
+    );
+    // The same once more has no effect.
+    json(&site, &line).await;
+    let again = [
+        "approval", "give", "2", "--reason", "checked", "--author", "lee",
+    ];
+    assert_eq!(run(&site, &again).await.0, 1);
+
+    // 1.61 less 2.00 is carried forward; without the credit, which is held, 1.61 is billed.
+    let issue = [
+        "invoice", "issue", "--tenant", "acme", "--reason", "June", "--author", "kim", "--json",
+    ];
+    let (code, _) = run(&site, &issue).await;
+    assert_eq!(code, 1, "below zero");
+    let credit = booked[0]["entry"].as_str().expect("an entry").to_owned();
+    let hold = [
+        "ledger", "hold", &credit, "--tenant", "acme", "--reason", "disputed", "--author", "kim",
+        "--json",
+    ];
+    json(&site, &hold).await;
+    let give = [
+        "approval", "give", "3", "--reason", "yes", "--author", "lee", "--json",
+    ];
+    json(&site, &give).await;
+    assert_eq!(json(&site, &issue).await[0]["total"], "1.61");
+    let entries = json(&site, &["ledger", "list", "--kind", "credit", "--json"]).await;
+    let note = &entries[0]["entry"]["note"];
+    assert!(
+        note["author"]
+            .as_str()
+            .is_some_and(|author| author.starts_with("kim (uid ")),
+        "{note}"
+    );
+    assert!(
+        note["approved_by"]
+            .as_str()
+            .is_some_and(|by| by.starts_with("lee (uid ")),
+        "{note}"
+    );
+    collector.stop().await;
+    assert_eq!(run(&site, &["ledger", "verify"]).await.0, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_beyond_its_tolerance_is_told_by_the_exit_code() {
+    let (site, collector) = billed("settlement = \"1h\"").await;
+    collector.stop().await;
+    let map = site.dir().join("map.toml");
+    let text = "[statement]\namount = \"Cost\"\n\n[[key]]\nstatement = \"Account\"\nledger = \"tenant\"\n\n\
+        [tolerance]\namount = \"0.01\"\n";
+    std::fs::write(&map, text).expect("writes");
+    let statement = site.dir().join("statement.csv");
+    for (cost, code) in [("1.61", 0), ("1.62", 0), ("1.63", 3)] {
+        std::fs::write(&statement, format!("Account,Cost\nacme,{cost}\n")).expect("writes");
+        let (statement, map) = (
+            statement.to_str().expect("UTF-8"),
+            map.to_str().expect("UTF-8"),
+        );
+        let (found, out) = run(
+            &site,
+            &[
+                "reconcile",
+                "--statement",
+                statement,
+                "--map",
+                map,
+                "--json",
+            ],
+        )
+        .await;
+        assert_eq!(found, code, "{cost}: {out}");
+    }
+}
