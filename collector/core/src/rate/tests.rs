@@ -2,6 +2,7 @@ mod bandwidth;
 mod doc;
 mod parts;
 mod published;
+mod published_parts;
 mod rig;
 mod slow;
 

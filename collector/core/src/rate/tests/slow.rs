@@ -368,15 +368,10 @@ fn rate_twice(cards: usize, usages: u32) {
     }
 }
 
+/// A million pairs are rated by the program `prices` of the tests, which is built for release.
 #[test]
 fn generated_pairs_rate_to_the_same_bytes() {
     rate_twice(40, 378);
-}
-
-#[test]
-#[ignore = "takes minutes; run it in release after changes to rating"]
-fn a_million_generated_pairs_rate_to_the_same_bytes() {
-    rate_twice(1000, 1000);
 }
 
 proptest! {

@@ -1,0 +1,332 @@
+//! Generated prices and usage: whatever a catalog may say and whatever quantity comes, rating does
+//! not panic, and gives the same bytes again.
+//!
+//! A pair is one version (or two) of a price with one period's usage of its meter. Quantities reach
+//! from nothing to the limits of 127 bits, with both neighbours of every power of two; prices have
+//! up to 12 decimal places.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, ensure};
+use tollgate_collector_core::catalog::Catalog;
+use tollgate_collector_core::period::{Calendar, Every, Period, Zone};
+use tollgate_collector_core::rate::{MeterUsage, Outcome, Shape, Slice, rate_meter};
+use tollgate_common::{Dimensions, Quantity, Window, WindowWidth};
+
+/// Numbers that follow from a seed alone (splitmix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.below(count) == 0
+    }
+
+    fn one_of<'t>(&mut self, texts: &[&'t str]) -> &'t str {
+        let at = usize::try_from(self.below(texts.len() as u64)).unwrap_or(0);
+        texts[at]
+    }
+
+    /// A decimal below `whole` with up to 12 places.
+    fn decimal(&mut self, whole: u64) -> String {
+        let places = usize::try_from(self.below(13)).unwrap_or(0);
+        let fraction = self.below(10u64.pow(12));
+        let text = format!("{}.{fraction:012}", self.below(whole));
+        text[..text.len() - (12 - places)]
+            .trim_end_matches('.')
+            .to_owned()
+    }
+
+    fn mode(&mut self) -> &'static str {
+        self.one_of(&["half_up", "half_even", "up", "down"])
+    }
+}
+
+/// What a pass over all pairs found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Over the text of every outcome.
+    pub digest: String,
+    /// Pairs that have an amount.
+    pub rated: u64,
+    /// Pairs that were refused: a number left its range, or nothing fits.
+    pub refused: u64,
+}
+
+/// Rates `cards` generated cards with `usages` generated usages each.
+///
+/// # Errors
+/// If a generated catalog is refused, or a line's steps do not sum to its amount.
+pub fn pass(seed: u64, cards: u64, usages: u64) -> Result<Pass> {
+    let mut hasher = blake3::Hasher::new();
+    let (mut rated, mut refused) = (0, 0);
+    for card in 0..cards {
+        let mut numbers = Numbers(seed.wrapping_mul(0x1_0000_0001).wrapping_add(card));
+        let scale = numbers.below(7);
+        let second = numbers.one_in(3);
+        let model = numbers.one_of(&MODELS);
+        let mut files = BTreeMap::from([(
+            "meters.toml".to_owned(),
+            format!(
+                "[[meter]]\nname = \"m\"\nunit = \"By\"\nscale = {scale}\naggregation = \"sum\"\n"
+            ),
+        )]);
+        let from = if second {
+            &["2026-01-01", "2026-06-16"][..]
+        } else {
+            &["2026-01-01"]
+        };
+        for (index, from) in from.iter().enumerate() {
+            files.insert(
+                format!("cards/{index}.toml"),
+                card_text(&mut numbers, from, model),
+            );
+        }
+        let catalog = Catalog::parse(&files).with_context(|| format!("{files:?}"))?;
+        let period = june()?;
+        let slices = slices(&catalog, period)?;
+        for usage in 0..usages {
+            let text = pair(&mut numbers, &catalog, period, &slices, usage)?;
+            if text.starts_with("refused") {
+                refused += 1;
+            } else {
+                rated += 1;
+            }
+            hasher.update(text.as_bytes());
+        }
+    }
+    Ok(Pass {
+        digest: hasher.finalize().to_hex().to_string(),
+        rated,
+        refused,
+    })
+}
+
+const MODELS: [&str; 8] = [
+    "per_unit",
+    "package",
+    "graduated",
+    "graduated",
+    "volume",
+    "volume",
+    "matrix",
+    "percentile",
+];
+
+fn june() -> Result<Period> {
+    let zone: Zone = "Europe/Berlin".parse()?;
+    let calendar = Calendar {
+        zone,
+        every: Every::Month,
+    };
+    Ok(calendar.period_containing(zone.start_of_day("2026-06-15".parse()?)))
+}
+
+/// The slices that the versions of the card cut.
+fn slices(catalog: &Catalog, period: Period) -> Result<Vec<Slice<'_>>> {
+    let zone: Zone = "Europe/Berlin".parse()?;
+    let mut cards: Vec<_> = catalog.cards().collect();
+    cards.sort_by_key(|card| card.from);
+    let mut slices = Vec::new();
+    for (index, card) in cards.iter().enumerate() {
+        let start = Ord::max(zone.start_of_day(card.from), period.start);
+        let next = cards.get(index + 1);
+        let end = next.map_or(period.end, |next| zone.start_of_day(next.from));
+        let price = card.prices.first().context("a card has a price")?;
+        slices.push(Slice {
+            span: Period { start, end },
+            zone,
+            priced: Some((*card, price)),
+        });
+    }
+    Ok(slices)
+}
+
+fn pair(
+    numbers: &mut Numbers,
+    catalog: &Catalog,
+    period: Period,
+    slices: &[Slice<'_>],
+    index: u64,
+) -> Result<String> {
+    let meter = catalog.meters().next().context("one meter")?;
+    let shape = Shape::new(period, meter.aggregation, slices);
+    let mut usage = MeterUsage::default();
+    let width = WindowWidth::from_secs(900)?;
+    for piece in 0..=numbers.below(3) {
+        let power = if piece == 0 {
+            index / 3 % 126
+        } else {
+            numbers.below(60)
+        };
+        let units = (1i128 << power) + i128::from(index % 3) - 1;
+        let at = i64::try_from(numbers.below(30 * 96))? * 900_000;
+        let window = Window::containing(period.start.plus_millis(at), width);
+        let direction = numbers.one_of(&["in", "out"]);
+        let region = numbers.one_of(&["eu-west", "eu-north", "us"]);
+        let dimensions = Dimensions::new([("direction", direction), ("region", region)])?;
+        if let Err(error) = usage.count(&shape, window, &dimensions, Quantity::new(units)) {
+            return Ok(format!("refused: {error}"));
+        }
+    }
+    let mut text = String::new();
+    for outcome in rate_meter(&usage, meter, period, slices, true) {
+        match outcome {
+            Outcome::Line(line) => {
+                if let Some(arithmetic) = line.arithmetic() {
+                    let mut sum = line.list;
+                    for step in &arithmetic.steps {
+                        sum += step.change;
+                    }
+                    ensure!(sum == line.amount, "{line}: the steps sum to {sum}");
+                }
+                ensure!(!line.amount.is_sign_negative(), "{line} is below zero");
+                writeln!(text, "{line}")?;
+            }
+            Outcome::Unrated {
+                reason, quantity, ..
+            } => writeln!(text, "refused: {reason:?} {}", quantity.units())?,
+        }
+    }
+    Ok(text)
+}
+
+fn card_text(numbers: &mut Numbers, from: &str, model: &str) -> String {
+    let mut text = format!(
+        "id = \"c\"\ncurrency = \"EUR\"\nfrom = \"{from}\"\norder = \"standard/1\"\n[[price]]\n\
+         id = \"p\"\nmeter = \"m\"\nmodel = \"{model}\"\n"
+    );
+    let keys = match model {
+        "percentile" => format!(
+            "per = \"Mbit/s\"\npercentile = \"{}\"\nslot = \"PT15M\"\ndirections = \"{}\"\n\
+             missing = \"{}\"\ncommit = \"{}\"\nunit = \"{}\"\n",
+            numbers.below(99) + 1,
+            numbers.one_of(&["greater", "sum", "each", "in", "out"]),
+            numbers.one_of(&["zero", "excluded", "zero_unless_lost"]),
+            numbers.below(500) + 1,
+            numbers.decimal(10),
+        ),
+        "matrix" => format!(
+            "per = \"1 {}\"\nrows = [{{ id = \"eu\", when = {{ region = \"eu-*\" }}, {} }}, \
+             {{ id = \"any\", model = \"volume\", {} }}]\n",
+            numbers.one_of(&["GB", "GiB", "kB"]),
+            scheme(numbers).join(", "),
+            scheme(numbers).join(", "),
+        ),
+        _ => format!(
+            "per = \"{} kB\"\n{}\n",
+            numbers.below(2000) + 1,
+            around(numbers, model)
+        ),
+    };
+    text.push_str(&keys);
+    if numbers.one_in(3) {
+        let least = numbers.below(50);
+        let _ = writeln!(
+            text,
+            "minimum = \"{least}.5\"\nmaximum = \"{}\"",
+            least + 1 + numbers.below(900)
+        );
+    }
+    let _ = writeln!(
+        text,
+        "rounding = {{ mode = \"{}\", places = {} }}",
+        numbers.mode(),
+        numbers.below(7)
+    );
+    if numbers.one_in(2) {
+        let _ = writeln!(
+            text,
+            "[[discount]]\nid = \"share\"\npercent = \"{}\"",
+            numbers.below(99) + 1
+        );
+    }
+    if numbers.one_in(3) {
+        let _ = writeln!(
+            text,
+            "[[discount]]\nid = \"off\"\namount = \"{}\"",
+            numbers.decimal(40)
+        );
+    }
+    text
+}
+
+/// A simple price with what stands around it.
+fn around(numbers: &mut Numbers, model: &str) -> String {
+    let mut text = match model {
+        "per_unit" => format!("unit = \"{}\"\n", numbers.decimal(1000)),
+        "package" => format!(
+            "unit = \"{}\"\nblocks = \"{}\"\n",
+            numbers.decimal(1000),
+            numbers.one_of(&["started", "full"])
+        ),
+        _ => scheme(numbers).join("\n"),
+    };
+    text.push('\n');
+    if numbers.one_in(4) {
+        let to = numbers.below(5000) + 1;
+        let _ = writeln!(
+            text,
+            "convert = {{ to = \"{to} kB\", round = \"{}\" }}",
+            numbers.mode()
+        );
+    }
+    if numbers.one_in(3) {
+        let above = numbers.one_of(&["excess", "all"]);
+        let _ = writeln!(
+            text,
+            "allowance = {{ quantity = \"{} MB\", above = \"{above}\" }}",
+            numbers.below(900) + 1
+        );
+    }
+    if numbers.one_in(3) {
+        let _ = writeln!(
+            text,
+            "interval = \"{}\"",
+            numbers.one_of(&["P1D", "PT1H", "window"])
+        );
+    }
+    text
+}
+
+/// The keys of tiers.
+fn scheme(numbers: &mut Numbers) -> Vec<String> {
+    let mut tiers = Vec::new();
+    let mut bound = 0;
+    for _ in 0..numbers.below(4) {
+        bound += numbers.below(1 << 40) + 1;
+        let flat = if numbers.one_in(3) {
+            format!(", flat = \"{}\"", numbers.decimal(20))
+        } else {
+            String::new()
+        };
+        tiers.push(format!(
+            "{{ to = \"{bound}\", unit = \"{}\"{flat} }}",
+            numbers.decimal(500)
+        ));
+    }
+    tiers.push(format!("{{ unit = \"{}\" }}", numbers.decimal(500)));
+    vec![
+        format!("tiers = [{}]", tiers.join(", ")),
+        format!(
+            "blocks = \"{}\"",
+            numbers.one_of(&["exact", "started", "full"])
+        ),
+        format!(
+            "bounds = \"{}\"",
+            numbers.one_of(&["inclusive", "exclusive"])
+        ),
+    ]
+}
