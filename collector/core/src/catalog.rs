@@ -28,6 +28,8 @@ mod files;
 mod grants;
 mod matrix;
 mod measure;
+mod models;
+mod per_event;
 mod percentile;
 mod price;
 mod prices;
@@ -61,6 +63,7 @@ pub use files::{CATALOG_BYTES_MAX, CATALOG_FILE_BYTES_MAX, CATALOG_FILES_MAX};
 pub use grants::{Grant, GrantKind};
 pub use matrix::{MATRIX_ROWS_MAX, Matrix, Row, ValuePattern};
 pub use measure::{Measure, MeasureError};
+pub use per_event::{PerEvent, Segment};
 pub use percentile::{Directions, Missing, Percentile};
 pub use price::{
     Above, Allowance, Billed, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Price,
@@ -97,6 +100,9 @@ pub struct Meter {
     pub scale: Scale,
     /// How its values combine.
     pub aggregation: Aggregation,
+    /// The dimension whose value is the id of an event, where single events are counted: each
+    /// series in a window is one.
+    pub event: Option<Arc<str>>,
 }
 
 impl Meter {
@@ -248,7 +254,7 @@ impl Catalog {
     ) {
         reader.only(root, &["meter"]);
         for section in reader.tables(root, "meter", CATALOG_ROWS_MAX) {
-            reader.only(&section, &["name", "unit", "scale", "aggregation"]);
+            reader.only(&section, &["name", "unit", "scale", "aggregation", "event"]);
             let name = reader.parse::<MeterName>(
                 &section,
                 "name",
@@ -279,11 +285,16 @@ impl Catalog {
                 places.broken_meters.insert(name);
                 continue;
             }
+            let Some(event) = per_event::read_dimension(reader, &section, aggregation) else {
+                places.broken_meters.insert(name);
+                continue;
+            };
             let meter = Meter {
                 name: name.clone(),
                 unit,
                 scale,
                 aggregation,
+                event,
             };
             self.meters.insert(name, meter);
         }

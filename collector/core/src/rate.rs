@@ -9,6 +9,7 @@
 mod around;
 mod charge;
 mod currency;
+mod events;
 mod fast;
 mod line;
 mod meter;
@@ -24,6 +25,7 @@ mod tiers;
 pub use around::{AmountStep, QuantityStep};
 pub use charge::Piece;
 pub use currency::{Currency, CurrencyError};
+pub use events::{EVENTS_MAX, Event, EventKey, EventSum};
 pub(crate) use fast::{Fast, multiple};
 pub use line::{AmountChange, Arithmetic, Basis, LineItem};
 pub use meter::{NoAmount, Outcome, Parted, rate_meter};

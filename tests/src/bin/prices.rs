@@ -1,5 +1,6 @@
 //! Rates generated pairs of prices and usage, twice, and compares every byte.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
@@ -35,12 +36,13 @@ fn main() -> Result<ExitCode> {
         .join()
         .map_err(|_| anyhow::anyhow!("the second pass panicked"))??;
     ensure!(first == again, "the passes differ: {first:?} and {again:?}");
-    println!(
+    writeln!(
+        std::io::stdout(),
         "prices: {} pairs, {} rated and {} refused, twice to {}",
         cards * usages,
         first.rated,
         first.refused,
         first.digest
-    );
+    )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -45,8 +45,12 @@ pub enum Unrated {
     NoPrice,
     /// No row of the price's matrix describes it, or a percentile's direction is not told.
     NoRow,
+    /// Single events are priced, and it does not say which one it is.
+    NoEvent,
     /// The amount does not fit the numbers.
     TooLarge,
+    /// The sum is below zero, and is rated as zero; the quantity is negative.
+    BelowZero,
 }
 
 impl Unrated {
@@ -59,7 +63,9 @@ impl Unrated {
             Self::NoCardInForce => "no version of the rate card was in force",
             Self::NoPrice => "the rate card has no price for this meter",
             Self::NoRow => "no row of the price describes it",
+            Self::NoEvent => "single events are priced, and it does not say which one it is",
             Self::TooLarge => "the amount is too large to be computed exactly",
+            Self::BelowZero => "the sum is below zero, and is rated as zero",
         }
     }
 
@@ -72,7 +78,9 @@ impl Unrated {
             Self::NoCardInForce => "no_card_in_force",
             Self::NoPrice => "no_price",
             Self::NoRow => "no_row",
+            Self::NoEvent => "no_event",
             Self::TooLarge => "amount_too_large",
+            Self::BelowZero => "below_zero",
         }
     }
 }
@@ -286,7 +294,9 @@ impl<'c> Rating<'_, 'c> {
                         reason: match why {
                             NoAmount::NoPrice => reason(input.slices, name),
                             NoAmount::NoRow => Unrated::NoRow,
+                            NoAmount::NoEvent => Unrated::NoEvent,
                             NoAmount::TooLarge => Unrated::TooLarge,
+                            NoAmount::BelowZero => Unrated::BelowZero,
                         },
                     }),
                 }

@@ -7,7 +7,7 @@ use super::DISCOUNTS_MAX;
 use super::around::{Counts, Names};
 use super::cards::{Date, Id};
 use super::measure::{Amount, Measure};
-use super::price::{Interval, Price};
+use super::price::Price;
 use super::prices::checked;
 use super::read::{Reader, Section};
 
@@ -323,9 +323,9 @@ fn read_off<'d>(
         );
         return None;
     }
-    if price.interval != Interval::Period || price.matrix.is_some() || price.percentile.is_some() {
+    if !(price.is_plain() || price.over.is_some()) {
         let message = "a quantity goes off a price that has one quantity in a period (expected \
-                       `percent` or `amount` for one with `interval`, `rows` or `percentile`)";
+                       `percent` or `amount` for one with intervals, rows, a percentile or events)";
         reader.refuse_field(&field, message);
         return None;
     }

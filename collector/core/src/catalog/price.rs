@@ -8,6 +8,7 @@ use tollgate_common::MeterName;
 use super::discounts::Discount;
 use super::matrix::Matrix;
 use super::measure::Measure;
+use super::per_event::PerEvent;
 use super::percentile::Percentile;
 use super::unit::Unit;
 use crate::period::Proration;
@@ -41,6 +42,8 @@ pub struct Price {
     pub matrix: Option<Arc<Matrix>>,
     /// For bandwidth: the percentile that is priced in place of the sum.
     pub percentile: Option<Percentile>,
+    /// How single events are priced, in place of the model.
+    pub per_event: Option<PerEvent>,
     /// Discounts on this price in the order in which they are applied: quantity, percent,
     /// amount, and each of them by precedence and then as in the file.
     pub discounts: Vec<Discount>,
@@ -63,6 +66,7 @@ impl Price {
             && self.over.is_none()
             && self.matrix.is_none()
             && self.percentile.is_none()
+            && self.per_event.is_none()
     }
 
     /// The amount of a fee; `None` for what has a meter.

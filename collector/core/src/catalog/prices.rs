@@ -8,92 +8,14 @@ use tollgate_common::MeterName;
 
 use super::cards::Id;
 use super::measure::{Amount, Measure};
+use super::models::ModelName;
 use super::price::{Blocks, FirstFlat, Interval, Model, Price, PriceTerms, Scheme, Tier};
-use super::read::{Field, Reader, Section, list};
+use super::read::{Field, Reader, Section};
 use super::unit::Unit;
-use super::{CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, percentile, terms, tiers};
+use super::{
+    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, per_event, percentile, terms, tiers,
+};
 use crate::rate::{Ratio, Rounding, Site};
-
-/// The models that this version has.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ModelName {
-    Flat,
-    PerUnit,
-    Package,
-    Graduated,
-    Volume,
-    Matrix,
-    Percentile,
-}
-
-const MODELS: &[(&str, ModelName)] = &[
-    ("per_unit", ModelName::PerUnit),
-    ("package", ModelName::Package),
-    ("graduated", ModelName::Graduated),
-    ("volume", ModelName::Volume),
-    ("matrix", ModelName::Matrix),
-    ("percentile", ModelName::Percentile),
-    ("flat", ModelName::Flat),
-];
-
-impl FromStr for ModelName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let known = MODELS.iter().find(|(name, _)| *name == text);
-        known.map(|(_, model)| *model).ok_or_else(|| {
-            let names: Vec<&str> = MODELS.iter().map(|(name, _)| *name).collect();
-            format!(
-                "model `{}` is not supported (expected {})",
-                text.chars().take(32).collect::<String>(),
-                list(&names)
-            )
-        })
-    }
-}
-
-impl ModelName {
-    /// The keys that a price of this model may have.
-    fn keys(self) -> Vec<&'static str> {
-        let mut keys = vec!["id", "model", "rounding", "tax", "prorate"];
-        if self == Self::Flat {
-            keys.extend(["flat", "billed"]);
-            return keys;
-        }
-        keys.extend(["meter", "per", "convert", "maximum", "minimum"]);
-        match self {
-            Self::Flat => {}
-            Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
-                keys.extend(["allowance", "interval", "over"]);
-                keys.extend(self.scheme_keys());
-            }
-            Self::Matrix => keys.extend(["interval", "over", "calendar", "precedence", "rows"]),
-            Self::Percentile => keys.extend([
-                "percentile",
-                "slot",
-                "directions",
-                "missing",
-                "commit",
-                "unit",
-                "overage",
-                "tiers",
-            ]),
-        }
-        keys
-    }
-
-    /// The keys that say how a quantity becomes an amount.
-    const fn scheme_keys(self) -> &'static [&'static str] {
-        match self {
-            Self::PerUnit => &["unit"],
-            Self::Package => &["unit", "blocks"],
-            Self::Graduated | Self::Volume => {
-                &["unit", "tiers", "blocks", "bounds", "tier_by", "first_flat"]
-            }
-            Self::Flat | Self::Matrix | Self::Percentile => &[],
-        }
-    }
-}
 
 impl FromStr for Blocks {
     type Err = &'static str;
@@ -123,10 +45,14 @@ pub(super) fn read<'d>(
         reader.refuse(root.span(), "price", "a card needs at least one [[price]]");
         return None;
     }
+    let currency = root
+        .field("currency")
+        .and_then(|field| field.value.as_str());
     let mut prices: Vec<Price> = Vec::with_capacity(sections.len());
     let mut sound = true;
     for section in &sections {
-        let Some((price, id, meter)) = read_price(catalog, reader, section, places) else {
+        let Some((price, id, meter)) = read_price(catalog, reader, section, currency, places)
+        else {
             sound = false;
             continue;
         };
@@ -156,6 +82,7 @@ fn read_price<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     section: &Section<'d>,
+    currency: Option<&str>,
     places: &Places,
 ) -> Option<(Price, Field<'d>, Named<'d>)> {
     let model = reader.parse::<ModelName>(section, "model", "a model such as \"graduated\"");
@@ -187,6 +114,9 @@ fn read_price<'d>(
     };
     let read = match &model {
         Some((ModelName::Percentile, _)) => read_bandwidth(reader, section, declared),
+        Some((name @ (ModelName::Percentage | ModelName::PerEvent), _)) => {
+            read_charged(reader, section, declared, *name, currency)
+        }
         _ => read_metered(
             catalog,
             reader,
@@ -229,6 +159,11 @@ fn is_sound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -
         reader.refuse(section.span(), &section.key("first_flat"), message);
         return None;
     }
+    if price.rounding.site == Site::Event && price.per_event.is_none() {
+        let message = "only what single events cost is rounded (expected a price of single events)";
+        reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
     if price.over.is_some() && price.interval != Interval::Period {
         let message = "a level that is divided by the length of the period begins anew with the \
                        period (expected no `interval`)";
@@ -252,6 +187,7 @@ fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
         over: None,
         matrix: None,
         percentile: None,
+        per_event: None,
         discounts: Vec::new(),
         maximum: None,
         minimum: None,
@@ -272,6 +208,40 @@ fn read_bandwidth<'d>(
         convert,
         percentile: Some(read.percentile),
         ..bare(meter, read.unit, read.per, read.model)
+    })
+}
+
+/// A percentage, or a price of single events.
+fn read_charged<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    meter: &Meter,
+    name: ModelName,
+    currency: Option<&str>,
+) -> Option<Price> {
+    let unit = meter.billed_unit();
+    let (read, allowance) = if name == ModelName::Percentage {
+        let read = per_event::read_percentage(reader, section, meter, currency);
+        (read?, terms::read_allowance(reader, section, &unit)?)
+    } else {
+        (per_event::read(reader, section, meter)?, None)
+    };
+    let interval = reader.or_default(section, "interval", "such as \"P1D\"")?;
+    for name in ["allowance", "interval"] {
+        if let (Some(field), Some(_)) = (section.field(name), &read.per_event) {
+            let message = format!(
+                "single events are priced in the period (expected no `{name}`, but `free_events` \
+                 or `free_quantity` for what is free)"
+            );
+            reader.refuse_field(&field, message);
+            return None;
+        }
+    }
+    Some(Price {
+        allowance,
+        interval,
+        per_event: read.per_event,
+        ..bare(meter, unit, read.per, read.model)
     })
 }
 
@@ -324,7 +294,7 @@ pub(super) fn read_row_model<'d>(
     per: Option<&Measure>,
 ) -> Option<Model> {
     let name = match reader.maybe::<ModelName>(row, "model", "a model such as \"graduated\"")? {
-        Some((ModelName::Flat | ModelName::Matrix | ModelName::Percentile, field)) => {
+        Some((name, field)) if name.scheme_keys().is_empty() => {
             let message = "no model of a row (expected `per_unit`, `package`, `graduated` or \
                            `volume`)";
             reader.refuse_field(&field, message);
@@ -364,6 +334,7 @@ fn fee(id: String, flat: Decimal, rounding: Rounding, terms: PriceTerms) -> Opti
         over: None,
         matrix: None,
         percentile: None,
+        per_event: None,
         discounts: Vec::new(),
         maximum: None,
         minimum: None,
@@ -400,7 +371,9 @@ fn read_model<'d>(
         | ModelName::PerUnit
         | ModelName::Package
         | ModelName::Matrix
-        | ModelName::Percentile => {
+        | ModelName::Percentile
+        | ModelName::Percentage
+        | ModelName::PerEvent => {
             let price = amount(
                 reader,
                 section,

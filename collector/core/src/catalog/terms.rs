@@ -184,7 +184,11 @@ pub(super) fn read_rounding<'d>(
         "a table such as { at = \"line\", mode = \"half_up\", places = 2 }",
     )?;
     reader.only(&table, &["at", "mode", "places"]);
-    let site = reader.or_default(&table, "at", "\"line\", \"tier\" or \"increment\"");
+    let site = reader.or_default(
+        &table,
+        "at",
+        "\"line\", \"tier\", \"event\" or \"increment\"",
+    );
     let mode = reader.or_default(&table, "mode", "such as \"half_up\"");
     let places = if table.has("places") {
         let expected = "an integer from 0 to 12: the decimal places of amounts";

@@ -46,6 +46,17 @@ pub(super) fn read<'d>(
     unit: &Unit,
     per: Option<&Measure>,
 ) -> Option<Vec<Tier>> {
+    read_priced(reader, section, unit, per, "unit")
+}
+
+/// As [`read`], with the key that tiers have in place of `unit`.
+pub(super) fn read_priced<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    unit: &Unit,
+    per: Option<&Measure>,
+    name: &str,
+) -> Option<Vec<Tier>> {
     let whole = reader.required(
         section,
         "tiers",
@@ -74,10 +85,10 @@ pub(super) fn read<'d>(
     let mut sound = true;
     let mut below = Ratio::ZERO;
     for (index, tier) in sections.iter().enumerate() {
-        reader.only(tier, &["to", "holds", "unit", "times", "flat", "per"]);
+        reader.only(tier, &["to", "holds", name, "times", "flat", "per"]);
         let is_last = index + 1 == sections.len();
         let own_per = read_own_per(reader, tier, unit);
-        let price = read_tier_price(reader, tier, base);
+        let price = read_tier_price(reader, tier, base, name);
         let from = below;
         let block = match &own_per {
             Some(Some(own)) => Some(own),
@@ -117,10 +128,11 @@ fn read_tier_price<'d>(
     reader: &mut Reader<'d>,
     tier: &Section<'d>,
     base: Option<Decimal>,
+    name: &str,
 ) -> Option<(Option<Decimal>, Option<Decimal>)> {
     let expected = "a price as a decimal string such as \"0.40\"";
-    if let (true, Some(field)) = (tier.has("unit"), tier.field("times")) {
-        reader.refuse_field(&field, "a tier has `unit` or `times`, not both");
+    if let (true, Some(field)) = (tier.has(name), tier.field("times")) {
+        reader.refuse_field(&field, format!("a tier has `{name}` or `times`, not both"));
         return None;
     }
     let flat = reader.maybe::<Amount>(tier, "flat", "a fee such as \"5.00\"")?;
@@ -141,10 +153,10 @@ fn read_tier_price<'d>(
             return None;
         };
         Some(product)
-    } else if flat.is_some() && !tier.has("unit") {
+    } else if flat.is_some() && !tier.has(name) {
         None
     } else {
-        Some(amount(reader, tier, "unit", expected)?)
+        Some(amount(reader, tier, name, expected)?)
     };
     Some((unit, flat))
 }
@@ -159,7 +171,7 @@ fn exact_product(left: Decimal, right: Decimal) -> Option<Decimal> {
 
 /// The upper bound of a tier, by `to` or by `holds`; `None` for a mistake.
 #[expect(clippy::option_option, reason = "a mistake is not an absence")]
-fn read_upper<'d>(
+pub(super) fn read_upper<'d>(
     reader: &mut Reader<'d>,
     tier: &Section<'d>,
     is_last: bool,

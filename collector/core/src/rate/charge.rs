@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use tollgate_common::{Quantity, Timestamp};
 
 use super::around::{self, Dated, QuantityStep, charged_quantity};
+use super::events::{EventSum, Free};
 use super::line::AmountChange;
 use super::meter::Parted;
 use super::parts::{Part, adds_up};
@@ -31,6 +32,8 @@ pub struct Piece<'c> {
     pub row: Option<&'c Row>,
     /// The percentile that is priced, if it is one.
     pub ranked: Option<Ranked>,
+    /// The single events that are priced, if they are.
+    pub events: Option<EventSum>,
     /// Length of the period in seconds, if a level is divided by it.
     pub over_secs: Option<Ratio>,
     /// The metered quantity, in the price's unit before conversion.
@@ -94,6 +97,7 @@ impl<'c> Version<'c> {
             interval: (price.interval != Interval::Period).then_some(begin),
             row,
             ranked: None,
+            events: None,
             over_secs: None,
             metered,
             quantities,
@@ -191,6 +195,9 @@ impl<'c> Work<'_, 'c> {
         if self.versions.iter().any(sampled) {
             // A percentile and a sum under one id are charged by their shares of time.
             return self.ranked(&mut each);
+        }
+        if self.versions.iter().any(|v| v.price.per_event.is_some()) {
+            return self.events(&mut each);
         }
         for ((interval, _), entries) in self.accumulators()? {
             let begin = self
@@ -313,6 +320,54 @@ impl<'c> Work<'_, 'c> {
         let matrix = self.versions.get(at)?.price.matrix.as_ref();
         let same = matrix.and_then(|m| m.rows.iter().find(|other| other.id == row.id));
         Some(Some(same.unwrap_or(row)))
+    }
+
+    /// Single events, in order, each by the version of its time. What is free is said by the first
+    /// version.
+    fn events(&self, each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
+        let first = self.versions.first()?.price.per_event.as_ref()?;
+        let mut free = Free::new(first);
+        let mut sums = Vec::with_capacity(self.versions.len());
+        for version in self.versions {
+            sums.push(EventSum::new(version.price.per_event.as_ref()?));
+        }
+        for event in self.parted.usage.events.values() {
+            let index = usize::from(event.slice);
+            let at = self.versions.iter().position(|v| v.index == index);
+            let Some(at) = at else { continue };
+            let version = self.versions[at];
+            let places = places(version.price, version.card);
+            let quantity = metered(event.quantity, Some(self.meter))?;
+            sums[at].add(version.price, places, &mut free, quantity)?;
+        }
+        for (at, sum) in sums.into_iter().enumerate() {
+            if sum.count == 0 && self.versions.len() > 1 {
+                continue;
+            }
+            let mut charged = Ratio::ZERO;
+            for part in &sum.charged {
+                charged = charged.checked_add(*part)?;
+            }
+            let version = self.versions[at];
+            each(
+                at,
+                Piece {
+                    span: version.span,
+                    interval: None,
+                    row: None,
+                    ranked: None,
+                    over_secs: None,
+                    metered: charged,
+                    quantities: Vec::new(),
+                    charged,
+                    tiers: Vec::new(),
+                    share: None,
+                    amount: sum.amount,
+                    events: Some(sum),
+                },
+            )?;
+        }
+        Some(())
     }
 
     /// A percentile: one ranking over all slots of the price, and each version by its share of

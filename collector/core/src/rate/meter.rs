@@ -1,5 +1,7 @@
 //! Rates all that a tenant used of a meter in a period, slice by slice.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 use tollgate_common::Quantity;
 
@@ -33,8 +35,12 @@ pub enum NoAmount {
     NoPrice,
     /// No row of the price's matrix describes it, or a percentile's direction is not told.
     NoRow,
+    /// Single events are priced, and it does not say which one it is.
+    NoEvent,
     /// A number leaves its range.
     TooLarge,
+    /// The sum is below zero, and is rated as zero; the quantity is negative.
+    BelowZero,
 }
 
 /// The slices of a period in which one price goes on: what makes one line.
@@ -48,6 +54,17 @@ pub struct Parted<'c> {
     pub slices: &'c [Slice<'c>],
     /// The first one of this price.
     pub first: usize,
+}
+
+/// What is used in the slices of a price.
+#[derive(Clone, Copy)]
+struct Quantities {
+    /// What is rated: not below zero.
+    priced: Quantity,
+    /// What no row describes.
+    unmatched: Quantity,
+    /// By how much sums are below zero; not above it.
+    excess: Quantity,
 }
 
 impl<'c> Parted<'c> {
@@ -70,14 +87,37 @@ impl<'c> Parted<'c> {
         slice.is_some_and(|slice| slice.continues(&self.slices[self.first]))
     }
 
-    /// What is used in the slices of this price: in rows, and in none.
-    fn quantities(self) -> Option<(Quantity, Quantity)> {
-        let mut sums = [Quantity::ZERO; 2];
-        for (part, quantity) in self.usage.parts().filter(|(part, _)| self.owns(part.slice)) {
-            let sum = &mut sums[usize::from(part.cell == Part::NO_CELL)];
-            *sum = sum.checked_add(quantity)?;
+    /// What is used in the slices of this price.
+    fn quantities(self) -> Option<Quantities> {
+        let (mut priced, mut unmatched) = (Quantity::ZERO, Quantity::ZERO);
+        let mut below: BTreeMap<(u32, &str), Quantity> = BTreeMap::new();
+        let owned = self.usage.parts().filter(|(part, _)| self.owns(part.slice));
+        let any_negative = owned.clone().any(|(_, quantity)| quantity.is_negative());
+        for (part, quantity) in owned {
+            if part.cell == Part::NO_CELL {
+                unmatched = unmatched.checked_add(quantity)?;
+                continue;
+            }
+            priced = priced.checked_add(quantity)?;
+            if any_negative {
+                // What is priced by itself, as in `charge`.
+                let sum = below.entry((part.interval, self.row_id(part))).or_default();
+                *sum = sum.checked_add(quantity)?;
+            }
         }
-        Some((sums[0], sums[1]))
+        let excess = Quantity::checked_sum(below.into_values().filter(|sum| sum.is_negative()))?;
+        Some(Quantities {
+            priced: priced.checked_sub(excess)?,
+            unmatched,
+            excess,
+        })
+    }
+
+    fn row_id(self, part: Part) -> &'c str {
+        let slice = self.slices.get(usize::from(part.slice));
+        let price = slice.and_then(|slice| slice.priced).map(|(_, price)| price);
+        let row = price.and_then(|price| price.matrix.as_ref()?.row(part.cell));
+        row.map_or("", |row| row.id.as_str())
     }
 }
 
@@ -117,27 +157,38 @@ pub fn rate_meter<'c>(
             price,
             quantity,
         };
-        let Some((quantity, unmatched)) = parted.quantities() else {
+        let Some(quantities) = parted.quantities() else {
             outcomes.push(unrated(NoAmount::TooLarge, Quantity::MAX));
             continue;
         };
         let used = usage.parts().any(|(part, _)| parted.owns(part.slice));
         if slice.priced.is_none() {
             if used {
-                outcomes.push(unrated(NoAmount::NoPrice, quantity));
+                let all = quantities.priced.checked_add(quantities.excess);
+                let all = all.unwrap_or(quantities.priced);
+                outcomes.push(unrated(NoAmount::NoPrice, all));
             }
             continue;
         }
-        if !unmatched.is_zero() {
-            outcomes.push(unrated(NoAmount::NoRow, unmatched));
+        if !quantities.unmatched.is_zero() {
+            let by_event = price.is_some_and(|price| price.per_event.is_some());
+            let reason = if by_event {
+                NoAmount::NoEvent
+            } else {
+                NoAmount::NoRow
+            };
+            outcomes.push(unrated(reason, quantities.unmatched));
+        }
+        if !quantities.excess.is_zero() {
+            outcomes.push(unrated(NoAmount::BelowZero, quantities.excess));
         }
         let due = parted.own().any(|(_, _, _, price)| price.is_due_unused());
         if !used && !always && !due {
             continue;
         }
-        match rate_parted(parted, meter, quantity) {
+        match rate_parted(parted, meter, quantities.priced) {
             Ok(line) => outcomes.push(Outcome::Line(line)),
-            Err(_) => outcomes.push(unrated(NoAmount::TooLarge, quantity)),
+            Err(_) => outcomes.push(unrated(NoAmount::TooLarge, quantities.priced)),
         }
     }
     outcomes

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, Dimensions, Quantity, Timestamp, Window};
 
+use super::events::{EVENTS_MAX, Event, EventKey};
 use super::samples::{Direction, Samples, SlotKey};
 use crate::catalog::{Card, Interval, Matrix, Price};
 use crate::period::{Period, Zone};
@@ -91,8 +92,11 @@ pub enum GatherError {
     #[error("the sum of the usage does not fit the numbers")]
     Overflow,
     /// A negative quantity in a percentile's slots.
-    #[error("a percentile cannot be taken of negative usage")]
+    #[error("neither a percentile nor single events can be of negative usage")]
     Negative,
+    /// More than [`EVENTS_MAX`] single events.
+    #[error("there are more than {EVENTS_MAX} single events (price them by their sum)")]
+    TooManyEvents,
     /// More than [`PARTS_MAX`] parts.
     #[error("usage falls into more than {PARTS_MAX} parts (rate it by longer intervals)")]
     TooManyParts,
@@ -116,6 +120,8 @@ struct Sliced {
     interval: Interval,
     matrix: Option<Arc<Matrix>>,
     sampled: Option<Sampled>,
+    /// The dimension that tells single events apart.
+    event: Option<Arc<str>>,
 }
 
 /// Samples that a percentile price asks for.
@@ -136,6 +142,7 @@ impl Shape {
             interval: Interval::Period,
             matrix: None,
             sampled: None,
+            event: None,
         };
         Self {
             period,
@@ -169,6 +176,9 @@ impl Shape {
                         slot_secs: percentile.slot_secs,
                         needs_direction: percentile.directions.needs_direction(),
                     }),
+                event: price
+                    .and_then(|price| price.per_event.as_ref())
+                    .map(|event| Arc::clone(&event.dimension)),
             }
         };
         Self {
@@ -192,7 +202,10 @@ impl Shape {
         let [only] = &self.slices[..] else {
             return false;
         };
-        only.interval == Interval::Period && only.matrix.is_none() && only.sampled.is_none()
+        only.interval == Interval::Period
+            && only.matrix.is_none()
+            && only.sampled.is_none()
+            && only.event.is_none()
     }
 
     /// True if the windows of a series all count in the same part of each slice, so that a series
@@ -201,6 +214,7 @@ impl Shape {
         self.slices.iter().all(|sliced| {
             sliced.interval == Interval::Period
                 && sliced.sampled.is_none()
+                && sliced.event.is_none()
                 && sliced.matrix.as_ref().is_none_or(|m| m.bands.is_none())
         })
     }
@@ -225,6 +239,11 @@ impl Shape {
         {
             cell = Part::NO_CELL;
         }
+        if let Some(event) = &slice.event
+            && dimensions.get(event).is_none()
+        {
+            cell = Part::NO_CELL;
+        }
         Part {
             slice: slice.slice,
             interval: self.interval(slice, begin),
@@ -245,6 +264,16 @@ impl Shape {
         };
         let after = start.secs() - self.period.start.secs();
         u32::try_from(after).unwrap_or(0)
+    }
+
+    /// The single event that usage of a window of a series is; `None` where events are not told
+    /// apart, or a series does not say which one it is.
+    pub fn event_of(&self, window: Window, dimensions: &Dimensions) -> Option<EventKey> {
+        let dimension = self.at(window.start()).event.as_ref()?;
+        Some(EventKey {
+            at: window.start(),
+            id: dimensions.get(dimension)?.into(),
+        })
     }
 
     /// The slots in which usage of a window is sampled: their key, the first one, and how many.
@@ -293,6 +322,7 @@ pub const fn adds_up(aggregation: Aggregation) -> bool {
 pub struct MeterUsage {
     parts: BTreeMap<Part, Quantity>,
     pub(super) samples: BTreeMap<SlotKey, Samples>,
+    pub(super) events: BTreeMap<EventKey, Event>,
     /// When usage was declared lost: sorted, apart from each other, and made of whole quarters of
     /// an hour.
     pub(super) lost: Vec<Period>,
@@ -324,8 +354,8 @@ impl MeterUsage {
         Ok(())
     }
 
-    /// Counts what a window of a series has, of a meter that adds up: in its part, and in the
-    /// slots of a percentile. A window wider than a slot is spread over its slots, largest
+    /// Counts what a window of a series has, of a meter that adds up: in its part, as an event, and
+    /// in the slots of a percentile. A window wider than a slot is spread over its slots, largest
     /// remainders first.
     ///
     /// # Errors
@@ -340,7 +370,41 @@ impl MeterUsage {
         if let Some(slots) = shape.slots_of(window, dimensions) {
             self.sample(shape.period, slots, quantity)?;
         }
-        self.add(shape.part_of(window, dimensions), quantity)
+        let part = shape.part_of(window, dimensions);
+        if let Some(key) = shape.event_of(window, dimensions) {
+            self.add_event(key, part.slice, quantity)?;
+        }
+        self.add(part, quantity)
+    }
+
+    /// Counts an event; what is counted of the same one in the same window is added.
+    ///
+    /// # Errors
+    /// See [`GatherError`].
+    pub fn add_event(
+        &mut self,
+        key: EventKey,
+        slice: u16,
+        quantity: Quantity,
+    ) -> Result<(), GatherError> {
+        if quantity.is_negative() {
+            return Err(GatherError::Negative);
+        }
+        if let Some(known) = self.events.get_mut(&key) {
+            let sum = known.quantity.checked_add(quantity);
+            known.quantity = sum.ok_or(GatherError::Overflow)?;
+            return Ok(());
+        }
+        if self.events.len() >= EVENTS_MAX {
+            return Err(GatherError::TooManyEvents);
+        }
+        self.events.insert(key, Event { slice, quantity });
+        Ok(())
+    }
+
+    /// The single events, in the order in which they are priced.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = (&EventKey, &Event)> {
+        self.events.iter()
     }
 
     /// Spreads a quantity over slots.
@@ -416,7 +480,7 @@ impl MeterUsage {
     }
 
     /// The parts with their sums.
-    pub fn parts(&self) -> impl ExactSizeIterator<Item = (Part, Quantity)> {
+    pub fn parts(&self) -> impl ExactSizeIterator<Item = (Part, Quantity)> + Clone {
         self.parts.iter().map(|(part, sum)| (*part, *sum))
     }
 

@@ -60,6 +60,8 @@ pub enum Site {
     Line,
     /// The amount of each tier, flat fee included.
     Tier,
+    /// What each event costs, where single events are priced.
+    Event,
     /// The price of one block, before it is multiplied by their number.
     Increment,
     /// The sum of all lines that say so, and not the line: the difference is split over them.
@@ -73,9 +75,13 @@ impl FromStr for Site {
         match text {
             "line" => Ok(Self::Line),
             "tier" => Ok(Self::Tier),
+            "event" => Ok(Self::Event),
             "increment" => Ok(Self::Increment),
             "invoice" => Ok(Self::Invoice),
-            _ => Err("not a place of rounding (expected `line`, `tier`, `increment` or `invoice`)"),
+            _ => Err(
+                "not a place of rounding (expected `line`, `tier`, `event`, `increment` or \
+                 `invoice`)",
+            ),
         }
     }
 }

@@ -1,5 +1,6 @@
 mod bandwidth;
 mod doc;
+mod events;
 mod parts;
 mod published;
 mod published_parts;

@@ -190,6 +190,7 @@ impl LineItem<'_> {
             write_quantities(f, piece.metered, &piece.quantities)?;
             let per = piece.row.map_or(&self.price.per, |row| &row.per);
             match piece.share {
+                _ if piece.events.is_some() => self.write_events(f, piece)?,
                 None => write_tiers(f, &piece.tiers, per)?,
                 Some(share) => {
                     f.write_char('(')?;
@@ -235,6 +236,37 @@ impl LineItem<'_> {
             return Ok(());
         }
         write!(f, "{}: ", labels.join(" "))
+    }
+
+    /// `3 events, 1 free: 2 fees = 0.6 + 150 x 2.9 per 100 EUR = `
+    fn write_events(&self, f: &mut fmt::Formatter<'_>, piece: &Piece<'_>) -> fmt::Result {
+        let (Some(sum), Basis::Parts(parted)) = (&piece.events, self.basis) else {
+            return Ok(());
+        };
+        let mut own = parted.own();
+        let version = own.find(|(_, slice, _, _)| slice.span == piece.span);
+        let price = version.map_or(self.price, |(_, _, _, price)| price);
+        write!(f, "{} events", sum.count)?;
+        if sum.free > 0 {
+            write!(f, ", {} of them free", sum.free)?;
+        }
+        f.write_str(": ")?;
+        let segments = price.per_event.iter().flat_map(|event| &event.segments);
+        let mut plus = "";
+        for (segment, charged) in segments.zip(&sum.charged) {
+            write!(f, "{plus}{charged} x {}", segment.unit)?;
+            plus = " + ";
+        }
+        if !plus.is_empty() {
+            write!(f, " per {}", price.per)?;
+        }
+        if !sum.fixed.is_zero() {
+            write!(f, "{plus}{} in fees of events", sum.fixed)?;
+        }
+        if !sum.adjusted.is_zero() {
+            write!(f, ", with limits and rounding of events {}", sum.adjusted)?;
+        }
+        f.write_str(" = ")
     }
 
     fn write_ranked(&self, f: &mut fmt::Formatter<'_>, piece: &Piece<'_>) -> fmt::Result {

@@ -171,7 +171,7 @@ fn tier_amount<'c>(
     }
     let amount = match table.site {
         Site::Tier => Ratio::from_decimal(places.round(exact)?),
-        Site::Line | Site::Increment | Site::Invoice => exact,
+        Site::Line | Site::Event | Site::Increment | Site::Invoice => exact,
     };
     Some(TierAmount {
         tier,

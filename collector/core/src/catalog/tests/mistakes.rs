@@ -32,7 +32,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "\"graduated\"",
         "\"tapered\"",
-        "cards/edge.toml:10:9: price[0].model: model `tapered` is not supported (expected `per_unit`, `package`, `graduated`, `volume`, `matrix`, `percentile` or `flat`)",
+        "cards/edge.toml:10:9: price[0].model: model `tapered` is not supported (expected `per_unit`, `package`, `graduated`, `volume`, `matrix`, `percentile`, `percentage`, `per_event` or `flat`)",
     ),
     (
         "per = \"1 GB\"",

@@ -309,6 +309,31 @@ fn levels_are_divided_by_the_true_length_of_the_period() {
     }
 }
 
+/// A sum never rates below zero; what lies below is told, and the rest of the line is unchanged.
+#[test]
+fn what_is_below_zero_is_unrated() {
+    let rig = june(&[("2026-01-01", GRADUATED)]);
+    let usage = [
+        used("2026-06-03T10:00:00Z", 10),
+        used("2026-06-04T10:00:00Z", -25),
+    ];
+    assert_eq!(
+        rig.texts(&usage),
+        ["unrated BelowZero -15", "0 x 1.00 per 1 {unit} = 0.00 EUR"]
+    );
+    // Each day by itself.
+    let daily = june(&[("2026-01-01", &format!("{GRADUATED}\ninterval = \"P1D\""))]);
+    assert_eq!(daily.texts(&usage)[0], "unrated BelowZero -25");
+    assert_eq!(daily.amounts(&usage)[1], "10.00");
+    // A correction in a later version takes back what the position is worth there.
+    let cut = june(&[("2026-01-01", GRADUATED), ("2026-06-04", CHEAPER)]);
+    let usage = [
+        used("2026-06-03T10:00:00Z", 10),
+        used("2026-06-04T10:00:00Z", -4),
+    ];
+    assert_eq!(cut.amounts(&usage), ["6.80"]);
+}
+
 #[test]
 fn what_cannot_be_gathered_is_said() {
     let mut usage = MeterUsage::whole(Quantity::MAX);

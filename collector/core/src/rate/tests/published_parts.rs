@@ -28,14 +28,14 @@ fn amazon_s3_storage() {
     // In bytes times milliseconds.
     let usage = [
         used("2026-03-01T00:00:00Z", 107_374_182_400 * 15 * 86_400_000),
-        used("2026-03-16T00:00:00Z", 109_951_162_777_600 * 16 * 86_400_000),
+        used(
+            "2026-03-16T00:00:00Z",
+            109_951_162_777_600 * 16 * 86_400_000,
+        ),
     ];
     assert_eq!(rig.amounts(&usage), ["1215.00"]);
     let text = rig.texts(&usage).join("");
-    assert!(
-        text.contains("56800942476161.290322580645") || text.contains("over 744 h"),
-        "{text}"
-    );
+    assert!(text.contains("over 744 h"), "{text}");
     assert!(text.ends_with("= 1177.6 + 37.4 = 1215.00 EUR"), "{text}");
 }
 
@@ -96,15 +96,28 @@ fn burstable_billing_discards_36_hours() {
     assert_eq!(rig.amounts(&burst(36 * 12 + 1)), ["1000.00"]);
 }
 
-/// Wasabi, "How does Wasabi's minimum storage work" and the like count TB-months of 1024 GiB over
-/// the days of the month; the same level costs the same in each month, as it does here in a month
-/// with a change of clocks.
+/// What "GB-month" means to all who divide by the length of the month: the same level costs the
+/// same in each month, also in one with a change of clocks.
 #[test]
 fn a_steady_level_costs_the_same_in_every_month() {
     let keys = "model = \"per_unit\"\nover = \"period\"\nper = \"1 TiB\"\nunit = \"6.99\"";
-    for (month, hours) in [("2026-02", 672), ("2026-03", 743), ("2026-10", 745), ("2028-02", 696)] {
-        let rig = rig(&meter("By", 0, "time_weighted"), &[], keys, "Europe/Berlin", month);
-        let usage = [used(&format!("{month}-05T00:00:00Z"), (10i128 << 40) * hours * 3_600_000)];
+    for (month, hours) in [
+        ("2026-02", 672),
+        ("2026-03", 743),
+        ("2026-10", 745),
+        ("2028-02", 696),
+    ] {
+        let rig = rig(
+            &meter("By", 0, "time_weighted"),
+            &[],
+            keys,
+            "Europe/Berlin",
+            month,
+        );
+        let usage = [used(
+            &format!("{month}-05T00:00:00Z"),
+            (10i128 << 40) * hours * 3_600_000,
+        )];
         assert_eq!(rig.amounts(&usage), ["69.90"], "{month}");
     }
 }
@@ -120,11 +133,35 @@ fn cloudflare_workers_standard() {
         )
     };
     let counted = meter("{unit}", 0, "sum");
-    let requests = rig(&counted, &[], &per_million("0.30", "10000000"), "UTC", "2026-06");
-    let cpu = rig(&counted, &[], &per_million("0.02", "30000000"), "UTC", "2026-06");
-    assert_eq!(requests.amounts(&[used("2026-06-10T00:00:00Z", 15_000_000)]), ["1.50"]);
-    assert_eq!(cpu.amounts(&[used("2026-06-10T00:00:00Z", 105_000_000)]), ["1.50"]);
+    let requests = rig(
+        &counted,
+        &[],
+        &per_million("0.30", "10000000"),
+        "UTC",
+        "2026-06",
+    );
+    let cpu = rig(
+        &counted,
+        &[],
+        &per_million("0.02", "30000000"),
+        "UTC",
+        "2026-06",
+    );
+    assert_eq!(
+        requests.amounts(&[used("2026-06-10T00:00:00Z", 15_000_000)]),
+        ["1.50"]
+    );
+    assert_eq!(
+        cpu.amounts(&[used("2026-06-10T00:00:00Z", 105_000_000)]),
+        ["1.50"]
+    );
     // Example 3: 100 million requests are 90 x 0.30 = 27.00, and their CPU time 670 x 0.02 = 13.40.
-    assert_eq!(requests.amounts(&[used("2026-06-10T00:00:00Z", 100_000_000)]), ["27.00"]);
-    assert_eq!(cpu.amounts(&[used("2026-06-10T00:00:00Z", 700_000_000)]), ["13.40"]);
+    assert_eq!(
+        requests.amounts(&[used("2026-06-10T00:00:00Z", 100_000_000)]),
+        ["27.00"]
+    );
+    assert_eq!(
+        cpu.amounts(&[used("2026-06-10T00:00:00Z", 700_000_000)]),
+        ["13.40"]
+    );
 }
