@@ -127,10 +127,7 @@ const MODELS: [&str; 8] = [
 
 fn june() -> Result<Period> {
     let zone: Zone = "Europe/Berlin".parse()?;
-    let calendar = Calendar {
-        zone,
-        every: Every::Month,
-    };
+    let calendar = Calendar::new(zone, Every::MONTH);
     Ok(calendar.period_containing(zone.start_of_day("2026-06-15".parse()?)))
 }
 
