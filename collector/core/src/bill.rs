@@ -27,6 +27,7 @@ mod rounding;
 mod share;
 mod split;
 mod taxes;
+mod work;
 
 pub use carried::{Advance, Carried, Contribution};
 pub use entries::{Entry, EntryKey, since};
@@ -156,7 +157,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let granted = grants.iter().map(|grant| grant.paid);
     let due = granted
         .chain([credit])
-        .try_fold(total, |due, paid| due.checked_sub(paid))
+        .try_fold(total, Decimal::checked_sub)
         .ok_or(NoBill::TooLarge)?;
     Ok(Bill {
         period: input.period,

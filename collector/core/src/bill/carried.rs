@@ -110,7 +110,7 @@ impl Carried {
             .filter(|(start, _)| **start != period.start);
         let left = others
             .map(|(_, used)| *used)
-            .try_fold(amount, |left, used| left.checked_sub(used));
+            .try_fold(amount, Decimal::checked_sub);
         // What was used is never more than the amount, unless that was lowered since.
         left.unwrap_or_default().max(Decimal::ZERO)
     }

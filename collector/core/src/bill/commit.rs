@@ -71,7 +71,7 @@ fn standing<'c>(input: &BillInput<'c>) -> Vec<Standing<'c>> {
         let from_profile = agreed.around.commitments.iter().map(|one| (one, None));
         let catalogs = input.slices.iter().rev().filter_map(|slice| slice.catalog);
         let first = catalogs
-            .flat_map(|catalog| catalog.versions(&card.id).first())
+            .filter_map(|catalog| catalog.versions(&card.id).first())
             .map(|first| first.from)
             .next();
         for (commitment, id) in from_card.chain(from_profile.filter(|_| is_last)) {

@@ -30,13 +30,12 @@ pub(super) fn convert(
             continue;
         }
         let known = used.iter().find(|rate| rate.from == line.currency).copied();
-        let rate = match known {
-            Some(rate) => rate,
-            None => {
-                let rate = last_rate(input, line.currency, to, input.period.end)?;
-                used.push(rate);
-                rate
-            }
+        let rate = if let Some(rate) = known {
+            rate
+        } else {
+            let rate = last_rate(input, line.currency, to, input.period.end)?;
+            used.push(rate);
+            rate
         };
         line.billed = Ratio::from_decimal(line.amount)
             .checked_mul(Ratio::from_decimal(rate.rate))

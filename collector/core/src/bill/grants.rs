@@ -49,8 +49,8 @@ pub(super) fn apply<'c>(
     credit: Decimal,
     carried: &mut Carried,
 ) -> Result<Vec<GrantUse<'c>>, NoBill> {
-    let slices = input.slices.iter().rev();
-    let Some(profile) = slices.filter_map(|slice| slice.profile).next() else {
+    let mut slices = input.slices.iter().rev();
+    let Some(profile) = slices.find_map(|slice| slice.profile) else {
         return Ok(Vec::new());
     };
     let grants = &profile.agreement.grants;

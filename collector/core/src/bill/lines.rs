@@ -195,7 +195,7 @@ pub(super) fn rated<'c>(
     for plan in &plans {
         for price in prices(plan) {
             if price.meter.is_none() {
-                rating.fee(plan, price)?;
+                rating.fee(plan, price);
             } else {
                 rating.usage(plan, price)?;
             }
@@ -348,14 +348,14 @@ impl<'c> Rating<'_, 'c> {
         Ok(())
     }
 
-    fn fee(&mut self, plan: &Plan<'c>, price: &'c Price) -> Result<(), NoBill> {
+    fn fee(&mut self, plan: &Plan<'c>, price: &'c Price) {
         if !self.input.due {
-            return Ok(());
+            return;
         }
         let card = plan.card();
         let Ok(item) = rate_fee(price, card, self.day) else {
             self.fee_too_large(price);
-            return Ok(());
+            return;
         };
         let prorated = plan.prorated(self.input, price.terms.prorate, |card| {
             find(card, &price.id)
@@ -364,7 +364,7 @@ impl<'c> Rating<'_, 'c> {
         });
         let Ok((list, fraction)) = prorated else {
             self.fee_too_large(price);
-            return Ok(());
+            return;
         };
         let key = key(LineRole::Fee, card, price);
         let charged = self.charged(&key).map_or(Decimal::ZERO, |fee| fee.amount);
@@ -382,7 +382,6 @@ impl<'c> Rating<'_, 'c> {
                 charged,
             },
         });
-        Ok(())
     }
 
     fn fee_too_large(&mut self, price: &Price) {

@@ -1,2 +1,3 @@
 mod cumulative;
 mod doc;
+mod slow;

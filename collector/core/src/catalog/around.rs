@@ -194,17 +194,16 @@ pub(super) fn read_prorate<'d>(
     let Some(field) = section.field("prorate") else {
         return Some(Some(Proration::default()));
     };
-    match reader.string(&field, "\"duration\", \"days\" or \"none\"")? {
-        "none" => Some(None),
-        text => match text.parse::<Proration>() {
-            Ok(by) => Some(Some(by)),
-            Err(_) => {
-                let message = "expected \"duration\", \"days\" or \"none\"";
-                reader.refuse_field(&field, message);
-                None
-            }
-        },
+    let expected = "expected \"duration\", \"days\" or \"none\"";
+    let text = reader.string(&field, expected)?;
+    if text == "none" {
+        return Some(None);
     }
+    let by = text.parse::<Proration>().ok();
+    if by.is_none() {
+        reader.refuse_field(&field, expected);
+    }
+    by.map(Some)
 }
 
 fn read_bounds<'d>(

@@ -161,7 +161,7 @@ pub(super) fn compare(
         let mut states = bill.commitments.iter();
         match states.find(|state| state.commitment.id == *id) {
             None => {
-                reader.refuse_field(field, format!("there is no commitment `{id}` in its term"))
+                reader.refuse_field(field, format!("there is no commitment `{id}` in its term"));
             }
             Some(state) if state.left != *amount => {
                 let message = format!(

@@ -241,10 +241,9 @@ impl Gather<'_> {
             let one = self.series.entry((part, dimensions.clone()));
             let (since, value) = one.or_insert((row.at, row.quantity));
             match self.meter.aggregation {
-                Aggregation::Max => *value = Ord::max(*value, row.quantity),
                 Aggregation::Last if row.at >= *since => (*since, *value) = (row.at, row.quantity),
                 Aggregation::Last => {}
-                // Distinct values of several rows: nobody knows which are the same.
+                // Distinct values too: nobody knows which of several rows are the same.
                 _ => *value = Ord::max(*value, row.quantity),
             }
             return Some(());
