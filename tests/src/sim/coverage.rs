@@ -111,6 +111,10 @@ probes! {
     LossReversed = "losses_reversed",
     /// The price or profile changed during the run.
     CatalogChange = "catalog_changes",
+    /// A price change was limited to one tenant.
+    CatalogLimited = "catalogs_limited",
+    /// A price change waited for a second person.
+    CatalogProposed = "catalogs_proposed",
     /// The policy changed during the run.
     PolicyChange = "policy_changes",
     /// The projection was deleted or found ahead, and built again.

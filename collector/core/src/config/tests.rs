@@ -238,3 +238,21 @@ fn the_catalog_is_a_folder_or_a_table_with_rules() {
         assert!(shown.contains(expected), "{shown}");
     }
 }
+
+#[test]
+fn the_documented_rules_are_read() {
+    let document = include_str!("../../../../docs/catalog.md");
+    let blocks = document.split("```toml\n[catalog]\n").skip(1);
+    let rules: Vec<CatalogRules> = blocks
+        .map(|block| {
+            let block = block.split("```").next().expect("a block has an end");
+            let block = block.replace("64 hexadecimal digits", &"ab".repeat(32));
+            let text = GOOD.replace("catalog = \"catalog\"\n", "");
+            let config = parse(&format!("{text}\n[catalog]\n{block}"));
+            config.expect("documented").catalog_rules
+        })
+        .collect();
+    assert_eq!(rules.len(), 2);
+    assert!(rules[0].require_signature && rules[0].trusted_keys.contains_key("kim"));
+    assert!(rules[1].second_person && !rules[1].require_signature);
+}

@@ -1,12 +1,14 @@
 //! What is done to the simulated collector: faults of its disks, changes by its operator, and
 //! how all of that ends.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
-use tollgate_collector_core::entry::Entry;
+use tollgate_collector_core::entry::{CatalogChange, Entry};
 use tollgate_collector_core::journal::group::{Pending, Token};
 use tollgate_collector_core::policy::{Pattern, Policy, Rule};
 use tollgate_collector_core::receive::share::Offer;
+use tollgate_common::TenantId;
 
 use super::super::agent::Crash;
 use super::super::context::{Broken, Context};
@@ -100,7 +102,30 @@ impl CollectorNode {
         let entry = if self.random.chance(500) {
             context.hit(Probe::CatalogChange);
             self.catalog = workload::catalog(&context.options, self.changes);
-            Entry::Catalog(self.checked_catalog()?)
+            let mut change = self.checked_catalog()?;
+            match self.random.below(4) {
+                0 => {
+                    context.hit(Probe::CatalogLimited);
+                    let name = workload::TENANTS[self.random.index(context.options.tenants)];
+                    let tenant = TenantId::new(name).expect("a tenant's name");
+                    change.tenants = Some(BTreeSet::from([tenant]));
+                }
+                1 => {
+                    context.hit(Probe::CatalogProposed);
+                    // It waits, for ever unless somebody approves.
+                    change.proposed = self.random.chance(500);
+                    if !change.proposed {
+                        let proposal = CatalogChange {
+                            proposed: true,
+                            ..change.clone()
+                        };
+                        self.write(&[Entry::Catalog(proposal)], context)?;
+                        change.approves = self.survey.upto;
+                    }
+                }
+                _ => {}
+            }
+            Entry::Catalog(change)
         } else {
             context.hit(Probe::PolicyChange);
             self.policy = match self.random.below(4) {

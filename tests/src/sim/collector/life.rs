@@ -226,9 +226,9 @@ impl CollectorNode {
         if self.survey.policy != Some(self.policy.digest()) {
             entries.push(Entry::Policy(self.policy.change()));
         }
-        let catalog = self.checked_catalog()?;
-        if self.survey.catalog != Some(catalog.digest) {
-            entries.push(Entry::Catalog(catalog));
+        // A start applies the first catalog, and no other.
+        if self.survey.catalog.is_none() {
+            entries.push(Entry::Catalog(self.checked_catalog()?));
         }
         self.write(&entries, context)?;
         // A collector answers nobody before these are durable.

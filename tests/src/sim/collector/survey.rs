@@ -40,7 +40,9 @@ impl CollectorNode {
                 Entry::Opened(opened) => survey.lineage = Some(opened.lineage),
                 Entry::Restored(restored) => survey.lineage = Some(restored.lineage),
                 Entry::Policy(policy) => survey.policy = Some(policy.digest),
-                Entry::Catalog(catalog) => survey.catalog = Some(catalog.digest),
+                Entry::Catalog(catalog) if !catalog.proposed => {
+                    survey.catalog = Some(catalog.digest);
+                }
                 Entry::Batch(received) => {
                     let batch = &received.batch;
                     survey
@@ -58,7 +60,8 @@ impl CollectorNode {
                         .present
                         .extend(range.map(|number| (missing.incarnation, number)));
                 }
-                Entry::Close(_)
+                Entry::Catalog(_)
+                | Entry::Close(_)
                 | Entry::Clock
                 | Entry::Lost(_)
                 | Entry::Manual(_)

@@ -109,3 +109,23 @@ fn templates_do_not_build_on_templates() {
         ]
     );
 }
+
+/// The templates and profiles of the documentation say what the text beside them says.
+#[test]
+fn the_documented_template_is_true() {
+    let document = include_str!("../../../../../docs/catalog.md");
+    let mut files = sound_files();
+    for block in document.split("```toml\n").skip(1) {
+        let text = block.split("```").next().expect("a block has an end");
+        let first = text.lines().next().unwrap_or_default();
+        // What does not name a file of the catalog is a part of the configuration.
+        if let Some(path) = first.strip_prefix("# ") {
+            files.insert(path.to_owned(), text.to_owned());
+        }
+    }
+    let catalog = Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"));
+    let globex = catalog.profile(&tenant("globex")).expect("documented");
+    assert_eq!(globex.calendar.zone.name(), "Europe/Paris");
+    assert_eq!(globex.card, "edge");
+    assert_eq!(globex.calendar.every, Every::MONTH);
+}
