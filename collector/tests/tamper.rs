@@ -60,8 +60,11 @@ async fn every_figure_of_the_projection_is_verified() {
         "UPDATE usage SET quantity = '1'",
         "DELETE FROM usage WHERE dimensions LIKE '%us%'",
         "UPDATE accounts SET accepted = '320', counted = '320'",
-        "INSERT INTO accounts VALUES ('rival', 'http.requests', 0, '5', '5', '0', '0')",
+        "INSERT INTO accounts VALUES ('rival', 'http.requests', 0, '5', '5', '0', '0', '0')",
         "UPDATE periods SET status = 'open'",
+        "UPDATE catalogs SET change = replace(change, 'first start', 'nothing much')",
+        "DELETE FROM catalogs",
+        "UPDATE catalog_files SET files = replace(files, '0.50', '0.60')",
         "UPDATE agents SET state = replace(state, '\"lost\":0', '\"lost\":9')",
     ] {
         put(&file, &original);
@@ -92,7 +95,14 @@ fn rows(file: &Path) -> rusqlite::Result<Vec<Vec<Value>>> {
     let database = Connection::open(file)?;
     let mut all = Vec::new();
     for table in [
-        "progress", "ledger", "accounts", "periods", "agents", "usage",
+        "progress",
+        "ledger",
+        "accounts",
+        "periods",
+        "agents",
+        "usage",
+        "catalogs",
+        "catalog_files",
     ] {
         let mut statement = database.prepare(&format!("SELECT * FROM {table}"))?;
         let columns = statement.column_count();
