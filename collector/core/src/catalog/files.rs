@@ -34,15 +34,7 @@ impl Part {
         }
         if let Some(name) = path.strip_suffix(".test.toml") {
             let (folder, name) = name.split_once('/').unwrap_or(("tests", name));
-            let known = [
-                "meters",
-                "calendars",
-                "cards",
-                "templates",
-                "profiles",
-                "tests",
-            ]
-            .contains(&folder);
+            let known = folder == "tests" || Self::in_folder(folder).is_some();
             return (known && !name.is_empty() && !name.contains('/')).then_some(Self::Tests);
         }
         let (folder, file) = path.split_once('/')?;
@@ -50,6 +42,11 @@ impl Part {
         if name.is_empty() || name.contains('/') {
             return None;
         }
+        Self::in_folder(folder)
+    }
+
+    /// What the files of a folder hold.
+    fn in_folder(folder: &str) -> Option<Self> {
         match folder {
             "meters" => Some(Self::Meters),
             "calendars" => Some(Self::Calendars),

@@ -173,6 +173,19 @@ fn the_card_in_force_is_the_newest_that_began() {
 }
 
 #[test]
+fn tests_stand_beside_whatever_they_test() {
+    let mut files = sound_files();
+    let folders = ["calendars", "tax", "rates", "cards", "templates", "tests"];
+    for folder in folders {
+        files.insert(format!("{folder}/a.test.toml"), String::new());
+    }
+    files.insert("a.test.toml".to_owned(), String::new());
+    let catalog = Catalog::parse(&files).expect("sound");
+    assert_eq!(catalog.tests().count(), folders.len() + 1);
+    assert!(catalog.run_tests().is_err(), "they expect nothing");
+}
+
+#[test]
 fn the_digest_covers_paths_and_contents() {
     let base = files(METERS, CARD, PROFILE);
     let digest = |files: &BTreeMap<String, String>| Catalog::parse(files).expect("sound").digest();
