@@ -217,10 +217,11 @@ fn card_text(numbers: &mut Numbers, from: &str, model: &str) -> String {
         ),
         "matrix" => format!(
             "per = \"1 {}\"\nrows = [{{ id = \"eu\", when = {{ region = \"eu-*\" }}, {} }}, \
-             {{ id = \"any\", model = \"volume\", {} }}]\n",
+             {{ id = \"any\", model = \"{}\", {} }}]\n",
             numbers.one_of(&["GB", "GiB", "kB"]),
-            scheme(numbers).join(", "),
-            scheme(numbers).join(", "),
+            row(numbers),
+            numbers.one_of(&["graduated", "volume"]),
+            row(numbers),
         ),
         _ => format!(
             "per = \"{} kB\"\n{}\n",
@@ -296,6 +297,15 @@ fn around(numbers: &mut Numbers, model: &str) -> String {
         );
     }
     text
+}
+
+/// The keys of a row, whose tiers may be pooled.
+fn row(numbers: &mut Numbers) -> String {
+    let mut keys = scheme(numbers);
+    if numbers.one_in(2) {
+        keys.push("tier_pool = \"all\"".to_owned());
+    }
+    keys.join(", ")
 }
 
 /// The keys of tiers.

@@ -47,6 +47,9 @@ pub struct Row {
     pub when: Vec<(String, ValuePattern)>,
     /// The band that it asks for.
     pub band: Option<u8>,
+    /// The pool whose tiers it fills together with the other rows of that name; `None` for tiers of
+    /// its own.
+    pub pool: Option<String>,
     /// What unit prices are quoted for.
     pub per: Measure,
     /// How quantity becomes an amount.
@@ -112,6 +115,11 @@ impl Matrix {
             .find(fits)
             .copied()
             .unwrap_or(Part::NO_CELL)
+    }
+
+    /// True if a row shares its tiers with others, so that the order of windows matters.
+    pub fn is_pooled(&self, cell: u16) -> bool {
+        self.row(cell).is_some_and(|row| row.pool.is_some())
     }
 
     /// The row of a cell.
@@ -264,6 +272,7 @@ fn read_row<'d>(
     let when = read_when(reader, row);
     let band = read_row_band(reader, row, bands);
     let id = reader.maybe::<Id>(row, "id", "the row's name such as \"europe\"");
+    let pool = reader.maybe::<Id>(row, "tier_pool", "the name of a pool such as \"all\"")?;
     let block = own_per.as_ref().and_then(|own| own.as_ref()).or(per);
     let model = prices::read_row_model(reader, row, unit, block);
     let (when, band) = (when?, band?);
@@ -275,6 +284,7 @@ fn read_row<'d>(
         id,
         when,
         band,
+        pool: pool.map(|(Id(pool), _)| pool),
         // Without a sound `per` there is a mistake elsewhere.
         per: own_per?.or_else(|| per.cloned())?,
         model: model?,

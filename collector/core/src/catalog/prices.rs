@@ -152,6 +152,12 @@ fn is_sound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
     }
+    let pooled = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    if price.interval != Interval::Period && pooled.clone().any(|row| row.pool.is_some()) {
+        let message = "tiers of a pool begin anew with the period (expected no `interval`)";
+        reader.refuse(section.span(), &section.key("interval"), message);
+        return None;
+    }
     let parted = price.interval != Interval::Period || price.matrix.is_some();
     if parted && models.any(|model| model.first_flat == FirstFlat::Always) {
         let message = "a fee that is always due is due once in a period (expected `usage`, or a \
@@ -304,7 +310,7 @@ pub(super) fn read_row_model<'d>(
         None if row.has("tiers") => ModelName::Graduated,
         None => ModelName::PerUnit,
     };
-    let mut keys = vec!["id", "when", "band", "per", "model"];
+    let mut keys = vec!["id", "when", "band", "tier_pool", "per", "model"];
     keys.extend(name.scheme_keys());
     reader.only(row, &keys);
     read_model(reader, row, name, unit, per)

@@ -187,7 +187,8 @@ struct Work<'w, 'c> {
 }
 
 /// What an accumulator has of each version: its place among the versions, the row, the quantity.
-type Entries<'c> = Vec<(usize, Option<&'c Row>, Quantity)>;
+type Entry<'c> = (usize, Option<&'c Row>, Quantity);
+type Entries<'c> = Vec<Entry<'c>>;
 
 impl<'c> Work<'_, 'c> {
     fn pieces(&self, mut each: impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
@@ -199,7 +200,16 @@ impl<'c> Work<'_, 'c> {
         if self.versions.iter().any(|v| v.price.per_event.is_some()) {
             return self.events(&mut each);
         }
+        let mut pools = BTreeMap::new();
         for ((interval, _), entries) in self.accumulators()? {
+            if let Some(pool) = entries
+                .iter()
+                .find_map(|(_, row, _)| row.as_ref()?.pool.as_ref())
+            {
+                let entries = entries.into_iter().map(|entry| (interval, entry));
+                pools.entry(pool).or_insert_with(Vec::new).extend(entries);
+                continue;
+            }
             let begin = self
                 .parted
                 .period
@@ -211,7 +221,50 @@ impl<'c> Work<'_, 'c> {
                 self.standing(begin, &entries, &mut each)?;
             }
         }
+        for entries in pools.into_values() {
+            self.pooled(entries, &mut each)?;
+        }
         Some(())
+    }
+
+    /// Rows that fill the tiers of one pool together: in the order of windows, then of the rows,
+    /// each at the position that all have reached. What they cost is told row by row.
+    fn pooled(
+        &self,
+        mut entries: Vec<(u32, Entry<'c>)>,
+        each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
+    ) -> Option<()> {
+        let place = |(at, row, _): &Entry<'c>| {
+            let matrix = self.versions.get(*at)?.price.matrix.as_ref()?;
+            let same = |other: &Row| row.is_some_and(|row| std::ptr::eq(row, other));
+            Some((*at, matrix.rows.iter().position(same)?))
+        };
+        entries.sort_by_key(|(window, entry)| (*window, place(entry)));
+        // Windows of one row in a row are one step.
+        let mut steps: Vec<Entry<'c>> = Vec::new();
+        for (_, entry) in entries {
+            match steps.last_mut() {
+                Some(last) if place(last) == place(&entry) => {
+                    last.2 = last.2.checked_add(entry.2)?;
+                }
+                _ => steps.push(entry),
+            }
+        }
+        let mut by_row: BTreeMap<(usize, usize), Piece<'c>> = BTreeMap::new();
+        let mut step = 0;
+        let places: Vec<_> = steps.iter().map(place).collect::<Option<_>>()?;
+        self.adding(self.parted.period.start, &steps, &mut |_, piece| {
+            let place = places[step];
+            step += 1;
+            match by_row.remove(&place) {
+                Some(before) => by_row.insert(place, before.and(&piece)?),
+                None => by_row.insert(place, piece),
+            };
+            Some(())
+        })?;
+        by_row
+            .into_iter()
+            .try_for_each(|((at, _), piece)| each(at, piece))
     }
 
     /// What is priced by itself: by rating interval, and by the name of the row.
@@ -263,10 +316,8 @@ impl<'c> Work<'_, 'c> {
             let by_volume = version.table(*row).model.scheme == Scheme::Volume;
             let piece = if by_volume && entries.len() > 1 {
                 if whole.units() <= 0 {
-                    if index > 0 {
-                        continue;
-                    }
                     self.piece(version, *row, begin, Quantity::ZERO)?
+                        .shared(if index > 0 { Ratio::ZERO } else { Ratio::ONE })?
                 } else {
                     let share = Ratio::new(quantity.units(), whole.units())?;
                     self.piece(version, *row, begin, whole)?.shared(share)?
@@ -429,6 +480,26 @@ impl<'c> Piece<'c> {
     fn shared(mut self, share: Ratio) -> Option<Self> {
         self.amount = self.amount.checked_mul(share)?;
         self.share = (share != Ratio::ONE).then_some(share);
+        Some(self)
+    }
+
+    /// Together with what the same version charges for the same row elsewhere.
+    fn and(mut self, other: &Self) -> Option<Self> {
+        self.amount = self.amount.checked_add(other.amount)?;
+        if let (Some(share), Some(more)) = (self.share, other.share) {
+            // Shares of the same whole.
+            self.share = Some(share.checked_add(more)?);
+            return Some(self);
+        }
+        self.charged = self.charged.checked_add(other.charged)?;
+        self.metered = self.metered.checked_add(other.metered)?;
+        for tier in &other.tiers {
+            let same = |own: &&mut TierAmount<'c>| std::ptr::eq(own.tier, tier.tier);
+            match self.tiers.iter_mut().find(same) {
+                Some(own) => *own = own.and(tier)?,
+                None => self.tiers.push(*tier),
+            }
+        }
         Some(self)
     }
 

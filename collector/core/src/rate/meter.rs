@@ -101,7 +101,7 @@ impl<'c> Parted<'c> {
             priced = priced.checked_add(quantity)?;
             if any_negative {
                 // What is priced by itself, as in `charge`.
-                let sum = below.entry((part.interval, self.row_id(part))).or_default();
+                let sum = below.entry(self.accumulator(part)).or_default();
                 *sum = sum.checked_add(quantity)?;
             }
         }
@@ -113,11 +113,19 @@ impl<'c> Parted<'c> {
         })
     }
 
-    fn row_id(self, part: Part) -> &'c str {
+    /// What is counted together: the interval, and the name of the row or of its pool.
+    fn accumulator(self, part: Part) -> (u32, &'c str) {
         let slice = self.slices.get(usize::from(part.slice));
         let price = slice.and_then(|slice| slice.priced).map(|(_, price)| price);
         let row = price.and_then(|price| price.matrix.as_ref()?.row(part.cell));
-        row.map_or("", |row| row.id.as_str())
+        match row {
+            Some(row) => match &row.pool {
+                // The names of pools and rows may be the same; no interval is this late.
+                Some(pool) => (u32::MAX, pool.as_str()),
+                None => (part.interval, row.id.as_str()),
+            },
+            None => (part.interval, ""),
+        }
     }
 }
 

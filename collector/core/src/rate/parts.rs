@@ -71,6 +71,7 @@ pub struct Part {
     #[serde(default)]
     pub slice: u16,
     /// Where the rating interval begins, in seconds after the period does; 0 for the whole period.
+    /// Of a row whose tiers are pooled: where the window begins.
     #[serde(default)]
     pub interval: u32,
     /// The row of the matrix; 0 for a price without rows, [`Part::NO_CELL`] for usage that no row
@@ -215,7 +216,9 @@ impl Shape {
             sliced.interval == Interval::Period
                 && sliced.sampled.is_none()
                 && sliced.event.is_none()
-                && sliced.matrix.as_ref().is_none_or(|m| m.bands.is_none())
+                && sliced.matrix.as_ref().is_none_or(|m| {
+                    m.bands.is_none() && m.rows.iter().all(|row| row.pool.is_none())
+                })
         })
     }
 
@@ -244,19 +247,26 @@ impl Shape {
         {
             cell = Part::NO_CELL;
         }
+        // A pool is filled window by window.
+        let pooled = slice.matrix.as_ref().is_some_and(|m| m.is_pooled(cell));
+        let interval = if pooled {
+            Interval::Window
+        } else {
+            slice.interval
+        };
         Part {
             slice: slice.slice,
-            interval: self.interval(slice, begin),
+            interval: self.interval(slice.zone, interval, begin),
             cell,
         }
     }
 
     /// Where the rating interval of an instant begins, in seconds after the period does.
-    fn interval(&self, slice: &Sliced, instant: Timestamp) -> u32 {
-        let start = match slice.interval {
+    fn interval(&self, zone: Zone, interval: Interval, instant: Timestamp) -> u32 {
+        let start = match interval {
             Interval::Period => return 0,
             Interval::Window => instant,
-            Interval::Day => slice.zone.start_of_local_day(instant),
+            Interval::Day => zone.start_of_local_day(instant),
             Interval::Hour => {
                 let since = instant.secs() - self.period.start.secs();
                 Timestamp::from_secs(instant.secs() - since.rem_euclid(3600))

@@ -76,6 +76,22 @@ impl TierAmount<'_> {
     }
 }
 
+impl TierAmount<'_> {
+    /// What two parts of the same tier have together.
+    pub(super) fn and(mut self, other: &Self) -> Option<Self> {
+        self.quantity = self.quantity.checked_add(other.quantity)?;
+        self.blocks = match (self.blocks, other.blocks) {
+            (Some(blocks), Some(others)) => Some(blocks.checked_add(others)?),
+            (blocks, others) => blocks.or(others),
+        };
+        self.unit = self.unit.or(other.unit);
+        self.flat = self.flat.or(other.flat);
+        self.exact = self.exact.checked_add(other.exact)?;
+        self.amount = self.amount.checked_add(other.amount)?;
+        Some(self)
+    }
+}
+
 /// The sum of the tiers' amounts for a quantity that is not negative; each is shown to `each`.
 ///
 /// `None` if a number leaves its range.

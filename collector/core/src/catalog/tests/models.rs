@@ -16,6 +16,13 @@ scale = 0
 aggregation = "time_weighted"
 
 [[meter]]
+name = "paid"
+unit = "EUR"
+scale = 2
+aggregation = "sum"
+event = "payment"
+
+[[meter]]
 name = "peak"
 unit = "By"
 scale = 0
@@ -224,5 +231,69 @@ fn intervals_and_levels_stand_where_they_make_sense() {
     assert!(
         wrong(&off, WEEK)
             .contains("discount[0].quantity: a quantity goes off a price that has one")
+    );
+}
+
+#[test]
+fn mistakes_in_percentages_and_events_have_their_place() {
+    const PAID: &str = "meter = \"paid\"\nmodel = \"percentage\"\npercent = \"2.9\"\n\
+        fixed = \"0.30\"\nevent_minimum = \"0.10\"\nevent_maximum = \"5\"\nfree_events = 3";
+    assert!(read(PAID, WEEK).is_ok());
+    let of = |from: &str, to: &str| {
+        assert!(PAID.contains(from), "{from}");
+        wrong(&PAID.replace(from, to), WEEK)
+    };
+    assert!(of("\"paid\"", "\"net.bytes\"").contains("price[0].meter: a percentage is taken of money in the card's currency (expected a meter with the unit `EUR`"));
+    assert!(of("\"2.9\"", "2.9").contains("price[0].percent: found a float"));
+    assert!(
+        of("\"0.10\"", "\"6\"")
+            .contains("price[0].event_minimum: the minimum 6 of an event is above its maximum 5")
+    );
+    assert!(of("= 3", "= \"3\"").contains("price[0].free_events: expected an integer"));
+    assert!(
+        of("percent = \"2.9\"", "tiers = [{ percent = \"2.9\" }]")
+            .contains("a percentage has `tiers` or `fixed`, not both")
+    );
+    assert!(
+        of("free_events = 3", "allowance = \"3\"")
+            .contains("price[0].allowance: single events are priced in the period")
+    );
+    assert!(
+        of("free_events = 3", "free_quantity = \"3 h\"")
+            .contains("price[0].free_quantity: unit `h`")
+    );
+
+    const BY_EVENT: &str = "meter = \"paid\"\nmodel = \"per_event\"\nunit = \"1\"\n\
+        increments = [{ to = \"60\", step = \"60\" }, { step = \"1\" }]";
+    assert!(read(BY_EVENT, WEEK).is_ok());
+    let of = |from: &str, to: &str| {
+        assert!(BY_EVENT.contains(from), "{from}");
+        wrong(&BY_EVENT.replace(from, to), WEEK)
+    };
+    assert!(of("\"paid\"", "\"net.bytes\"").contains(
+        "price[0].meter: single events are priced, and meter `net.bytes` does not tell them apart"
+    ));
+    assert!(of("to = \"60\", ", "").contains("price[0].increments[0].to: missing"));
+    assert!(of(", step = \"60\"", "").contains("price[0].increments[0].step: missing"));
+    assert!(of("unit = \"1\"\n", "").contains("price[0].increments[0].unit: missing"));
+    assert!(of("unit = \"1\"", "interval = \"P1D\"").contains("price[0].interval: unknown key"));
+    assert!(
+        wrong("meter = \"paid\"\nmodel = \"per_event\"", WEEK)
+            .contains("nothing says what an event costs")
+    );
+    let rounded = "meter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1 GB\"\nunit = \"1\"\nrounding = { at = \"event\" }";
+    assert!(
+        wrong(rounded, WEEK).contains("price[0].rounding: only what single events cost is rounded")
+    );
+}
+
+#[test]
+fn a_pool_begins_anew_with_the_period() {
+    let pooled = MATRIX.replace("{ unit = \"1\" }", "{ tier_pool = \"all\", unit = \"1\" }");
+    assert!(read(&pooled, WEEK).is_ok());
+    let daily = format!("{pooled}\ninterval = \"P1D\"");
+    assert!(
+        wrong(&daily, WEEK)
+            .contains("price[0].interval: tiers of a pool begin anew with the period")
     );
 }

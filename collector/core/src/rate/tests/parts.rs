@@ -211,6 +211,42 @@ fn rows_go_on_by_their_names() {
     assert_eq!(rig.amounts(&[in_region("region=us", 8), later]), ["14.00"]);
 }
 
+/// Two regions fill one table: in the order of windows, then of the rows.
+#[test]
+fn pools_are_filled_in_the_order_of_windows() {
+    let pooled = "model = \"matrix\"\nper = \"1 {unit}\"\nrows = [\n\
+        { id = \"eu\", when = { region = \"eu\" }, tier_pool = \"all\", tiers = [{ to = \"10\", unit = \"3\" }, { unit = \"2\" }] },\n\
+        { id = \"us\", when = { region = \"us\" }, tier_pool = \"all\", tiers = [{ to = \"10\", unit = \"5\" }, { unit = \"4\" }] },\n]";
+    let rig = june(&[("2026-01-01", pooled)]);
+    let at = |at: &str, region: &str, units: i128| Used {
+        at: instant(at),
+        ..in_region(region, units)
+    };
+    let usage = [
+        at("2026-06-03T10:00:00Z", "region=us", 4),
+        at("2026-06-03T10:00:00Z", "region=eu", 4),
+        at("2026-06-02T10:00:00Z", "region=us", 1),
+        at("2026-06-04T10:00:00Z", "region=eu", 7),
+    ];
+    // 1 us; then 4 eu and 4 us of the same window; then 1 eu below the bound and 6 above.
+    assert_eq!(
+        rig.texts(&usage),
+        [
+            "eu: 5 x 3 + 6 x 2 per 1 {unit} = 15 + 12 = 27; us: 5 x 5 per 1 {unit} = 25; \
+             in all 52.00 EUR"
+        ]
+    );
+    let mut turned = usage.clone();
+    turned.reverse();
+    assert_eq!(rig.amounts(&turned), ["52.00"]);
+    // Alone they would have a table each.
+    let alone = june(&[("2026-01-01", &pooled.replace("tier_pool = \"all\", ", ""))]);
+    assert_eq!(alone.amounts(&usage), ["57.00"]);
+    // By volume the tier of the whole pool prices all of it: 11 x 2 + 5 x 4.
+    let volume = pooled.replace("tier_pool", "model = \"volume\", tier_pool");
+    assert_eq!(june(&[("2026-01-01", &volume)]).amounts(&usage), ["42.00"]);
+}
+
 const OFFICE: &str = "id = \"office\"\nholidays = [\"2026-06-04\"]\n\
     [[band]]\nid = \"peak\"\ndays = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]\nfrom = \"08:00\"\nto = \"20:00\"\n\
     [[band]]\nid = \"off\"\ndays = [\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]\nto = \"08:00\"\n\
