@@ -226,12 +226,15 @@ fn read_charged<'d>(
     currency: Option<&str>,
 ) -> Option<Price> {
     let unit = meter.billed_unit();
-    let (read, allowance) = if name == ModelName::Percentage {
-        let read = per_event::read_percentage(reader, section, meter, currency);
-        (read?, terms::read_allowance(reader, section, &unit)?)
-    } else {
-        (per_event::read(reader, section, meter)?, None)
-    };
+    if name != ModelName::Percentage {
+        let read = per_event::read(reader, section, meter)?;
+        return Some(Price {
+            per_event: read.per_event,
+            ..bare(meter, unit, read.per, read.model)
+        });
+    }
+    let read = per_event::read_percentage(reader, section, meter, currency)?;
+    let allowance = terms::read_allowance(reader, section, &unit)?;
     let interval = reader.or_default(section, "interval", "such as \"P1D\"")?;
     for name in ["allowance", "interval"] {
         if let (Some(field), Some(_)) = (section.field(name), &read.per_event) {

@@ -234,10 +234,14 @@ fn intervals_and_levels_stand_where_they_make_sense() {
     );
 }
 
+const PAID: &str = "meter = \"paid\"\nmodel = \"percentage\"\npercent = \"2.9\"\n\
+    fixed = \"0.30\"\nevent_minimum = \"0.10\"\nevent_maximum = \"5\"\nfree_events = 3";
+
+const BY_EVENT: &str = "meter = \"paid\"\nmodel = \"per_event\"\nunit = \"1\"\n\
+    increments = [{ to = \"60\", step = \"60\" }, { step = \"1\" }]";
+
 #[test]
 fn mistakes_in_percentages_and_events_have_their_place() {
-    const PAID: &str = "meter = \"paid\"\nmodel = \"percentage\"\npercent = \"2.9\"\n\
-        fixed = \"0.30\"\nevent_minimum = \"0.10\"\nevent_maximum = \"5\"\nfree_events = 3";
     assert!(read(PAID, WEEK).is_ok());
     let of = |from: &str, to: &str| {
         assert!(PAID.contains(from), "{from}");
@@ -263,8 +267,6 @@ fn mistakes_in_percentages_and_events_have_their_place() {
             .contains("price[0].free_quantity: unit `h`")
     );
 
-    const BY_EVENT: &str = "meter = \"paid\"\nmodel = \"per_event\"\nunit = \"1\"\n\
-        increments = [{ to = \"60\", step = \"60\" }, { step = \"1\" }]";
     assert!(read(BY_EVENT, WEEK).is_ok());
     let of = |from: &str, to: &str| {
         assert!(BY_EVENT.contains(from), "{from}");
@@ -276,7 +278,10 @@ fn mistakes_in_percentages_and_events_have_their_place() {
     assert!(of("to = \"60\", ", "").contains("price[0].increments[0].to: missing"));
     assert!(of(", step = \"60\"", "").contains("price[0].increments[0].step: missing"));
     assert!(of("unit = \"1\"\n", "").contains("price[0].increments[0].unit: missing"));
-    assert!(of("unit = \"1\"", "interval = \"P1D\"").contains("price[0].interval: unknown key"));
+    assert!(
+        of("unit = \"1\"", "unit = \"1\"\ninterval = \"P1D\"")
+            .contains("price[0].interval: unknown key")
+    );
     assert!(
         wrong("meter = \"paid\"\nmodel = \"per_event\"", WEEK)
             .contains("nothing says what an event costs")
