@@ -71,7 +71,7 @@ pub use price::{
 };
 pub use profiles::{Late, Profile, Settlement};
 pub use tax::{Tax, TaxBehavior, TaxFirst, TaxKind, TaxPer, TaxRate, TaxStyle};
-pub use trial::Trial;
+pub use trial::{Trial, UsageFormat};
 pub use unit::{Unit, UnitError};
 
 use crate::entry::Digest;

@@ -110,11 +110,13 @@ pub enum Command {
 
     /// Rate a usage file by a catalog, without a server.
     #[command(
-        long_about = "Rates the usage in a TOML file as a closing would, and shows every line with its arithmetic. \
-            Needs no configuration, no data folder and no running collector.\n\n\
+        long_about = "Rates the usage in a file as a closing would, and shows every line with its arithmetic, what \
+            stands around the lines, tax, commitments, grants and the sums. Needs no configuration, no data folder and no running collector.\n\n\
             The file names quantities by meter, in the meter's unit or with a unit of its kind:\n\n  \
             period = \"2026-06\"\n  usage.\"http.requests\" = \"3500000\"\n  usage.\"net.bytes\" = \"12.5 GB\"\n\n\
-            A test of the catalog (*.test.toml) is such a file; what it expects is not looked at.",
+            A test of the catalog (*.test.toml) is such a file; what it expects is not looked at. A .csv file has the \
+            columns meter, quantity, time, tenant and dimensions; a .jsonl file has a CloudEvent on each line. Both \
+            need --tenant and --period.",
         after_help = "Example:\n  tollgate-collector rate --catalog catalog --tenant acme --usage june.toml --json"
     )]
     Rate {

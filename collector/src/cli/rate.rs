@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tollgate_collector_core::bill::{Bill, Offline};
-use tollgate_collector_core::catalog::{Card, Trial};
+use tollgate_collector_core::catalog::{Card, Trial, UsageFormat};
 use tollgate_common::TenantId;
 
 use super::catalog::{read_catalog, refused};
@@ -26,7 +26,11 @@ pub(super) fn rate(
     let text = load::bounded(usage, USAGE_BYTES_MAX)
         .map_err(|error| Failure::new(Exit::Config, format!("{}: {error}", usage.display())))?;
     let name = usage.display().to_string();
-    let trial = Trial::read(&catalog, &name, &text, tenant, period).map_err(|errors| {
+    let read = match UsageFormat::of(&name) {
+        UsageFormat::Toml => Trial::read(&catalog, &name, &text, tenant, period),
+        format => Trial::read_table(&catalog, (&name, &text, format), tenant, period),
+    };
+    let trial = read.map_err(|errors| {
         let files = std::collections::BTreeMap::from([(name.clone(), text.clone())]);
         // The file's own path stands in its mistakes.
         refused(Path::new(""), errors, files)

@@ -1,3 +1,4 @@
+mod around;
 mod kept;
 mod mistakes;
 mod models;

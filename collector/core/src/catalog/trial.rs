@@ -3,6 +3,7 @@
 
 mod expected;
 mod rows;
+mod table;
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,11 @@ use toml::de::DeTable;
 use super::measure::Amount;
 use super::prices::checked;
 use super::read::{Reader, Section};
-use super::{Catalog, CatalogErrors, Part, read_date};
+use super::{Catalog, CatalogError, CatalogErrors, Part, read_date};
 use crate::bill::{Bill, Carried, Contribution, NoBill, Offline, Stage, Usage};
 use crate::period::{Period, Zone};
 use crate::rate::MeterUsage;
+pub use table::UsageFormat;
 
 /// Most children of one usage file.
 const CHILDREN_MAX: usize = 4096;
@@ -53,6 +55,51 @@ impl Trial {
             Some(trial) if errors.is_empty() => Ok(trial),
             _ => Err(CatalogErrors::new(errors)),
         }
+    }
+
+    /// Reads a usage file of one row for each event or window. It says neither whose period it is
+    /// nor which.
+    ///
+    /// # Errors
+    /// Every mistake with its line and column.
+    pub fn read_table(
+        catalog: &Catalog,
+        (file, text, format): (&str, &str, UsageFormat),
+        tenant: Option<&TenantId>,
+        period: Option<&str>,
+    ) -> Result<Self, CatalogErrors> {
+        let refuse = |message: String| {
+            let error = CatalogError {
+                file: file.to_owned(),
+                line: 0,
+                column: 0,
+                span: 0..0,
+                key: String::new(),
+                message,
+            };
+            CatalogErrors::new(vec![error])
+        };
+        let (Some(tenant), Some(period)) = (tenant, period) else {
+            let message = "rows do not say whose usage of which period they are (expected a tenant \
+                           and a period beside the file)";
+            return Err(refuse(message.to_owned()));
+        };
+        let profile = catalog.profile(tenant);
+        let profile = profile.ok_or_else(|| refuse(NoBill::NoProfile.to_string()))?;
+        let instant = read_instant(period, profile.calendar.zone);
+        let instant = instant.map_err(|message| refuse(message.to_owned()))?;
+        let period = profile.calendar.period_containing(instant);
+        let offline = Offline::new(catalog, tenant, period);
+        let offline = offline.ok_or_else(|| refuse(NoBill::NoProfile.to_string()))?;
+        let meters = table::read(file, text, format, &offline)?;
+        Ok(Self {
+            tenant: tenant.clone(),
+            period,
+            usage: Usage {
+                meters,
+                ..Usage::default()
+            },
+        })
     }
 
     /// Works out the bill and shows it to `see`.

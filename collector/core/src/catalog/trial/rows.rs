@@ -12,7 +12,7 @@ use super::super::{CATALOG_ROWS_MAX, Meter};
 use super::Meters;
 use crate::bill::{Offline, shape};
 use crate::period::Period;
-use crate::rate::{MeterUsage, Part, Shape};
+use crate::rate::{GatherError, MeterUsage, Part, Shape};
 
 /// Keys of a row; all others are dimensions.
 const KEYS: &[&str] = &["quantity", "rate", "slots", "at"];
@@ -67,19 +67,11 @@ fn read_meter<'d>(
     meter: &Meter,
     offline: &Offline<'_>,
 ) -> Option<MeterUsage> {
-    let zone = offline.zone();
     let whole = Place {
         span: field.span.clone(),
         key: field.key.clone(),
     };
-    let mut gather = Gather {
-        meter,
-        period: offline.period,
-        shape: shape(&offline.slices, offline.period, zone, meter),
-        usage: MeterUsage::default(),
-        series: BTreeMap::new(),
-        filled: BTreeMap::new(),
-    };
+    let mut gather = Gather::new(meter, offline);
     if field.value.as_array().is_none() {
         let expected = "a quantity such as \"3500000\" or \"12.5 GB\", or an array of rows";
         let text = reader.string(field, expected)?;
@@ -99,7 +91,10 @@ fn read_meter<'d>(
             gather.row(reader, &section, &place)?;
         }
     }
-    gather.finish(reader, &whole)
+    gather
+        .finish()
+        .map_err(|error| reader.refuse(whole.span, &whole.key, error))
+        .ok()
 }
 
 /// Where something stands.
@@ -108,14 +103,15 @@ struct Place {
     key: String,
 }
 
-struct Row {
-    dimensions: Dimensions,
-    at: Timestamp,
-    quantity: Quantity,
+/// What was used at some time.
+pub(super) struct Row {
+    pub(super) dimensions: Dimensions,
+    pub(super) at: Timestamp,
+    pub(super) quantity: Quantity,
 }
 
 /// Gathers the rows of one meter.
-struct Gather<'m> {
+pub(super) struct Gather<'m> {
     meter: &'m Meter,
     period: Period,
     shape: Shape,
@@ -126,7 +122,18 @@ struct Gather<'m> {
     filled: BTreeMap<Dimensions, u32>,
 }
 
-impl Gather<'_> {
+impl<'m> Gather<'m> {
+    pub(super) fn new(meter: &'m Meter, offline: &Offline<'_>) -> Self {
+        Self {
+            meter,
+            period: offline.period,
+            shape: shape(&offline.slices, offline.period, offline.zone(), meter),
+            usage: MeterUsage::default(),
+            series: BTreeMap::new(),
+            filled: BTreeMap::new(),
+        }
+    }
+
     fn row<'d>(
         &mut self,
         reader: &mut Reader<'d>,
@@ -178,7 +185,7 @@ impl Gather<'_> {
         place: &Place,
         dimensions: Dimensions,
     ) -> Option<()> {
-        let first_window = window_at(self.period.start, WINDOW_SECS)?;
+        let first_window = window_at(self.period.start, WINDOW_SECS);
         let secs = self
             .shape
             .slots_of(first_window, &dimensions)
@@ -228,49 +235,50 @@ impl Gather<'_> {
     }
 
     fn add(&mut self, reader: &mut Reader<'_>, place: &Place, row: &Row) -> Option<()> {
-        let window = window_at(row.at, WINDOW_SECS)?;
-        // The narrowest window that begins there, so that no slot but its own is touched.
-        let window = self
-            .shape
-            .slots_of(window, &row.dimensions)
-            .and_then(|range| window_at(row.at, Ord::min(range.key.slot_secs, WINDOW_SECS)))
-            .unwrap_or(window);
-        let dimensions = &row.dimensions;
-        if !self.meter.aggregation.adds_up() {
-            let part = self.shape.part_of(window, dimensions);
-            let one = self.series.entry((part, dimensions.clone()));
-            let (since, value) = one.or_insert((row.at, row.quantity));
-            match self.meter.aggregation {
-                Aggregation::Last if row.at >= *since => (*since, *value) = (row.at, row.quantity),
-                Aggregation::Last => {}
-                // Distinct values too: nobody knows which of several rows are the same.
-                _ => *value = Ord::max(*value, row.quantity),
-            }
-            return Some(());
-        }
-        let counted = self
-            .usage
-            .count(&self.shape, window, dimensions, row.quantity);
-        counted
+        self.count(row)
             .map_err(|error| reader.refuse(place.span.clone(), &place.key, error))
             .ok()
     }
 
-    fn finish(mut self, reader: &mut Reader<'_>, place: &Place) -> Option<MeterUsage> {
-        for ((part, _), (_, value)) in std::mem::take(&mut self.series) {
-            if let Err(error) = self.usage.add(part, value) {
-                reader.refuse(place.span.clone(), &place.key, error);
-                return None;
-            }
+    /// Counts a row.
+    pub(super) fn count(&mut self, row: &Row) -> Result<(), GatherError> {
+        let window = window_at(row.at, WINDOW_SECS);
+        // The narrowest window that begins there, so that no slot but its own is touched.
+        let window = match self.shape.slots_of(window, &row.dimensions) {
+            Some(range) => window_at(row.at, Ord::min(range.key.slot_secs, WINDOW_SECS)),
+            None => window,
+        };
+        let dimensions = &row.dimensions;
+        if self.meter.aggregation.adds_up() {
+            return self
+                .usage
+                .count(&self.shape, window, dimensions, row.quantity);
         }
-        Some(self.usage)
+        let part = self.shape.part_of(window, dimensions);
+        let one = self.series.entry((part, dimensions.clone()));
+        let (since, value) = one.or_insert((row.at, row.quantity));
+        match self.meter.aggregation {
+            Aggregation::Last if row.at >= *since => (*since, *value) = (row.at, row.quantity),
+            Aggregation::Last => {}
+            // Distinct values too: nobody knows which of several rows are the same.
+            _ => *value = Ord::max(*value, row.quantity),
+        }
+        Ok(())
+    }
+
+    /// All that was counted.
+    pub(super) fn finish(mut self) -> Result<MeterUsage, GatherError> {
+        for ((part, _), (_, value)) in std::mem::take(&mut self.series) {
+            self.usage.add(part, value)?;
+        }
+        Ok(self.usage)
     }
 }
 
 /// The window of a width in which an instant lies; for wider slots the widest one.
-fn window_at(instant: Timestamp, secs: u32) -> Option<Window> {
+fn window_at(instant: Timestamp, secs: u32) -> Window {
     let width = WindowWidth::from_secs(secs).or_else(|_| WindowWidth::from_secs(WINDOW_SECS));
-    Some(Window::containing(instant, width.ok()?))
+    Window::containing(instant, width.expect("a window divides itself"))
 }
 
 fn read_dimensions<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Dimensions> {
