@@ -147,6 +147,106 @@ fn certificates(command: PkiCommand) -> Result<Exit, Failure> {
     }
 }
 
+/// `period`.
+fn periods(command: PeriodCommand) -> Result<Exit, Failure> {
+    match command {
+        PeriodCommand::List {
+            output,
+            tenant,
+            from,
+            to,
+        } => period::list(&output, tenant.as_ref(), from.as_deref(), to.as_deref()),
+        PeriodCommand::Status {
+            output,
+            tenant,
+            over,
+        } => period::status_of(&output, tenant, over),
+        PeriodCommand::Rerate {
+            output,
+            tenant,
+            from,
+            to,
+            catalog,
+            decision,
+        } => {
+            let request = crate::fold::operate::OperateRequest::Rerate {
+                tenant,
+                from,
+                to,
+                catalog,
+            };
+            operate::decide(&output, request, decision)
+        }
+        PeriodCommand::Close {
+            output,
+            tenant,
+            at,
+            reason,
+            author,
+        } => {
+            let request = crate::serve::admin::AdminRequest::ClosePeriod {
+                tenant,
+                at,
+                author,
+                reason,
+            };
+            period::close(&output, &request)
+        }
+    }
+}
+
+/// `ledger`.
+fn ledger_of(command: LedgerCommand) -> Result<Exit, Failure> {
+    match command {
+        LedgerCommand::List {
+            output,
+            tenant,
+            meter,
+            kind,
+            from,
+            to,
+        } => {
+            let filter = load::filter(from.as_deref(), to.as_deref())?;
+            let filter = crate::sqlite::query::Filter {
+                tenant: tenant.map(|tenant| tenant.to_string()),
+                meter: meter.map(|meter| meter.to_string()),
+                kind,
+                ..filter
+            };
+            ledger::list(&output, filter)
+        }
+        LedgerCommand::Verify(output) => ledger::verify(&output),
+        LedgerCommand::Pack {
+            output,
+            from,
+            to,
+            tenant,
+        } => books::closing_pack(&output, &from, &to, tenant.as_ref()),
+        LedgerCommand::Line {
+            output,
+            line,
+            decision,
+        } => books::line(&output, line, &decision, false),
+        LedgerCommand::Credit {
+            output,
+            line,
+            decision,
+        } => books::line(&output, line, &decision, true),
+        LedgerCommand::Hold {
+            output,
+            entry,
+            tenant,
+            decision,
+        } => books::hold(&output, &entry, tenant, &decision, true),
+        LedgerCommand::Release {
+            output,
+            entry,
+            tenant,
+            decision,
+        } => books::hold(&output, &entry, tenant, &decision, false),
+    }
+}
+
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Run(config) => run(config),
@@ -166,96 +266,10 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
             Output::new(json),
         ),
         Command::Pki(command) => certificates(command),
-        Command::Period(PeriodCommand::List {
-            output,
-            tenant,
-            from,
-            to,
-        }) => period::list(&output, tenant.as_ref(), from.as_deref(), to.as_deref()),
-        Command::Period(PeriodCommand::Status {
-            output,
-            tenant,
-            over,
-        }) => period::status_of(&output, tenant, over),
-        Command::Period(PeriodCommand::Rerate {
-            output,
-            tenant,
-            from,
-            to,
-            catalog,
-            decision,
-        }) => {
-            let request = crate::fold::operate::OperateRequest::Rerate {
-                tenant,
-                from,
-                to,
-                catalog,
-            };
-            operate::decide(&output, request, decision)
-        }
+        Command::Period(command) => periods(command),
+        Command::Ledger(command) => ledger_of(command),
         Command::Usage(command) => operate::usage(command),
         Command::Agent(command) => operate::agent(command),
-        Command::Period(PeriodCommand::Close {
-            output,
-            tenant,
-            at,
-            reason,
-            author,
-        }) => {
-            let request = crate::serve::admin::AdminRequest::ClosePeriod {
-                tenant,
-                at,
-                author,
-                reason,
-            };
-            period::close(&output, &request)
-        }
-        Command::Ledger(LedgerCommand::List {
-            output,
-            tenant,
-            meter,
-            kind,
-            from,
-            to,
-        }) => {
-            let filter = load::filter(from.as_deref(), to.as_deref())?;
-            let filter = crate::sqlite::query::Filter {
-                tenant: tenant.map(|tenant| tenant.to_string()),
-                meter: meter.map(|meter| meter.to_string()),
-                kind,
-                ..filter
-            };
-            ledger::list(&output, filter)
-        }
-        Command::Ledger(LedgerCommand::Verify(output)) => ledger::verify(&output),
-        Command::Ledger(LedgerCommand::Pack {
-            output,
-            from,
-            to,
-            tenant,
-        }) => books::closing_pack(&output, &from, &to, tenant.as_ref()),
-        Command::Ledger(LedgerCommand::Line {
-            output,
-            line,
-            decision,
-        }) => books::line(&output, line, &decision, false),
-        Command::Ledger(LedgerCommand::Credit {
-            output,
-            line,
-            decision,
-        }) => books::line(&output, line, &decision, true),
-        Command::Ledger(LedgerCommand::Hold {
-            output,
-            entry,
-            tenant,
-            decision,
-        }) => books::hold(&output, &entry, tenant, &decision, true),
-        Command::Ledger(LedgerCommand::Release {
-            output,
-            entry,
-            tenant,
-            decision,
-        }) => books::hold(&output, &entry, tenant, &decision, false),
         Command::Invoice(command) => invoice::run(command),
         Command::Party(command) => books::party(command),
         Command::Approval(command) => books::approval(command),
