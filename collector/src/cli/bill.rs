@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 use tollgate_collector_core::bill::{Bill, BillLine};
 use tollgate_collector_core::catalog::Measure;
-use tollgate_collector_core::rate::{LineItem, QuantityStep};
+use tollgate_collector_core::rate::{LineItem, Piece, QuantityStep, Ratio, TierAmount};
 
 use super::output::table;
 
@@ -195,33 +195,17 @@ fn rated(line: &LineItem<'_>) -> Value {
     let tiers: Vec<Value> = arithmetic
         .iter()
         .flat_map(|arithmetic| &arithmetic.tiers)
-        .map(|tier| {
-            json!({
-                "from": tier.tier.from,
-                "to": tier.tier.to.as_ref().map(Measure::value),
-                "quantity": tier.quantity,
-                "blocks": tier.blocks.map(|blocks| blocks.to_string()),
-                "unit": tier.unit,
-                "per": tier.per.to_string(),
-                "flat": tier.flat,
-                "exact": tier.exact,
-                "amount": tier.amount,
-            })
-        })
+        .map(tier)
         .collect();
     let quantities: Vec<Value> = arithmetic
         .iter()
         .flat_map(|arithmetic| &arithmetic.quantities)
-        .map(|(step, left)| {
-            let (kind, id) = match step {
-                QuantityStep::Converted(_) => ("converted", None),
-                QuantityStep::Included(_) => ("included", None),
-                QuantityStep::AllCharged(_) => ("all_charged", None),
-                QuantityStep::Discounted(discount, _) => ("discount", Some(&discount.id)),
-                QuantityStep::Committed(_) => ("committed", None),
-            };
-            json!({ "kind": kind, "id": id, "left": left })
-        })
+        .map(step)
+        .collect();
+    let pieces: Vec<Value> = arithmetic
+        .iter()
+        .flat_map(|arithmetic| &arithmetic.pieces)
+        .map(piece)
         .collect();
     let meter = line.meter;
     json!({
@@ -232,6 +216,63 @@ fn rated(line: &LineItem<'_>) -> Value {
         "charged": arithmetic.as_ref().map(|arithmetic| arithmetic.charged),
         "charged_unit": line.price.unit.to_string(),
         "tiers": tiers,
+        "pieces": pieces,
         "exact": arithmetic.as_ref().map(|arithmetic| arithmetic.list),
+    })
+}
+
+fn tier(tier: &TierAmount<'_>) -> Value {
+    json!({
+        "from": tier.tier.from,
+        "to": tier.tier.to.as_ref().map(Measure::value),
+        "quantity": tier.quantity,
+        "blocks": tier.blocks.map(|blocks| blocks.to_string()),
+        "unit": tier.unit,
+        "per": tier.per.to_string(),
+        "flat": tier.flat,
+        "exact": tier.exact,
+        "amount": tier.amount,
+    })
+}
+
+/// A step from the metered to the charged quantity.
+fn step((step, left): &(QuantityStep<'_>, Ratio)) -> Value {
+    let (kind, id) = match step {
+        QuantityStep::Converted(_) => ("converted", None),
+        QuantityStep::Included(_) => ("included", None),
+        QuantityStep::AllCharged(_) => ("all_charged", None),
+        QuantityStep::Discounted(discount, _) => ("discount", Some(&discount.id)),
+        QuantityStep::Committed(_) => ("committed", None),
+    };
+    json!({ "kind": kind, "id": id, "left": left })
+}
+
+/// What one version of a price charges for one of its intervals, rows or percentiles.
+fn piece(piece: &Piece<'_>) -> Value {
+    json!({
+        "from": piece.span.start,
+        "to": piece.span.end,
+        "interval": piece.interval,
+        "row": piece.row.map(|row| &row.id),
+        "percentile": piece.ranked.as_ref().map(|ranked| json!({
+            "of": ranked.what,
+            "percent": ranked.percent,
+            "slot_secs": ranked.slot_secs,
+            "slots": ranked.count,
+            "excluded": ranked.excluded,
+            "rank": ranked.rank,
+        })),
+        "events": piece.events.as_ref().map(|events| json!({
+            "count": events.count,
+            "free": events.free,
+            "fees": events.fixed,
+            "adjusted": events.adjusted,
+        })),
+        "metered": piece.metered,
+        "quantities": piece.quantities.iter().map(step).collect::<Vec<Value>>(),
+        "charged": piece.charged,
+        "tiers": piece.tiers.iter().map(tier).collect::<Vec<Value>>(),
+        "share": piece.share,
+        "exact": piece.amount,
     })
 }
