@@ -20,7 +20,7 @@ pub struct Card {
     pub id: String,
     /// What its prices are in.
     pub currency: Currency,
-    /// In force for periods that begin at or after 00:00 of this date in the tenant's zone.
+    /// In force from 00:00 of this date in the tenant's zone on.
     pub from: NaiveDate,
     /// In which order amounts are computed.
     pub order: Order,
