@@ -39,6 +39,15 @@ pub(crate) fn usage(pid: u32) -> io::Result<Usage> {
     })
 }
 
+/// Time that a core has spent for the calling thread.
+pub(crate) fn core_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(
+        time.tv_sec.try_into().unwrap_or(0),
+        time.tv_nsec.try_into().unwrap_or(0),
+    )
+}
+
 /// Bytes that this process has from the allocator, with what that needs for itself.
 pub(crate) fn allocated() -> usize {
     #[expect(unsafe_code, reason = "mallinfo2 has no safe wrapper")]

@@ -1,7 +1,7 @@
 //! `fold`: rollups per second through intake and tenant folds on one core, and what the state takes
 //! for each live series.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use tollgate_collector_core::entry::Stamped;
@@ -11,7 +11,7 @@ use tollgate_collector_core::position::Position;
 use tollgate_common::Aggregation;
 
 use super::population::{Population, Shape};
-use crate::process::allocated;
+use crate::process::{allocated, core_time};
 use crate::report::{Better, Case, Report, median};
 
 const ROUNDS: u32 = 5;
@@ -146,12 +146,13 @@ impl Journal {
         let bytes = self.encoder.encode(&stamped.entry)?.stamped(stamped.stamp);
         self.position += 1;
         let position = Position::from_bytes(self.position.to_be_bytes());
-        let start = Instant::now();
+        let start = core_time();
         let stamped = self.decoder.decode(&bytes)?;
-        let decoded = start.elapsed();
-        let start = Instant::now();
+        let decoded = core_time();
         drop(fold.apply(position, &stamped));
-        let folded = start.elapsed();
-        Ok([decoded, folded])
+        Ok([
+            decoded.saturating_sub(start),
+            core_time().saturating_sub(decoded),
+        ])
     }
 }

@@ -139,9 +139,7 @@ impl Population {
             settlement_millis: 86_400_000,
             future_tolerance_millis: 5000,
         };
-        let files = self.shape.catalog();
-        let digest: Digest = Catalog::parse(&files)?.digest();
-        let catalog = CatalogChange { digest, files };
+        let catalog = CatalogChange::of(&Catalog::parse(&self.shape.catalog())?);
         Ok([Entry::Opened(opened), Entry::Catalog(catalog)].map(|entry| Stamped { stamp, entry }))
     }
 

@@ -55,7 +55,7 @@ use super::TenantInput;
 use super::packed::halves;
 use crate::catalog::Catalog;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
-use crate::entry::{Digest, Opened};
+use crate::entry::{CatalogChange, Digest, Opened};
 use crate::ledger::{Chain, EntryRef, Posting, check_balance};
 use crate::period::{Calendar, Calendars, Period};
 use crate::policy::Policy;
@@ -115,7 +115,6 @@ pub struct Oddities {
     /// catalog. Also closings that were decided twice at the same time.
     pub closings_ignored: u64,
     /// Manual entries that are not sound, were made before, or name a line that does not wait.
-    #[serde(default)]
     pub manual_ignored: u64,
     /// What operators did that does not fit the state, or was done twice.
     pub operated_ignored: u64,
@@ -133,7 +132,6 @@ struct Tenant {
     /// Periods count from here on.
     due_since: Option<Timestamp>,
     /// What documents are decided from.
-    #[serde(default)]
     dues: Dues,
     /// Keys of the corrections that operators made.
     corrections: BTreeSet<String>,
@@ -209,7 +207,7 @@ impl TenantFold {
                 Ok(catalog) => {
                     // What began before is due by the catalog before.
                     self.open_all_due(stamp, &mut effects);
-                    self.handle_catalog(stamp, Arc::new(catalog));
+                    self.handle_catalog(stamp, change, catalog);
                     self.restart_due(stamp);
                 }
                 Err(_) => self.oddities.catalogs_ignored += 1,
@@ -274,20 +272,19 @@ impl TenantFold {
         [self.seed, _] = halves(*opened.lineage.as_bytes());
     }
 
-    fn handle_catalog(&mut self, stamp: Timestamp, catalog: Arc<Catalog>) {
+    fn handle_catalog(&mut self, stamp: Timestamp, change: &CatalogChange, catalog: Catalog) {
+        self.catalogs.apply(stamp, change, catalog);
         for (name, tenant) in &mut self.tenants {
+            let catalog = self.catalogs.current_for(name).map(|catalog| &**catalog);
             // Usage may run ahead of the stamp a little; its period counts as open too.
             let ahead = tenant
                 .books
                 .last_key_value()
                 .map_or(stamp, |(start, _)| *start);
             let now = Ord::max(stamp, ahead);
-            tenant
-                .calendars
-                .change(now, calendar_of(Some(&catalog), name));
+            tenant.calendars.change(now, calendar_of(catalog, name));
             tenant.recent = None;
         }
-        self.catalogs.set(catalog);
     }
 
     fn handle_policy(&mut self, text: &str) {
@@ -383,6 +380,9 @@ impl TenantFold {
     }
 
     /// The state, for a snapshot.
+    ///
+    /// Its form names no fields: whatever is in the state must always be written, so that nothing in
+    /// it may be skipped, flattened or tagged.
     pub fn to_bytes(&self) -> Vec<u8> {
         postcard::to_allocvec(self).expect("every length in the state is known")
     }
@@ -410,7 +410,10 @@ fn tenant_of<'t>(
 ) -> &'t mut Tenant {
     tenants.entry(name.clone()).or_insert_with(|| {
         let mut tenant = Tenant {
-            calendars: Calendars::new(calendar_of(catalogs.current().map(|c| &**c), name)),
+            calendars: Calendars::new(calendar_of(
+                catalogs.current_for(name).map(|catalog| &**catalog),
+                name,
+            )),
             books: BTreeMap::new(),
             due_from: None,
             due_since: None,

@@ -1,6 +1,7 @@
 //! Single events, priced one by one in the order of their time, then of their ids.
 
 use rust_decimal::Decimal;
+use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, Timestamp};
 
 use super::tiers::Places;
@@ -11,7 +12,7 @@ use crate::catalog::{Measure, PerEvent, Price};
 pub const EVENTS_MAX: usize = 1 << 20;
 
 /// What tells events apart and orders them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventKey {
     /// When the window began in which it was counted.
     pub at: Timestamp,
@@ -20,7 +21,7 @@ pub struct EventKey {
 }
 
 /// An event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// The slice of the period in which it lies.
     pub slice: u16,

@@ -328,7 +328,7 @@ pub const fn adds_up(aggregation: Aggregation) -> bool {
 }
 
 /// Usage of one meter of one tenant in one period, as its prices need it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeterUsage {
     parts: BTreeMap<Part, Quantity>,
     pub(super) samples: BTreeMap<SlotKey, Samples>,

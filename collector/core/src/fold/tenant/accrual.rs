@@ -5,7 +5,7 @@ use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
-use super::book::{self, LineAccount};
+use super::book::{self, LineAccount, Terms};
 use crate::entry::Digest;
 use crate::ledger::EntryKind;
 
@@ -57,11 +57,18 @@ impl TenantFold {
             .tenants
             .iter()
             .filter(|(name, _)| tenant.is_none_or(|t| t == *name));
-        let catalog = self.catalogs.current();
         let mut accruals = Vec::new();
         for (name, known) in tenants {
+            let catalog = self.catalogs.current_for(name);
             for book in known.books.values().filter(|book| !book.is_closed()) {
-                let lines = book::lines(name, book, catalog.map(|catalog| &**catalog));
+                let (slices, anew) = self.catalogs.slices(name, book);
+                let terms = Terms {
+                    tenant: name,
+                    period: book.period,
+                    slices: &slices,
+                    anew,
+                };
+                let lines = book::lines(terms, book);
                 let lines = lines.into_iter().map(|(key, line)| AccrualLine {
                     kind: key.kind(),
                     line: key.name().to_owned(),

@@ -7,18 +7,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
-use super::usage::{PeriodBook, Usage, UsageKey};
-use crate::catalog::{Card, Catalog, Meter, Price};
+use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
+use crate::catalog::{Card, Catalog, Meter, Price, timeline};
 use crate::entry::RefusedReason;
 use crate::ledger::{EntryKind, EntryRef};
 use crate::period::Period;
 use crate::position::Position;
-use crate::rate;
+use crate::rate::{self, MeterUsage, NoAmount, Outcome, Shape};
 
 /// Why usage has no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,6 +39,10 @@ pub enum UnratedReason {
     NoCardInForce,
     /// The card has no price for the meter.
     NoPrice,
+    /// No row of the price's matrix describes it, or a percentile's direction is not told.
+    NoRow,
+    /// It does not say which event it is, where single events are priced.
+    NoEvent,
     /// The amount does not fit the numbers.
     AmountTooLarge,
     /// A single rollup was larger than anything that can be counted.
@@ -60,6 +63,8 @@ impl UnratedReason {
             Self::NoProfile => "no_profile",
             Self::NoCardInForce => "no_card_in_force",
             Self::NoPrice => "no_price",
+            Self::NoRow => "no_row",
+            Self::NoEvent => "no_event",
             Self::AmountTooLarge => "amount_too_large",
             Self::RollupTooLarge => "rollup_too_large",
             Self::BelowZero => "below_zero",
@@ -79,6 +84,8 @@ impl UnratedReason {
             Self::NoProfile => "the tenant has no billing profile and there is no default one",
             Self::NoCardInForce => "no version of the rate card was in force at the period's start",
             Self::NoPrice => "the rate card has no price for this meter",
+            Self::NoRow => "no row of the price describes it",
+            Self::NoEvent => "it does not say which event it is, and events are priced one by one",
             Self::AmountTooLarge => "the amount is too large to be computed exactly",
             Self::RollupTooLarge => "a single rollup is larger than 2^80 smallest units",
             Self::BelowZero => "corrections took away more than there was in the period",
@@ -136,14 +143,6 @@ impl LineKey {
         }
     }
 
-    /// The line of what corrections took away beyond what there was of this one.
-    fn below_zero(&self) -> Self {
-        Self {
-            account: LineAccount::Unrated(UnratedReason::BelowZero),
-            ..self.clone()
-        }
-    }
-
     /// What the ledger calls the line: the price's id, or the reason.
     pub(super) fn name(&self) -> &str {
         match &self.account {
@@ -185,20 +184,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// What was taken away beyond what there was: it lowers no amount, and is shown by itself.
-    fn take_below_zero(&mut self, key: &LineKey) -> Option<Self> {
-        let is_below = self.quantity.is_negative() && key.aggregation.adds_up();
-        is_below.then(|| Self {
-            quantity: std::mem::take(&mut self.quantity),
-            from: self.from,
-            ..Self::default()
-        })
-    }
-
-    fn add(&mut self, usage: &Usage) {
+    fn add(&mut self, quantity: Quantity, usage: &Usage) {
         self.quantity = self
             .quantity
-            .checked_add(usage.quantity())
+            .checked_add(quantity)
             .expect("2^47 rollups of 2^80 units fit a quantity");
         self.straddling = self.straddling.saturating_add(usage.straddling);
         self.from = match (self.from, usage.from) {
@@ -208,192 +197,215 @@ impl Line {
     }
 }
 
-/// The price that applies to usage of a tenant in a period.
-struct Applies<'c> {
-    /// `None` for a fee.
-    meter: Option<&'c Meter>,
-    price: &'c Price,
-    card: &'c Card,
-    /// The day on which the period begins.
-    day: NaiveDate,
+/// By what a period is rated.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms<'c> {
+    pub(super) tenant: &'c TenantId,
+    pub(super) period: Period,
+    /// What is in force when; never empty.
+    pub(super) slices: &'c [timeline::Slice],
+    /// True if it is rated by another catalog than the ones that usage was gathered for.
+    pub(super) anew: bool,
 }
 
-impl Applies<'_> {
-    fn rate(&self, quantity: Quantity) -> Result<rate::LineItem<'_>, rate::RateError> {
-        match self.meter {
-            Some(meter) => rate::rate(quantity, meter, self.price, self.card, self.day),
-            None => rate::rate_fee(self.price, self.card, self.day),
+impl<'c> Terms<'c> {
+    /// The catalog that declares a meter, and by which periods owe what is due without usage: the
+    /// one in force in the end.
+    fn catalog(&self) -> Option<&'c Catalog> {
+        self.slices.last()?.catalog.as_deref()
+    }
+
+    /// The meter and its prices, slice by slice; or why there is none.
+    fn applies(&self, key: &UsageKey) -> Result<(&'c Meter, Vec<rate::Slice<'c>>), UnratedReason> {
+        if self.tenant.is_unattributed() {
+            return Err(UnratedReason::Unattributed);
         }
+        let catalog = self.catalog().ok_or(UnratedReason::NoCatalog)?;
+        let meter = catalog
+            .meter(&key.meter)
+            .ok_or(UnratedReason::UndeclaredMeter)?;
+        if meter.billed_scale() != key.scale {
+            return Err(UnratedReason::ScaleMismatch);
+        }
+        if meter.aggregation != key.aggregation {
+            return Err(UnratedReason::AggregationMismatch);
+        }
+        if self.slices.iter().all(|slice| slice.profile.is_none()) {
+            return Err(UnratedReason::NoProfile);
+        }
+        if self.slices.iter().all(|slice| slice.card.is_none()) {
+            return Err(UnratedReason::NoCardInForce);
+        }
+        let slices = priced_slices(self.slices, &key.meter);
+        if slices.iter().all(|slice| slice.priced.is_none()) {
+            return Err(UnratedReason::NoPrice);
+        }
+        Ok((meter, slices))
     }
 }
 
 /// All lines of a period.
-pub(super) fn lines(
-    tenant: &TenantId,
-    book: &PeriodBook,
-    catalog: Option<&Catalog>,
-) -> BTreeMap<LineKey, Line> {
+pub(super) fn lines(terms: Terms<'_>, book: &PeriodBook) -> BTreeMap<LineKey, Line> {
     let mut lines: BTreeMap<LineKey, Line> = BTreeMap::new();
-    let mut rated: BTreeMap<LineKey, (Applies<'_>, Line)> = BTreeMap::new();
-    let in_force = card_in_force(tenant, book.period, catalog);
     for usage in book.usage() {
-        let key = &usage.key;
-        let line_key = |account| LineKey {
-            account,
-            meter: Some(key.meter.clone()),
-            scale: key.scale,
-            aggregation: key.aggregation,
+        let reason = match usage.key.refused {
+            Some(reason) => Some(LineAccount::Refused(reason)),
+            None => match terms.applies(&usage.key) {
+                Err(reason) => Some(LineAccount::Unrated(reason)),
+                Ok((meter, slices)) => {
+                    rate_usage(terms, (meter, &slices), book.due, usage, &mut lines);
+                    None
+                }
+            },
         };
-        if let Some(reason) = key.refused {
-            lines
-                .entry(line_key(LineAccount::Refused(reason)))
-                .or_default()
-                .add(usage);
-            continue;
-        }
-        match applies(tenant, catalog, in_force, key) {
-            Ok(found) => {
-                let account = LineAccount::rated(found.price, found.card);
-                let entry = rated.entry(line_key(account));
-                entry
-                    .or_insert_with(|| (found, Line::default()))
-                    .1
-                    .add(usage);
-            }
-            Err(reason) => {
-                lines
-                    .entry(line_key(LineAccount::Unrated(reason)))
-                    .or_default()
-                    .add(usage);
-            }
+        if let Some(account) = reason {
+            let line = lines.entry(usage.key.line(account)).or_default();
+            line.add(usage.quantity(), usage);
         }
     }
-    if book.due
-        && let (Ok((card, day)), Some(catalog)) = (in_force, catalog)
-    {
-        for price in card.prices.iter().filter(|price| price.is_due_unused()) {
-            let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
-            let key = LineKey {
-                account: LineAccount::rated(price, card),
-                meter: price.meter.clone(),
-                scale: meter.map_or(Scale::ZERO, Meter::billed_scale),
-                aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
-            };
-            let found = Applies {
-                meter,
-                price,
-                card,
-                day,
-            };
-            rated.entry(key).or_insert_with(|| (found, Line::default()));
+    if book.due {
+        due_unused(terms, &mut lines);
+    }
+    for (key, line) in &mut lines {
+        explain(key, line);
+    }
+    lines
+}
+
+impl UsageKey {
+    fn line(&self, account: LineAccount) -> LineKey {
+        LineKey {
+            account,
+            meter: Some(self.meter.clone()),
+            scale: self.scale,
+            aggregation: self.aggregation,
         }
     }
-    for (mut key, (found, mut line)) in rated {
-        if let Some(excess) = line.take_below_zero(&key) {
-            lines.insert(key.below_zero(), excess);
-        }
-        match found.rate(line.quantity) {
-            Ok(item) => {
+}
+
+/// Adds the lines of a meter's usage.
+fn rate_usage(
+    terms: Terms<'_>,
+    (meter, slices): (&Meter, &[rate::Slice<'_>]),
+    due: bool,
+    usage: &Usage,
+    lines: &mut BTreeMap<LineKey, Line>,
+) {
+    let too_large = LineAccount::Unrated(UnratedReason::AmountTooLarge);
+    let shape = terms
+        .anew
+        .then(|| Shape::new(terms.period, usage.key.aggregation, slices));
+    let Ok(metered) = usage.metered(shape.as_ref()) else {
+        let line = lines.entry(usage.key.line(too_large)).or_default();
+        line.add(usage.quantity(), usage);
+        return;
+    };
+    for outcome in rate::rate_meter(&metered, meter, terms.period, slices, false) {
+        match outcome {
+            // What another price owes without usage is owed only where the period owes it.
+            Outcome::Line(item) if item.quantity.is_zero() && !due && metered.parts().len() > 1 => {
+            }
+            Outcome::Line(item) => {
+                let account = LineAccount::rated(item.price, item.card);
+                let line = lines.entry(usage.key.line(account)).or_default();
+                line.add(item.quantity, usage);
                 line.amount = Some(item.amount);
                 line.text = item.to_string();
             }
-            Err(
-                rate::RateError::Overflow | rate::RateError::WrongMeter | rate::RateError::NotPlain,
-            ) => {
-                key.account = LineAccount::Unrated(UnratedReason::AmountTooLarge);
-                // Fees have no meter that tells them apart, so they share a line that names them.
-                if found.meter.is_none() {
-                    let before = lines.get(&key).map_or("fee", |line| &line.text);
-                    line.text = format!("{before} `{}`", found.price.id);
-                }
+            Outcome::Unrated {
+                reason, quantity, ..
+            } => {
+                let account = LineAccount::Unrated(match reason {
+                    NoAmount::NoPrice => UnratedReason::NoPrice,
+                    NoAmount::NoRow => UnratedReason::NoRow,
+                    NoAmount::NoEvent => UnratedReason::NoEvent,
+                    NoAmount::BelowZero => UnratedReason::BelowZero,
+                    NoAmount::TooLarge => UnratedReason::AmountTooLarge,
+                });
+                let line = lines.entry(usage.key.line(account)).or_default();
+                line.add(quantity, usage);
+            }
+        }
+    }
+}
+
+/// Adds what is due without usage, by the card that is in force when the period begins.
+fn due_unused(terms: Terms<'_>, lines: &mut BTreeMap<LineKey, Line>) {
+    let Some(first) = terms.slices.first() else {
+        return;
+    };
+    let (Some(catalog), Some(card), Some(profile)) = (&first.catalog, &first.card, &first.profile)
+    else {
+        return;
+    };
+    let day = profile.calendar.zone.date_at(terms.period.start);
+    for price in card.prices.iter().filter(|price| price.is_due_unused()) {
+        let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
+        let mut key = LineKey {
+            account: LineAccount::rated(price, card),
+            meter: price.meter.clone(),
+            scale: meter.map_or(Scale::ZERO, Meter::billed_scale),
+            aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
+        };
+        if lines.contains_key(&key) {
+            continue;
+        }
+        let unused = MeterUsage::default();
+        let slices = price
+            .meter
+            .as_ref()
+            .map(|name| priced_slices(terms.slices, name))
+            .unwrap_or_default();
+        let item = match meter {
+            None => rate::rate_fee(price, card, day).ok(),
+            Some(meter) => rate::rate_meter(&unused, meter, terms.period, &slices, true)
+                .into_iter()
+                .find_map(|outcome| match outcome {
+                    Outcome::Line(item) if item.price.id == price.id => Some(item),
+                    _ => None,
+                }),
+        };
+        let mut line = Line::default();
+        if let Some(item) = item {
+            line.amount = Some(item.amount);
+            line.text = item.to_string();
+        } else {
+            key.account = LineAccount::Unrated(UnratedReason::AmountTooLarge);
+            // Fees have no meter that tells them apart, so they share a line that names them.
+            if meter.is_none() {
+                let before = lines.get(&key).map_or("fee", |line| &line.text);
+                line.text = format!("{before} `{}`", price.id);
             }
         }
         lines.insert(key, line);
     }
-    explain(&mut lines);
-    lines
 }
 
-/// Adds what people should know of each line.
-fn explain(lines: &mut BTreeMap<LineKey, Line>) {
-    for (key, line) in lines {
-        match &key.account {
-            LineAccount::Rated { .. } => {}
-            LineAccount::Unrated(reason) if line.text.is_empty() => {
-                reason.explain().clone_into(&mut line.text);
-            }
-            LineAccount::Unrated(reason) => {
-                line.text.push_str(": ");
-                line.text.push_str(reason.explain());
-            }
-            LineAccount::Refused(reason) => {
-                line.text = format!(
-                    "the policy does not allow the agent this: {}",
-                    reason.as_str()
-                );
-            }
+/// Adds what people should know of a line.
+fn explain(key: &LineKey, line: &mut Line) {
+    match &key.account {
+        LineAccount::Rated { .. } => {}
+        LineAccount::Unrated(reason) if line.text.is_empty() => {
+            reason.explain().clone_into(&mut line.text);
         }
-        if line.straddling > 0 {
-            let note = format!(
-                " (rollups that reach beyond the period's end and count where they begin: {})",
-                line.straddling
+        LineAccount::Unrated(reason) => {
+            line.text.push_str(": ");
+            line.text.push_str(reason.explain());
+        }
+        LineAccount::Refused(reason) => {
+            line.text = format!(
+                "the policy does not allow the agent this: {}",
+                reason.as_str()
             );
-            line.text.push_str(&note);
         }
     }
-}
-
-/// The version of the tenant's card that is in force for a period, and the day on which the period
-/// begins; or why there is none.
-pub(super) fn card_in_force<'c>(
-    tenant: &TenantId,
-    period: Period,
-    catalog: Option<&'c Catalog>,
-) -> Result<(&'c Card, NaiveDate), UnratedReason> {
-    if tenant.is_unattributed() {
-        return Err(UnratedReason::Unattributed);
+    if line.straddling > 0 {
+        let note = format!(
+            " (rollups that reach beyond the period's end and count where they begin: {})",
+            line.straddling
+        );
+        line.text.push_str(&note);
     }
-    let catalog = catalog.ok_or(UnratedReason::NoCatalog)?;
-    let profile = catalog.profile(tenant).ok_or(UnratedReason::NoProfile)?;
-    let zone = profile.calendar.zone;
-    let card = catalog
-        .card_in_force(&profile.card, zone, period.start)
-        .ok_or(UnratedReason::NoCardInForce)?;
-    Ok((card, zone.date_at(period.start)))
-}
-
-/// The price of a series, or why there is none.
-fn applies<'c>(
-    tenant: &TenantId,
-    catalog: Option<&'c Catalog>,
-    in_force: Result<(&'c Card, NaiveDate), UnratedReason>,
-    key: &UsageKey,
-) -> Result<Applies<'c>, UnratedReason> {
-    if tenant.is_unattributed() {
-        return Err(UnratedReason::Unattributed);
-    }
-    let catalog = catalog.ok_or(UnratedReason::NoCatalog)?;
-    let meter = catalog
-        .meter(&key.meter)
-        .ok_or(UnratedReason::UndeclaredMeter)?;
-    if meter.billed_scale() != key.scale {
-        return Err(UnratedReason::ScaleMismatch);
-    }
-    if meter.aggregation != key.aggregation {
-        return Err(UnratedReason::AggregationMismatch);
-    }
-    let (card, day) = in_force?;
-    let price = card
-        .prices
-        .iter()
-        .find(|price| price.meter.as_ref() == Some(&key.meter))
-        .ok_or(UnratedReason::NoPrice)?;
-    Ok(Applies {
-        meter: Some(meter),
-        price,
-        card,
-        day,
-    })
 }
 
 /// How a line differs from what is booked.

@@ -101,7 +101,7 @@ impl TenantFold {
             end: period.end,
             round: book.map_or(0, |book| book.rounds),
             cause,
-            catalog: catalog.unwrap_or_else(|| self.catalogs.current_digest()),
+            catalog: catalog.unwrap_or_else(|| self.catalogs.digest_for(tenant)),
             zone_data: ZONE_DATA.to_owned(),
             fold_version: FOLD_VERSION,
             missing: missing(&agents, period),
@@ -133,7 +133,10 @@ impl TenantFold {
     /// by the configuration.
     pub(super) fn settled_at(&self, tenant: &TenantId, book: &PeriodBook) -> Timestamp {
         let since = book.late_since.unwrap_or(book.period.end);
-        let profile = self.catalogs.current().and_then(|c| c.profile(tenant));
+        let profile = self
+            .catalogs
+            .current_for(tenant)
+            .and_then(|c| c.profile(tenant));
         let agreed = profile.and_then(|profile| profile.settlement);
         since.plus_millis(agreed.map_or(self.settlement_millis, Settlement::millis))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::NaiveDate;
 use tollgate_common::Timestamp;
 
-use super::book;
+use super::book::{self, Terms};
 use super::late::Booking;
 use super::state::NO_CATALOG;
 use super::usage::PeriodBook;
@@ -33,7 +33,14 @@ impl TenantFold {
         let Some(mut book) = self.book_to_close(stamp, closing) else {
             return false;
         };
-        let lines = book::lines(&closing.tenant, &book, catalog.as_deref());
+        let (slices, anew) = self.catalogs.slices(&closing.tenant, &book);
+        let terms = Terms {
+            tenant: &closing.tenant,
+            period: book.period,
+            slices: &slices,
+            anew,
+        };
+        let lines = book::lines(terms, &book);
         let booking = Booking {
             closing,
             period: book.period,
@@ -49,7 +56,7 @@ impl TenantFold {
         }
         book.rounds = closing.round + 1;
         book.catalog = Some(closing.catalog);
-        book.settle();
+        book.settle(self.catalogs.timeline().known());
         let json = serde_json::to_string(closing).expect("a closing has text for keys");
         effects.push(Effect::Period(PeriodState {
             tenant: closing.tenant.clone(),

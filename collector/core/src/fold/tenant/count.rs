@@ -7,6 +7,7 @@ use super::book::UnratedReason;
 use super::series::Reporter;
 use super::usage::PeriodBook;
 use super::{Tenant, TenantFold, Waiting, open_book, tenant_of};
+use crate::catalog::timeline::Timeline;
 use crate::effect::Effect;
 use crate::entry::RefusedReason;
 use crate::fold::Rows;
@@ -48,6 +49,7 @@ impl TenantFold {
                     seed: self.seed,
                 },
                 tenant: tenant_of(&mut self.tenants, &self.catalogs, name, stamp),
+                timeline: self.catalogs.timeline(),
                 waiting: &mut self.waiting,
                 catalog_since: self.catalog_since,
                 due_next: &mut self.due_next,
@@ -119,6 +121,7 @@ struct Counter<'a> {
     name: &'a TenantId,
     reporter: Reporter<'a>,
     tenant: &'a mut Tenant,
+    timeline: &'a Timeline,
     waiting: &'a mut Waiting,
     catalog_since: Option<Timestamp>,
     due_next: &'a mut Timestamp,
@@ -172,7 +175,8 @@ impl Counter<'_> {
             return;
         };
         let was_waiting = book.is_waiting();
-        book.count(self.at, run, &self.reporter);
+        let versions = (self.timeline, self.name);
+        book.count(self.at, run, &self.reporter, versions);
         if !was_waiting && book.is_waiting() {
             self.waiting
                 .insert((book.period.end, self.name.clone(), book.period.start));

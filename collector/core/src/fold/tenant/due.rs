@@ -10,10 +10,8 @@
 
 use tollgate_common::Timestamp;
 
-use super::book::card_in_force;
 use super::usage::PeriodBook;
 use super::{Tenant, TenantFold, open_book, tenant_of};
-use crate::catalog::Price;
 use crate::effect::Effect;
 use crate::fold::partition_of;
 
@@ -33,15 +31,10 @@ impl TenantFold {
         if stamp < self.due_next {
             return false;
         }
-        let Some(catalog) = self
-            .catalogs
-            .current()
-            .filter(|catalog| catalog.is_due_unused())
-        else {
-            self.due_next = Timestamp::MAX;
-            return false;
-        };
         self.due_next = Timestamp::MAX;
+        if !self.catalogs.ever_due_unused() {
+            return false;
+        }
         let mut opened = 0;
         for (name, tenant) in &mut self.tenants {
             let mut from = tenant.due_from.unwrap_or(stamp);
@@ -54,8 +47,7 @@ impl TenantFold {
                 }
                 let period = tenant.calendars.period_containing(from);
                 let is_due = !tenant.calendars.is_remainder(period)
-                    && card_in_force(name, period, Some(catalog))
-                        .is_ok_and(|(card, _)| card.prices.iter().any(Price::is_due_unused));
+                    && self.catalogs.is_due_unused(name, period.start);
                 match tenant.books.get_mut(&period.start) {
                     Some(book) if is_due => {
                         if book.owe(stamp) {
@@ -87,16 +79,16 @@ impl TenantFold {
     pub(super) fn restart_due(&mut self, stamp: Timestamp) {
         self.due_next = stamp;
         self.catalog_since = Some(stamp);
-        let Some(catalog) = self
-            .catalogs
-            .current()
-            .filter(|catalog| catalog.is_due_unused())
-        else {
+        let newest = self.catalogs.timeline().versions().last();
+        let Some(version) = newest.filter(|version| version.catalog.is_due_unused()) else {
             return;
         };
-        let described = catalog
+        let version = version.clone();
+        let described = version
+            .catalog
             .profiles()
-            .filter_map(|profile| profile.tenant.as_ref());
+            .filter_map(|profile| profile.tenant.as_ref())
+            .filter(|name| version.concerns(name));
         for name in described {
             if partition_of(name, self.partitions) == self.partition {
                 tenant_of(&mut self.tenants, &self.catalogs, name, stamp);

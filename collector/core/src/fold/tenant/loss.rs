@@ -9,6 +9,7 @@ use super::{TenantFold, account};
 use crate::effect::Effect;
 use crate::fold::DeclaredLoss;
 use crate::ledger::{Certainty, EntryKind, EntryRef, Posting};
+use crate::period::Period;
 use crate::position::Position;
 
 /// A declaration, so that a reversal finds the entry that booked it.
@@ -70,9 +71,31 @@ impl TenantFold {
             .or_default()
             .push(at);
         if let Some((key, quantity)) = account::of_loss(declared) {
+            self.note_lost(declared);
             let account = self.accounts.entry(key.clone()).or_default();
             account::add(&mut account.lost, quantity);
             effects.push(Effect::Account(account.state(&key)));
+        }
+    }
+
+    /// Samples that are missing because of a loss are not those of a time without usage.
+    fn note_lost(&mut self, declared: &DeclaredLoss) {
+        let loss = &declared.loss;
+        let tenant = loss
+            .tenant
+            .as_ref()
+            .and_then(|name| self.tenants.get_mut(name));
+        let (Some(tenant), Some(meter)) = (tenant, &loss.meter) else {
+            return;
+        };
+        for book in tenant.books.values_mut() {
+            let (start, end) = (
+                book.period.start.max(loss.from),
+                book.period.end.min(loss.to),
+            );
+            if start < end && !book.is_closed() {
+                book.lose(meter, Period { start, end });
+            }
         }
     }
 

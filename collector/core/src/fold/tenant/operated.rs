@@ -332,6 +332,7 @@ impl TenantFold {
         for book in closed {
             any = true;
             book.catalog = Some(rerate.catalog);
+            book.rerated = Some(rerate.catalog);
             book.late_since.get_or_insert(stamp);
             self.waiting
                 .insert((book.period.end, name.clone(), book.period.start));

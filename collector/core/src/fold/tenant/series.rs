@@ -6,6 +6,7 @@
 //! A period that is closed keeps them packed, sorted, each key as what it has beyond the one before;
 //! late usage unpacks them again.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
 
@@ -17,6 +18,7 @@ use tollgate_common::{AgentId, Aggregation, Detail, Dimensions, Quantity, Rollup
 
 use crate::fold::kept::KeptDetail;
 use crate::fold::packed::{Packed, Unpack, halves, put_bytes, put_i128, put_u128, reserve};
+use crate::rate::{GatherError, MeterUsage, Part, Shape};
 
 /// In place of an index.
 const NONE: u32 = u32::MAX;
@@ -103,7 +105,7 @@ impl Entry {
 /// Series of one meter in one period that count on.
 #[derive(Clone, Debug, Default)]
 struct Live {
-    /// Keys one after the other: dimensions in canonical form.
+    /// Keys one after the other: part and dimensions, see [`write_key`].
     keys: Vec<u8>,
     entries: Vec<Entry>,
     /// Of `unique`: everything that was seen, by entry.
@@ -137,14 +139,21 @@ impl Series {
     }
 
     /// Counts rows of this meter and period, whose values are within the bound of a rollup.
-    pub(super) fn count(&mut self, rows: &[Rollup], reporter: &Reporter<'_>) {
+    pub(super) fn count(
+        &mut self,
+        rows: &[Rollup],
+        reporter: &Reporter<'_>,
+        shape: Option<&Shape>,
+    ) {
         let aggregation = self.aggregation;
         let live = self.live();
         let mut key = Vec::with_capacity(128);
         live.last = NONE;
         for row in rows {
+            let dimensions = row.series.dimensions();
+            let part = shape.map(|shape| shape.part_of(row.window, dimensions));
             key.clear();
-            write_key(row.series.dimensions(), &mut key);
+            write_key(part.unwrap_or_default(), dimensions, &mut key);
             let (at, is_new) = live.entry(&key, reporter.seed);
             if is_new && aggregation == Aggregation::Unique {
                 live.sets.push(KeptDetail::default());
@@ -175,23 +184,30 @@ impl Series {
 
     /// The values of all series, added up.
     pub(super) fn quantity(&self) -> Quantity {
-        let unpacked;
-        let live = match &self.state {
-            State::Live(live) => live,
-            State::Packed(packed) => {
-                unpacked = Box::new(unpack(&packed.0, self.aggregation).unwrap_or_default());
-                &unpacked
-            }
-        };
-        let units: Box<dyn Iterator<Item = i128>> = match self.aggregation {
-            Aggregation::Unique => Box::new(live.sets.iter().map(|set| match &set.0 {
-                Detail::Unique(sketch) => sketch.estimate().into(),
-                _ => 0,
-            })),
-            _ => Box::new(live.entries.iter().map(Entry::value)),
-        };
-        Quantity::checked_sum(units.map(Quantity::new))
+        let live = self.look();
+        Quantity::checked_sum((0..live.entries.len()).map(|at| live.value(at)))
             .expect("2^32 series of 2^80 units fit a quantity")
+    }
+
+    /// The same by part.
+    pub(super) fn usage(&self) -> Result<MeterUsage, GatherError> {
+        let live = self.look();
+        let mut usage = MeterUsage::default();
+        let count = u32::try_from(live.entries.len()).unwrap_or(NONE);
+        for at in 0..count {
+            let part = read_part(&mut Unpack(live.key(at))).unwrap_or_default();
+            usage.add(part, live.value(at as usize))?;
+        }
+        Ok(usage)
+    }
+
+    fn look(&self) -> Cow<'_, Live> {
+        match &self.state {
+            State::Live(live) => Cow::Borrowed(live),
+            State::Packed(packed) => {
+                Cow::Owned(unpack(&packed.0, self.aggregation).unwrap_or_default())
+            }
+        }
     }
 
     /// Packs the series of a period that is closed.
@@ -231,6 +247,13 @@ impl Live {
         let from = self.entries[at].key as usize;
         let to = self.entries.get(at + 1);
         &self.keys[from..to.map_or(self.keys.len(), |next| next.key as usize)]
+    }
+
+    fn value(&self, at: usize) -> Quantity {
+        Quantity::new(match self.sets.get(at).map(|set| &set.0) {
+            Some(Detail::Unique(sketch)) => sketch.estimate().into(),
+            _ => self.entries[at].value(),
+        })
     }
 
     /// The entry with this key, made if there is none.
@@ -299,12 +322,24 @@ impl Live {
     }
 }
 
-/// Every key and value of dimensions, each with its length before it.
-fn write_key(dimensions: &Dimensions, out: &mut Vec<u8>) {
+/// The part, then every key and value of the dimensions, each with its length before it.
+fn write_key(part: Part, dimensions: &Dimensions, out: &mut Vec<u8>) {
+    for number in [part.slice.into(), part.interval, part.cell.into()] {
+        put_u128(out, u128::from(number));
+    }
     for (key, value) in dimensions.iter() {
         put_bytes(out, key.as_bytes());
         put_bytes(out, value.as_bytes());
     }
+}
+
+/// The part that a key begins with.
+fn read_part(key: &mut Unpack<'_>) -> Option<Part> {
+    Some(Part {
+        slice: key.u128()?.try_into().ok()?,
+        interval: key.u128()?.try_into().ok()?,
+        cell: key.u128()?.try_into().ok()?,
+    })
 }
 
 /// In the order of the keys: how many bytes of the key are those of the key before, the other
@@ -355,6 +390,7 @@ fn unpack(bytes: &[u8], aggregation: Aggregation) -> Option<Live> {
         if before.is_some_and(|before| before >= key) {
             return None;
         }
+        read_part(&mut Unpack(&key))?;
         let at = u32::try_from(live.entries.len()).ok()?;
         let mut entry = Entry {
             value: [0; 2],
@@ -393,7 +429,7 @@ impl PartialEq for Series {
 }
 
 impl Series {
-    fn to_packed(&self) -> std::borrow::Cow<'_, [u8]> {
+    fn to_packed(&self) -> Cow<'_, [u8]> {
         match &self.state {
             State::Live(live) => pack(live, self.aggregation).into(),
             State::Packed(packed) => (&*packed.0).into(),

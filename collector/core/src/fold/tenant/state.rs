@@ -1,12 +1,15 @@
 //! How maps with compound keys and catalogs stand in a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tollgate_common::{TenantId, Timestamp};
 
-use crate::catalog::Catalog;
-use crate::entry::Digest;
+use super::usage::PeriodBook;
+use crate::catalog::timeline::{Slice, Timeline};
+use crate::catalog::{Catalog, Price};
+use crate::entry::{CatalogChange, Digest};
 
 /// A map as a list of pairs, because JSON has only text for keys.
 pub(super) mod pairs {
@@ -36,81 +39,74 @@ pub(super) mod pairs {
     }
 }
 
-/// The catalogs that closings may name: all that ever were in force, by digest.
-///
-/// They stay because late usage is rated by the catalog of its period's closing. Catalogs
-/// change by an operator's hand, so there are few.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Catalogs {
-    current: Option<Arc<Catalog>>,
-    known: BTreeMap<Digest, Arc<Catalog>>,
-}
+/// All catalogs that ever were in force, and since when for whom.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Catalogs(Timeline);
 
 impl Catalogs {
+    /// The one that was applied to everybody last.
     pub(super) fn current(&self) -> Option<&Arc<Catalog>> {
-        self.current.as_ref()
+        self.0.newest().map(|version| &version.catalog)
     }
 
-    /// The digest of the catalog in force; zeros while there is none.
-    pub(super) fn current_digest(&self) -> Digest {
-        self.current
-            .as_ref()
+    /// The one that was applied last of those that concern a tenant.
+    pub(super) fn current_for(&self, tenant: &TenantId) -> Option<&Arc<Catalog>> {
+        self.0.newest_for(tenant).map(|version| &version.catalog)
+    }
+
+    /// The digest of the catalog in force for a tenant; zeros while there is none.
+    pub(super) fn digest_for(&self, tenant: &TenantId) -> Digest {
+        self.current_for(tenant)
             .map_or(NO_CATALOG, |catalog| catalog.digest())
     }
 
-    pub(super) fn get(&self, digest: &Digest) -> Option<&Arc<Catalog>> {
-        self.known.get(digest)
+    /// True if any of them ever had something that is due without usage.
+    pub(super) fn ever_due_unused(&self) -> bool {
+        let mut versions = self.0.versions().iter();
+        versions.any(|version| version.catalog.is_due_unused())
     }
 
+    /// The digests of all that ever were in force.
     pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
-        self.known.keys().copied()
+        let versions = self.0.versions().iter();
+        let digests: BTreeSet<Digest> = versions.map(|version| version.catalog.digest()).collect();
+        digests.into_iter()
     }
 
-    pub(super) fn set(&mut self, catalog: Arc<Catalog>) {
-        self.known.insert(catalog.digest(), Arc::clone(&catalog));
-        self.current = Some(catalog);
+    /// True if a tenant's card that is in force at `instant` has something that is due without
+    /// usage.
+    pub(super) fn is_due_unused(&self, tenant: &TenantId, instant: Timestamp) -> bool {
+        let card = self.0.at(tenant, instant).card;
+        card.is_some_and(|card| card.prices.iter().any(Price::is_due_unused))
+    }
+
+    pub(super) fn get(&self, digest: &Digest) -> Option<&Arc<Catalog>> {
+        self.0.catalog(digest)
+    }
+
+    /// Which version is in force when.
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.0
+    }
+
+    /// What is in force when in a period: by all versions, or by those that were known when it was
+    /// closed first. Of a period that is rated anew by another catalog: by that one, and true.
+    pub(super) fn slices(&self, tenant: &TenantId, book: &PeriodBook) -> (Vec<Slice>, bool) {
+        let other = book.rerated.and_then(|digest| self.get(&digest));
+        if let Some(catalog) = other {
+            let mut alone = Timeline::new();
+            alone.apply(Timestamp::EPOCH, Arc::clone(catalog), None);
+            return (alone.slices(tenant, book.period, 1), true);
+        }
+        let known = book.known.map_or(self.0.known(), |known| known as usize);
+        (self.0.slices(tenant, book.period, known), false)
+    }
+
+    pub(super) fn apply(&mut self, stamp: Timestamp, change: &CatalogChange, catalog: Catalog) {
+        self.0
+            .apply(stamp, Arc::new(catalog), change.tenants.clone());
     }
 }
 
 /// What closings name while no catalog was ever in force.
 pub(super) const NO_CATALOG: Digest = Digest([0; 32]);
-
-#[derive(Serialize, Deserialize)]
-struct CatalogsState {
-    current: Option<Digest>,
-    known: Vec<BTreeMap<String, String>>,
-}
-
-impl Serialize for Catalogs {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let state = CatalogsState {
-            current: self.current.as_ref().map(|catalog| catalog.digest()),
-            known: self
-                .known
-                .values()
-                .map(|catalog| catalog.files().clone())
-                .collect(),
-        };
-        state.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Catalogs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error;
-        let state = CatalogsState::deserialize(deserializer)?;
-        let mut known = BTreeMap::new();
-        for files in state.known {
-            let catalog = Catalog::parse(&files).map_err(D::Error::custom)?;
-            known.insert(catalog.digest(), Arc::new(catalog));
-        }
-        let current = match state.current {
-            None => None,
-            Some(digest) => {
-                let catalog = known.get(&digest).cloned();
-                Some(catalog.ok_or_else(|| D::Error::custom("the catalog in force is missing"))?)
-            }
-        };
-        Ok(Self { current, known })
-    }
-}

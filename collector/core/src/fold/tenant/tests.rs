@@ -3,6 +3,7 @@ mod closing;
 mod due;
 mod late;
 mod operated;
+mod parts;
 mod properties;
 mod windows;
 

@@ -1,18 +1,21 @@
 //! The usage of a billing period, meter by meter.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, Timestamp};
+use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp};
 
 use super::book::{Booked, LineKey};
 use super::series::{Reporter, Series};
 use super::state::pairs;
+use crate::catalog::timeline::{self, Timeline};
 use crate::entry::{Digest, RefusedReason};
 use crate::fold::packed::reserve;
 use crate::fold::rows::Run;
-use crate::period::Period;
+use crate::period::{Period, Zone};
 use crate::position::Position;
+use crate::rate::{self, GatherError, MeterUsage, Part, Shape};
 
 /// A meter of one tenant with the declaration that agents made of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,10 +56,93 @@ pub(super) struct Usage {
     sum: Quantity,
     /// Where they do not: what stands for each series.
     series: Option<Box<Series>>,
+    /// What prices need beyond one sum; `None` while they need nothing.
+    parted: Option<Box<Parted>>,
     /// Rollups whose window reaches beyond the end of the period.
     pub(super) straddling: u64,
     /// The first journal entry that contributed since the last booking.
     pub(super) from: Option<Position>,
+    /// How many versions of the catalog it is parted by; `None` before it was looked at.
+    versions: Option<u32>,
+}
+
+/// Usage by parts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Parted {
+    /// Made anew from the versions after a restart.
+    #[serde(skip)]
+    shape: Option<Shape>,
+    /// Of what adds up; else series know their parts.
+    usage: MeterUsage,
+    /// Something could not be gathered: nothing of it can be rated then.
+    failed: bool,
+}
+
+impl PartialEq for Parted {
+    fn eq(&self, other: &Self) -> bool {
+        self.usage == other.usage && self.failed == other.failed
+    }
+}
+
+/// By what usage of a period is parted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Versions<'a> {
+    pub(super) timeline: &'a Timeline,
+    pub(super) tenant: &'a TenantId,
+    pub(super) period: Period,
+    /// How many versions count.
+    pub(super) known: usize,
+}
+
+impl Versions<'_> {
+    /// How usage is kept apart; `None` for one sum of the period. What is not rated needs no
+    /// parts.
+    fn shape_of(&self, key: &UsageKey) -> Option<Shape> {
+        if key.refused.is_some() {
+            return None;
+        }
+        let slices = self.timeline.slices(self.tenant, self.period, self.known);
+        let shape = Shape::new(
+            self.period,
+            key.aggregation,
+            &priced_slices(&slices, &key.meter),
+        );
+        (!shape.is_plain()).then_some(shape)
+    }
+
+    /// True if a version was in force before the last ones, by the first `known`.
+    fn had_any(&self, known: u32) -> bool {
+        let versions = self.timeline.versions().iter().take(known as usize);
+        versions
+            .into_iter()
+            .any(|version| version.concerns(self.tenant))
+    }
+}
+
+/// The slices with the prices of a meter.
+pub(super) fn priced_slices<'c>(
+    slices: &'c [timeline::Slice],
+    meter: &MeterName,
+) -> Vec<rate::Slice<'c>> {
+    let of = |slice: &'c timeline::Slice| {
+        let card = slice.card.as_deref();
+        let price = card.and_then(|card| {
+            let mut prices = card.prices.iter();
+            prices.find(|price| price.meter.as_ref() == Some(meter))
+        });
+        rate::Slice {
+            span: Period {
+                start: slice.from,
+                end: slice.to,
+            },
+            zone: slice
+                .profile
+                .as_ref()
+                .map_or(Zone::UTC, |profile| profile.calendar.zone),
+            priced: card.zip(price),
+        }
+    };
+    slices.iter().map(of).collect()
 }
 
 impl Usage {
@@ -66,8 +152,10 @@ impl Usage {
             series: of_series.then(|| Box::new(Series::new(key.aggregation))),
             key,
             sum: Quantity::ZERO,
+            parted: None,
             straddling: 0,
             from: None,
+            versions: None,
         }
     }
 
@@ -77,6 +165,112 @@ impl Usage {
         match &self.series {
             Some(series) => series.quantity(),
             None => self.sum,
+        }
+    }
+
+    /// The usage as prices need it. `anew` is how another catalog needs it than the ones that it was
+    /// gathered for: nobody knows other parts of it than one, and nothing describes it then.
+    ///
+    /// # Errors
+    /// If not all of it could be gathered; see [`GatherError`].
+    pub(super) fn metered(&self, anew: Option<&Shape>) -> Result<Cow<'_, MeterUsage>, GatherError> {
+        let gathered = self.gathered()?;
+        let Some(shape) = anew else {
+            return Ok(gathered);
+        };
+        let mut parts = gathered.parts();
+        let only_one = parts.len() <= 1 && parts.all(|(part, _)| part == Part::default());
+        let part = if shape.is_plain() && (only_one || self.series.is_none()) {
+            Part::default()
+        } else {
+            Part {
+                cell: Part::NO_CELL,
+                ..Part::default()
+            }
+        };
+        let mut usage = MeterUsage::default();
+        usage.add(part, self.quantity())?;
+        Ok(Cow::Owned(usage))
+    }
+
+    fn gathered(&self) -> Result<Cow<'_, MeterUsage>, GatherError> {
+        match (&self.series, &self.parted) {
+            (_, Some(parted)) if parted.failed => Err(GatherError::Overflow),
+            (Some(series), _) => series.usage().map(Cow::Owned),
+            (None, Some(parted)) => Ok(Cow::Borrowed(&parted.usage)),
+            (None, None) => Ok(Cow::Owned(MeterUsage::whole(self.sum))),
+        }
+    }
+
+    fn count(&mut self, run: &Run<'_>, reporter: &Reporter<'_>, versions: &Versions<'_>) {
+        self.part_by(versions);
+        let shape = self
+            .parted
+            .as_ref()
+            .and_then(|parted| parted.shape.as_ref());
+        if let Some(series) = &mut self.series {
+            series.count(run.rows, reporter, shape);
+            return;
+        }
+        self.sum = self
+            .sum
+            .checked_add(run.sum())
+            .expect("2^47 rollups of 2^80 units fit a quantity");
+        if let Some(Parted {
+            shape: Some(shape),
+            usage,
+            failed,
+        }) = self.parted.as_deref_mut()
+        {
+            for row in run.rows {
+                let counted = usage.count(shape, row.window, row.series.dimensions(), row.value);
+                *failed |= counted.is_err();
+            }
+        }
+    }
+
+    /// Sees to it that usage is parted as the versions in force need it.
+    ///
+    /// A version takes effect behind its stamp, and usage of later windows is not counted before;
+    /// so what was gathered stays as it is, as that of earlier slices. Only the first version of
+    /// all is in force since ever: if it needs parts, nobody knows those of what came before, and
+    /// nothing describes it.
+    fn part_by(&mut self, versions: &Versions<'_>) {
+        let known = u32::try_from(versions.known).unwrap_or(u32::MAX);
+        let has_shape = |parted: &Parted| parted.shape.is_some();
+        let before = self.versions.replace(known);
+        if before == Some(known) && self.parted.as_deref().is_none_or(has_shape) {
+            return;
+        }
+        let shape = versions.shape_of(&self.key);
+        if let Some(parted) = &mut self.parted {
+            parted.shape = shape.or_else(|| Some(Shape::plain(versions.period)));
+            return;
+        }
+        if shape.is_none() {
+            return;
+        }
+        let mut usage = MeterUsage::default();
+        let mut failed = false;
+        if self.series.is_none() && !self.sum.is_zero() {
+            let described = before.is_some_and(|before| versions.had_any(before));
+            let part = Part {
+                cell: if described { 0 } else { Part::NO_CELL },
+                ..Part::default()
+            };
+            failed = usage.add(part, self.sum).is_err();
+        }
+        self.parted = Some(Box::new(Parted {
+            shape,
+            usage,
+            failed,
+        }));
+    }
+
+    /// Notes that usage was declared lost, where samples are taken.
+    fn lose(&mut self, span: Period) {
+        if let Some(parted) = &mut self.parted {
+            parted.usage.lose(span);
         }
     }
 }
@@ -91,6 +285,11 @@ pub(super) struct PeriodBook {
     pub(super) catalog: Option<Digest>,
     /// Stamp of the first usage since the last closing.
     pub(super) late_since: Option<Timestamp>,
+    /// How many versions of the catalog were known at the first closing: no later one concerns
+    /// the period.
+    pub(super) known: Option<u32>,
+    /// The catalog by which an operator had it rated anew.
+    pub(super) rerated: Option<Digest>,
     /// True if what is due without usage is due here.
     pub(super) due: bool,
     /// In the order of their keys.
@@ -107,6 +306,8 @@ impl PeriodBook {
             rounds: 0,
             catalog: None,
             late_since: None,
+            known: None,
+            rerated: None,
             due: false,
             usage: Vec::new(),
             booked: BTreeMap::new(),
@@ -143,17 +344,17 @@ impl PeriodBook {
         (position, stamp): (Position, Timestamp),
         run: &Run<'_>,
         reporter: &Reporter<'_>,
+        (timeline, tenant): (&Timeline, &TenantId),
     ) {
         let end = self.period.end;
+        let versions = Versions {
+            timeline,
+            tenant,
+            period: self.period,
+            known: self.known.map_or(timeline.known(), |known| known as usize),
+        };
         let usage = self.usage_of(run);
-        if let Some(series) = &mut usage.series {
-            series.count(run.rows, reporter);
-        } else {
-            usage.sum = usage
-                .sum
-                .checked_add(run.sum())
-                .expect("2^47 rollups of 2^80 units fit a quantity");
-        }
+        usage.count(run, reporter, &versions);
         let reaches_beyond = |row: &&Rollup| row.window.end() > end;
         let straddling = run.rows.iter().filter(reaches_beyond).count() as u64;
         usage.straddling = usage.straddling.saturating_add(straddling);
@@ -176,9 +377,20 @@ impl PeriodBook {
         &mut self.usage[at]
     }
 
+    /// Notes that usage of a meter was declared lost.
+    pub(super) fn lose(&mut self, meter: &MeterName, span: Period) {
+        let own = self.usage.iter_mut();
+        own.filter(|usage| usage.key.meter == *meter)
+            .for_each(|usage| usage.lose(span));
+    }
+
     /// Everything is booked: what is kept is only for usage that comes late.
-    pub(super) fn settle(&mut self) {
+    ///
+    /// `known` is how many versions of the catalog there are.
+    pub(super) fn settle(&mut self, known: usize) {
         self.late_since = None;
+        self.known
+            .get_or_insert(u32::try_from(known).unwrap_or(u32::MAX));
         for usage in &mut self.usage {
             usage.from = None;
             if let Some(series) = &mut usage.series {

@@ -324,7 +324,7 @@ fn late_values_are_settled_by_lines_anew() {
 }
 
 #[test]
-fn a_maximum_may_be_below_zero() {
+fn a_maximum_below_zero_is_shown_and_costs_nothing() {
     let mut world = World::of_aggregations();
     for value in [-7, -3, -9] {
         let mut row = seen_once(0, 0, &[1]);
@@ -333,5 +333,5 @@ fn a_maximum_may_be_below_zero() {
     }
     let entry = world.settle().remove(0).posting;
     assert_eq!(entry.quantity, Quantity::new(-3));
-    assert_eq!(entry.amount, Some(Decimal::ZERO));
+    assert_eq!((&*entry.line, entry.amount), ("below_zero", None));
 }

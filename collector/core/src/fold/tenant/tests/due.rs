@@ -138,9 +138,12 @@ fn a_catalog_that_comes_later_charges_nothing_before_it() {
     assert_eq!(world.pass(60), ["charge req 10 1.00"]);
     world.now = at(1000);
     world.catalog(with_fee("PT1M"));
-    assert_eq!(world.pass(1080), ["charge platform 0 25.00"; 2]);
+    // It takes effect at the next quarter of an hour.
+    assert_eq!(world.pass(1800), [] as [&str; 0]);
+    assert_eq!(world.pass(1860), ["charge platform 0 25.00"]);
     // Without a fee nothing is opened any more.
     world.catalog(files("PT1M"));
+    assert_eq!(world.pass(2700), ["charge platform 0 25.00"; 14]);
     assert_eq!(world.pass(5000), [] as [&str; 0]);
 }
 
@@ -210,12 +213,9 @@ fn what_was_over_when_the_fee_came_owes_none() {
     world.rows("a", vec![row("acme", "requests", 0, 10)]);
     assert_eq!(
         world.pass(180),
-        [
-            "reversal req -10 -1.00",
-            "charge req 20 2.00",
-            "charge platform 0 25.00"
-        ]
+        ["reversal req -10 -1.00", "charge req 20 2.00"]
     );
+    assert_eq!(world.pass(960), ["charge platform 0 25.00"]);
 }
 
 /// A period that counts goes on to count when the catalog changes before it is closed.
@@ -227,7 +227,9 @@ fn another_catalog_takes_no_fee_away() {
     let card = other.get_mut("cards/edge.toml").expect("there");
     *card = card.replace("25.00", "26.00");
     world.catalog(other);
-    assert_eq!(world.pass(120), ["charge platform 0 26.00"; 2]);
+    assert_eq!(world.pass(120), ["charge platform 0 25.00"; 2]);
+    assert_eq!(world.pass(900), ["charge platform 0 25.00"; 13]);
+    assert_eq!(world.pass(960), ["charge platform 0 26.00"]);
 }
 
 fn with_default_profile() -> BTreeMap<String, String> {
