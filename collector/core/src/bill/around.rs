@@ -50,9 +50,10 @@ pub(super) fn apply<'c>(
         .collect();
     // What is equal stays in its order: cards before profiles.
     joint.sort_by_key(|(_, joint)| joint.order());
+    let maximums = bounds(&scopes, &plans, |around| &around.maximums);
     let mut works = Vec::with_capacity(drafts.len());
     for draft in drafts {
-        works.push(Work::new(input, draft, &scopes, &joint)?);
+        works.push(Work::new(input, draft, &maximums, &joint)?);
     }
     let by_step = |works: &mut Vec<Work<'c>>, step: fn(&Off) -> bool| {
         for work in works.iter_mut() {
@@ -70,15 +71,7 @@ pub(super) fn apply<'c>(
     for work in &mut works {
         work.own_maximum().ok_or(NoBill::TooLarge)?;
     }
-    let bounds = |of: fn(&Around) -> &[Bound]| {
-        let mut bounds: Vec<(&Scope<'c>, &'c Bound)> = scopes
-            .iter()
-            .flat_map(|scope| of(scope.around).iter().map(move |bound| (scope, bound)))
-            .collect();
-        bounds.sort_by_key(|(_, bound)| bound.counts.prices.is_none());
-        bounds
-    };
-    for (scope, bound) in bounds(|around| &around.maximums) {
+    for (scope, bound) in maximums {
         let most = prorated(input, &plans[scope.plan], scope, bound, |a| &a.maximums)?;
         let chosen = chosen(&works, scope, &bound.counts);
         maximum(&mut works, &chosen, &bound.id, most).ok_or(NoBill::TooLarge)?;
@@ -96,7 +89,7 @@ pub(super) fn apply<'c>(
     let mut lines: Vec<BillLine<'c>> = Vec::with_capacity(works.len());
     let mut added = Vec::new();
     if input.is_final() && input.due {
-        for (scope, bound) in bounds(|around| &around.minimums) {
+        for (scope, bound) in bounds(&scopes, &plans, |around| &around.minimums) {
             let plan = &plans[scope.plan];
             let least = prorated(input, plan, scope, bound, |a| &a.minimums)?;
             let chosen = chosen(&works, scope, &bound.counts);
@@ -107,6 +100,35 @@ pub(super) fn apply<'c>(
     lines.extend(works.into_iter().map(Work::finish));
     lines.extend(added);
     Ok(lines)
+}
+
+/// The maximums or minimums of all scopes, those of groups first. Of a card they are those of its
+/// versions, each as the last of them says.
+fn bounds<'s, 'c>(
+    scopes: &'s [Scope<'c>],
+    plans: &[Plan<'c>],
+    of: fn(&Around) -> &[Bound],
+) -> Vec<(&'s Scope<'c>, &'c Bound)> {
+    let mut bounds: Vec<(&'s Scope<'c>, &'c Bound)> = Vec::new();
+    for scope in scopes {
+        let first = bounds.len();
+        bounds.extend(of(scope.around).iter().map(|bound| (scope, bound)));
+        if scope.card.is_none() {
+            continue;
+        }
+        for (_, card) in plans[scope.plan].versions.iter().rev() {
+            for bound in of(&card.around) {
+                let known = bounds[first..]
+                    .iter()
+                    .any(|(_, other)| other.id == bound.id);
+                if !known {
+                    bounds.push((scope, bound));
+                }
+            }
+        }
+    }
+    bounds.sort_by_key(|(_, bound)| bound.counts.prices.is_none());
+    bounds
 }
 
 /// What each card says of its lines, then what the last profile says of those in the currency of
@@ -130,7 +152,11 @@ fn scopes<'c>(plans: &[Plan<'c>]) -> Vec<Scope<'c>> {
             plan: last,
         });
     }
-    scopes.retain(|scope| !scope.around.is_empty());
+    scopes.retain(|scope| {
+        let mut versions = plans[scope.plan].versions.iter();
+        !scope.around.is_empty()
+            || (scope.card.is_some() && versions.any(|(_, card)| !card.around.is_empty()))
+    });
     scopes
 }
 

@@ -12,7 +12,7 @@ use super::around::Scope;
 use super::line::{BillLine, Source, Step, StepKind};
 use super::lines::{Draft, DraftKind};
 use super::{BillInput, NoBill, rounding};
-use crate::catalog::{Discount, JointDiscount, Off, Price};
+use crate::catalog::{Bound, Discount, JointDiscount, Off, Price};
 use crate::rate::{LineItem, Ratio, Site};
 
 /// A line on its way from the list amount to the final one.
@@ -34,7 +34,7 @@ impl<'c> Work<'c> {
     pub(super) fn new(
         input: &BillInput<'c>,
         draft: Draft<'c>,
-        scopes: &[Scope<'c>],
+        maximums: &[(&Scope<'c>, &'c Bound)],
         joint: &[(&Scope<'c>, &'c JointDiscount)],
     ) -> Result<Self, NoBill> {
         let mut work = match &draft.kind {
@@ -60,7 +60,7 @@ impl<'c> Work<'c> {
                 }
             }
         };
-        if work.is_worked(input, scopes, joint) {
+        if work.is_worked(input, maximums, joint) {
             work.begin().ok_or(NoBill::TooLarge)?;
         }
         Ok(work)
@@ -70,7 +70,7 @@ impl<'c> Work<'c> {
     fn is_worked(
         &self,
         input: &BillInput<'c>,
-        scopes: &[Scope<'c>],
+        maximums: &[(&Scope<'c>, &'c Bound)],
         joint: &[(&Scope<'c>, &'c JointDiscount)],
     ) -> bool {
         let DraftKind::Rated {
@@ -86,10 +86,6 @@ impl<'c> Work<'c> {
         let price = item.price;
         let is_bounded = price.maximum.is_some() || price.minimum.is_some();
         let is_premature = price.minimum.is_some() && !input.is_final();
-        let maximums = |scope: &Scope<'c>| {
-            let mut bounds = scope.around.maximums.iter();
-            bounds.any(|bound| scope.holds(self, &bound.counts))
-        };
         self.is_loose
             || fee.is_some()
             || !charged.is_zero()
@@ -98,7 +94,9 @@ impl<'c> Work<'c> {
             || joint
                 .iter()
                 .any(|(scope, joint)| scope.holds(self, &joint.counts))
-            || scopes.iter().any(maximums)
+            || maximums
+                .iter()
+                .any(|(scope, bound)| scope.holds(self, &bound.counts))
     }
 
     /// Back to the exact list amount.
