@@ -65,6 +65,41 @@ fn each_unit_costs_what_the_version_of_its_time_says() {
     );
 }
 
+/// A version that is limited to some tenants changes nothing for the others, and is taken back by
+/// the former one; what was used meanwhile costs what was in force then.
+#[test]
+fn a_limited_version_rates_only_its_tenants() {
+    let both = |unit: &str| {
+        let mut files = per_unit(unit);
+        let profile = files["profiles/acme.toml"].replace("acme", "globex");
+        files.insert("profiles/globex.toml".to_owned(), profile);
+        files
+    };
+    let limited = |world: &mut World, unit: &str| {
+        let mut change = CatalogChange::plain(Digest([0; 32]), both(unit));
+        change.tenants = Some(BTreeSet::from([tenant("globex")]));
+        world.apply(&TenantInput::Catalog(Arc::new(change)));
+    };
+    let mut world = World::new("PT1H");
+    world.catalog(both("1.00"));
+    world.now = at(800);
+    limited(&mut world, "5.00");
+    restarted(&mut world);
+    world.now = at(1700);
+    limited(&mut world, "1.00");
+    for name in ["acme", "globex"] {
+        for start in [0, 900, 1800] {
+            world.rows("a", vec![row(name, "requests", start, 10)]);
+        }
+    }
+    world.watermark("a", 3600);
+    world.now = at(3600);
+    assert_eq!(
+        short(&world.close_due()),
+        ["charge req 30 30.00", "charge req 30 70.00"]
+    );
+}
+
 #[test]
 fn usage_counts_in_the_row_that_describes_it() {
     let matrix = "model = \"matrix\"\nper = \"1 {request}\"\nrows = [\n\
