@@ -113,6 +113,17 @@ impl<'c> Parted<'c> {
         })
     }
 
+    /// True if all that is used is there as single events, where they are priced: who gathered sums
+    /// alone has nothing that could be priced, and must not be charged nothing.
+    fn events_are_whole(self, used: Quantity) -> bool {
+        if self.own().all(|(_, _, _, price)| price.per_event.is_none()) {
+            return true;
+        }
+        let events = self.usage.events.values();
+        let own = events.filter(|event| self.owns(event.slice));
+        Quantity::checked_sum(own.map(|event| event.quantity)) == Some(used)
+    }
+
     /// What is counted together: the interval, and the name of the row or of its pool.
     fn accumulator(self, part: Part) -> (u32, &'c str) {
         let slice = self.slices.get(usize::from(part.slice));
@@ -192,6 +203,10 @@ pub fn rate_meter<'c>(
         }
         let due = parted.own().any(|(_, _, _, price)| price.is_due_unused());
         if !used && !always && !due {
+            continue;
+        }
+        if !parted.events_are_whole(quantities.priced) {
+            outcomes.push(unrated(NoAmount::NoEvent, quantities.priced));
             continue;
         }
         match rate_parted(parted, meter, quantities.priced) {

@@ -150,6 +150,14 @@ fn usage_without_an_id_is_unrated() {
     );
 }
 
+/// Sums alone are never charged nothing.
+#[test]
+fn a_sum_without_events_is_unrated() {
+    let rig = rig("s", 0, CALLS);
+    let usage = crate::rate::MeterUsage::whole(tollgate_common::Quantity::new(90));
+    assert_eq!(rig.texts_of(&rig.slices(), &usage), ["unrated NoEvent 90"]);
+}
+
 #[test]
 fn events_are_priced_by_the_version_of_their_time() {
     let dearer = CALLS.replace("0.60", "1.20");
