@@ -57,6 +57,8 @@ pub(crate) struct Engine<P> {
     epoch: Epoch,
     /// Folded since the engine was made.
     entries: u64,
+    /// Their rollups.
+    rollups: u64,
     closer: Closer,
     metrics: Arc<Metrics>,
 }
@@ -101,6 +103,7 @@ impl<P: Projection> Engine<P> {
             partition,
             epoch,
             entries: 0,
+            rollups: 0,
             closer,
             metrics,
         })
@@ -145,6 +148,7 @@ impl<P: Projection> Engine<P> {
             self.write(upto, effects)?;
         }
         self.entries += count as u64;
+        self.rollups += rollups as u64;
         self.metrics.folded_entries.inc_by(count as u64);
         Ok(count)
     }
@@ -213,6 +217,11 @@ impl<P: Projection> Engine<P> {
     /// Entries folded since the engine was made.
     pub(crate) fn entries(&self) -> u64 {
         self.entries
+    }
+
+    /// Rollups of the entries folded since the engine was made.
+    pub(crate) fn rollups(&self) -> u64 {
+        self.rollups
     }
 
     /// The intake's state.

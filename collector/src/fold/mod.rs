@@ -39,6 +39,9 @@ const QUIET_MILLIS: i64 = 60_000;
 const PROFILES_INTERVAL: Duration = Duration::from_secs(30);
 /// Snapshots are taken after so many entries …
 const SNAPSHOT_ENTRIES: u64 = 50_000;
+/// … or after so many rollups, so that a restart has seconds and not minutes of them to fold again
+/// …
+const SNAPSHOT_ROLLUPS: u64 = 40_000_000;
 /// … or after so much time with any entry at all, whichever is first.
 const SNAPSHOT_INTERVAL: Duration = Duration::from_mins(10);
 
@@ -81,6 +84,7 @@ where
         profiles_counted: None,
         clock_asked: tollgate_common::Timestamp::EPOCH,
         snapshot_entries: 0,
+        snapshot_rollups: 0,
         snapshot_taken: now,
     };
     let thread = std::thread::Builder::new()
@@ -108,6 +112,7 @@ struct Worker<P> {
     /// When a clock entry was last asked for.
     clock_asked: tollgate_common::Timestamp,
     snapshot_entries: u64,
+    snapshot_rollups: u64,
     snapshot_taken: Instant,
 }
 
@@ -278,7 +283,9 @@ impl<P: Projection> Worker<P> {
 
     fn snapshot_if_due(&mut self) {
         let new = self.parts.engine.entries() - self.snapshot_entries;
+        let rollups = self.parts.engine.rollups() - self.snapshot_rollups;
         if new >= SNAPSHOT_ENTRIES
+            || rollups >= SNAPSHOT_ROLLUPS
             || (new > 0 && self.snapshot_taken.elapsed() >= SNAPSHOT_INTERVAL)
         {
             self.snapshot();
@@ -290,6 +297,7 @@ impl<P: Projection> Worker<P> {
             self.parts.snapshots.save(position, bytes);
         }
         self.snapshot_entries = self.parts.engine.entries();
+        self.snapshot_rollups = self.parts.engine.rollups();
         self.snapshot_taken = Instant::now();
     }
 }
