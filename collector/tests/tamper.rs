@@ -15,7 +15,7 @@ const FLIPS: usize = 48;
 
 /// A stopped collector that has billed something.
 async fn billed() -> Site {
-    let site = Site::new("settlement = \"1h\"");
+    let site = Site::new("settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"");
     let life = Incarnation::from_bytes([1; 16]);
     let collector = Collector::start(&site).await;
     let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
@@ -34,6 +34,18 @@ async fn billed() -> Site {
     collector
         .until("/v1/ledger", |answer| !answer["items"][0].is_null())
         .await;
+    let file = site.dir().join("acme.toml");
+    std::fs::write(&file, "name = \"Erika Mustermann\"\n").expect("writes");
+    let file = file.to_str().expect("UTF-8");
+    for command in [
+        &["party", "set", "--tenant", "acme", "--file", file][..],
+        &[
+            "invoice", "issue", "--tenant", "acme", "--reason", "June", "--author", "kim",
+        ],
+    ] {
+        let (code, out) = tokio::task::block_in_place(|| site.cli(command));
+        assert_eq!(code, 0, "{out}");
+    }
     collector.stop().await;
     assert_eq!(site.cli(&["ledger", "verify"]).0, 0);
     // Everything into the one file.
@@ -119,6 +131,47 @@ fn flipped(bytes: &[u8], index: usize) -> (usize, Vec<u8>) {
     let mut changed = bytes.to_vec();
     changed[at] ^= 1 << (index % 8);
     (at, changed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_flipped_bit_of_the_parties_is_found_or_changes_nothing() {
+    let site = billed().await;
+    let file = site.data().join("parties.sqlite");
+    let original = std::fs::read(&file).expect("reads");
+    let rows = |file: &Path| -> rusqlite::Result<Vec<Vec<Value>>> {
+        let database = Connection::open(file)?;
+        let mut all = Vec::new();
+        for table in ["current", "snapshot"] {
+            let mut statement = database.prepare(&format!("SELECT * FROM {table}"))?;
+            let columns = statement.column_count();
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                all.push((0..columns).map(|c| row.get(c)).collect::<Result<_, _>>()?);
+            }
+        }
+        Ok(all)
+    };
+    let honest = rows(&file).expect("whole");
+    assert_eq!(
+        honest.len(),
+        2,
+        "what is said now, and what the invoice says"
+    );
+    let mut found = 0;
+    for index in 0..FLIPS {
+        let (at, changed) = flipped(&original, index);
+        std::fs::write(&file, &changed).expect("writes");
+        let (code, out) = site.cli(&["ledger", "verify", "--json"]);
+        found += usize::from(code != 0);
+        assert!(
+            code != 0 || rows(&file).is_ok_and(|rows| rows == honest),
+            "byte {at}: {out}"
+        );
+    }
+    assert!(found > 0, "no flip met anything");
+    std::fs::remove_file(&file).expect("removes");
+    let (code, out) = site.cli(&["ledger", "verify", "--json"]);
+    assert_eq!(code, 3, "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

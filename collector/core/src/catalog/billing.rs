@@ -5,6 +5,7 @@ use std::str::FromStr;
 use super::price::{Billed, PriceTerms};
 use super::read::{Reader, Section};
 use super::{Catalog, Places, around, tax};
+use crate::ledger::{Account, AccountError};
 
 impl FromStr for Billed {
     type Err = &'static str;
@@ -21,7 +22,18 @@ impl FromStr for Billed {
     }
 }
 
-/// Reads the keys `tax`, `billed` and `prorate`; `None` if there is a mistake in one of them.
+/// The name of a general-ledger account.
+struct Gl(String);
+
+impl FromStr for Gl {
+    type Err = AccountError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Account::revenue(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+/// Reads the keys `tax`, `billed`, `prorate` and `gl`; `None` if there is a mistake in one of them.
 pub(super) fn read<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
@@ -31,9 +43,11 @@ pub(super) fn read<'d>(
     let taxes = tax::read_codes(catalog, reader, section, places);
     let billed = reader.or_default(section, "billed", "\"in_arrears\" or \"in_advance\"");
     let prorate = around::read_prorate(reader, section);
+    let gl = reader.maybe::<Gl>(section, "gl", "a general-ledger account such as \"8400\"");
     Some(PriceTerms {
         taxes: taxes?,
         billed: billed?,
         prorate: prorate?,
+        gl: gl?.map(|(Gl(name), _)| name),
     })
 }

@@ -50,7 +50,7 @@ impl FromStr for ModelName {
 impl ModelName {
     /// The keys that a price of this model may have.
     pub(super) fn keys(self) -> Vec<&'static str> {
-        let mut keys = vec!["id", "model", "rounding", "tax", "prorate"];
+        let mut keys = vec!["id", "model", "rounding", "tax", "prorate", "gl"];
         if self == Self::Flat {
             keys.extend(["flat", "billed"]);
             return keys;

@@ -125,6 +125,9 @@ pub struct PriceTerms {
     /// How a fee, a maximum and a minimum are reduced for a part of a period; `None` for not at
     /// all.
     pub prorate: Option<Proration>,
+    /// The general-ledger account that it earns for; `None` for
+    /// [`GL_DEFAULT`](crate::ledger::GL_DEFAULT).
+    pub gl: Option<String>,
 }
 
 /// When a fee is billed.
