@@ -11,6 +11,7 @@ pub(super) fn accrual(accrual: &Accrual) -> Value {
         .map(|line| {
             json!({
                 "kind": line.kind,
+                "role": line.role,
                 "line": line.line,
                 "meter": line.meter,
                 "unit": line.unit,

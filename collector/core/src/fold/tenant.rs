@@ -14,6 +14,7 @@
 
 mod account;
 mod accrual;
+mod billing;
 mod book;
 mod closable;
 mod close;
@@ -53,6 +54,7 @@ use self::state::{Catalogs, pairs};
 use self::usage::PeriodBook;
 use super::TenantInput;
 use super::packed::halves;
+use crate::bill::Carried;
 use crate::catalog::Catalog;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::{CatalogChange, Digest, Opened};
@@ -133,6 +135,9 @@ struct Tenant {
     due_since: Option<Timestamp>,
     /// What documents are decided from.
     dues: Dues,
+    /// What the bills of its periods have to know of each other.
+    #[serde(with = "state::text")]
+    carried: Carried,
     /// Keys of the corrections that operators made.
     corrections: BTreeSet<String>,
     /// The period that was used last: nearly every rollup belongs to it.
@@ -418,6 +423,7 @@ fn tenant_of<'t>(
             due_from: None,
             due_since: None,
             dues: Dues::default(),
+            carried: Carried::default(),
             corrections: BTreeSet::new(),
             recent: None,
         };

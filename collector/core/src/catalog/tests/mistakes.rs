@@ -82,7 +82,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nleast = \"1\"",
-        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over` or `unit`)",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over` or `unit`)",
     ),
     (
         "unit = \"0.08\"",
@@ -187,7 +187,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\n[[price]]\nid = \"fee\"\nmodel = \"flat\"\nflat = \"25\"\nper = \"1\"",
-        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `flat` or `billed`)",
+        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `flat` or `billed`)",
     ),
     (
         "scale = 0",

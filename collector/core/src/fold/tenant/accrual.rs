@@ -5,9 +5,11 @@ use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
+use super::billing::Around;
 use super::book::{self, LineAccount, Terms};
+use crate::bill::Stage;
 use crate::entry::Digest;
-use crate::ledger::EntryKind;
+use crate::ledger::{EntryKind, Role};
 
 /// The lines of an open period as they stand; never authoritative.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,6 +33,8 @@ pub struct Accrual {
 pub struct AccrualLine {
     /// What a closing would book it as: charge, unrated or refused.
     pub kind: EntryKind,
+    /// Which part of the bill it is; `None` for what is not rated.
+    pub role: Option<Role>,
     /// The price's id, or the reason.
     pub line: String,
     /// Which meter; `None` for a fee.
@@ -68,9 +72,16 @@ impl TenantFold {
                     slices: &slices,
                     anew,
                 };
-                let lines = book::lines(terms, book);
+                let (next, carried) = self.around(name, book);
+                let around = Around {
+                    carried: &carried,
+                    stage: Stage::Interim,
+                    next: next.as_ref().map(|(period, slice)| (*period, slice)),
+                };
+                let (lines, _) = book::lines(terms, around, book);
                 let lines = lines.into_iter().map(|(key, line)| AccrualLine {
                     kind: key.kind(),
+                    role: key.role(),
                     line: key.name().to_owned(),
                     unit: catalog
                         .filter(|_| !matches!(key.account, LineAccount::Refused(_)))

@@ -11,13 +11,15 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
+use super::billing::{self, Around};
 use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
-use crate::catalog::{Card, Catalog, Meter, Price, timeline};
+use crate::bill::Carried;
+use crate::catalog::{Catalog, Meter, timeline};
 use crate::entry::RefusedReason;
-use crate::ledger::{EntryKind, EntryRef};
+use crate::ledger::{Account, EntryKind, EntryRef, Original, Role, Step};
 use crate::period::Period;
 use crate::position::Position;
-use crate::rate::{self, MeterUsage, NoAmount, Outcome, Shape};
+use crate::rate::{self, Shape};
 
 /// Why usage has no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -43,6 +45,10 @@ pub enum UnratedReason {
     NoRow,
     /// It does not say which event it is, where single events are priced.
     NoEvent,
+    /// A tax has no rate in force, or is not declared any more.
+    NoTaxRate,
+    /// There is no exchange rate into the tenant's currency.
+    NoExchangeRate,
     /// The amount does not fit the numbers.
     AmountTooLarge,
     /// A single rollup was larger than anything that can be counted.
@@ -65,10 +71,20 @@ impl UnratedReason {
             Self::NoPrice => "no_price",
             Self::NoRow => "no_row",
             Self::NoEvent => "no_event",
+            Self::NoTaxRate => "no_tax_rate",
+            Self::NoExchangeRate => "no_exchange_rate",
             Self::AmountTooLarge => "amount_too_large",
             Self::RollupTooLarge => "rollup_too_large",
             Self::BelowZero => "below_zero",
         }
+    }
+
+    /// True if what is due could not be worked out, used or not.
+    const fn is_failure(self) -> bool {
+        matches!(
+            self,
+            Self::NoTaxRate | Self::NoExchangeRate | Self::AmountTooLarge
+        )
     }
 
     /// A sentence for people.
@@ -86,6 +102,8 @@ impl UnratedReason {
             Self::NoPrice => "the rate card has no price for this meter",
             Self::NoRow => "no row of the price describes it",
             Self::NoEvent => "it does not say which event it is, and events are priced one by one",
+            Self::NoTaxRate => "the catalog has no rate of a tax for the period",
+            Self::NoExchangeRate => "the catalog has no exchange rate for the period",
             Self::AmountTooLarge => "the amount is too large to be computed exactly",
             Self::RollupTooLarge => "a single rollup is larger than 2^80 smallest units",
             Self::BelowZero => "corrections took away more than there was in the period",
@@ -113,24 +131,19 @@ pub(super) struct LineKey {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LineAccount {
-    /// Rated by a price.
+    /// On the bill.
     Rated {
-        /// The price's id.
-        price: String,
-        /// The currency of its card.
+        /// The id of the price, minimum, commitment, tax or grant.
+        id: String,
+        /// Which part of it.
+        role: Role,
+        /// The card's id; empty for what a profile adds. Of taxes the rate in percent.
+        card: String,
+        /// The currency of the bill.
         currency: String,
     },
     Unrated(UnratedReason),
     Refused(RefusedReason),
-}
-
-impl LineAccount {
-    fn rated(price: &Price, card: &Card) -> Self {
-        Self::Rated {
-            price: price.id.clone(),
-            currency: card.currency.code().to_owned(),
-        }
-    }
 }
 
 impl LineKey {
@@ -146,9 +159,17 @@ impl LineKey {
     /// What the ledger calls the line: the price's id, or the reason.
     pub(super) fn name(&self) -> &str {
         match &self.account {
-            LineAccount::Rated { price, .. } => price,
+            LineAccount::Rated { id, .. } => id,
             LineAccount::Unrated(reason) => reason.as_str(),
             LineAccount::Refused(reason) => reason.as_str(),
+        }
+    }
+
+    /// Which part of the bill it is.
+    pub(super) fn role(&self) -> Option<Role> {
+        match &self.account {
+            LineAccount::Rated { role, .. } => Some(*role),
+            LineAccount::Unrated(_) | LineAccount::Refused(_) => None,
         }
     }
 
@@ -165,6 +186,8 @@ impl LineKey {
 pub(super) struct Booked {
     pub(super) quantity: Quantity,
     pub(super) amount: Option<Decimal>,
+    /// Where its other leg went.
+    pub(super) contra: Option<Account>,
     /// The first entry of the line.
     pub(super) original: EntryRef,
     /// The entry that says what the line is now: the first, or the newest that took its place.
@@ -180,15 +203,28 @@ pub(super) struct Line {
     pub(super) text: String,
     /// The first journal entry that contributed since the last booking.
     pub(super) from: Option<Position>,
-    straddling: u64,
+    /// Where its other leg goes.
+    pub(super) contra: Option<Account>,
+    /// The amount before its steps, in the card's currency; `None` without steps.
+    pub(super) list: Option<Decimal>,
+    /// From the list amount on.
+    pub(super) steps: Vec<Step>,
+    /// In the card's currency and with its tax, where the bill has it otherwise.
+    pub(super) original: Option<Original>,
+    pub(super) straddling: u64,
 }
 
 impl Line {
-    fn add(&mut self, quantity: Quantity, usage: &Usage) {
+    pub(super) fn add(&mut self, quantity: Quantity, usage: &Usage) {
         self.quantity = self
             .quantity
             .checked_add(quantity)
             .expect("2^47 rollups of 2^80 units fit a quantity");
+        self.rests_on(usage);
+    }
+
+    /// Notes where its quantity comes from.
+    pub(super) fn rests_on(&mut self, usage: &Usage) {
         self.straddling = self.straddling.saturating_add(usage.straddling);
         self.from = match (self.from, usage.from) {
             (Some(a), Some(b)) => Some(Ord::min(a, b)),
@@ -211,7 +247,7 @@ pub(super) struct Terms<'c> {
 impl<'c> Terms<'c> {
     /// The catalog that declares a meter, and by which periods owe what is due without usage: the
     /// one in force in the end.
-    fn catalog(&self) -> Option<&'c Catalog> {
+    pub(super) fn catalog(&self) -> Option<&'c Catalog> {
         self.slices.last()?.catalog.as_deref()
     }
 
@@ -244,140 +280,53 @@ impl<'c> Terms<'c> {
     }
 }
 
-/// All lines of a period.
-pub(super) fn lines(terms: Terms<'_>, book: &PeriodBook) -> BTreeMap<LineKey, Line> {
+/// All lines of a period, and what other periods have to know of its bill; `None` without a bill.
+pub(super) fn lines(
+    terms: Terms<'_>,
+    around: Around<'_>,
+    book: &PeriodBook,
+) -> (BTreeMap<LineKey, Line>, Option<Carried>) {
     let mut lines: BTreeMap<LineKey, Line> = BTreeMap::new();
+    let mut rated = BTreeMap::new();
     for usage in book.usage() {
-        let reason = match usage.key.refused {
-            Some(reason) => Some(LineAccount::Refused(reason)),
+        let account = match usage.key.refused {
+            Some(reason) => LineAccount::Refused(reason),
             None => match terms.applies(&usage.key) {
-                Err(reason) => Some(LineAccount::Unrated(reason)),
-                Ok((meter, slices)) => {
-                    rate_usage(terms, (meter, &slices), book.due, usage, &mut lines);
-                    None
+                Err(reason) => LineAccount::Unrated(reason),
+                Ok((_, slices)) => {
+                    let shape = terms
+                        .anew
+                        .then(|| Shape::new(terms.period, usage.key.aggregation, &slices));
+                    if let Ok(metered) = usage.metered(shape.as_ref()) {
+                        rated.insert(usage.key.meter.clone(), (usage, metered));
+                        continue;
+                    }
+                    LineAccount::Unrated(UnratedReason::AmountTooLarge)
                 }
             },
         };
-        if let Some(account) = reason {
-            let line = lines.entry(usage.key.line(account)).or_default();
-            line.add(usage.quantity(), usage);
-        }
+        let line = lines.entry(usage.key.line(account)).or_default();
+        line.add(usage.quantity(), usage);
     }
-    if book.due {
-        due_unused(terms, &mut lines);
-    }
+    let carried = if terms.tenant.is_unattributed() {
+        None
+    } else {
+        billing::bill(terms, around, book, &rated, &mut lines)
+    };
     for (key, line) in &mut lines {
         explain(key, line);
     }
-    lines
+    (lines, carried)
 }
 
 impl UsageKey {
-    fn line(&self, account: LineAccount) -> LineKey {
+    pub(super) fn line(&self, account: LineAccount) -> LineKey {
         LineKey {
             account,
             meter: Some(self.meter.clone()),
             scale: self.scale,
             aggregation: self.aggregation,
         }
-    }
-}
-
-/// Adds the lines of a meter's usage.
-fn rate_usage(
-    terms: Terms<'_>,
-    (meter, slices): (&Meter, &[rate::Slice<'_>]),
-    due: bool,
-    usage: &Usage,
-    lines: &mut BTreeMap<LineKey, Line>,
-) {
-    let too_large = LineAccount::Unrated(UnratedReason::AmountTooLarge);
-    let shape = terms
-        .anew
-        .then(|| Shape::new(terms.period, usage.key.aggregation, slices));
-    let Ok(metered) = usage.metered(shape.as_ref()) else {
-        let line = lines.entry(usage.key.line(too_large)).or_default();
-        line.add(usage.quantity(), usage);
-        return;
-    };
-    for outcome in rate::rate_meter(&metered, meter, terms.period, slices, false) {
-        match outcome {
-            // What another price owes without usage is owed only where the period owes it.
-            Outcome::Line(item) if item.quantity.is_zero() && !due && metered.parts().len() > 1 => {
-            }
-            Outcome::Line(item) => {
-                let account = LineAccount::rated(item.price, item.card);
-                let line = lines.entry(usage.key.line(account)).or_default();
-                line.add(item.quantity, usage);
-                line.amount = Some(item.amount);
-                line.text = item.to_string();
-            }
-            Outcome::Unrated {
-                reason, quantity, ..
-            } => {
-                let account = LineAccount::Unrated(match reason {
-                    NoAmount::NoPrice => UnratedReason::NoPrice,
-                    NoAmount::NoRow => UnratedReason::NoRow,
-                    NoAmount::NoEvent => UnratedReason::NoEvent,
-                    NoAmount::BelowZero => UnratedReason::BelowZero,
-                    NoAmount::TooLarge => UnratedReason::AmountTooLarge,
-                });
-                let line = lines.entry(usage.key.line(account)).or_default();
-                line.add(quantity, usage);
-            }
-        }
-    }
-}
-
-/// Adds what is due without usage, by the card that is in force when the period begins.
-fn due_unused(terms: Terms<'_>, lines: &mut BTreeMap<LineKey, Line>) {
-    let Some(first) = terms.slices.first() else {
-        return;
-    };
-    let (Some(catalog), Some(card), Some(profile)) = (&first.catalog, &first.card, &first.profile)
-    else {
-        return;
-    };
-    let day = profile.calendar.zone.date_at(terms.period.start);
-    for price in card.prices.iter().filter(|price| price.is_due_unused()) {
-        let meter = price.meter.as_ref().and_then(|name| catalog.meter(name));
-        let mut key = LineKey {
-            account: LineAccount::rated(price, card),
-            meter: price.meter.clone(),
-            scale: meter.map_or(Scale::ZERO, Meter::billed_scale),
-            aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
-        };
-        if lines.contains_key(&key) {
-            continue;
-        }
-        let unused = MeterUsage::default();
-        let slices = price
-            .meter
-            .as_ref()
-            .map(|name| priced_slices(terms.slices, name))
-            .unwrap_or_default();
-        let item = match meter {
-            None => rate::rate_fee(price, card, day).ok(),
-            Some(meter) => rate::rate_meter(&unused, meter, terms.period, &slices, true)
-                .into_iter()
-                .find_map(|outcome| match outcome {
-                    Outcome::Line(item) if item.price.id == price.id => Some(item),
-                    _ => None,
-                }),
-        };
-        let mut line = Line::default();
-        if let Some(item) = item {
-            line.amount = Some(item.amount);
-            line.text = item.to_string();
-        } else {
-            key.account = LineAccount::Unrated(UnratedReason::AmountTooLarge);
-            // Fees have no meter that tells them apart, so they share a line that names them.
-            if meter.is_none() {
-                let before = lines.get(&key).map_or("fee", |line| &line.text);
-                line.text = format!("{before} `{}`", price.id);
-            }
-        }
-        lines.insert(key, line);
     }
 }
 
@@ -430,6 +379,7 @@ pub(super) fn differences(
         lines.entry(key.clone()).or_insert_with(|| Line {
             amount: key.currency().map(|_| Decimal::ZERO),
             text: "0, because the usage is now booked elsewhere".to_owned(),
+            contra: booked.get(key).and_then(|booked| booked.contra.clone()),
             ..Line::default()
         });
     }
@@ -444,8 +394,8 @@ pub(super) fn differences(
         let had = before.and_then(|b| b.amount).unwrap_or_default();
         let amount = line.amount.map(|amount| difference(amount, had));
         // A fee or a minimum that cannot be computed has no quantity that would show it.
-        let is_first_failure =
-            before.is_none() && key.account == LineAccount::Unrated(UnratedReason::AmountTooLarge);
+        let is_first_failure = before.is_none()
+            && matches!(key.account, LineAccount::Unrated(reason) if reason.is_failure());
         if quantity.is_zero() && amount.is_none_or(|a| a.is_zero()) && !is_first_failure {
             continue;
         }
@@ -461,9 +411,8 @@ pub(super) fn differences(
 }
 
 fn difference(now: Decimal, before: Decimal) -> Decimal {
-    let mut difference = now
-        .checked_sub(before)
-        .expect("amounts are not negative, so their difference has no more digits than they");
+    // Only amounts beyond 10^28, which are unrated before, have a difference that does not fit.
+    let mut difference = now.saturating_sub(before);
     // Zero has the currency's places too.
     difference.rescale(Ord::max(now.scale(), before.scale()));
     difference

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use tollgate_common::Timestamp;
+use tollgate_common::{TenantId, Timestamp};
 
+use super::billing::Around;
 use super::book::{self, Terms};
 use super::late::Booking;
 use super::state::NO_CATALOG;
 use super::usage::PeriodBook;
 use super::{TenantFold, digest, tenant_of};
+use crate::bill::{Carried, Stage};
+use crate::catalog::timeline::Slice;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
-use crate::entry::Closing;
+use crate::entry::{Closing, Digest};
 use crate::period::Period;
 use crate::position::Position;
 
@@ -40,11 +43,20 @@ impl TenantFold {
             slices: &slices,
             anew,
         };
-        let lines = book::lines(terms, &book);
+        let (next, carried) = self.around(&closing.tenant, &book);
+        let around = Around {
+            carried: &carried,
+            stage: Stage::Final,
+            next: next.as_ref().map(|(period, slice)| (*period, slice)),
+        };
+        let (lines, carried) = book::lines(terms, around, &book);
+        let mut catalogs: Vec<Digest> = slices.iter().filter_map(Slice::digest).collect();
+        catalogs.dedup();
         let booking = Booking {
             closing,
             period: book.period,
             catalog: catalog.as_deref(),
+            catalogs,
             digests: digest::of_meters(&book),
             date: self.posting_date(stamp, closing),
             position,
@@ -70,7 +82,25 @@ impl TenantFold {
             .remove(&(book.period.end, closing.tenant.clone(), book.period.start));
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         tenant.books.insert(book.period.start, book);
+        if let Some(carried) = carried {
+            tenant.carried = carried;
+        }
         true
+    }
+
+    /// What stands around a period: the next one with what is in force then, and what other
+    /// periods left.
+    pub(super) fn around(
+        &self,
+        name: &TenantId,
+        book: &PeriodBook,
+    ) -> (Option<(Period, Slice)>, Carried) {
+        let Some(tenant) = self.tenants.get(name) else {
+            return (None, Carried::default());
+        };
+        let next = tenant.calendars.period_containing(book.period.end);
+        let slice = self.catalogs.next(name, next, book);
+        (slice.map(|slice| (next, slice)), tenant.carried.clone())
     }
 
     /// The day on which a closing counts in the general ledger: the last of the period, because

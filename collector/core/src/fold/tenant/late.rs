@@ -21,7 +21,7 @@ use super::{TenantFold, open_book};
 use crate::catalog::{Catalog, Late};
 use crate::effect::Effect;
 use crate::entry::{Closing, Digest};
-use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Posting, Role, transfer};
+use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Posting, negated, transfer};
 use crate::period::Period;
 use crate::position::Position;
 
@@ -30,6 +30,8 @@ pub(super) struct Booking<'c> {
     pub(super) closing: &'c Closing,
     pub(super) period: Period,
     pub(super) catalog: Option<&'c Catalog>,
+    /// The catalogs by which it is rated, oldest first.
+    pub(super) catalogs: Vec<Digest>,
     /// Digests of the usage, by meter.
     pub(super) digests: BTreeMap<MeterName, Digest>,
     /// The day on which it counts in the general ledger.
@@ -61,11 +63,7 @@ impl Booking<'_> {
         posting.quantity = quantity;
         posting.scale = key.scale;
         posting.aggregation = key.meter.as_ref().map(|_| key.aggregation);
-        posting.catalogs = self
-            .catalog
-            .iter()
-            .map(|catalog| catalog.digest())
-            .collect();
+        posting.catalogs.clone_from(&self.catalogs);
         posting.usage = key
             .meter
             .as_ref()
@@ -73,15 +71,27 @@ impl Booking<'_> {
             .copied();
         posting.journal_from = difference.line.from.unwrap_or(self.position);
         if let (Some(amount), Some(currency)) = (amount, key.currency()) {
-            posting.role = Some(match key.meter {
-                Some(_) => Role::Usage,
-                None => Role::Fee,
-            });
+            posting.role = key.role();
             posting.amount = Some(amount);
             posting.currency = Some(currency.to_owned());
             posting.date = Some(self.date);
-            let revenue = Account::Revenue(GL_DEFAULT.to_owned());
-            posting.legs = transfer(Account::Unbilled, revenue, amount, currency);
+            let before = difference.before.as_ref();
+            let taken_back = before.and_then(|before| before.contra.as_ref());
+            let contra = match kind {
+                // It goes back to where it came from, wherever the line goes now.
+                EntryKind::Reversal => taken_back.or(difference.line.contra.as_ref()),
+                _ => difference.line.contra.as_ref().or(taken_back),
+            };
+            let contra = contra
+                .cloned()
+                .unwrap_or_else(|| Account::Revenue(GL_DEFAULT.to_owned()));
+            posting.legs = transfer(Account::Unbilled, contra, amount, currency);
+            // A whole line shows how it came about; a difference of two has no steps of its own.
+            if kind == EntryKind::Charge {
+                posting.list = difference.line.list;
+                posting.steps.clone_from(&difference.line.steps);
+                posting.original = difference.line.original.clone().map(Box::new);
+            }
         }
         posting
     }
@@ -120,6 +130,7 @@ impl TenantFold {
         Booked {
             quantity: difference.line.quantity,
             amount: difference.line.amount,
+            contra: difference.line.contra.clone(),
             original: difference
                 .before
                 .as_ref()
@@ -140,7 +151,7 @@ impl TenantFold {
         };
         let before = difference.before.as_ref().filter(stands);
         let reversed = before.map(|before| {
-            let (quantity, amount) = (opposite(before.quantity), before.amount.map(|a| -a));
+            let (quantity, amount) = (opposite(before.quantity), before.amount.map(negated));
             let reversal = Posting {
                 arithmetic: format!("takes back what {} says", before.standing),
                 refers_to: Some(before.standing),

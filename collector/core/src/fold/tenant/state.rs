@@ -10,6 +10,7 @@ use super::usage::PeriodBook;
 use crate::catalog::timeline::{Slice, Timeline};
 use crate::catalog::{Catalog, Price};
 use crate::entry::{CatalogChange, Digest};
+use crate::period::Period;
 
 /// A map as a list of pairs, because JSON has only text for keys.
 pub(super) mod pairs {
@@ -36,6 +37,28 @@ pub(super) mod pairs {
         D: Deserializer<'de>,
     {
         Vec::<(K, V)>::deserialize(deserializer).map(BTreeMap::from_iter)
+    }
+}
+
+/// A value as JSON text: for what leaves fields out that say nothing.
+pub(super) mod text {
+    use serde::de::DeserializeOwned;
+
+    use super::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(in crate::fold::tenant) fn serialize<T: Serialize, S: Serializer>(
+        value: &T,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = serde_json::to_string(value).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+
+    pub(in crate::fold::tenant) fn deserialize<'de, T: DeserializeOwned, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map_err(serde::de::Error::custom)
     }
 }
 
@@ -100,6 +123,17 @@ impl Catalogs {
         }
         let known = book.known.map_or(self.0.known(), |known| known as usize);
         (self.0.slices(tenant, book.period, known), false)
+    }
+
+    /// What is in force for a tenant when `next` begins, by the versions by which the period
+    /// before it is rated.
+    pub(super) fn next(&self, tenant: &TenantId, next: Period, book: &PeriodBook) -> Option<Slice> {
+        let known = book.known.map_or(self.0.known(), |known| known as usize);
+        let begin = Period {
+            start: next.start,
+            end: next.start.plus_millis(1),
+        };
+        self.0.slices(tenant, begin, known).pop()
     }
 
     pub(super) fn apply(&mut self, stamp: Timestamp, change: &CatalogChange, catalog: Catalog) {

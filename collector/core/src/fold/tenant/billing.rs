@@ -1,0 +1,323 @@
+//! From a bill to the lines of the ledger.
+//!
+//! [`bill::compute`] says what a period costs; here its lines, taxes, credit and grants become
+//! keyed lines, each with the account that it is booked to.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use tollgate_common::{Aggregation, MeterName, Scale};
+
+use super::book::{Line, LineAccount, LineKey, Terms, UnratedReason};
+use super::usage::{PeriodBook, Usage};
+use crate::bill::{
+    self, Bill, BillInput, BillLine, Carried, LineRole, Metered, Next, NoBill, Stage,
+};
+use crate::catalog::timeline;
+use crate::ledger::{Account, GL_DEFAULT, Original, Role, Step, StepKind, negated};
+use crate::period::{Period, Zone};
+
+/// What a bill needs beside the terms of the period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Around<'c> {
+    /// What other periods left.
+    pub(super) carried: &'c Carried,
+    /// The whole period, or more of it is to come.
+    pub(super) stage: Stage,
+    /// What is in force when the next period begins, and that period.
+    pub(super) next: Option<(Period, &'c timeline::Slice)>,
+}
+
+/// Adds the lines of a period's bill, and answers what other periods have to know of it; `None`
+/// without a bill. `usage` is what can be rated.
+pub(super) fn bill(
+    terms: Terms<'_>,
+    around: Around<'_>,
+    book: &PeriodBook,
+    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+    lines: &mut BTreeMap<LineKey, Line>,
+) -> Option<Carried> {
+    let slices: Vec<bill::Slice<'_>> = terms
+        .slices
+        .iter()
+        .map(|slice| bill::Slice {
+            span: Period {
+                start: slice.from,
+                end: slice.to,
+            },
+            catalog: slice.catalog.as_deref(),
+            profile: slice.profile.as_deref(),
+            card: slice.card.as_deref(),
+        })
+        .collect();
+    let profile = slices.iter().rev().find_map(|slice| slice.profile)?;
+    let zone = profile.calendar.zone;
+    let metered = metered(&slices, zone, usage);
+    let next = around.next.and_then(|(period, slice)| {
+        Some(Next {
+            period,
+            profile: slice.profile.as_deref()?,
+            card: slice.card.as_deref()?,
+        })
+    });
+    let input = BillInput {
+        tenant: terms.tenant,
+        period: terms.period,
+        // What a change of calendars leaves of a period owes nothing; what counts is whole.
+        whole: terms.period,
+        zone,
+        slices: &slices,
+        catalog: terms.catalog(),
+        usage: &metered,
+        stage: around.stage,
+        due: book.due,
+        next,
+        carried: around.carried,
+        children: &[],
+    };
+    match bill::compute(&input) {
+        Ok(bill) => {
+            book_bill(&bill, usage, lines);
+            Some(bill.carried)
+        }
+        Err(error) => {
+            book_none(&error, usage, lines);
+            None
+        }
+    }
+}
+
+/// The meters with usage, and those that a card prices.
+fn metered<'c>(
+    slices: &[bill::Slice<'c>],
+    zone: Zone,
+    usage: &'c BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+) -> BTreeMap<&'c MeterName, Metered<'c>> {
+    let usage = usage.iter().map(|(meter, (_, usage))| (meter, &**usage));
+    bill::metered(slices, zone, usage)
+}
+
+fn book_bill(
+    bill: &Bill<'_>,
+    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+    lines: &mut BTreeMap<LineKey, Line>,
+) {
+    for line in &bill.lines {
+        let meter = line.meter();
+        let key = LineKey {
+            account: LineAccount::Rated {
+                role: role_of(line.key.role),
+                card: line.key.card.clone().unwrap_or_default(),
+                id: line.key.id.clone(),
+                currency: currency_of(bill, line).to_owned(),
+            },
+            meter: meter.map(|meter| meter.name.clone()),
+            scale: meter.map_or(Scale::ZERO, crate::catalog::Meter::billed_scale),
+            aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
+        };
+        let mut booked = Line {
+            quantity: line.quantity(),
+            amount: Some(line.net),
+            text: line.to_string(),
+            contra: Some(contra(line)),
+            steps: line.steps().iter().map(step).collect(),
+            ..Line::default()
+        };
+        if !booked.steps.is_empty() {
+            booked.list = Some(line.list);
+        }
+        if line.amount != line.net || line.currency.code() != currency_of(bill, line) {
+            booked.original = Some(Original {
+                amount: line.amount,
+                currency: line.currency.code().to_owned(),
+            });
+        }
+        if let Some((usage, _)) = meter.and_then(|meter| usage.get(&meter.name)) {
+            booked.rests_on(usage);
+        }
+        lines.insert(key, booked);
+    }
+    let Some(currency) = bill.currency.map(crate::rate::Currency::code) else {
+        book_unrated(bill, usage, lines);
+        return;
+    };
+    let mut other = |role, id: String, name: String, account, amount: Decimal, text| {
+        if amount.is_zero() {
+            return;
+        }
+        let key = LineKey {
+            account: LineAccount::Rated {
+                role,
+                card: name,
+                id,
+                currency: currency.to_owned(),
+            },
+            meter: None,
+            scale: Scale::ZERO,
+            aggregation: Aggregation::Sum,
+        };
+        let line = Line {
+            amount: Some(amount),
+            text,
+            contra: Some(account),
+            ..Line::default()
+        };
+        lines.insert(key, line);
+    };
+    for tax in &bill.taxes {
+        let code = &tax.tax.code;
+        let percent = tax.percent.normalize();
+        let text = format!("{percent} % of {} = {} {currency}", tax.base, tax.amount);
+        let account = Account::Tax(code.clone());
+        // Two rates of one tax are two lines.
+        other(
+            Role::Tax,
+            code.clone(),
+            percent.to_string(),
+            account,
+            tax.amount,
+            text,
+        );
+    }
+    let credit = negated(bill.credit);
+    let text = format!("from the credit balance: {credit} {currency}");
+    other(
+        Role::CreditBalance,
+        "credit_balance".to_owned(),
+        String::new(),
+        Account::CreditBalance,
+        credit,
+        text,
+    );
+    for grant in &bill.grants {
+        let paid = negated(grant.paid);
+        let text = format!(
+            "grant of which {} was left: {paid} {currency}, {} is left",
+            grant.before, grant.left
+        );
+        let id = grant.grant.id.clone();
+        other(Role::Grant, id, String::new(), Account::Grants, paid, text);
+    }
+    book_unrated(bill, usage, lines);
+}
+
+fn currency_of(bill: &Bill<'_>, line: &BillLine<'_>) -> &'static str {
+    bill.currency.unwrap_or(line.currency).code()
+}
+
+/// Usage, and fees, without an amount.
+fn book_unrated(
+    bill: &Bill<'_>,
+    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+    lines: &mut BTreeMap<LineKey, Line>,
+) {
+    for unrated in &bill.unrated {
+        let reason = match unrated.reason {
+            bill::Unrated::NoCatalog => UnratedReason::NoCatalog,
+            bill::Unrated::UndeclaredMeter => UnratedReason::UndeclaredMeter,
+            bill::Unrated::NoProfile => UnratedReason::NoProfile,
+            bill::Unrated::NoCardInForce => UnratedReason::NoCardInForce,
+            bill::Unrated::NoPrice => UnratedReason::NoPrice,
+            bill::Unrated::NoRow => UnratedReason::NoRow,
+            bill::Unrated::NoEvent => UnratedReason::NoEvent,
+            bill::Unrated::BelowZero => UnratedReason::BelowZero,
+            bill::Unrated::TooLarge => UnratedReason::AmountTooLarge,
+        };
+        let found = unrated.meter.as_ref().and_then(|meter| usage.get(meter));
+        let account = LineAccount::Unrated(reason);
+        let key = match found {
+            Some((usage, _)) => usage.key.line(account),
+            None => LineKey {
+                account,
+                meter: unrated.meter.clone(),
+                scale: Scale::ZERO,
+                aggregation: Aggregation::Sum,
+            },
+        };
+        let line = lines.entry(key).or_default();
+        // Fees have no meter that tells them apart, so they share a line that names them.
+        if let (None, Some(price)) = (&unrated.meter, &unrated.price) {
+            let before = if line.text.is_empty() {
+                "fee"
+            } else {
+                &line.text
+            };
+            line.text = format!("{before} `{price}`");
+        }
+        match found {
+            Some((usage, _)) => line.add(unrated.quantity, usage),
+            None => line.quantity = unrated.quantity,
+        }
+    }
+}
+
+/// There is no bill: all usage is unrated, and says why.
+fn book_none(
+    error: &NoBill,
+    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+    lines: &mut BTreeMap<LineKey, Line>,
+) {
+    let reason = match error {
+        NoBill::TooLarge => UnratedReason::AmountTooLarge,
+        NoBill::NoProfile => UnratedReason::NoProfile,
+        NoBill::NoTaxRate { .. } | NoBill::NoTax(_) => UnratedReason::NoTaxRate,
+        NoBill::NoExchangeRate { .. } => UnratedReason::NoExchangeRate,
+    };
+    let account = LineAccount::Unrated(reason);
+    for (usage, _) in usage.values() {
+        let line = lines.entry(usage.key.line(account.clone())).or_default();
+        line.add(usage.quantity(), usage);
+        line.text = error.to_string();
+    }
+    if usage.is_empty() {
+        // A fee alone has no quantity that would show it.
+        let key = LineKey {
+            account,
+            meter: None,
+            scale: Scale::ZERO,
+            aggregation: Aggregation::Sum,
+        };
+        lines.entry(key).or_default().text = error.to_string();
+    }
+}
+
+const fn role_of(role: LineRole) -> Role {
+    match role {
+        LineRole::Usage => Role::Usage,
+        LineRole::Fee => Role::Fee,
+        LineRole::Advance => Role::Advance,
+        LineRole::Minimum => Role::Minimum,
+        LineRole::Commitment => Role::Commitment,
+        LineRole::Drawdown => Role::Drawdown,
+        LineRole::Overage => Role::Overage,
+        LineRole::TrueUp => Role::TrueUp,
+    }
+}
+
+/// Where the other leg of a line goes: what a commitment charges before its usage is owed until
+/// usage draws it down; everything else is earned.
+fn contra(line: &BillLine<'_>) -> Account {
+    match line.key.role {
+        LineRole::Commitment | LineRole::Drawdown => Account::Commitment,
+        _ => {
+            let price = line.source.price();
+            let gl = price.and_then(|price| price.terms.gl.as_deref());
+            Account::Revenue(gl.unwrap_or(GL_DEFAULT).to_owned())
+        }
+    }
+}
+
+fn step(step: &bill::Step) -> Step {
+    Step {
+        kind: match step.kind {
+            bill::StepKind::Discount => StepKind::Discount,
+            bill::StepKind::Maximum => StepKind::Maximum,
+            bill::StepKind::Minimum => StepKind::Minimum,
+            bill::StepKind::Advance => StepKind::Advance,
+            bill::StepKind::Rounding => StepKind::Rounding,
+        },
+        id: step.id.clone(),
+        amount: step.amount,
+    }
+}
