@@ -18,7 +18,6 @@ mod ranked;
 mod ratio;
 mod rounding;
 mod samples;
-mod statement;
 mod text;
 mod tiers;
 
@@ -36,7 +35,6 @@ pub use ranked::Ranked;
 pub use ratio::{ParseRatioError, Ratio};
 pub use rounding::{Mode, Rounding, Site};
 pub use samples::{DIRECTION, Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
-pub use statement::{NoStatement, Statement, Unrated, statement};
 pub use tiers::TierAmount;
 
 use chrono::NaiveDate;
