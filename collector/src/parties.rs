@@ -313,7 +313,9 @@ impl Parties {
 
     /// Checks the whole file: its structure, and every row of both tables.
     pub fn check(&self) -> Result<(), PartiesError> {
-        let run = || -> rusqlite::Result<(String, Vec<(String, String)>, Vec<String>)> {
+        /// What SQLite says, the keys of `current`, the digests of `snapshot`.
+        type Found = (String, Vec<(String, String)>, Vec<String>);
+        let run = || -> rusqlite::Result<Found> {
             let connection = &self.connection;
             let verdict =
                 connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;

@@ -227,17 +227,7 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
         ],
         &rows,
     )?;
-    for fault in &report.books.faults {
-        writeln!(out, "FAULT in entry {}: {}", fault.at, fault.fault)?;
-    }
-    writeln!(
-        out,
-        "books     {} entries balanced, {} documents",
-        report.books.balanced, report.books.documents
-    )?;
-    if let Some(parties) = &checked.parties {
-        writeln!(out, "DIFFERENCE {parties}")?;
-    }
+    describe_books(checked, out)?;
     for damage in &checked.damage {
         let place = position_of(damage.position);
         writeln!(out, "DAMAGE in the journal at {place}: {}", damage.reason)?;
@@ -265,4 +255,21 @@ fn describe(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
             "NOT VERIFIED"
         }
     )
+}
+
+/// What double entry promises, and what stands beside the ledger.
+fn describe_books(checked: &Checked, out: &mut dyn Write) -> io::Result<()> {
+    let report = &checked.report;
+    for fault in &report.books.faults {
+        writeln!(out, "FAULT in entry {}: {}", fault.at, fault.fault)?;
+    }
+    writeln!(
+        out,
+        "books     {} entries balanced, {} documents",
+        report.books.balanced, report.books.documents
+    )?;
+    if let Some(parties) = &checked.parties {
+        writeln!(out, "DIFFERENCE {parties}")?;
+    }
+    Ok(())
 }
