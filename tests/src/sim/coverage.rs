@@ -99,8 +99,20 @@ probes! {
     CloseComplete = "closings_complete",
     /// A period was closed because its settlement time was over.
     CloseSettled = "closings_settled",
-    /// Usage arrived after its period was closed.
-    LateUsage = "late_adjustments",
+    /// Usage arrived after its period was closed, and the line was taken back and booked anew.
+    LateUsage = "late_reversals",
+    /// Usage arrived after its period was closed, and the difference was booked in the next one.
+    LateNext = "late_adjustments",
+    /// A fee was booked.
+    Fee = "fees",
+    /// A period of a length that divides no day was closed.
+    AnchoredPeriod = "anchored_periods",
+    /// An operator corrected usage.
+    Corrected = "operator_corrections",
+    /// An operator had closed periods rated anew.
+    Rerated = "operator_reratings",
+    /// An operator retired an agent.
+    Retired = "operator_retirements",
     /// A loss of exact amount was booked.
     LossExact = "losses_exact",
     /// A loss of bounded amount was booked.

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
+use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Posting};
 use tollgate_common::sketch::Histogram;
 use tollgate_common::{Aggregation, Timestamp};
 
@@ -198,14 +198,24 @@ fn billed(ledger: &[LedgerEntry]) -> Billed {
         );
         if counts && tenant.as_str() != FORGER {
             let periods = billed.entry((tenant.clone(), meter.clone())).or_default();
-            let period = periods.entry(posting.start).or_insert(Period {
-                end: posting.end,
-                quantity: 0,
-            });
+            let (start, end) = late_of(posting).unwrap_or((posting.start, posting.end));
+            let period = periods.entry(start).or_insert(Period { end, quantity: 0 });
             period.quantity += posting.quantity.units();
         }
     }
     billed
+}
+
+/// The period whose late usage an adjustment books in another one.
+fn late_of(posting: &Posting) -> Option<(Timestamp, Timestamp)> {
+    let (_, rest) = posting
+        .arithmetic
+        .strip_prefix("late usage of ")?
+        .split_once('[')?;
+    let (period, _) = rest.split_once(')')?;
+    let (start, end) = period.split_once(", ")?;
+    let instant = |text| tollgate_collector::time::parse_instant(text).ok();
+    Some((instant(start)?, instant(end)?))
 }
 
 /// Agents and catalogs declare meters alike here, so that nothing may be unrated for that.

@@ -20,6 +20,8 @@ pub enum Canary {
     DedupeOff,
     /// The disks report a directory sync that they did not do.
     SkippedDirSync,
+    /// The fold books what late usage changes twice.
+    LateTwice,
 }
 
 impl Canary {
@@ -29,6 +31,7 @@ impl Canary {
         Self::SyncLie,
         Self::DedupeOff,
         Self::SkippedDirSync,
+        Self::LateTwice,
     ];
 
     /// The name on the command line.
@@ -38,6 +41,7 @@ impl Canary {
             Self::SyncLie => "sync-lie",
             Self::DedupeOff => "dedupe-off",
             Self::SkippedDirSync => "skipped-dir-sync",
+            Self::LateTwice => "late-twice",
         }
     }
 
@@ -172,6 +176,12 @@ pub struct Options {
     pub old_collector_millis: i64,
     /// The collector changes what agents may have on the way.
     pub grants: bool,
+    /// Late usage is booked in the next open period, and does not correct its own.
+    pub late_next: bool,
+    /// A fee is due for every period.
+    pub fee: bool,
+    /// Periods are of a length that divides no day, and count from an anchor.
+    pub anchored: bool,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -225,6 +235,9 @@ impl Options {
             old_agent: later.old_agent,
             old_collector_millis: later.old_collector_millis,
             grants: later.grants,
+            late_next: later.late_next,
+            fee: later.fee,
+            anchored: later.anchored,
             faults: Faults {
                 restore: later.restore,
                 full_kill: later.full_kill,
@@ -243,6 +256,8 @@ impl Options {
         };
         // A page may hold what only version 2 can say.
         options.old_agent &= !options.forged_pages;
+        // A clock that jumps over days passes over thousands of periods, each with its fee.
+        options.fee &= options.faults.clock_jump.is_none();
         options
     }
 
@@ -290,6 +305,9 @@ struct Later {
     old_agent: bool,
     old_collector_millis: i64,
     grants: bool,
+    late_next: bool,
+    fee: bool,
+    anchored: bool,
 }
 
 impl Later {
@@ -307,6 +325,10 @@ impl Later {
         let old = random.chance(150);
         let until = random.millis(1, u64::try_from(load_millis).expect("positive"));
         let grants = random.chance(300);
+        let mut random = Random::new(seed ^ 0x7065_7269_6F64_7300);
+        let late_next = random.chance(400);
+        let fee = random.chance(250);
+        let anchored = random.chance(250);
         // A planted bug is looked for in worlds as they were when it was planted.
         let healthy = canary.is_none();
         Self {
@@ -315,6 +337,9 @@ impl Later {
             old_agent: healthy && old_agent,
             old_collector_millis: if healthy && old { until } else { 0 },
             grants: healthy && grants,
+            late_next: healthy && late_next,
+            fee: healthy && fee,
+            anchored: healthy && anchored,
         }
     }
 }
@@ -350,7 +375,7 @@ impl Faults {
             full_kill: None,
         };
         match canary {
-            None | Some(Canary::DedupeOff) => {}
+            None | Some(Canary::DedupeOff | Canary::LateTwice) => {}
             // The lie shows only when the host goes down.
             Some(Canary::AckBeforeSync | Canary::SyncLie | Canary::SkippedDirSync) => {
                 faults.collector_reset = Some(minutes * 60_000 / 8);

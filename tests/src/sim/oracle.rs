@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_collector_core::entry::Digest;
+use tollgate_collector_core::entry::{Digest, Operated, OperatedAction};
 use tollgate_collector_core::ledger::{Certainty, EntryKind, LedgerEntry};
 use tollgate_common::{Aggregation, MeterName, TenantId};
 
@@ -41,6 +41,8 @@ pub struct Oracle {
     agents: Vec<AgentAccount>,
     /// What a journal that was set back to a backup may have lost without a figure.
     torn_off: BTreeMap<Key, i128>,
+    /// What operators added and took away, by the journal that is left in the end.
+    corrected: BTreeMap<Key, i128>,
     /// Pages that an agent knows are gone.
     misses_pages: bool,
     /// What is no plain sum.
@@ -154,6 +156,7 @@ impl Oracle {
             untold: BTreeMap::new(),
             agents: vec![AgentAccount::default(); agents],
             torn_off: BTreeMap::new(),
+            corrected: BTreeMap::new(),
             misses_pages: false,
             figures: Figures::default(),
             booked: BTreeMap::new(),
@@ -249,6 +252,27 @@ impl Oracle {
         );
     }
 
+    /// The journal has what an operator did.
+    pub fn operated(&mut self, operated: &Operated) {
+        let OperatedAction::Correct(correction) = &operated.action else {
+            return;
+        };
+        for row in correction
+            .rows
+            .iter()
+            .filter(|row| row.aggregation.adds_up())
+        {
+            let key = (correction.tenant.clone(), row.meter.clone());
+            *self.corrected.entry(key).or_default() += row.quantity.units();
+        }
+    }
+
+    /// What agents accepted and operators added, less what they took away.
+    fn given(&self, key: &Key) -> i128 {
+        let of = |sums: &BTreeMap<Key, i128>| sums.get(key).copied().unwrap_or_default();
+        of(&self.accepted) + of(&self.corrected)
+    }
+
     /// Everything accepted in all.
     pub fn total(&self) -> i128 {
         self.accepted.values().sum()
@@ -292,7 +316,7 @@ impl Oracle {
         // What is forged is only its forger's.
         let honest = |(key, _): &(&Key, &Sums)| key.0.as_str() != FORGER;
         for (key, sums) in ledger.by_key.iter().filter(honest) {
-            let accepted = self.accepted.get(key).copied().unwrap_or_default();
+            let accepted = self.given(key);
             if sums.billed + sums.refused > accepted {
                 return Err(format!(
                     "{}/{}: billed {} and refused {} of {accepted} accepted",
@@ -312,9 +336,10 @@ impl Oracle {
                 ledger.exact_nowhere
             ));
         }
-        let keys = self.accepted.keys().chain(ledger.by_key.keys());
+        let known = self.accepted.keys().chain(self.corrected.keys());
+        let keys = known.chain(ledger.by_key.keys());
         for key in keys.filter(|key| key.0.as_str() != FORGER) {
-            let accepted = self.accepted.get(key).copied().unwrap_or_default();
+            let accepted = self.given(key);
             let sums = ledger.by_key.get(key).copied().unwrap_or_default();
             let missing = accepted - sums.billed - sums.refused - sums.lost_exact;
             let at_risk = self.at_risk.get(key).copied().unwrap_or_default();

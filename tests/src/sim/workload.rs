@@ -160,6 +160,16 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
              tiers = [{ to = \"1 MB\", unit = \"0.0123\" }, { unit = \"0.0091\" }]\n",
         );
     }
+    if options.fee {
+        card.push_str("\n[[price]]\nid = \"platform\"\nmodel = \"flat\"\nflat = \"25.00\"\n");
+    }
+    let late = if options.late_next { "next" } else { "correct" };
+    let period = if options.anchored {
+        let secs = options.period_secs + 35;
+        format!("{{ every = \"PT{secs}S\", anchor = \"2026-01-01T00:15\" }}")
+    } else {
+        format!("{{ every = \"PT{}S\" }}", options.period_secs)
+    };
     let mut files = BTreeMap::from([
         ("meters.toml".to_owned(), meters),
         ("cards/edge.toml".to_owned(), card),
@@ -168,8 +178,7 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
     let zones = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"];
     for (name, zone) in TENANTS[..known].iter().zip(zones) {
         let profile = format!(
-            "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {{ every = \"PT{}S\" }}\n",
-            options.period_secs
+            "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {period}\nlate = \"{late}\"\n"
         );
         files.insert(format!("profiles/{name}.toml"), profile);
     }

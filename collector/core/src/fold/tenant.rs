@@ -103,6 +103,8 @@ pub struct TenantFold {
     due_next: Timestamp,
     /// When the catalog in force came.
     catalog_since: Option<Timestamp>,
+    /// True breaks the rules on purpose.
+    late_twice: bool,
 }
 
 /// Inputs that had no effect because they did not fit the state. They stay at zero unless
@@ -186,7 +188,13 @@ impl TenantFold {
             partitions: 0,
             due_next: Timestamp::EPOCH,
             catalog_since: None,
+            late_twice: false,
         }
+    }
+
+    /// Breaks the rules on purpose, for showing that tests find it.
+    pub(super) fn book_late_usage_twice(&mut self) {
+        self.late_twice = true;
     }
 
     /// The same with the number of partitions, which states of former versions do not know.
@@ -346,6 +354,7 @@ impl TenantFold {
             partitions: self.partitions,
             due_next: self.due_next,
             catalog_since: self.catalog_since,
+            late_twice: self.late_twice,
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Fold {
     intake: Intake,
     tenants: Vec<TenantFold>,
     position: Option<Position>,
+    /// Breaks the rules on purpose.
+    late_twice: bool,
 }
 
 /// What one entry causes.
@@ -83,6 +85,15 @@ impl Fold {
         Self::from_parts(Intake::without_dedupe(), Vec::new(), None)
     }
 
+    /// A fold that books what late usage changes twice, for showing that tests find it.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn that_books_late_usage_twice() -> Self {
+        let mut fold = Self::new();
+        fold.late_twice = true;
+        fold.fit_partitions();
+        fold
+    }
+
     /// The fold of these parts, which have read everything up to `position`.
     pub fn from_parts(
         intake: Intake,
@@ -93,6 +104,7 @@ impl Fold {
             intake,
             tenants,
             position,
+            late_twice: false,
         };
         fold.fit_partitions();
         fold
@@ -155,6 +167,9 @@ impl Fold {
             .extend((known..self.intake.partitions()).map(TenantFold::new));
         for tenant in &mut self.tenants {
             tenant.among(self.intake.partitions());
+            if self.late_twice {
+                tenant.book_late_usage_twice();
+            }
         }
     }
 

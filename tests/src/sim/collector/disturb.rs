@@ -1,18 +1,24 @@
 //! What is done to the simulated collector: faults of its disks, changes by its operator, and
 //! how all of that ends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::sync::Arc;
 
-use tollgate_collector_core::entry::{CatalogChange, Entry};
+use tollgate_collector_core::entry::{
+    CatalogChange, CorrectedRow, Correction, Entry, Operated, OperatedAction, Rerate,
+};
+use tollgate_collector_core::fold::tenant::TenantFold;
 use tollgate_collector_core::journal::group::{Pending, Token};
+use tollgate_collector_core::ledger::Note;
 use tollgate_collector_core::policy::{Pattern, Policy, Rule};
 use tollgate_collector_core::receive::share::Offer;
-use tollgate_common::TenantId;
+use tollgate_common::{Aggregation, Quantity, Scale, TenantId, Timestamp};
 
 use super::super::agent::Crash;
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
+use super::super::random::Random;
 use super::super::workload;
 use super::{CollectorNode, WINDOW_BYTES};
 
@@ -99,6 +105,9 @@ impl CollectorNode {
     /// The operator changes prices or what agents may report.
     pub fn change(&mut self, context: &mut Context) -> Result<(), Broken> {
         self.changes += 1;
+        if self.random.chance(400) {
+            return self.operate(context);
+        }
         let entry = if self.random.chance(500) {
             context.hit(Probe::CatalogChange);
             self.catalog = workload::catalog(&context.options, self.changes);
@@ -135,6 +144,55 @@ impl CollectorNode {
             Entry::Policy(self.policy.change())
         };
         self.write(&[entry], context)
+    }
+
+    /// The operator corrects usage, has periods rated anew, or retires an agent.
+    fn operate(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let Some(process) = &self.process else {
+            return Ok(());
+        };
+        let stamp = process.fold.stamp();
+        let random = &mut self.random;
+        let tenant = workload::tenant(workload::TENANTS[random.index(context.options.tenants)]);
+        let action = match random.below(10) {
+            0..=5 => {
+                context.hit(Probe::Corrected);
+                let rows = (0..=random.below(3)).map(|_| correction(random, stamp));
+                OperatedAction::Correct(Correction {
+                    tenant,
+                    key: format!("correction-{}", self.changes),
+                    rows: rows.collect(),
+                })
+            }
+            6..=8 => {
+                let folds = process.fold.tenants();
+                let known: Vec<_> = folds.iter().flat_map(TenantFold::catalog_digests).collect();
+                if known.is_empty() {
+                    return Ok(());
+                }
+                context.hit(Probe::Rerated);
+                OperatedAction::Rerate(Rerate {
+                    tenant,
+                    from: stamp.plus_millis(-random.millis(1, 2_000_000)),
+                    to: stamp,
+                    catalog: known[random.index(known.len())],
+                })
+            }
+            _ => {
+                context.hit(Probe::Retired);
+                OperatedAction::Retire {
+                    agent: workload::agent_name(random.index(context.options.agents)),
+                }
+            }
+        };
+        let note = Note {
+            author: "kim".to_owned(),
+            approved_by: None,
+            reason: "as the simulation wants it".to_owned(),
+        };
+        let operated = Operated { action, note };
+        operated.check().map_err(|error| error.to_string())?;
+        self.write(&[Entry::Operated(Arc::new(operated))], context)
     }
 
     /// A second receiver appends what the first had already, or holds back what it gets.
@@ -213,6 +271,22 @@ impl CollectorNode {
         }
         ids.into_iter()
             .try_for_each(|id| self.drain_session(id, context))
+    }
+}
+
+/// A row of a correction: more or less of a meter that adds up, some time ago.
+fn correction(random: &mut Random, stamp: Timestamp) -> CorrectedRow {
+    let (meter, scale) = *random.pick(&[("net.bytes", 0), ("cpu.seconds", 3)]);
+    let quantity = i128::from(random.between(1, 5000));
+    let less = random.chance(500);
+    CorrectedRow {
+        meter: workload::meter(meter),
+        dimensions: BTreeMap::new(),
+        aggregation: Aggregation::Sum,
+        scale: Scale::new(scale).expect("in range"),
+        at: stamp.plus_millis(-random.millis(0, 1_000_000)),
+        quantity: Quantity::new(if less { -quantity } else { quantity }),
+        release: None,
     }
 }
 

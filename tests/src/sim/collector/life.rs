@@ -42,7 +42,7 @@ impl CollectorNode {
         match context.options.canary {
             Some(Canary::SyncLie) => journal_disk.set_ignore_sync(true),
             Some(Canary::SkippedDirSync) => journal_disk.set_ignore_sync_dir(true),
-            Some(Canary::AckBeforeSync | Canary::DedupeOff) | None => {}
+            Some(Canary::AckBeforeSync | Canary::DedupeOff | Canary::LateTwice) | None => {}
         }
         Self {
             journal_disk,
@@ -91,6 +91,7 @@ impl CollectorNode {
     pub(super) fn empty_fold(context: &Context) -> Fold {
         match context.options.canary {
             Some(Canary::DedupeOff) => Fold::without_dedupe(),
+            Some(Canary::LateTwice) => Fold::that_books_late_usage_twice(),
             _ => Fold::new(),
         }
     }

@@ -115,6 +115,10 @@ impl TenantFold {
         effects: &mut Vec<Effect>,
     ) -> Booked {
         let is_late = booking.closing.round > 0;
+        if is_late && self.late_twice {
+            let posting = booking.difference(difference.key.kind(), difference);
+            self.post(booking.stamp, posting, effects);
+        }
         let is_rated = matches!(difference.key.account, LineAccount::Rated { .. });
         let (original, standing) = match booking.late() {
             Late::Correct if is_late && is_rated => {
