@@ -138,4 +138,6 @@ serde_as_text!(Every);
 serde_as_text!(Anchor);
 
 #[cfg(test)]
+pub(crate) mod periods_doc;
+#[cfg(test)]
 mod tests;

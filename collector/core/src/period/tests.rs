@@ -364,11 +364,12 @@ const ODD_ZONES: &[&str] = &[
 fn periods_of_every_kind_tile_time_in_odd_zones() {
     for name in ODD_ZONES {
         for calendar in tiling::calendars(zone(name)) {
-            // Days and hours are many: a decade of them, and another one of each zone.
-            let decade = 1980 + 10 * (name.len() % 5);
+            // Days and hours are many: a year or two of them, others of each zone.
+            let first = 1980 + 7 * (name.len() % 9);
             let (from, until) = match calendar.every {
                 Every::Months(_) => (1980, 2050),
-                Every::Days(_) | Every::Seconds(_) => (decade, decade + 4),
+                Every::Days(_) => (first, first + 2),
+                Every::Seconds(_) => (first, first + 1),
             };
             let year = |year| instant(&format!("{year}-01-01T00:00:00Z"));
             let seen = tiling::check(calendar, year(from), year(until));
@@ -377,17 +378,19 @@ fn periods_of_every_kind_tile_time_in_odd_zones() {
     }
 }
 
+/// A decade of each zone, so that all of them are looked at in every run.
 #[test]
 fn months_tile_time_in_every_zone() {
-    for zone in tiling::zones() {
-        let (from, until) = (
-            instant("1980-01-01T00:00:00Z"),
-            instant("2045-01-01T00:00:00Z"),
+    for (index, zone) in tiling::zones().enumerate() {
+        let first = 1980 + 10 * (index % 7);
+        let year = |year| instant(&format!("{year}-01-01T00:00:00Z"));
+        let months = tiling::check(
+            Calendar::new(zone, Every::MONTH),
+            year(first),
+            year(first + 10),
         );
-        let months = tiling::check(Calendar::new(zone, Every::MONTH), from, until);
-        // At both ends another month begins or has begun, where clocks are behind or ahead; those of
-        // Kwajalein were the one and are the other.
-        assert!(matches!(months, Ok(780..=782)), "{zone} {months:?}");
+        // At both ends another month begins or has begun, where clocks are behind or ahead.
+        assert!(matches!(months, Ok(120..=122)), "{zone} {months:?}");
     }
 }
 

@@ -38,11 +38,8 @@ impl CollectorNode {
             && process.commit_at.is_none()
             && process.fold_at.is_none();
         let stamp = process.fold.stamp();
-        // Fees are due for periods without end: those that have begun and that nobody used may stay
-        // open.
-        let unused = |accrual: &Accrual| {
-            accrual.end > stamp && accrual.lines.iter().all(|line| line.meter.is_none())
-        };
+        // Fees are due for periods without end: those that nobody used may stay open.
+        let unused = |accrual: &Accrual| accrual.lines.iter().all(|line| line.meter.is_none());
         idle && process.fold.tenants().iter().all(|tenant| {
             tenant.accruals(None).iter().all(unused)
                 && tenant

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::period::periods_doc;
 
 /// The usual catalog with a policy for late usage, volume tiers and a minimum.
 fn with_policy(late: &str) -> BTreeMap<String, String> {
@@ -68,6 +69,20 @@ fn next_books_the_difference_in_the_next_open_period_outside_of_its_tiers() {
     assert_eq!(short(&later), ["adjustment req 10 0.50"]);
     assert_eq!(later[0].posting.start, at(120));
     assert_eq!(later[0].posting.refers_to, Some(charge[0].at));
+}
+
+#[test]
+fn late_usage_is_booked_as_documented() {
+    for policy in ["correct", "next"] {
+        let mut world = world(policy);
+        for (usage, entries) in periods_doc::examples(&format!("late-{policy}")) {
+            let (quantity, _) = usage.split_once(' ').expect("a quantity");
+            let quantity = quantity.parse().expect("a number");
+            world.rows("a", vec![row("acme", "requests", 0, quantity)]);
+            world.watermark("a", 60);
+            assert_eq!(short(&world.close_due()).join("; "), entries, "{usage}");
+        }
+    }
 }
 
 #[test]
