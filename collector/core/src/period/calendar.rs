@@ -134,6 +134,12 @@ impl Calendar {
         // instants belong to the period that has begun already.
         let mut start = self.boundary(index);
         let mut end = self.boundary(index.saturating_add(1));
+        // Between the end of a gap and the next quarter of an hour the period before goes on.
+        while start > instant {
+            index = index.saturating_sub(1);
+            end = start;
+            start = self.boundary(index);
+        }
         while end <= instant && end < Timestamp::MAX {
             index = index.saturating_add(1);
             start = end;

@@ -3,6 +3,9 @@
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::{GapInfo, Tz};
 
+/// No window is longer, and all of them divide it.
+const QUARTER: i64 = 900;
+
 /// What clocks show `secs` seconds after the epoch.
 pub(super) fn shown(zone: Tz, secs: i64) -> NaiveDateTime {
     let utc = DateTime::from_timestamp(secs, 0)
@@ -15,8 +18,14 @@ pub(super) fn shown(zone: Tz, secs: i64) -> NaiveDateTime {
 pub(super) fn first_instant(zone: Tz, local: NaiveDateTime) -> i64 {
     match zone.from_local_datetime(&local) {
         LocalResult::Single(instant) | LocalResult::Ambiguous(instant, _) => instant.timestamp(),
-        LocalResult::None => after_gap(zone, local),
+        // Casey went from 00:01 to 03:01 in 2020: a period that begins in such a gap begins on the next
+        // quarter of an hour, so that it cuts no window.
+        LocalResult::None => up_to_quarter(after_gap(zone, local)),
     }
+}
+
+fn up_to_quarter(secs: i64) -> i64 {
+    secs + (QUARTER - secs.rem_euclid(QUARTER)) % QUARTER
 }
 
 /// The end of the gap that contains `local`.

@@ -286,6 +286,14 @@ fn a_day_may_begin_at_any_hour() {
         half_past_two.period_containing(instant("2026-10-25T01:15:00Z")),
         autumn
     );
+    // Casey's clocks went from 00:01 to 03:01: no window is cut.
+    let casey = anchored("Antarctica/Casey", "P1D", "2001-03-01T02:30");
+    for inside in ["2020-10-03T16:05:00Z", "2020-10-03T16:14:59Z"] {
+        let before = casey.period_containing(instant(inside));
+        assert_eq!(before.end, instant("2020-10-03T16:15:00Z"));
+    }
+    let october = casey.period_containing(instant("2020-10-03T16:15:00Z"));
+    assert_eq!(october.start, instant("2020-10-03T16:15:00Z"));
     // Hours pass as they do: the shift that begins at 22:00 ends at 07:00 when the clocks go forward.
     let shifts = anchored("Europe/Berlin", "PT8H", "2026-01-01T06:00");
     let night = shifts.period_containing(instant("2026-03-29T00:00:00Z"));
