@@ -21,7 +21,8 @@ mod samples;
 mod text;
 mod tiers;
 
-pub use around::{AmountStep, QuantityStep};
+pub use around::{AmountStep, Dated, QuantityStep};
+pub(crate) use around::{amount_of, take_discounts};
 pub use charge::Piece;
 pub use currency::{Currency, CurrencyError};
 pub use events::{EVENTS_MAX, Event, EventKey, EventSum};

@@ -7,7 +7,7 @@ use super::line::{BillLine, LineKey, LineRole, Source, StepKind};
 use super::lines::{Draft, Plan};
 use super::work::{Work, settle, taken};
 use super::{BillInput, NoBill, split};
-use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off};
+use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Price};
 use crate::rate::{Mode, Ratio};
 
 /// What a card or a profile says, and for which lines.
@@ -57,7 +57,7 @@ pub(super) fn apply<'c>(
     }
     let by_step = |works: &mut Vec<Work<'c>>, step: fn(&Off) -> bool| {
         for work in works.iter_mut() {
-            work.own_discounts(day, step)?;
+            work.own_discounts(step)?;
         }
         let of_step = joint.iter().filter(|(_, joint)| step(&joint.discount.off));
         for (scope, joint) in of_step {
@@ -93,7 +93,10 @@ pub(super) fn apply<'c>(
             let plan = &plans[scope.plan];
             let least = prorated(input, plan, scope, bound, |a| &a.minimums)?;
             let chosen = chosen(&works, scope, &bound.counts);
-            let line = minimum(plan, scope, bound, least, &works, &chosen, &added)?;
+            let charged = works_due(&works, &chosen)
+                .and_then(|due| due.checked_add(charged_by_minimums(&plans, scope, bound, &added)?))
+                .ok_or(NoBill::TooLarge)?;
+            let line = minimum(plan, scope, bound, least, charged)?;
             added.extend(line);
         }
     }
@@ -144,7 +147,7 @@ fn scopes<'c>(plans: &[Plan<'c>]) -> Vec<Scope<'c>> {
             plan,
         });
     }
-    if let Some(last) = plans.len().checked_sub(1) {
+    if let Some(last) = Plan::last(plans) {
         scopes.push(Scope {
             around: &plans[last].profile.agreement.around,
             card: None,
@@ -242,28 +245,56 @@ fn maximum(works: &mut [Work<'_>], chosen: &[usize], id: &str, most: Decimal) ->
     Some(())
 }
 
+/// What lines cost in the period, with what was charged for them in advance.
+fn works_due(works: &[Work<'_>], chosen: &[usize]) -> Option<Decimal> {
+    let mut amounts = chosen.iter().map(|&place| works[place].due());
+    amounts.try_fold(Decimal::ZERO, |sum, due| sum.checked_add(due?))
+}
+
+/// What other minimums charge for lines that all count for this one.
+fn charged_by_minimums(
+    plans: &[Plan<'_>],
+    scope: &Scope<'_>,
+    bound: &Bound,
+    added: &[BillLine<'_>],
+) -> Option<Decimal> {
+    let counts = |line: &&BillLine<'_>| {
+        let Source::Minimum(other) = &line.source else {
+            return false;
+        };
+        let card = line.key.card.as_deref();
+        line.key.currency == scope.currency
+            && (scope.card.is_none() || scope.card == card)
+            && bound
+                .counts
+                .covers(&other.counts, prices_of(plans, card, scope.currency))
+    };
+    let mut amounts = added.iter().filter(counts).map(|line| line.amount);
+    amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
+}
+
+/// The prices of a card in the period; without one those of all cards in the currency.
+pub(super) fn prices_of<'c>(
+    plans: &[Plan<'c>],
+    card: Option<&str>,
+    currency: &str,
+) -> Vec<&'c Price> {
+    let plans = plans.iter().filter(|plan| {
+        let own = plan.card();
+        own.currency.code() == currency && card.is_none_or(|card| own.id == card)
+    });
+    plans.flat_map(Plan::prices).collect()
+}
+
 /// The line of what is missing to a minimum, if anything is.
 fn minimum<'c>(
     plan: &Plan<'c>,
     scope: &Scope<'c>,
     bound: &'c Bound,
     least: Decimal,
-    works: &[Work<'c>],
-    chosen: &[usize],
-    added: &[BillLine<'c>],
+    charged: Decimal,
 ) -> Result<Option<BillLine<'c>>, NoBill> {
-    let mut amounts = chosen.iter().map(|&place| works[place].shown);
-    let lines = amounts.try_fold(Decimal::ZERO, Decimal::checked_add);
-    // What other minimums charge for lines that all count here counts too.
-    let mut counted = added
-        .iter()
-        .filter(|line| line.key.currency == scope.currency)
-        .filter(|line| matches!(&line.source, Source::Minimum(other) if bound.counts.covers(&other.counts)))
-        .map(|line| line.amount);
-    let missing = lines
-        .and_then(|lines| counted.try_fold(lines, Decimal::checked_add))
-        .and_then(|counted| least.checked_sub(counted))
-        .ok_or(NoBill::TooLarge)?;
+    let missing = least.checked_sub(charged).ok_or(NoBill::TooLarge)?;
     if missing <= Decimal::ZERO {
         return Ok(None);
     }

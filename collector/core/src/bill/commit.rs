@@ -9,6 +9,7 @@
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
+use super::around::prices_of;
 use super::carried::{Carried, Contribution};
 use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::Plan;
@@ -37,9 +38,10 @@ pub(super) fn apply<'c>(
     lines: &mut Vec<BillLine<'c>>,
     carried: &mut Carried,
 ) -> Result<Vec<CommitmentState<'c>>, NoBill> {
+    let plans = Plan::all(input.slices);
     let mut states = Vec::new();
-    for standing in standing(input) {
-        if let Some(state) = one(input, &standing, lines, carried)? {
+    for standing in standing(input, &plans) {
+        if let Some(state) = one(input, &plans, &standing, lines, carried)? {
             states.push(state);
         }
     }
@@ -48,7 +50,7 @@ pub(super) fn apply<'c>(
 
 /// What a commitment is called in [`Carried`], with its term in this period.
 pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Period)> {
-    let mut all = standing(input).into_iter();
+    let mut all = standing(input, &Plan::all(input.slices)).into_iter();
     let found = all.find(|standing| standing.commitment.id == id)?;
     let key = Carried::commitment_key(found.card, id);
     Some((key, term(input, &found)?))
@@ -56,8 +58,8 @@ pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Period
 
 /// The commitments of all cards of the period and of the last profile, those of shorter terms
 /// first.
-fn standing<'c>(input: &BillInput<'c>) -> Vec<Standing<'c>> {
-    let plans = Plan::all(input.slices);
+fn standing<'c>(input: &BillInput<'c>, plans: &[Plan<'c>]) -> Vec<Standing<'c>> {
+    let last = Plan::last(plans);
     let mut found = Vec::new();
     for (index, plan) in plans.iter().enumerate() {
         let card = plan.card();
@@ -66,7 +68,7 @@ fn standing<'c>(input: &BillInput<'c>) -> Vec<Standing<'c>> {
             .commitments
             .iter()
             .map(|one| (one, Some(card.id.as_str())));
-        let is_last = index + 1 == plans.len();
+        let is_last = Some(index) == last;
         let agreed = &plan.profile.agreement;
         let from_profile = agreed.around.commitments.iter().map(|one| (one, None));
         let catalogs = input.slices.iter().rev().filter_map(|slice| slice.catalog);
@@ -101,6 +103,7 @@ fn term(input: &BillInput<'_>, standing: &Standing<'_>) -> Option<Period> {
 
 fn one<'c>(
     input: &BillInput<'c>,
+    plans: &[Plan<'c>],
     standing: &Standing<'c>,
     lines: &mut Vec<BillLine<'c>>,
     carried: &mut Carried,
@@ -116,7 +119,7 @@ fn one<'c>(
         standing,
         term,
         before,
-        counted: counted(standing, lines).ok_or(NoBill::TooLarge)?,
+        counted: counted(plans, standing, lines).ok_or(NoBill::TooLarge)?,
         is_last: input.is_final() && (input.period.end >= term.end || input.stage == Stage::Last),
     };
     let charged = account.charge(input).ok_or(NoBill::TooLarge)?;
@@ -152,8 +155,10 @@ fn one<'c>(
 }
 
 /// What counts of this period.
-fn counted(standing: &Standing<'_>, lines: &[BillLine<'_>]) -> Option<Decimal> {
+fn counted(plans: &[Plan<'_>], standing: &Standing<'_>, lines: &[BillLine<'_>]) -> Option<Decimal> {
     let counts = &standing.commitment.counts;
+    let currency = standing.currency.code();
+    let prices = |line: &BillLine<'_>| prices_of(plans, line.key.card.as_deref(), currency);
     let mine = |line: &&BillLine<'_>| {
         let same_card = standing
             .card
@@ -162,13 +167,15 @@ fn counted(standing: &Standing<'_>, lines: &[BillLine<'_>]) -> Option<Decimal> {
             && line.currency == standing.currency
             && match (&line.source, line.key.role) {
                 (Source::Rated(item) | Source::Advance(item), _) => counts.includes(item.price),
-                (Source::Minimum(bound), _) => counts.covers(&bound.counts),
+                (Source::Minimum(bound), _) => counts.covers(&bound.counts, prices(line)),
                 // What a shorter term charges at its end counts towards a longer one.
                 (Source::Commitment(other), LineRole::TrueUp) => {
-                    counts.covers(&other.counts)
+                    counts.covers(&other.counts, prices(line))
                         && other.term_days() < standing.commitment.term_days()
                 }
-                (Source::Commitment(_) | Source::Unused, _) => false,
+                // As it counted when it was charged.
+                (Source::Unused, _) => counts.includes_fee(&line.key.id),
+                (Source::Commitment(_), _) => false,
             }
     };
     let mut amounts = lines.iter().filter(mine).map(|line| line.amount);

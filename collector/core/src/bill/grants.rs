@@ -12,7 +12,7 @@ use tollgate_common::Timestamp;
 
 use super::carried::{Carried, note};
 use super::line::BillLine;
-use super::{BillInput, NoBill, split_by};
+use super::{BillInput, NoBill, Slice, split_by};
 use crate::catalog::{Counts, Grant, Profile};
 use crate::period::{Period, Zone};
 
@@ -169,9 +169,41 @@ fn spans(period: Period, cuts: &[Timestamp]) -> Vec<Period> {
         .collect()
 }
 
+/// How long what a line stands for is in force in each stretch; of what is not in force within
+/// the period, how long the stretches are.
+fn times(input: &BillInput<'_>, line: &BillLine<'_>, spans: &[Period]) -> Vec<i128> {
+    let in_force = |slice: &&Slice<'_>| {
+        let Some((profile, card)) = slice.profile.zip(slice.card) else {
+            return false;
+        };
+        let Some(id) = line.key.card.as_deref() else {
+            return true;
+        };
+        let card = profile.agreement.card(card);
+        let mut prices = card.prices.iter();
+        card.id == id
+            && line
+                .source
+                .price()
+                .is_none_or(|price| prices.any(|other| other.id == price.id))
+    };
+    let mut times = vec![0i128; spans.len()];
+    for slice in input.slices.iter().filter(in_force) {
+        for (time, span) in times.iter_mut().zip(spans) {
+            let start = Ord::max(span.start, slice.span.start);
+            let end = Ord::min(span.end, slice.span.end);
+            *time += i128::from(end.millis_since(start).max(0));
+        }
+    }
+    if times.iter().all(|time| *time == 0) {
+        return spans.iter().map(|span| span.millis().into()).collect();
+    }
+    times
+}
+
 /// The usage of a line in each stretch, or how long each is.
 fn weights(input: &BillInput<'_>, line: &BillLine<'_>, spans: &[Period]) -> Option<Vec<i128>> {
-    let by_time = || Some(spans.iter().map(|span| i128::from(span.millis())).collect());
+    let by_time = || Some(times(input, line, spans));
     let Some(quantities) = quantities(input, line, spans) else {
         return by_time();
     };
@@ -192,9 +224,20 @@ fn quantities(input: &BillInput<'_>, line: &BillLine<'_>, spans: &[Period]) -> O
     if !crate::rate::adds_up(meter.aggregation) {
         return None;
     }
-    let usage = &input.usage.get(&meter.name)?.usage;
+    let metered = input.usage.get(&meter.name)?;
+    let usage = &metered.usage;
+    // Usage under another card or price is of another line.
+    let own = |slice: usize| {
+        let priced = metered.slices.get(slice).and_then(|slice| slice.priced);
+        priced.is_some_and(|(card, price)| {
+            line.key.card.as_deref() == Some(card.id.as_str())
+                && line.key.id == price.id
+                && line.currency == card.currency
+        })
+    };
     let mut by_slice: BTreeMap<usize, i128> = BTreeMap::new();
-    for (part, quantity) in usage.parts() {
+    let parts = usage.parts();
+    for (part, quantity) in parts.filter(|(part, _)| own(usize::from(part.slice))) {
         let sum = by_slice.entry(usize::from(part.slice)).or_default();
         *sum = sum.checked_add(quantity.units())?;
     }

@@ -108,7 +108,11 @@ impl<'c> Plan<'c> {
                 continue;
             };
             let card = profile.agreement.card(card);
-            match plans.iter_mut().find(|plan| plan.card().id == card.id) {
+            // Amounts of different currencies have nothing to do with each other.
+            let same = |plan: &&mut Self| {
+                plan.card().id == card.id && plan.card().currency == card.currency
+            };
+            match plans.iter_mut().find(same) {
                 Some(plan) => {
                     plan.versions.push((slice.span, card));
                     plan.profile = profile;
@@ -120,6 +124,46 @@ impl<'c> Plan<'c> {
             }
         }
         plans
+    }
+
+    /// The one that is in force last: what a profile says goes by its card.
+    pub(super) fn last(plans: &[Self]) -> Option<usize> {
+        let ends = plans.iter().enumerate();
+        ends.max_by_key(|(_, plan)| plan.versions.last().map(|(span, _)| span.start))
+            .map(|(place, _)| place)
+    }
+
+    /// The prices of all versions.
+    pub(super) fn prices(&self) -> impl Iterator<Item = &'c Price> + '_ {
+        let cards = self.versions.iter().map(|(_, card)| *card);
+        cards.flat_map(|card| &card.prices)
+    }
+
+    /// A maximum or minimum of the versions of a price, prorated like everything else. If it has to
+    /// be `whole`, there is none where a version has none; else that version adds nothing to it.
+    fn limit(
+        &self,
+        input: &BillInput<'_>,
+        price: &Price,
+        of: fn(&Price) -> Option<Decimal>,
+        whole: bool,
+    ) -> Result<Option<Ratio>, NoBill> {
+        let versions = || {
+            self.versions
+                .iter()
+                .filter_map(|(_, card)| find(card, price))
+        };
+        let Some(by) = price.terms.prorate else {
+            let last = versions().next_back();
+            return Ok(last.and_then(of).map(Ratio::from_decimal));
+        };
+        if versions().all(|version| of(version).is_none())
+            || (whole && versions().any(|version| of(version).is_none()))
+        {
+            return Ok(None);
+        }
+        let amount = |card: &'c Card| of(find(card, price)?).map(Ratio::from_decimal);
+        Ok(Some(self.prorated(input, Some(by), amount)?.0))
     }
 
     /// What each version says of something, prorated by how long it is in force: its sum, and
@@ -201,6 +245,7 @@ pub(super) fn rated<'c>(
             }
         }
     }
+    rating.left();
     rating.unused();
     rating.advance(carried);
     Ok((rating.drafts, rating.unrated))
@@ -212,7 +257,12 @@ fn prices<'c>(plan: &Plan<'c>) -> Vec<&'c Price> {
     let mut prices: Vec<&Price> = plan.card().prices.iter().collect();
     for (_, card) in plan.versions.iter().rev().skip(1) {
         for price in &card.prices {
-            if !prices.iter().any(|known| known.id == price.id) {
+            // A fee and a price of usage make different lines; of two meters one line would be
+            // the other's, so that the last one is rated and the other is not.
+            let same = |known: &&Price| {
+                known.id == price.id && known.meter.is_none() == price.meter.is_none()
+            };
+            if !prices.iter().any(same) {
                 prices.push(price);
             }
         }
@@ -220,9 +270,18 @@ fn prices<'c>(plan: &Plan<'c>) -> Vec<&'c Price> {
     prices
 }
 
-/// A price by its id.
-fn find<'c>(card: &'c Card, id: &str) -> Option<&'c Price> {
-    card.prices.iter().find(|price| price.id == id)
+/// A version of a price: of the same id and meter.
+fn find<'c>(card: &'c Card, like: &Price) -> Option<&'c Price> {
+    let mut prices = card.prices.iter();
+    prices.find(|price| price.id == like.id && price.meter == like.meter)
+}
+
+/// What is rated by the versions of one price.
+type RatedKey<'c> = (&'c str, &'static str, &'c str, Option<&'c MeterName>);
+
+fn rated_key<'c>(card: &'c Card, price: &'c Price) -> RatedKey<'c> {
+    let currency = card.currency.code();
+    (&card.id, currency, &price.id, price.meter.as_ref())
 }
 
 struct Rating<'i, 'c> {
@@ -231,8 +290,8 @@ struct Rating<'i, 'c> {
     day: NaiveDate,
     drafts: Vec<Draft<'c>>,
     unrated: Vec<UnratedUsage>,
-    /// What was rated, by card and price.
-    rated: BTreeMap<(&'c str, &'c str), LineItem<'c>>,
+    /// What was rated and has no line yet.
+    rated: BTreeMap<RatedKey<'c>, LineItem<'c>>,
 }
 
 fn key(role: LineRole, card: &Card, price: &Price) -> LineKey {
@@ -281,7 +340,7 @@ impl<'c> Rating<'_, 'c> {
                     // Nothing is due unused in a period that does not count.
                     Outcome::Line(_) if !input.due && is_unused(usage) => {}
                     Outcome::Line(item) => {
-                        self.rated.insert((&item.card.id, &item.price.id), item);
+                        self.rated.insert(rated_key(item.card, item.price), item);
                     }
                     Outcome::Unrated {
                         reason: why,
@@ -317,25 +376,18 @@ impl<'c> Rating<'_, 'c> {
     }
 
     fn usage(&mut self, plan: &Plan<'c>, price: &'c Price) -> Result<(), NoBill> {
-        let Some(item) = self.rated.remove(&(&plan.card().id, &price.id)) else {
+        let Some(item) = self.rated.remove(&rated_key(plan.card(), price)) else {
             return Ok(());
         };
         let by = price.terms.prorate;
-        let (_, fraction) = plan.prorated(self.input, by, |card| {
-            find(card, &price.id).map(|_| Ratio::ONE)
-        })?;
-        let bound = |of: fn(&Price) -> Option<Decimal>| -> Result<Option<Ratio>, NoBill> {
-            if of(price).is_none() {
-                return Ok(None);
-            }
-            let amount = |card: &'c Card| of(find(card, &price.id)?).map(Ratio::from_decimal);
-            Ok(Some(plan.prorated(self.input, by, amount)?.0))
-        };
+        let (_, fraction) =
+            plan.prorated(self.input, by, |card| find(card, price).map(|_| Ratio::ONE))?;
+        let limit = |of, whole| plan.limit(self.input, price, of, whole);
         let kind = DraftKind::Rated {
             item,
             fraction,
-            maximum: bound(|price| price.maximum)?,
-            minimum: bound(|price| price.minimum)?,
+            maximum: limit(|price| price.maximum, true)?,
+            minimum: limit(|price| price.minimum, false)?,
             fee: None,
             charged: Decimal::ZERO,
         };
@@ -358,7 +410,7 @@ impl<'c> Rating<'_, 'c> {
             return;
         };
         let prorated = plan.prorated(self.input, price.terms.prorate, |card| {
-            find(card, &price.id)
+            find(card, price)
                 .and_then(Price::flat_fee)
                 .map(Ratio::from_decimal)
         });
@@ -382,6 +434,21 @@ impl<'c> Rating<'_, 'c> {
                 charged,
             },
         });
+    }
+
+    /// Usage that was rated by a price of which there is no line is not rated: a version of the
+    /// price for another meter has its line.
+    fn left(&mut self) {
+        for ((_, _, price, meter), item) in std::mem::take(&mut self.rated) {
+            if !item.quantity.is_zero() {
+                self.unrated.push(UnratedUsage {
+                    meter: meter.cloned(),
+                    price: Some(price.to_owned()),
+                    quantity: item.quantity,
+                    reason: Unrated::NoPrice,
+                });
+            }
+        }
     }
 
     fn fee_too_large(&mut self, price: &Price) {

@@ -1,3 +1,4 @@
 mod cumulative;
 mod doc;
 mod slow;
+mod versions;

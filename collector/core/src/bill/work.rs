@@ -5,7 +5,6 @@
 //! a group's percentage. Lines are rounded where something is taken from several together, so
 //! that what is split are whole units of money.
 
-use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::around::Scope;
@@ -13,7 +12,7 @@ use super::line::{BillLine, Source, Step, StepKind};
 use super::lines::{Draft, DraftKind};
 use super::{BillInput, NoBill, rounding};
 use crate::catalog::{Bound, Discount, JointDiscount, Off, Price};
-use crate::rate::{LineItem, Ratio, Site};
+use crate::rate::{Basis, Dated, LineItem, Mode, Ratio, Site, amount_of, take_discounts};
 
 /// A line on its way from the list amount to the final one.
 pub(super) struct Work<'c> {
@@ -24,6 +23,9 @@ pub(super) struct Work<'c> {
     pub(super) exact: Ratio,
     /// The same, rounded.
     pub(super) shown: Decimal,
+    /// The versions of its price with what each has come to, if it is worked out here: together
+    /// `exact` until the last discount.
+    versions: Vec<Dated<'c>>,
     /// Its steps, if it is worked out here.
     pub(super) steps: Option<Vec<Step>>,
     /// Rounded together with the other lines of the invoice.
@@ -42,6 +44,7 @@ impl<'c> Work<'c> {
                 list: item.list,
                 exact: Ratio::from_decimal(item.amount),
                 shown: item.amount,
+                versions: Vec::new(),
                 steps: None,
                 is_loose: is_loose(item),
                 draft,
@@ -54,6 +57,7 @@ impl<'c> Work<'c> {
                     list: amount,
                     exact: Ratio::from_decimal(amount),
                     shown: amount,
+                    versions: Vec::new(),
                     steps: None,
                     is_loose: false,
                     draft,
@@ -76,6 +80,7 @@ impl<'c> Work<'c> {
         let DraftKind::Rated {
             item,
             fraction,
+            minimum,
             fee,
             charged,
             ..
@@ -83,13 +88,20 @@ impl<'c> Work<'c> {
         else {
             return false;
         };
-        let price = item.price;
-        let is_bounded = price.maximum.is_some() || price.minimum.is_some();
-        let is_premature = price.minimum.is_some() && !input.is_final();
+        // Rating knows no proration of limits.
+        let limits = |price: &Price| price.maximum.is_some() || price.minimum.is_some();
+        let is_bounded = match item.basis {
+            Basis::Whole => *fraction != Ratio::ONE && limits(item.price),
+            Basis::Parts(parted) => {
+                let many = *fraction != Ratio::ONE || parted.own().nth(1).is_some();
+                many && parted.own().any(|(_, _, _, price)| limits(price))
+            }
+        };
+        let is_premature = minimum.is_some() && !input.is_final();
         self.is_loose
             || fee.is_some()
             || !charged.is_zero()
-            || (is_bounded && *fraction != Ratio::ONE)
+            || is_bounded
             || is_premature
             || joint
                 .iter()
@@ -104,10 +116,11 @@ impl<'c> Work<'c> {
         let DraftKind::Rated { item, fee, .. } = &self.draft.kind else {
             return Some(());
         };
-        self.exact = match fee {
-            Some(fee) => *fee,
-            None => item.arithmetic()?.list,
-        };
+        self.versions = item.versions()?;
+        if let (Some(fee), [version]) = (fee, &mut self.versions[..]) {
+            (version.list, version.amount) = (*fee, *fee);
+        }
+        self.exact = amount_of(&self.versions)?;
         self.shown = self.rounded(self.exact)?;
         self.list = self.shown;
         self.steps = Some(Vec::new());
@@ -122,11 +135,6 @@ impl<'c> Work<'c> {
         }
     }
 
-    /// The price, if the line is worked out here.
-    fn worked(&self) -> Option<&'c Price> {
-        self.price().filter(|_| self.steps.is_some())
-    }
-
     fn fraction(&self) -> Ratio {
         match &self.draft.kind {
             DraftKind::Rated { fraction, .. } => *fraction,
@@ -134,16 +142,29 @@ impl<'c> Work<'c> {
         }
     }
 
-    /// Rounded as the price says, but to no more places than the currency has.
-    fn rounded(&self, exact: Ratio) -> Option<Decimal> {
+    /// How the price says that it is rounded, but to no more places than the currency has.
+    fn rounding(&self) -> (u32, Mode) {
         let exponent = self.draft.card.currency.exponent();
         let rounding = self.price().map(|price| price.rounding).unwrap_or_default();
         let places = rounding
             .places
             .map_or(exponent, |places| places.min(exponent));
-        let mut amount = exact.round(places, rounding.mode)?;
-        amount.rescale(exponent);
+        (places, rounding.mode)
+    }
+
+    fn rounded(&self, exact: Ratio) -> Option<Decimal> {
+        let (places, mode) = self.rounding();
+        let mut amount = exact.round(places, mode)?;
+        amount.rescale(self.draft.card.currency.exponent());
         Some(amount)
+    }
+
+    /// What the line costs in its period, whenever it is charged.
+    pub(super) fn due(&self) -> Option<Decimal> {
+        match &self.draft.kind {
+            DraftKind::Rated { charged, .. } => self.shown.checked_add(*charged),
+            DraftKind::Advance(_) | DraftKind::Unused(_) => Some(self.shown),
+        }
     }
 
     /// Takes the line to another amount.
@@ -169,29 +190,41 @@ impl<'c> Work<'c> {
         Some(())
     }
 
-    /// Takes away the line's own discounts of a kind.
-    pub(super) fn own_discounts(&mut self, day: NaiveDate, step: fn(&Off) -> bool) -> Option<()> {
-        let Some(price) = self.worked() else {
+    /// Takes away the line's own discounts of a kind, from the versions that have them.
+    pub(super) fn own_discounts(&mut self, kind: fn(&Off) -> bool) -> Option<()> {
+        if self.steps.is_none() {
+            return Some(());
+        }
+        self.share_out()?;
+        let mut versions = std::mem::take(&mut self.versions);
+        take_discounts(&mut versions, kind, |discount, left| {
+            self.step(left, StepKind::Discount, &discount.id)
+        })?;
+        self.versions = versions;
+        Some(())
+    }
+
+    /// Lets the versions come to what the line has come to, each in proportion.
+    fn share_out(&mut self) -> Option<()> {
+        let before = amount_of(&self.versions)?;
+        if before == self.exact {
+            return Some(());
+        }
+        let Some((last, others)) = self.versions.split_last_mut() else {
             return Some(());
         };
-        let list = match &self.draft.kind {
-            DraftKind::Rated { fee: Some(fee), .. } => *fee,
-            DraftKind::Rated { item, .. } => item.arithmetic()?.list,
-            DraftKind::Advance(_) | DraftKind::Unused(_) => return Some(()),
-        };
-        for discount in &price.discounts {
-            if !discount.is_valid(day) || !step(&discount.off) {
+        let mut rest = self.exact;
+        for version in others {
+            if before.is_zero() {
                 continue;
             }
-            let off = taken(discount, self.exact, list)?;
-            let left = self.exact.checked_sub(off)?;
-            let left = if left.is_negative() {
-                Ratio::ZERO
-            } else {
-                left
-            };
-            self.step(left, StepKind::Discount, &discount.id)?;
+            version.amount = version
+                .amount
+                .checked_mul(self.exact)?
+                .checked_div(before)?;
+            rest = rest.checked_sub(version.amount)?;
         }
+        last.amount = rest;
         Some(())
     }
 
@@ -280,10 +313,10 @@ pub(super) fn taken(discount: &Discount, amount: Ratio, list: Ratio) -> Option<R
     }
 }
 
-/// Rounds lines: each by itself, and those that are rounded with the invoice together, card by
-/// card.
+/// Rounds lines: each by itself, and those that are rounded with the invoice together, as far as
+/// they are in one currency and rounded to the same places in the same way.
 pub(super) fn settle(works: &mut [Work<'_>], chosen: &[usize]) -> Option<()> {
-    let mut loose: Vec<(String, Vec<usize>)> = Vec::new();
+    let mut loose: Vec<((String, u32, Mode), Vec<usize>)> = Vec::new();
     for &place in chosen {
         let work = &mut works[place];
         if !work.is_loose {
@@ -292,22 +325,21 @@ pub(super) fn settle(works: &mut [Work<'_>], chosen: &[usize]) -> Option<()> {
             }
             continue;
         }
-        let currency = &work.draft.key.currency;
-        match loose.iter_mut().find(|(known, _)| known == currency) {
+        let (places, mode) = work.rounding();
+        let alike = (work.draft.key.currency.clone(), places, mode);
+        match loose.iter_mut().find(|(known, _)| *known == alike) {
             Some((_, together)) => together.push(place),
-            None => loose.push((currency.clone(), vec![place])),
+            None => loose.push((alike, vec![place])),
         }
     }
-    for (_, together) in loose {
-        let first = &works[together[0]];
-        let places = first.draft.card.currency.exponent();
-        let mode = first.price().map(|price| price.rounding.mode);
+    for ((_, places, mode), together) in loose {
         let exact: Vec<Ratio> = together.iter().map(|&place| works[place].exact).collect();
-        let total = rounding::total(&exact, places, mode.unwrap_or_default())?;
+        let total = rounding::total(&exact, places, mode)?;
         let settled = rounding::settle(&exact, places, total)?;
         for (&place, units) in together.iter().zip(settled) {
-            let shown = Decimal::try_from_i128_with_scale(units, places).ok()?;
+            let mut shown = Decimal::try_from_i128_with_scale(units, places).ok()?;
             let work = &mut works[place];
+            shown.rescale(work.draft.card.currency.exponent());
             if shown != work.shown {
                 work.show(Ratio::from_decimal(shown), shown, StepKind::Rounding, "")?;
             }

@@ -57,13 +57,18 @@ impl Counts {
         }
     }
 
-    /// True if every line that counts for `other` counts here too.
-    pub fn covers(&self, other: &Self) -> bool {
-        match (&self.prices, &other.prices) {
-            (None, None) => self.fees || !other.fees,
-            (None, Some(_)) => self.fees,
-            (Some(_), None) => false,
-            (Some(mine), Some(others)) => others.iter().all(|id| mine.contains(id)),
+    /// True if every one of the prices whose line counts for `other` counts here too.
+    pub fn covers<'p>(&self, other: &Self, prices: impl IntoIterator<Item = &'p Price>) -> bool {
+        prices
+            .into_iter()
+            .all(|price| self.includes(price) || !other.includes(price))
+    }
+
+    /// True if a fee of this id counts.
+    pub fn includes_fee(&self, id: &str) -> bool {
+        match &self.prices {
+            Some(ids) => ids.iter().any(|known| known == id),
+            None => self.fees,
         }
     }
 }

@@ -111,13 +111,18 @@ pub(super) fn final_amount<'c>(
 }
 
 /// What a version of a price lists for its slices.
-pub(super) struct Dated<'c> {
-    pub(super) price: &'c Price,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated<'c> {
+    /// The version.
+    pub price: &'c Price,
     /// The day on which the slice begins: discounts are valid by it.
-    pub(super) day: NaiveDate,
+    pub day: NaiveDate,
     /// Length of the slice.
-    pub(super) millis: i64,
-    pub(super) list: Ratio,
+    pub millis: i64,
+    /// What it lists, before rounding.
+    pub list: Ratio,
+    /// What that has come to.
+    pub amount: Ratio,
 }
 
 /// As [`final_amount`], over the versions of a price.
@@ -126,47 +131,21 @@ pub(super) struct Dated<'c> {
 /// them once, earliest first. Maximum and minimum are those of the versions, weighted by duration;
 /// a maximum holds if every version has one.
 pub(super) fn final_amount_dated<'c>(
-    versions: &[Dated<'c>],
+    versions: &mut [Dated<'c>],
     mut each: impl FnMut(AmountStep<'c>, Ratio),
 ) -> Option<Ratio> {
     if let [only] = versions {
         return final_amount(only.price, only.day, only.list, each);
     }
-    let sum = |amounts: &[Ratio]| {
-        let mut amounts = amounts.iter();
-        amounts.try_fold(Ratio::ZERO, |sum, amount| sum.checked_add(*amount))
-    };
-    let mut amounts: Vec<Ratio> = versions.iter().map(|version| version.list).collect();
-    for id in discounts_of(versions) {
-        let mut off_left: Option<Ratio> = None;
-        let mut shown = None;
-        for (version, amount) in versions.iter().zip(&mut amounts) {
-            let mut discounts = valid(version.price, version.day);
-            let Some(discount) = discounts.find(|discount| discount.id == id) else {
-                continue;
-            };
-            let off = match &discount.off {
-                Off::Quantity(_) => continue,
-                Off::Percent { percent, of_list } => {
-                    let base = if *of_list { version.list } else { *amount };
-                    base.checked_mul(Ratio::from_decimal(*percent))?
-                        .checked_div(Ratio::HUNDRED)?
-                }
-                Off::Amount(off) => off_left.unwrap_or(Ratio::from_decimal(*off)),
-            };
-            let left = less(*amount, off)?;
-            if matches!(discount.off, Off::Amount(_)) {
-                let used = amount.checked_sub(left)?;
-                off_left = Some(less(off, used)?);
-            }
-            *amount = left;
-            shown = Some(discount);
-        }
-        if let Some(discount) = shown {
-            each(AmountStep::Discount(discount), sum(&amounts)?);
-        }
-    }
-    let mut amount = sum(&amounts)?;
+    take_discounts(
+        versions,
+        |_| true,
+        |discount, left| {
+            each(AmountStep::Discount(discount), left);
+            Some(())
+        },
+    )?;
+    let mut amount = amount_of(versions)?;
     if let Some(most) = weighted(versions, |price| price.maximum)?
         && versions
             .iter()
@@ -183,6 +162,59 @@ pub(super) fn final_amount_dated<'c>(
         each(AmountStep::Minimum(shown(least)?), amount);
     }
     Some(amount)
+}
+
+/// What the versions have come to together.
+pub(crate) fn amount_of(versions: &[Dated<'_>]) -> Option<Ratio> {
+    let mut amounts = versions.iter().map(|version| version.amount);
+    amounts.try_fold(Ratio::ZERO, Ratio::checked_add)
+}
+
+/// Takes the discounts of a kind from the versions of a price; each is shown to `each` with what
+/// it left of all versions.
+///
+/// A percentage is taken of the versions under which it is valid; an amount goes off them once,
+/// earliest first. `None` if a number leaves its range, or if `each` says so.
+pub(crate) fn take_discounts<'c>(
+    versions: &mut [Dated<'c>],
+    kind: impl Fn(&Off) -> bool,
+    mut each: impl FnMut(&'c Discount, Ratio) -> Option<()>,
+) -> Option<()> {
+    for id in discounts_of(versions) {
+        let mut off_left: Option<Ratio> = None;
+        let mut shown = None;
+        for version in versions.iter_mut() {
+            let mut discounts = valid(version.price, version.day);
+            let found = discounts.find(|discount| discount.id == id);
+            let Some(discount) = found.filter(|discount| kind(&discount.off)) else {
+                continue;
+            };
+            let off = match &discount.off {
+                Off::Quantity(_) => continue,
+                Off::Percent { percent, of_list } => {
+                    let base = if *of_list {
+                        version.list
+                    } else {
+                        version.amount
+                    };
+                    base.checked_mul(Ratio::from_decimal(*percent))?
+                        .checked_div(Ratio::HUNDRED)?
+                }
+                Off::Amount(off) => off_left.unwrap_or(Ratio::from_decimal(*off)),
+            };
+            let left = less(version.amount, off)?;
+            if matches!(discount.off, Off::Amount(_)) {
+                let used = version.amount.checked_sub(left)?;
+                off_left = Some(less(off, used)?);
+            }
+            version.amount = left;
+            shown = Some(discount);
+        }
+        if let Some(discount) = shown {
+            each(discount, amount_of(versions)?)?;
+        }
+    }
+    Some(())
 }
 
 /// A limit as it is shown: to 12 decimal places.

@@ -53,6 +53,8 @@ pub struct Piece<'c> {
 /// All that a line consists of.
 pub(super) struct Worked<'c> {
     pub(super) pieces: Vec<Piece<'c>>,
+    /// What each version lists, and comes to before maximum and minimum.
+    pub(super) versions: Vec<Dated<'c>>,
     pub(super) list: Ratio,
     pub(super) rounded_list: Decimal,
     pub(super) steps: Vec<AmountChange<'c>>,
@@ -142,7 +144,7 @@ pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c
         lists.fill(Ratio::ZERO);
     }
     let rounded_list = places.round(list)?;
-    let dated: Vec<Dated<'c>> = versions
+    let mut dated: Vec<Dated<'c>> = versions
         .iter()
         .zip(&lists)
         .map(|(version, list)| Dated {
@@ -150,11 +152,12 @@ pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c
             day: version.day,
             millis: version.millis(),
             list: *list,
+            amount: *list,
         })
         .collect();
     let (mut steps, mut before) = (Vec::new(), rounded_list);
     let mut fits = true;
-    let exact = around::final_amount_dated(&dated, |step, exact| {
+    let exact = around::final_amount_dated(&mut dated, |step, exact| {
         let Some(amount) = places.round(exact) else {
             fits = false;
             return;
@@ -168,6 +171,7 @@ pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c
     })?;
     Some(Worked {
         pieces,
+        versions: dated,
         list,
         rounded_list,
         steps,

@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use tollgate_common::Quantity;
 
-use super::around::{AmountStep, QuantityStep, charged_quantity, final_amount};
+use super::around::{AmountStep, Dated, QuantityStep, charged_quantity, final_amount};
 use super::charge::{self, Piece};
 use super::meter::Parted;
 use super::tiers::{Table, TierAmount, list_amount};
@@ -74,6 +74,26 @@ pub struct AmountChange<'c> {
 }
 
 impl<'c> LineItem<'c> {
+    /// What each version of the price lists, before anything is taken off; `None` if a number on
+    /// the way does not fit an exact fraction.
+    pub(crate) fn versions(&self) -> Option<Vec<Dated<'c>>> {
+        if let (Basis::Parts(parted), Some(meter)) = (self.basis, self.meter) {
+            let mut versions = charge::work(parted, meter)?.versions;
+            for version in &mut versions {
+                version.amount = version.list;
+            }
+            return Some(versions);
+        }
+        let list = self.whole_arithmetic()?.list;
+        Some(vec![Dated {
+            price: self.price,
+            day: self.day,
+            millis: 0,
+            list,
+            amount: list,
+        }])
+    }
+
     /// How the line was computed; `None` if a number on the way does not fit an exact fraction,
     /// though the amount does.
     pub fn arithmetic(&self) -> Option<Arithmetic<'c>> {
