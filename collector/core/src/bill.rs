@@ -31,7 +31,7 @@ mod work;
 
 pub use carried::{Advance, Carried, Contribution};
 pub use entries::{Entry, EntryKey, since};
-pub use grants::{GrantUse, cuts};
+pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
 pub use line::{BillLine, LineKey, LineRole, Share, Source, Step, StepKind};
 pub use lines::{Unrated, UnratedUsage};

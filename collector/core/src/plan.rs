@@ -55,7 +55,7 @@ impl Terms {
     pub fn in_force(timeline: &Timeline, tenant: &TenantId, period: Period) -> Self {
         let newest = timeline.newest_for(tenant);
         Self {
-            slices: timeline.slices(tenant, period, timeline.known()),
+            slices: bill::cut_by_grants(timeline.slices(tenant, period, timeline.known())),
             newest: newest.map(|version| Arc::clone(&version.catalog)),
             period,
         }
@@ -83,35 +83,8 @@ impl Terms {
         catalogs.find_map(|slice| slice.catalog.as_ref()?.meter(name))
     }
 
-    /// The slices, cut where a grant begins or ends too.
     fn slices(&self) -> Vec<bill::Slice<'_>> {
-        let mut slices = Vec::with_capacity(self.slices.len());
-        for slice in &self.slices {
-            let mut span = Period {
-                start: slice.from,
-                end: slice.to,
-            };
-            let cuts = slice
-                .profile
-                .as_ref()
-                .map_or_else(Vec::new, |p| bill::cuts(p, span, p.calendar.zone));
-            let mut push = |span| {
-                slices.push(bill::Slice {
-                    span,
-                    catalog: slice.catalog.as_deref(),
-                    profile: slice.profile.as_deref(),
-                    card: slice.card.as_deref(),
-                });
-            };
-            for cut in cuts {
-                if span.start < cut && cut < span.end {
-                    push(Period { end: cut, ..span });
-                    span.start = cut;
-                }
-            }
-            push(span);
-        }
-        slices
+        self.slices.iter().map(Slice::for_bill).collect()
     }
 
     /// What a period costs, and what is not rated.

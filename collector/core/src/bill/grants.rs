@@ -13,6 +13,7 @@ use tollgate_common::Timestamp;
 use super::carried::{Carried, note};
 use super::line::BillLine;
 use super::{BillInput, NoBill, Slice, split_by};
+use crate::catalog::timeline;
 use crate::catalog::{Counts, Grant, Profile};
 use crate::period::{Period, Zone};
 
@@ -40,6 +41,35 @@ pub fn cuts(profile: &Profile, period: Period, zone: Zone) -> Vec<Timestamp> {
     cuts.sort_unstable();
     cuts.dedup();
     cuts
+}
+
+/// The slices of a period, cut where a grant of their time begins or ends too.
+pub fn cut_by_grants(slices: Vec<timeline::Slice>) -> Vec<timeline::Slice> {
+    let has_grants = |slice: &timeline::Slice| {
+        let profile = slice.profile.as_ref();
+        profile.is_some_and(|profile| !profile.agreement.grants.is_empty())
+    };
+    if !slices.iter().any(has_grants) {
+        return slices;
+    }
+    let mut cut = Vec::with_capacity(slices.len() + 1);
+    for mut slice in slices {
+        let span = Period {
+            start: slice.from,
+            end: slice.to,
+        };
+        let profile = slice.profile.as_deref();
+        let at = profile.map_or_else(Vec::new, |p| cuts(p, span, p.calendar.zone));
+        for end in at {
+            cut.push(timeline::Slice {
+                to: end,
+                ..slice.clone()
+            });
+            slice.from = end;
+        }
+        cut.push(slice);
+    }
+    cut
 }
 
 /// Pays what credit and grants pay, in the order in which grants are used.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::{Card, Catalog, Profile};
+use crate::bill;
 use crate::entry::Digest;
 use crate::period::Period;
 
@@ -78,6 +79,19 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// The slice as bills are worked out from it.
+    pub fn for_bill(&self) -> bill::Slice<'_> {
+        bill::Slice {
+            span: Period {
+                start: self.from,
+                end: self.to,
+            },
+            catalog: self.catalog.as_deref(),
+            profile: self.profile.as_deref(),
+            card: self.card.as_deref(),
+        }
+    }
+
     /// True if `instant` lies in it.
     pub fn contains(&self, instant: Timestamp) -> bool {
         self.from <= instant && instant < self.to
@@ -155,7 +169,12 @@ impl Timeline {
 
     /// The version that was applied last of those that concern a tenant.
     pub fn newest_for(&self, tenant: &TenantId) -> Option<&Version> {
-        let mut versions = self.versions.iter().rev();
+        self.newest_known(tenant, self.known())
+    }
+
+    /// The same of the first `known` versions: where taxes and exchange rates are looked up.
+    pub fn newest_known(&self, tenant: &TenantId, known: usize) -> Option<&Version> {
+        let mut versions = self.versions.iter().take(known).rev();
         versions.find(|version| version.concerns(tenant))
     }
 

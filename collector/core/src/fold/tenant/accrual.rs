@@ -6,7 +6,7 @@ use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
 use super::billing::Around;
-use super::book::{self, LineAccount, Terms};
+use super::book::{self, LineAccount};
 use crate::bill::Stage;
 use crate::entry::Digest;
 use crate::ledger::{EntryKind, Role};
@@ -65,13 +65,8 @@ impl TenantFold {
         for (name, known) in tenants {
             let catalog = self.catalogs.current_for(name);
             for book in known.books.values().filter(|book| !book.is_closed()) {
-                let (slices, anew) = self.catalogs.slices(name, book);
-                let terms = Terms {
-                    tenant: name,
-                    period: book.period,
-                    slices: &slices,
-                    anew,
-                };
+                let in_force = self.catalogs.in_force(name, book);
+                let terms = in_force.terms(name, book.period);
                 let (next, carried) = self.around(name, book);
                 let around = Around {
                     carried: &carried,

@@ -38,19 +38,8 @@ pub(super) fn bill(
     usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
     lines: &mut BTreeMap<LineKey, Line>,
 ) -> Option<Carried> {
-    let slices: Vec<bill::Slice<'_>> = terms
-        .slices
-        .iter()
-        .map(|slice| bill::Slice {
-            span: Period {
-                start: slice.from,
-                end: slice.to,
-            },
-            catalog: slice.catalog.as_deref(),
-            profile: slice.profile.as_deref(),
-            card: slice.card.as_deref(),
-        })
-        .collect();
+    let slices = terms.slices.iter().map(timeline::Slice::for_bill);
+    let slices: Vec<bill::Slice<'_>> = slices.collect();
     let profile = slices.iter().rev().find_map(|slice| slice.profile)?;
     let zone = profile.calendar.zone;
     let metered = metered(&slices, zone, usage);
@@ -68,7 +57,7 @@ pub(super) fn bill(
         whole: terms.period,
         zone,
         slices: &slices,
-        catalog: terms.catalog(),
+        catalog: terms.newest,
         usage: &metered,
         stage: around.stage,
         due: book.due,

@@ -240,6 +240,9 @@ pub(super) struct Terms<'c> {
     pub(super) period: Period,
     /// What is in force when; never empty.
     pub(super) slices: &'c [timeline::Slice],
+    /// Where taxes and exchange rates stand: the newest version that is known, because such a
+    /// version does not cut the period.
+    pub(super) newest: Option<&'c Catalog>,
     /// True if it is rated by another catalog than the ones that usage was gathered for.
     pub(super) anew: bool,
 }

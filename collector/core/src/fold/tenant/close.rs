@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use tollgate_common::{TenantId, Timestamp};
 
 use super::billing::Around;
-use super::book::{self, Terms};
+use super::book;
 use super::late::Booking;
 use super::state::NO_CATALOG;
 use super::usage::PeriodBook;
@@ -36,13 +36,8 @@ impl TenantFold {
         let Some(mut book) = self.book_to_close(stamp, closing) else {
             return false;
         };
-        let (slices, anew) = self.catalogs.slices(&closing.tenant, &book);
-        let terms = Terms {
-            tenant: &closing.tenant,
-            period: book.period,
-            slices: &slices,
-            anew,
-        };
+        let in_force = self.catalogs.in_force(&closing.tenant, &book);
+        let terms = in_force.terms(&closing.tenant, book.period);
         let (next, carried) = self.around(&closing.tenant, &book);
         let around = Around {
             carried: &carried,
@@ -50,7 +45,7 @@ impl TenantFold {
             next: next.as_ref().map(|(period, slice)| (*period, slice)),
         };
         let (lines, carried) = book::lines(terms, around, &book);
-        let mut catalogs: Vec<Digest> = slices.iter().filter_map(Slice::digest).collect();
+        let mut catalogs: Vec<Digest> = in_force.slices.iter().filter_map(Slice::digest).collect();
         catalogs.dedup();
         let booking = Booking {
             closing,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{TenantId, Timestamp};
 
+use super::book::Terms;
 use super::usage::PeriodBook;
+use crate::bill;
 use crate::catalog::timeline::{Slice, Timeline};
 use crate::catalog::{Catalog, Price};
 use crate::entry::{CatalogChange, Digest};
@@ -113,16 +115,26 @@ impl Catalogs {
     }
 
     /// What is in force when in a period: by all versions, or by those that were known when it was
-    /// closed first. Of a period that is rated anew by another catalog: by that one, and true.
-    pub(super) fn slices(&self, tenant: &TenantId, book: &PeriodBook) -> (Vec<Slice>, bool) {
+    /// closed first. Of a period that is rated anew by another catalog: by that one.
+    pub(super) fn in_force(&self, tenant: &TenantId, book: &PeriodBook) -> InForce {
         let other = book.rerated.and_then(|digest| self.get(&digest));
         if let Some(catalog) = other {
             let mut alone = Timeline::new();
             alone.apply(Timestamp::EPOCH, Arc::clone(catalog), None);
-            return (alone.slices(tenant, book.period, 1), true);
+            // Usage was not kept apart for its grants, so lines are divided by time.
+            return InForce {
+                slices: alone.slices(tenant, book.period, 1),
+                newest: Some(Arc::clone(catalog)),
+                anew: true,
+            };
         }
         let known = book.known.map_or(self.0.known(), |known| known as usize);
-        (self.0.slices(tenant, book.period, known), false)
+        let newest = self.0.newest_known(tenant, known);
+        InForce {
+            slices: bill::cut_by_grants(self.0.slices(tenant, book.period, known)),
+            newest: newest.map(|version| Arc::clone(&version.catalog)),
+            anew: false,
+        }
     }
 
     /// What is in force for a tenant when `next` begins, by the versions by which the period
@@ -139,6 +151,25 @@ impl Catalogs {
     pub(super) fn apply(&mut self, stamp: Timestamp, change: &CatalogChange, catalog: Catalog) {
         self.0
             .apply(stamp, Arc::new(catalog), change.tenants.clone());
+    }
+}
+
+/// By what a period is rated.
+pub(super) struct InForce {
+    pub(super) slices: Vec<Slice>,
+    newest: Option<Arc<Catalog>>,
+    anew: bool,
+}
+
+impl InForce {
+    pub(super) fn terms<'a>(&'a self, tenant: &'a TenantId, period: Period) -> Terms<'a> {
+        Terms {
+            tenant,
+            period,
+            slices: &self.slices,
+            newest: self.newest.as_deref(),
+            anew: self.anew,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod late;
 mod operated;
 mod parts;
 mod properties;
+mod whole;
 mod windows;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, TenantId,
 use super::book::{Booked, LineKey};
 use super::series::{Reporter, Series};
 use super::state::pairs;
+use crate::bill;
 use crate::catalog::timeline::{self, Timeline};
 use crate::entry::{Digest, RefusedReason};
 use crate::fold::packed::reserve;
@@ -102,6 +103,7 @@ impl Versions<'_> {
             return None;
         }
         let slices = self.timeline.slices(self.tenant, self.period, self.known);
+        let slices = bill::cut_by_grants(slices);
         let shape = Shape::new(
             self.period,
             key.aggregation,

@@ -20,7 +20,7 @@ fn per_unit(unit: &str) -> BTreeMap<String, String> {
     ))
 }
 
-fn restarted(world: &mut World) {
+pub(super) fn restarted(world: &mut World) {
     let bytes = world.fold.to_bytes();
     world.fold = TenantFold::from_bytes(&bytes).expect("own snapshot");
     assert!(world.fold.to_bytes() == bytes);
