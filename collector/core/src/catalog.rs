@@ -146,6 +146,8 @@ pub struct Catalog {
     default_profile: Option<Arc<Profile>>,
     /// True if some price may be due for a period without usage.
     due_unused: bool,
+    /// What a running collector does not bill yet.
+    unbilled: Vec<CatalogError>,
 }
 
 impl Catalog {
@@ -170,6 +172,7 @@ impl Catalog {
             profiles: BTreeMap::new(),
             default_profile: None,
             due_unused: false,
+            unbilled: Vec::new(),
         };
         let mut places = Places::default();
         // Cards name meters and profiles name cards, so what is named is read first.
@@ -197,11 +200,24 @@ impl Catalog {
             let mut prices = catalog.cards().flat_map(|card| &card.prices);
             prices.any(Price::is_due_unused)
         };
+        catalog.unbilled = std::mem::take(&mut places.unbilled);
         if errors.is_empty() {
             Ok(catalog)
         } else {
             Err(CatalogErrors::new(errors))
         }
+    }
+
+    /// Refuses what `rate` and tests work out, but closings do not: a collector must not bill
+    /// it wrongly.
+    ///
+    /// # Errors
+    /// Every such key with its place.
+    pub fn check_billable(&self) -> Result<(), CatalogErrors> {
+        if self.unbilled.is_empty() {
+            return Ok(());
+        }
+        Err(CatalogErrors::new(self.unbilled.clone()))
     }
 
     fn read_file(
@@ -403,6 +419,8 @@ struct Places {
     broken_taxes: std::collections::BTreeSet<String>,
     /// Where profiles name their payers.
     payers: Vec<agreement::PayerPlace>,
+    /// What a running collector does not bill yet.
+    unbilled: Vec<CatalogError>,
 }
 
 impl Places {

@@ -8,7 +8,7 @@ use tollgate_common::TenantId;
 
 use super::agreement::{self, Agreement, PayerPlace};
 use super::read::{Reader, Section};
-use super::{Catalog, Places, check_id, templates};
+use super::{Catalog, CatalogError, Places, check_id, templates};
 use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Zone};
 
 /// What is agreed with a tenant.
@@ -120,6 +120,19 @@ pub(super) const TERMS: &[&str] = &[
     "threshold",
 ];
 
+/// Keys that only `rate` and tests work out, and what a running collector says of them.
+const UNBILLED: &[(&str, &str)] = &[
+    (
+        "payer",
+        "a running collector bills every tenant by itself, so nobody pays for others yet (take \
+         the key away; `rate` and tests work it out)",
+    ),
+    (
+        "threshold",
+        "a running collector makes no invoice before the period ends yet (take the key away)",
+    ),
+];
+
 /// Reads the file of one profile into the catalog.
 pub(super) fn read<'d>(
     catalog: &mut Catalog,
@@ -160,6 +173,15 @@ pub(super) fn read<'d>(
             tenant: tenant.clone(),
             place: reader.place(&payer),
         });
+    }
+    for (key, message) in UNBILLED {
+        if let Some(field) = root.field(key) {
+            let place = reader.place(&field);
+            places.unbilled.push(CatalogError {
+                message: (*message).to_owned(),
+                ..place
+            });
+        }
     }
     let profile = Arc::new(Profile {
         tenant: tenant.clone(),
