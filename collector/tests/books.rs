@@ -273,7 +273,7 @@ async fn a_statement_beyond_its_tolerance_is_told_by_the_exit_code() {
     let (site, collector) = billed("settlement = \"1h\"").await;
     collector.stop().await;
     let map = site.dir().join("map.toml");
-    let text = "[statement]\namount = \"Cost\"\n\n[[key]]\nstatement = \"Account\"\nledger = \"tenant\"\n\n\
+    let text = "[statement]\namount = \"Cost\"\ncurrency = \"EUR\"\n\n[[key]]\nstatement = \"Account\"\nledger = \"tenant\"\n\n\
         [tolerance]\namount = \"0.01\"\n";
     std::fs::write(&map, text).expect("writes");
     let statement = site.dir().join("statement.csv");

@@ -376,6 +376,14 @@ impl InvoiceLine {
     fn reverse(&mut self) {
         use crate::ledger::negated;
         self.amount = negated(self.amount);
+        self.quantity = self.quantity.take().map(|quantity| {
+            match quantity.strip_prefix('-') {
+                Some(above) => above.to_owned(),
+                // Nothing taken back is nothing.
+                None if quantity.bytes().all(|byte| matches!(byte, b'0' | b'.')) => quantity,
+                None => format!("-{quantity}"),
+            }
+        });
         self.list = negated(self.list);
         for step in &mut self.steps {
             step.amount = negated(step.amount);

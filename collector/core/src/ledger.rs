@@ -213,8 +213,10 @@ impl Chain {
         self.head
     }
 
-    /// Chains a posting.
-    pub fn append(&mut self, posted: Timestamp, posting: Posting) -> LedgerEntry {
+    /// Chains a posting. A zero that has a minus loses it first: text does not keep it, and the
+    /// entry would not have its hash any more once it was read back.
+    pub fn append(&mut self, posted: Timestamp, mut posting: Posting) -> LedgerEntry {
+        posting.drop_signs_of_zeros();
         let at = EntryRef {
             partition: self.partition,
             index: self.index + 1,

@@ -17,6 +17,7 @@ pub use map::{Field, Key, Map, MapError, Tolerance};
 
 use crate::invoice::csv::{self, CsvError};
 use crate::ledger::{Account, LedgerEntry, Posting};
+use crate::rate::Currency;
 
 /// Most keys that are compared.
 pub const KEYS_MAX: usize = 1_000_000;
@@ -61,6 +62,17 @@ pub enum ReconcileError {
     /// Too much.
     #[error("more than {KEYS_MAX} different keys: compare fewer keys or less time")]
     TooMany,
+    /// The ledger has lines of a currency that the statement is not in.
+    #[error(
+        "the ledger has lines in {found}, and the map says that the statement is in {expected}: \
+         compare by a [[key]] with `ledger = \"currency\"` instead of `statement.currency`"
+    )]
+    Currency {
+        /// What the ledger has.
+        found: String,
+        /// What the map says.
+        expected: &'static str,
+    },
     /// A sum does not fit a decimal.
     #[error("the amounts are too large to be added")]
     TooLarge,
@@ -120,6 +132,17 @@ pub struct Compared {
     pub verdict: Verdict,
 }
 
+/// Everything together in one currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Total {
+    /// All of the ledger.
+    pub ledger: Side,
+    /// All of the statement.
+    pub statement: Side,
+    /// Amount of the statement less that of the ledger.
+    pub drift: Decimal,
+}
+
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reconciliation {
@@ -127,13 +150,9 @@ pub struct Reconciliation {
     pub keys: Vec<&'static str>,
     /// Every key of either side.
     pub rows: Vec<Compared>,
-    /// All of the ledger.
-    pub ledger: Side,
-    /// All of the statement.
-    pub statement: Side,
-    /// Amount of the statement less that of the ledger.
-    pub drift: Decimal,
-    /// True if every key, and the total, drifts by no more than is tolerated.
+    /// Everything together, by currency.
+    pub totals: BTreeMap<String, Total>,
+    /// True if every key, and the total of every currency, drifts by no more than is tolerated.
     pub within: bool,
 }
 
@@ -156,12 +175,20 @@ impl<'m> Reconciler<'m> {
     /// Takes up an entry; only lines count.
     ///
     /// # Errors
-    /// [`ReconcileError::TooLarge`], [`ReconcileError::TooMany`].
+    /// [`ReconcileError::TooLarge`], [`ReconcileError::TooMany`], [`ReconcileError::Currency`].
     pub fn take(&mut self, entry: &LedgerEntry) -> Result<(), ReconcileError> {
         let posting = &entry.posting;
         let Some(amount) = posting.amount.filter(|_| posting.kind.is_line()) else {
             return Ok(());
         };
+        if let Some(expected) = self.map.currency.map(Currency::code)
+            && posting.currency.as_deref() != Some(expected)
+        {
+            return Err(ReconcileError::Currency {
+                found: posting.currency.clone().unwrap_or_default(),
+                expected,
+            });
+        }
         let key: Vec<String> = self
             .map
             .keys
@@ -195,9 +222,7 @@ impl<'m> Reconciler<'m> {
                 .map(|key| key.ledger.as_str())
                 .collect(),
             rows: Vec::new(),
-            ledger: Side::default(),
-            statement: Side::default(),
-            drift: Decimal::ZERO,
+            totals: BTreeMap::new(),
             within: true,
         };
         for key in keys {
@@ -224,7 +249,8 @@ impl<'m> Reconciler<'m> {
                 _ => Verdict::Beyond,
             };
             found.within &= within;
-            for (sum, side) in [(&mut found.ledger, ledger), (&mut found.statement, stated)] {
+            let total = found.totals.entry(self.map.currency_of(key)).or_default();
+            for (sum, side) in [(&mut total.ledger, ledger), (&mut total.statement, stated)] {
                 let rows = sum.rows + side.rows;
                 sum.add(side.amount, side.quantity)?;
                 sum.rows = rows;
@@ -238,9 +264,11 @@ impl<'m> Reconciler<'m> {
                 verdict,
             });
         }
-        let drift = found.statement.amount.checked_sub(found.ledger.amount);
-        found.drift = drift.ok_or(ReconcileError::TooLarge)?;
-        found.within &= tolerance.total.is_none_or(|most| found.drift.abs() <= most);
+        for total in found.totals.values_mut() {
+            let drift = total.statement.amount.checked_sub(total.ledger.amount);
+            total.drift = drift.ok_or(ReconcileError::TooLarge)?;
+            found.within &= tolerance.total.is_none_or(|most| total.drift.abs() <= most);
+        }
         Ok(found)
     }
 

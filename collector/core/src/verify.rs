@@ -190,6 +190,9 @@ pub fn verify_with<J: Journal, P: Projection>(
             break;
         }
         journal_entries += 1;
+        if let Entry::Issue(issue) = &stamped.entry {
+            books.issue(issue);
+        }
         let effects = fold.apply(position, &stamped);
         if matches!(stamped.entry, Entry::Restored(_)) {
             restores.extend(fold.intake().last_restore().cloned());

@@ -336,18 +336,16 @@ pub(super) fn reconcile(args: &ReconcileArgs) -> Result<Exit, Failure> {
             .collect();
         let columns = ["key", "ledger", "statement", "drift", "quantity", "verdict"];
         print_rows(out, &columns, &rows)?;
-        writeln!(
-            out,
-            "\n{} in the ledger, {} on the statement, drift {}: {}",
-            found.ledger.amount,
-            found.statement.amount,
-            found.drift,
-            if found.within {
-                "within what is tolerated"
-            } else {
-                "BEYOND what is tolerated"
-            }
-        )
+        writeln!(out)?;
+        for (currency, total) in &found.totals {
+            writeln!(
+                out,
+                "{} {currency} in the ledger, {} on the statement, drift {}",
+                total.ledger.amount, total.statement.amount, total.drift
+            )?;
+        }
+        let verdict = if found.within { "within" } else { "BEYOND" };
+        writeln!(out, "{verdict} what is tolerated")
     })?;
     Ok(if found.within {
         Exit::Done

@@ -422,22 +422,31 @@ fn tenant_of<'t>(
     name: &TenantId,
     stamp: Timestamp,
 ) -> &'t mut Tenant {
-    tenants.entry(name.clone()).or_insert_with(|| {
-        let mut tenant = Tenant {
-            calendars: Calendars::new(calendar_of(
-                catalogs.current_for(name).map(|catalog| &**catalog),
-                name,
-            )),
-            books: BTreeMap::new(),
-            due_from: None,
-            due_since: None,
-            dues: Dues::default(),
-            carried: Carried::default(),
-            corrections: BTreeSet::new(),
-            recent: None,
-        };
-        tenant.begin_due(stamp);
-        tenant
+    if !tenants.contains_key(name) {
+        bare_tenant(tenants, catalogs, name).begin_due(stamp);
+    }
+    bare_tenant(tenants, catalogs, name)
+}
+
+/// The same without anything that is due: no period of it counts before it has usage, or a profile
+/// of its own.
+fn bare_tenant<'t>(
+    tenants: &'t mut BTreeMap<TenantId, Tenant>,
+    catalogs: &Catalogs,
+    name: &TenantId,
+) -> &'t mut Tenant {
+    tenants.entry(name.clone()).or_insert_with(|| Tenant {
+        calendars: Calendars::new(calendar_of(
+            catalogs.current_for(name).map(|catalog| &**catalog),
+            name,
+        )),
+        books: BTreeMap::new(),
+        due_from: Some(Timestamp::MAX),
+        due_since: None,
+        dues: Dues::default(),
+        carried: Carried::default(),
+        corrections: BTreeSet::new(),
+        recent: None,
     })
 }
 

@@ -146,6 +146,7 @@ fn a_credit_note_takes_back_every_line() {
     assert_eq!(note.total, cents(-12_090));
     assert_eq!(note.taxes["de"], cents(-2_090));
     assert_eq!(note.lines[0].steps[0].amount, cents(2_500));
+    assert_eq!(note.lines[0].quantity.as_deref(), Some("-250000"));
 }
 
 #[test]

@@ -260,6 +260,24 @@ impl Posting {
         }
     }
 
+    /// Takes the minus from every amount that is zero. Decimals tell it from zero, their text does
+    /// not when it is read.
+    pub(super) fn drop_signs_of_zeros(&mut self) {
+        let original = self.original.as_deref_mut();
+        let amounts = [
+            self.amount.as_mut(),
+            self.list.as_mut(),
+            original.map(|original| &mut original.amount),
+        ];
+        let steps = self.steps.iter_mut().map(|step| &mut step.amount);
+        let legs = self.legs.iter_mut().map(|leg| &mut leg.amount);
+        for amount in amounts.into_iter().flatten().chain(steps).chain(legs) {
+            if amount.is_zero() {
+                amount.set_sign_positive(true);
+            }
+        }
+    }
+
     /// How much the posting adds to what waits for an invoice, with its currency.
     pub fn unbilled(&self) -> Option<(Decimal, &str)> {
         let leg = self

@@ -40,6 +40,33 @@ fn posting(quantity: i128) -> Posting {
 }
 
 #[test]
+fn entries_that_were_read_back_have_their_hash_whatever_the_sign_of_a_zero() {
+    let minus = -Decimal::new(0, 2);
+    assert!(minus.is_sign_negative(), "there is such a thing");
+    let mut zeros = posting(0);
+    zeros.amount = Some(minus);
+    zeros.list = Some(minus);
+    zeros.steps[0].amount = minus;
+    zeros.original = Some(Box::new(Original {
+        amount: minus,
+        currency: "USD".to_owned(),
+    }));
+    for leg in &mut zeros.legs {
+        leg.amount = minus;
+    }
+    let mut chain = Chain::new(3);
+    let mut check = Chain::new(3);
+    for (n, posting) in [posting(1), zeros, posting(-1)].into_iter().enumerate() {
+        let stamp = Timestamp::from_secs(i64::try_from(n).expect("small"));
+        let entry = chain.append(stamp, posting);
+        let text = serde_json::to_string(&entry).expect("JSON");
+        assert!(!text.contains("-0.00"), "{text}");
+        let read: LedgerEntry = serde_json::from_str(&text).expect("an entry");
+        assert_eq!(check.verify_next(&read), Ok(()), "{text}");
+    }
+}
+
+#[test]
 fn a_chain_verifies_and_any_change_breaks_it() {
     let mut chain = Chain::new(3);
     let entries: Vec<_> = (1..=3)

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
+use crate::rate::Currency;
+
 /// Most keys of a map.
 const KEYS_MAX: usize = 8;
 
@@ -108,6 +110,8 @@ pub struct Map {
     pub amount: String,
     /// The column of quantities, if they are compared.
     pub quantity: Option<String>,
+    /// The currency of all amounts; `None` if a key tells it.
+    pub currency: Option<Currency>,
     /// Only rows in which these columns have these values.
     pub only: BTreeMap<String, String>,
     /// The keys.
@@ -148,6 +152,7 @@ struct RawStatement {
     decimal: Option<String>,
     amount: String,
     quantity: Option<String>,
+    currency: Option<Currency>,
     #[serde(default)]
     only: BTreeMap<String, String>,
 }
@@ -175,6 +180,16 @@ impl Map {
                 message,
             });
         }
+        let has_key = raw.key.iter().any(|key| key.ledger == Field::Currency);
+        if has_key == raw.statement.currency.is_some() {
+            return Err(MapError::Value {
+                key: "statement.currency",
+                message:
+                    "amounts have a currency (expected either this, for a statement of one, or \
+                          a [[key]] with `ledger = \"currency\"`)"
+                        .to_owned(),
+            });
+        }
         let delimiter = one_of(
             "statement.delimiter",
             raw.statement.delimiter.as_deref(),
@@ -199,10 +214,24 @@ impl Map {
             decimal,
             amount: raw.statement.amount,
             quantity: raw.statement.quantity,
+            currency: raw.statement.currency,
             only: raw.statement.only,
             keys: raw.key,
             tolerance,
         })
+    }
+
+    /// The currency of a key's amounts.
+    pub(super) fn currency_of(&self, key: &[String]) -> String {
+        if let Some(currency) = self.currency {
+            return currency.code().to_owned();
+        }
+        let of_key = self.keys.iter().zip(key);
+        let currency = of_key.filter(|(key, _)| key.ledger == Field::Currency);
+        currency
+            .map(|(_, value)| value.clone())
+            .next()
+            .unwrap_or_default()
     }
 
     /// A number as the statement writes it: plain, with signs, with separators between thousands.

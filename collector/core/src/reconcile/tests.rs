@@ -8,6 +8,7 @@ use crate::position::Position;
 const MAP: &str = r#"
 [statement]
 amount = "BilledCost"
+currency = "EUR"
 quantity = "ConsumedQuantity"
 only = { ChargeCategory = "Usage" }
 
@@ -84,8 +85,14 @@ fn what_agrees_is_within() {
     assert_eq!(found.rows[0].ledger.rows, 2);
     // 0.001 of drift; 0.01 is tolerated.
     assert_eq!(found.rows[1].verdict, Verdict::Within);
-    assert_eq!(found.drift, Decimal::new(1, 3));
-    assert_eq!((found.ledger.rows, found.statement.rows), (3, 2));
+    assert_eq!(found.totals["EUR"].drift, Decimal::new(1, 3));
+    assert_eq!(
+        (
+            found.totals["EUR"].ledger.rows,
+            found.totals["EUR"].statement.rows
+        ),
+        (3, 2)
+    );
 }
 
 #[test]
@@ -113,7 +120,7 @@ fn what_drifts_is_told_line_by_line_and_in_total() {
         &format!("{HEADING}4711,2026-06-01,Usage,3500000,1175\n"),
     );
     assert_eq!(found.rows[1].verdict, Verdict::LedgerOnly);
-    assert_eq!(found.drift, Decimal::new(-5000, 2));
+    assert_eq!(found.totals["EUR"].drift, Decimal::new(-5000, 2));
     // The quantity is compared too, and nothing of it is tolerated.
     let statement =
         format!("{HEADING}4711,2026-06-01,Usage,3500001,1175\nrival,2026-06-01,Usage,7,50\n");
@@ -149,6 +156,12 @@ fn mistakes_are_named() {
             "statement.decimal",
         ),
         ("first = 7", "frist = 7", "frist"),
+        ("currency = \"EUR\"\n", "", "statement.currency"),
+        (
+            "ledger = \"month\"",
+            "ledger = \"currency\"",
+            "statement.currency",
+        ),
     ] {
         let error = Map::parse(&MAP.replacen(change, to, 1)).expect_err(change);
         assert!(error.to_string().contains(what), "{change}: {error}");
@@ -163,4 +176,44 @@ fn mistakes_are_named() {
         let error = Reconciler::new(&map).compare(&statement).expect_err(what);
         assert!(error.to_string().contains(what), "{statement}: {error}");
     }
+}
+
+#[test]
+fn currencies_are_never_compared_with_each_other() {
+    let mut dollars = entry("acme", 10_000, 1);
+    dollars.posting.currency = Some("USD".to_owned());
+    let map = Map::parse(MAP).expect("a map");
+    let error = Reconciler::new(&map).take(&dollars).expect_err("euros");
+    assert!(error.to_string().contains("USD"), "{error}");
+
+    let keyed = MAP.replace("currency = \"EUR\"\n", "").replace(
+        "[tolerance]",
+        "[[key]]\nstatement = \"Currency\"\nledger = \"currency\"\n\n[tolerance]",
+    );
+    let map = Map::parse(&keyed).expect("a map");
+    let compare = |rows: &str| {
+        let mut reconciler = Reconciler::new(&map);
+        for entry in [entry("acme", 10_000, 1), dollars.clone()] {
+            reconciler.take(&entry).expect("fits");
+        }
+        let heading = HEADING.replace("BilledCost", "BilledCost,Currency");
+        reconciler
+            .compare(&format!("{heading}{rows}"))
+            .expect("a statement")
+    };
+    let row =
+        |currency: &str, amount: &str| format!("4711,2026-06-01,Usage,1,{amount},{currency}\n");
+    assert!(compare(&(row("EUR", "100") + &row("USD", "100"))).within);
+    // Too much of the one does not make up for too little of the other.
+    let found = compare(&(row("EUR", "102") + &row("USD", "98")));
+    assert!(!found.within);
+    let drifts: Vec<_> = found
+        .totals
+        .iter()
+        .map(|(currency, total)| (currency.as_str(), total.drift))
+        .collect();
+    assert_eq!(
+        drifts,
+        [("EUR", Decimal::from(2)), ("USD", Decimal::from(-2))]
+    );
 }

@@ -2,12 +2,13 @@
 //! their invoice, numbers of documents have no gaps, and what was counted is billed, unrated,
 //! refused, lost, or waits in an open period.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 use serde::Serialize;
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
+use crate::entry::Issue;
 use crate::fold::whole::Fold;
 use crate::ledger::{
     Account, Certainty, Document, EntryKind, EntryRef, LedgerEntry, check_balance,
@@ -91,6 +92,10 @@ struct Line {
     currency: String,
     amount: Decimal,
     billed: bool,
+    /// It is disputed.
+    held: bool,
+    /// The entry that it adjusts, reverses or stands for.
+    of: Option<EntryRef>,
 }
 
 /// Takes up the entries in the order of the journal.
@@ -99,6 +104,8 @@ pub(super) struct Books {
     lines: BTreeMap<EntryRef, Line>,
     /// Invoices by their entries, with their lines and their amounts.
     invoices: BTreeMap<EntryRef, (Vec<u64>, Decimal)>,
+    /// The number from which each issuer's go on at the least, by the wish that came last.
+    firsts: BTreeMap<String, u64>,
     /// The last number of each issuer.
     numbers: BTreeMap<String, u64>,
     usage: BTreeMap<AccountKey, UsageSums>,
@@ -110,6 +117,11 @@ impl Books {
         if self.report.faults.len() < FAULTS_MAX {
             self.report.faults.push(Fault { at, fault });
         }
+    }
+
+    /// A document is to be issued: the ledger's entry of it comes next.
+    pub(super) fn issue(&mut self, issue: &Issue) {
+        self.firsts.insert(issue.issuer.clone(), issue.first);
     }
 
     pub(super) fn take(&mut self, entry: &LedgerEntry) {
@@ -127,8 +139,17 @@ impl Books {
                 currency: currency.to_owned(),
                 amount,
                 billed: false,
+                held: self.is_held(posting.refers_to),
+                of: posting.refers_to,
             };
             self.lines.insert(entry.at, line);
+        }
+        if let Some(at) = posting.refers_to {
+            match posting.kind {
+                EntryKind::Hold => self.hold(at, true),
+                EntryKind::Release => self.hold(at, false),
+                _ => {}
+            }
         }
         if let Some(document) = &posting.document {
             match self.take_document(entry, document) {
@@ -138,11 +159,36 @@ impl Books {
         }
     }
 
+    /// True if the line waits and is disputed.
+    fn is_held(&self, at: Option<EntryRef>) -> bool {
+        let line = at.and_then(|at| self.lines.get(&at));
+        line.is_some_and(|line| line.held && !line.billed)
+    }
+
+    /// A line is disputed, or no longer, together with what changes it.
+    fn hold(&mut self, at: EntryRef, holds: bool) {
+        let last = EntryRef {
+            index: u64::MAX,
+            ..at
+        };
+        let mut together = BTreeSet::new();
+        for (other, line) in self.lines.range_mut(at..=last) {
+            let belongs = *other == at || line.of.is_some_and(|of| together.contains(&of));
+            if belongs && !line.billed {
+                line.held = holds;
+                together.insert(*other);
+            }
+        }
+    }
+
     fn take_document(&mut self, entry: &LedgerEntry, document: &Document) -> Result<(), String> {
         let last = self
             .numbers
             .insert(document.issuer.clone(), document.sequence);
-        if last.is_some_and(|last| last.checked_add(1) != Some(document.sequence)) {
+        let first = self.firsts.get(&document.issuer).copied();
+        let first = first.unwrap_or_default();
+        let next = |last: u64| last.checked_add(1).map(|next| Ord::max(next, first));
+        if last.is_some_and(|last| next(last) != Some(document.sequence)) {
             return Err(format!(
                 "number {} of issuer `{}` follows {}: a gap",
                 document.sequence,
@@ -191,6 +237,9 @@ impl Books {
             }) else {
                 return Err(format!("it bills {at}, which is no line that it can bill"));
             };
+            if line.held {
+                return Err(format!("it bills {at}, which is held"));
+            }
             line.billed = true;
             sum = sum
                 .checked_add(line.amount)

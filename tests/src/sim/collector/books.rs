@@ -171,6 +171,7 @@ impl CollectorNode {
     }
 }
 
+/// Chains hold for entries as others get them: written as JSON and read back.
 fn check_chains(ledger: &[LedgerEntry]) -> Result<(), Broken> {
     let mut chains = BTreeMap::new();
     for entry in ledger {
@@ -178,9 +179,12 @@ fn check_chains(ledger: &[LedgerEntry]) -> Result<(), Broken> {
         let chain = chains
             .entry(partition)
             .or_insert_with(|| Chain::new(partition));
+        let text = serde_json::to_string(entry).map_err(|error| error.to_string())?;
+        let read: LedgerEntry =
+            serde_json::from_str(&text).map_err(|error| format!("ledger: {error}: {text}"))?;
         chain
-            .verify_next(entry)
-            .map_err(|error| format!("ledger: {error}"))?;
+            .verify_next(&read)
+            .map_err(|error| format!("ledger: {error}: {text}"))?;
     }
     Ok(())
 }

@@ -29,8 +29,10 @@ impl Numbers {
     pub(super) fn give(&mut self, issue: &Issue) -> Option<u64> {
         let serial = self.serials.get(&issue.tenant).copied().unwrap_or(0);
         let next = serial.checked_add(1)?;
+        // A first number above the next one skips numbers on purpose: those that a journal from a
+        // backup no longer knows of.
         let sequence = match self.issuers.get(&issue.issuer) {
-            Some(last) => last.checked_add(1)?,
+            Some(last) => Ord::max(last.checked_add(1)?, issue.first),
             None => issue.first,
         };
         if issue.serial != serial {
@@ -76,5 +78,18 @@ mod tests {
         assert_eq!(numbers.give(&issue("rival", 0, "main")), Some(101));
         assert_eq!(numbers.give(&issue("rival", 1, "other")), Some(100));
         assert_eq!(numbers.give(&issue("acme", 1, "main")), Some(102));
+    }
+
+    #[test]
+    fn a_higher_first_number_goes_on_from_there_and_a_lower_one_changes_nothing() {
+        let mut numbers = Numbers::default();
+        let from = |first: u64, serial: u32| Issue {
+            first,
+            ..issue("acme", serial, "main")
+        };
+        assert_eq!(numbers.give(&from(1, 0)), Some(1));
+        assert_eq!(numbers.give(&from(43, 1)), Some(43));
+        assert_eq!(numbers.give(&from(43, 2)), Some(44));
+        assert_eq!(numbers.give(&from(1, 3)), Some(45));
     }
 }

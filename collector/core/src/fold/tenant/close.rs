@@ -101,7 +101,8 @@ impl TenantFold {
     /// The day on which a closing counts in the general ledger: the last of the period, because
     /// that is when it was earned; what comes later counts on the day on which it is booked.
     fn posting_date(&self, stamp: Timestamp, closing: &Closing) -> NaiveDate {
-        let zone = self.zone_of(&closing.tenant);
+        // By the clocks of the period, which a change of zone since then has not moved.
+        let zone = self.zone_at(&closing.tenant, closing.start);
         if closing.round == 0 {
             zone.date_at(closing.end.plus_millis(-1))
         } else {
@@ -117,7 +118,9 @@ impl TenantFold {
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         let fits = |period: Period| period.start == closing.start && period.end == closing.end;
         if let Some(book) = tenant.books.get(&closing.start) {
-            let sound = fits(book.period) && book.rounds == closing.round;
+            // One that was proposed before a re-rating would settle it without having seen it.
+            let knows = closing.round == 0 || book.catalog == Some(closing.catalog);
+            let sound = fits(book.period) && book.rounds == closing.round && knows;
             return if sound {
                 tenant.books.remove(&closing.start)
             } else {

@@ -91,11 +91,13 @@ impl TenantFold {
             .filter(|name| version.concerns(name));
         for name in described {
             if partition_of(name, self.partitions) == self.partition {
-                tenant_of(&mut self.tenants, &self.catalogs, name, stamp);
+                tenant_of(&mut self.tenants, &self.catalogs, name, stamp).begin_due(stamp);
             }
         }
         for tenant in self.tenants.values_mut() {
-            tenant.begin_due(stamp);
+            if tenant.due_since.is_some() {
+                tenant.begin_due(stamp);
+            }
         }
     }
 }
@@ -116,7 +118,12 @@ impl Tenant {
         instant: Timestamp,
         catalog_since: Option<Timestamp>,
     ) -> bool {
-        let (Some(since), Some(floor)) = (self.due_since, catalog_since) else {
+        let Some(since) = self.due_since else {
+            // Its first usage: all there was before are lines by hand.
+            self.begin_due(catalog_since.map_or(instant, |floor| Ord::max(instant, floor)));
+            return true;
+        };
+        let Some(floor) = catalog_since else {
             return false;
         };
         let from = Ord::max(instant, floor);

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::{TenantFold, tenant_of};
+use super::{TenantFold, bare_tenant, tenant_of};
 use crate::effect::Effect;
 use crate::entry::{
     DOCUMENT_LINES_MAX, Issue, Issued, Manual, ManualAction, ManualLine, printed_number,
@@ -32,6 +32,8 @@ pub struct Due {
     pub end: Timestamp,
     /// True if it is disputed.
     pub held: bool,
+    /// The line that it adjusts, reverses or stands for, by its number in the chain.
+    pub of: Option<u64>,
 }
 
 /// An issued document.
@@ -199,14 +201,34 @@ impl Dues {
             return;
         }
         if let Some((amount, currency)) = posting.unbilled() {
+            let of = posting.refers_to.map(|at| at.index);
+            // What changes a disputed line is disputed like it: else the half of it would be billed.
+            let changed = of.and_then(|index| self.open.get(&index));
             let due = Due {
                 amount,
                 currency: currency.to_owned(),
                 end: posting.end,
-                held: false,
+                held: changed.is_some_and(|due| due.held),
+                of,
             };
             self.open.insert(entry.at.index, due);
         }
+    }
+
+    /// A line is disputed, or no longer, together with what changes it. `None` if it does not wait,
+    /// or stands so already.
+    fn hold(&mut self, index: u64, holds: bool) -> Option<Due> {
+        let named = self.open.get(&index).filter(|due| due.held != holds);
+        let named = named.cloned()?;
+        // What changes a line stands behind it in the chain.
+        let mut together = BTreeSet::new();
+        for (other, due) in self.open.range_mut(index..) {
+            if *other == index || due.of.is_some_and(|of| together.contains(&of)) {
+                due.held = holds;
+                together.insert(*other);
+            }
+        }
+        Some(named)
     }
 
     fn sum<'d>(dues: impl IntoIterator<Item = &'d Due>) -> Option<Decimal> {
@@ -315,10 +337,13 @@ impl TenantFold {
         waiting.filter_map(|(name, tenant)| (!tenant.dues.open.is_empty()).then_some(name))
     }
 
-    /// The zone of a tenant's calendar; UTC while nothing is known of it.
-    pub(super) fn zone_of(&self, tenant: &TenantId) -> Zone {
+    /// The zone of a tenant's calendar at an instant; UTC while nothing is known of it.
+    pub(super) fn zone_at(&self, tenant: &TenantId, instant: Timestamp) -> Zone {
         let known = self.tenants.get(tenant);
-        known.map_or(Zone::UTC, |tenant| tenant.calendars.current().zone)
+        known.map_or(Zone::UTC, |tenant| {
+            let period = tenant.calendars.period_containing(instant);
+            tenant.calendars.zone_of(period)
+        })
     }
 
     /// The entry that issues a document as wished.
@@ -332,7 +357,7 @@ impl TenantFold {
         let dues = self
             .dues(&wish.tenant)
             .ok_or_else(|| IssueRefused::UnknownTenant(wish.tenant.clone()))?;
-        let today = self.zone_of(&wish.tenant).date_at(stamp);
+        let today = self.zone_at(&wish.tenant, stamp).date_at(stamp);
         let what = dues.propose(wish, today)?;
         let serial = u32::try_from(dues.documents.len()).map_err(|_| IssueRefused::TooLarge)?;
         Ok(Issue {
@@ -358,7 +383,7 @@ impl TenantFold {
         sequence: u64,
         effects: &mut Vec<Effect>,
     ) {
-        let date = self.zone_of(&issue.tenant).date_at(stamp);
+        let date = self.zone_at(&issue.tenant, stamp).date_at(stamp);
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &issue.tenant, stamp);
         let dues = &mut tenant.dues;
         let number = printed_number(&issue.prefix, issue.digits, sequence);
@@ -449,10 +474,12 @@ impl TenantFold {
         if manual.check().is_err() {
             return false;
         }
-        let zone = self.zone_of(&manual.tenant);
-        let partition = self.partition;
-        let tenant = tenant_of(&mut self.tenants, &self.catalogs, &manual.tenant, stamp);
-        if tenant.dues.keys.contains(&manual.key) {
+        let zone = self.zone_at(&manual.tenant, stamp);
+        let known = self.tenants.get_mut(&manual.tenant);
+        if known
+            .as_ref()
+            .is_some_and(|tenant| tenant.dues.keys.contains(&manual.key))
+        {
             return false;
         }
         let mut posting = match &manual.action {
@@ -464,12 +491,10 @@ impl TenantFold {
             }
             ManualAction::Hold { entry } | ManualAction::Release { entry } => {
                 let holds = matches!(manual.action, ManualAction::Hold { .. });
-                let due = tenant.dues.open.get_mut(&entry.index);
-                let due = due.filter(|due| entry.partition == partition && due.held != holds);
-                let Some(due) = due else {
+                let known = known.filter(|_| entry.partition == self.partition);
+                let Some(due) = known.and_then(|known| known.dues.hold(entry.index, holds)) else {
                     return false;
                 };
-                due.held = holds;
                 let kind = if holds {
                     EntryKind::Hold
                 } else {
@@ -480,6 +505,8 @@ impl TenantFold {
                 posting
             }
         };
+        // A one-off line may come before all usage, but a misspelt name must not owe fees.
+        let tenant = bare_tenant(&mut self.tenants, &self.catalogs, &manual.tenant);
         tenant.dues.keys.insert(manual.key.clone());
         posting.tenant = Some(manual.tenant.clone());
         posting.note = Some(Box::new(manual.note.clone()));

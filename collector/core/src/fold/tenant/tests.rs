@@ -1,6 +1,7 @@
 mod aggregations;
 mod closing;
 mod due;
+mod dues;
 mod late;
 mod operated;
 mod parts;
