@@ -8,7 +8,7 @@ use tollgate_common::wire::Message;
 use tollgate_common::{BatchHash, Incarnation};
 
 const ISSUER: &str = "settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"\nprefix = \"INV-\"\n\n\
-    [approval]\nmanual = true";
+    [approval]\nmanual = true\ncorrections = true";
 
 /// A running collector that has billed 321 requests of June at 0.50 per 100.
 async fn billed(fold: &str) -> (Site, Collector) {
@@ -221,6 +221,7 @@ async fn two_persons_keep_the_books_by_hand() {
         ]
     };
     assert_eq!(run(&site, &give("kim")).0, 1, "the same person");
+    assert_eq!(run(&site, &give("Kim")).0, 1, "also in capital letters");
     let booked = json(&site, &give("lee"));
     assert_eq!(
         (&booked[0]["kind"], &booked[0]["amount"]),
@@ -261,9 +262,27 @@ async fn two_persons_keep_the_books_by_hand() {
     assert!(
         note["approved_by"]
             .as_str()
-            .is_some_and(|by| by.starts_with("lee (uid ")),
+            .is_some_and(|by| by.starts_with("lee (uid ") && by.ends_with("): checked")),
         "{note}"
     );
+
+    // Corrections and the like wait too; looking at them does not.
+    let mut retire = vec![
+        "agent", "retire", "--agent", "edge-1", "--reason", "sold", "--author", "kim", "--json",
+    ];
+    assert_eq!(json(&site, &retire)["waits"], Value::Null);
+    retire.push("--apply");
+    let waits = json(&site, &retire);
+    assert_eq!(
+        (&waits["waits"], &waits["applied"]),
+        (&4.into(), &false.into())
+    );
+    let mut give = vec![
+        "approval", "give", "4", "--reason", "seen", "--author", "KIM", "--json",
+    ];
+    assert_eq!(run(&site, &give).0, 1, "the same person");
+    give[6] = "lee";
+    assert_eq!(json(&site, &give)[0]["applied"], true);
     collector.stop().await;
     assert_eq!(run(&site, &["ledger", "verify"]).0, 0);
 }

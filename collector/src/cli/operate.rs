@@ -179,6 +179,11 @@ fn show(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
     }
     if answer["applied"] == true {
         writeln!(out, "done, and journaled")
+    } else if let Some(id) = answer["waits"].as_u64() {
+        writeln!(
+            out,
+            "nothing is done yet: it waits under number {id} until somebody else agrees (approval give {id})"
+        )
     } else {
         writeln!(out, "nothing is done yet: give --apply to do it")
     }

@@ -1,23 +1,25 @@
 //! What people decide about the books of a running collector: closing early, one-off lines,
-//! credits, disputes, documents; by two persons where the configuration says so.
+//! credits, disputes, documents, corrections of usage; by two persons where the configuration says so.
 //!
 //! What waits for a second person waits in memory: it is forgotten at a stop, and nothing of it
 //! was journaled. What is done is journaled with both names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tollgate_collector_core::config::{Approval, Config, IssuerRule};
-use tollgate_collector_core::entry::{Digest, Entry, Issue, Manual, codec};
-use tollgate_collector_core::fold::tenant::{IssueWish, WishedDocument};
-use tollgate_collector_core::ledger::{LedgerEntry, Note};
+use tollgate_collector_core::entry::{Digest, Entry, Issue, Manual, ManualAction, codec};
+use tollgate_collector_core::fold::tenant::{IssueWish, Issuer, OperatedRefused, WishedDocument};
+use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Note};
 use tollgate_common::TenantId;
 
 use super::DataDir;
-use super::service::append;
+use super::service::{append, claimed_name};
 use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
+use crate::fold::operate::{OperateRequest, Prepared};
 use crate::journal::JournalHandle;
 use crate::parties::{Parties, PartyRole};
 use crate::sqlite::query::{Filter, LIMIT_MAX, Reader};
@@ -35,6 +37,10 @@ pub(super) enum BooksRequest {
         what: WishedDocument,
         note: Note,
     },
+    Operate {
+        request: OperateRequest,
+        note: Note,
+    },
 }
 
 impl BooksRequest {
@@ -42,7 +48,7 @@ impl BooksRequest {
         match self {
             Self::Close(request) => &request.author,
             Self::Manual(manual) => &manual.note.author,
-            Self::Issue { note, .. } => &note.author,
+            Self::Issue { note, .. } | Self::Operate { note, .. } => &note.author,
         }
     }
 
@@ -50,7 +56,7 @@ impl BooksRequest {
         let approved = match self {
             Self::Close(request) => &mut request.approved_by,
             Self::Manual(manual) => &mut manual.note.approved_by,
-            Self::Issue { note, .. } => &mut note.approved_by,
+            Self::Issue { note, .. } | Self::Operate { note, .. } => &mut note.approved_by,
         };
         *approved = Some(by);
     }
@@ -64,6 +70,10 @@ impl BooksRequest {
             Self::Manual(manual) => json!({ "what": "manual", "entry": manual }),
             Self::Issue { tenant, what, note } => json!({
                 "what": "issue", "tenant": tenant, "document": what,
+                "author": note.author, "reason": note.reason,
+            }),
+            Self::Operate { request, note } => json!({
+                "what": "operate", "request": request,
                 "author": note.author, "reason": note.reason,
             }),
         }
@@ -115,10 +125,16 @@ impl Books {
             BooksRequest::Close(_) => self.approval.close,
             BooksRequest::Manual(_) => self.approval.manual,
             BooksRequest::Issue { .. } => self.approval.issue,
+            BooksRequest::Operate { .. } => self.approval.corrections,
         };
         if !needs_second {
             return self.act(request).await;
         }
+        // What is not possible need not wait; what it would change is shown to who asks.
+        let shown = match &request {
+            BooksRequest::Operate { .. } => Some(self.preview(request.clone()).await?),
+            _ => None,
+        };
         let mut waiting = self.waiting();
         if waiting.requests.len() == WAITING_MAX {
             return Err(format!(
@@ -130,6 +146,10 @@ impl Books {
         let mut answer = request.describe();
         waiting.requests.insert(id, request);
         answer["waits"] = id.into();
+        if let Some(shown) = shown {
+            answer["applied"] = false.into();
+            answer["change"] = shown["change"].clone();
+        }
         Ok(answer)
     }
 
@@ -155,7 +175,7 @@ impl Books {
     pub(super) async fn decide(
         &self,
         id: u64,
-        person: String,
+        (person, reason): (String, String),
         agrees: bool,
     ) -> Result<Value, String> {
         let mut request = {
@@ -163,10 +183,10 @@ impl Books {
             let Some(request) = waiting.requests.get(&id) else {
                 return Err(format!("nothing waits under number {id}"));
             };
-            if agrees && name_of(request.author()) == name_of(&person) {
+            if agrees && claimed_name(request.author()) == claimed_name(&person) {
                 return Err(format!(
                     "`{}` asked for it: somebody else has to agree",
-                    name_of(&person)
+                    claimed_name(&person)
                 ));
             }
             waiting
@@ -177,7 +197,7 @@ impl Books {
         if !agrees {
             return Ok(json!({ "rejected": id }));
         }
-        request.approve(person);
+        request.approve(format!("{person}: {reason}"));
         self.act(request).await
     }
 
@@ -187,7 +207,52 @@ impl Books {
             BooksRequest::Close(request) => self.close(request).await,
             BooksRequest::Manual(manual) => self.book(manual).await,
             BooksRequest::Issue { tenant, what, note } => self.issue(tenant, what, note).await,
+            BooksRequest::Operate { request, note } => self.operate(request, note).await,
         }
+    }
+
+    /// Shows what an action would change; every other request as it is.
+    pub(super) async fn preview(&self, request: BooksRequest) -> Result<Value, String> {
+        match request {
+            BooksRequest::Operate { request, note } => {
+                let prepared = self.prepare(request, note).await?;
+                Ok(json!({ "applied": false, "change": prepared.preview }))
+            }
+            request => Ok(request.describe()),
+        }
+    }
+
+    async fn prepare(&self, request: OperateRequest, note: Note) -> Result<Box<Prepared>, String> {
+        let prepared = self.fold.operate(request, note).await;
+        prepared.map_err(|error| error.to_string())?
+    }
+
+    /// Journals an action, and settles at once what it changes in closed periods.
+    async fn operate(&self, request: OperateRequest, note: Note) -> Result<Value, String> {
+        let prepared = self.prepare(request.clone(), note.clone()).await?;
+        let tenant = prepared.operated.tenant().cloned();
+        self.append(&Entry::Operated(Arc::new(prepared.operated)))
+            .await?;
+        if let OperateRequest::Correct { key, .. } = &request {
+            // Whether it was done is known by its key.
+            let done = OperatedRefused::Done(key.clone()).to_string();
+            match self.prepare(request.clone(), note.clone()).await {
+                Err(error) if error == done => {}
+                Err(error) => {
+                    return Err(format!("it was journaled and has no effect: {error}"));
+                }
+                Ok(_) => return Err("it was journaled and has no effect".to_owned()),
+            }
+        }
+        let mut answer = json!({ "applied": true, "change": prepared.preview });
+        if let Some(tenant) = tenant {
+            let closings = self.fold.unsettled(tenant, note).await;
+            let closings = closings.map_err(|error| error.to_string())?;
+            answer["settled"] = json!(closings.len());
+            let closings: Vec<Entry> = closings.into_iter().map(Entry::Close).collect();
+            self.append_all(&closings).await?;
+        }
+        Ok(answer)
     }
 
     async fn close(&self, request: CloseRequest) -> Result<Value, String> {
@@ -210,16 +275,27 @@ impl Books {
     async fn book(&self, manual: Box<Manual>) -> Result<Value, String> {
         manual.check().map_err(|error| error.to_string())?;
         let (tenant, key) = (manual.tenant.clone(), manual.key.clone());
+        let kind = match &manual.action {
+            ManualAction::Line(_) => EntryKind::Manual,
+            ManualAction::Credit(_) => EntryKind::Credit,
+            ManualAction::Hold { .. } => EntryKind::Hold,
+            ManualAction::Release { .. } => EntryKind::Release,
+        };
+        let note = manual.note.clone();
         let before = self.last_of(&tenant).await?;
         self.append(&Entry::Manual(manual)).await?;
-        match self.last_of(&tenant).await? {
-            Some(entry) if before.as_ref().map(|e| e.at) != Some(entry.at) => Ok(json!({
+        // Usage may have been booked meanwhile, but no other decision.
+        let is_it = move |entry: &LedgerEntry| {
+            entry.posting.kind == kind && entry.posting.note.as_deref() == Some(&note)
+        };
+        match self.booked_since(&tenant, before, is_it).await? {
+            Some(entry) => Ok(json!({
                 "entry": entry.at.to_string(),
                 "kind": entry.posting.kind,
                 "amount": entry.posting.amount,
                 "currency": entry.posting.currency,
             })),
-            _ => Err(format!(
+            None => Err(format!(
                 "nothing was booked: key `{key}` was booked before, or the line does not wait for an invoice"
             )),
         }
@@ -231,16 +307,7 @@ impl Books {
         what: WishedDocument,
         note: Note,
     ) -> Result<Value, String> {
-        let rule = self.issuers.iter().find(|rule| {
-            let mut tenants = rule.tenants.iter();
-            tenants.any(|pattern| pattern.matches(tenant.as_str()))
-        });
-        let Some(rule) = rule else {
-            return Err(format!(
-                "no [[issuer]] of the configuration bills `{tenant}`"
-            ));
-        };
-        let issuer = rule.issuer.clone();
+        let issuer = self.issuer_of(&tenant, &what).await?;
         let wish = IssueWish {
             tenant: tenant.clone(),
             issuer: issuer.clone(),
@@ -254,12 +321,16 @@ impl Books {
             .map_err(|error| error.to_string())??;
         self.keep_parties(&mut issue, issuer.id).await?;
         let serial = issue.serial;
+        let before = self.last_of(&tenant).await?;
         self.append(&Entry::Issue(issue)).await?;
-        let entry = self.last_of(&tenant).await?;
-        let document = entry.as_ref().and_then(|entry| {
-            let document = entry.posting.document.as_ref()?;
-            (document.serial == serial).then_some((entry, document))
-        });
+        let is_it = move |entry: &LedgerEntry| {
+            let document = entry.posting.document.as_deref();
+            document.is_some_and(|document| document.serial == serial)
+        };
+        let entry = self.booked_since(&tenant, before, is_it).await?;
+        let document = entry
+            .as_ref()
+            .and_then(|entry| Some((entry, entry.posting.document.as_ref()?)));
         let Some((entry, document)) = document else {
             return Err("the document was issued, but is not in the ledger".to_owned());
         };
@@ -297,9 +368,74 @@ impl Books {
         Ok(())
     }
 
+    /// Who issues: of an invoice the first issuer that bills the tenant, of what voids one whoever
+    /// issued it.
+    async fn issuer_of(&self, tenant: &TenantId, what: &WishedDocument) -> Result<Issuer, String> {
+        let current = self.issuers.iter().find(|rule| {
+            let mut tenants = rule.tenants.iter();
+            tenants.any(|pattern| pattern.matches(tenant.as_str()))
+        });
+        let mut by = current.map(|rule| rule.issuer.id.clone());
+        if let WishedDocument::Void { number } = what {
+            let issuers = self.issuers_of(tenant, number).await?;
+            if !issuers.iter().any(|issuer| by.as_ref() == Some(issuer)) {
+                match &issuers[..] {
+                    [] => {}
+                    [issuer] => by = Some(issuer.clone()),
+                    _ => {
+                        return Err(format!(
+                            "`{number}` is the number of invoices of several issuers ({}), none of which bills `{tenant}` now",
+                            issuers.join(", ")
+                        ));
+                    }
+                }
+            }
+        }
+        let by =
+            by.ok_or_else(|| format!("no [[issuer]] of the configuration bills `{tenant}`"))?;
+        let mut rules = self.issuers.iter();
+        let rule = rules.find(|rule| rule.issuer.id == by);
+        rule.map(|rule| rule.issuer.clone()).ok_or_else(|| {
+            format!(
+                "the configuration has no [[issuer]] `{by}`, which issued it: add it to void it"
+            )
+        })
+    }
+
+    /// Who issued the tenant's invoices of this number.
+    async fn issuers_of(&self, tenant: &TenantId, number: &str) -> Result<Vec<String>, String> {
+        let (path, number) = (self.projection.clone(), number.to_owned());
+        let filter = Filter {
+            tenant: Some(tenant.to_string()),
+            kind: Some(EntryKind::Invoice.as_str().to_owned()),
+            ..Filter::default()
+        };
+        let read = move || {
+            let reader = Reader::open(&path).map_err(|error| error.to_string())?;
+            let mut issuers = BTreeSet::new();
+            each_entry(&reader, filter, |entry| {
+                if let Some(document) = entry.posting.document
+                    && document.number == number
+                {
+                    issuers.insert(document.issuer);
+                }
+                Ok(())
+            })?;
+            Ok::<_, String>(issuers.into_iter().collect())
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| error.to_string())?
+    }
+
     async fn append(&self, entry: &Entry) -> Result<(), String> {
-        let entry = codec::encode(entry).map_err(|error| error.to_string())?;
-        append(&self.journal, vec![entry])
+        self.append_all(std::slice::from_ref(entry)).await
+    }
+
+    /// Makes entries durable and waits until they are folded.
+    async fn append_all(&self, entries: &[Entry]) -> Result<(), String> {
+        let entries = entries.iter().map(codec::encode);
+        let entries: Result<Vec<_>, _> = entries.collect();
+        append(&self.journal, entries.map_err(|error| error.to_string())?)
             .await
             .map_err(|error| error.to_string())?;
         self.fold
@@ -319,19 +455,39 @@ impl Books {
         read.map_err(|error| error.to_string())?
     }
 
+    /// The first entry of a tenant behind `before` that `is_it`.
+    async fn booked_since(
+        &self,
+        tenant: &TenantId,
+        before: Option<LedgerEntry>,
+        is_it: impl Fn(&LedgerEntry) -> bool + Send + 'static,
+    ) -> Result<Option<LedgerEntry>, String> {
+        let path = self.projection.clone();
+        let filter = Filter {
+            tenant: Some(tenant.to_string()),
+            cursor: before.map(|entry| entry.at.to_string()),
+            ..Filter::default()
+        };
+        let read = move || {
+            let reader = Reader::open(&path).map_err(|error| error.to_string())?;
+            let mut found = None;
+            each_entry(&reader, filter, |entry| {
+                if found.is_none() && is_it(&entry) {
+                    found = Some(entry);
+                }
+                Ok(())
+            })?;
+            Ok::<_, String>(found)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        read.map_err(|error| error.to_string())?
+    }
+
     /// The tenants for which lines wait.
     pub(super) async fn dues(&self) -> Result<Value, String> {
         let tenants = self.fold.dues().await.map_err(|error| error.to_string())?;
         Ok(json!({ "tenants": tenants }))
     }
-}
-
-/// The name of a person without the user id that was added to it.
-fn name_of(author: &str) -> &str {
-    author
-        .rsplit_once(" (uid ")
-        .map_or(author, |(name, _)| name)
-        .trim()
 }
 
 /// Every ledger entry that matches, page by page.

@@ -15,7 +15,7 @@ use tollgate_collector_core::entry::{
 };
 use tollgate_common::TenantId;
 
-use super::service;
+use super::service::{self, claimed_name};
 use crate::fold::FoldHandle;
 use crate::journal::JournalHandle;
 use crate::serve::ReaderPool;
@@ -276,14 +276,6 @@ fn open_proposal(rows: &[CatalogRow], digest: Digest) -> Result<&CatalogRow, Str
             row.change.digest
         )),
     }
-}
-
-/// What somebody calls himself, without the user id that the socket added.
-fn claimed_name(author: &str) -> String {
-    let name = author
-        .rsplit_once(" (uid ")
-        .map_or(author, |(name, _)| name);
-    name.trim().to_lowercase()
 }
 
 #[cfg(test)]

@@ -143,7 +143,6 @@ impl Front {
         ));
         let service = Service {
             catalogs: Arc::clone(&catalogs),
-            journal: journal.clone(),
             books: Books::new(config, data, fold.clone(), journal.clone()),
             fold,
             metrics: Arc::clone(&http.metrics),

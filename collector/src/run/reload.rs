@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use quinn::Endpoint;
-use tollgate_collector_core::config::{Config, TlsConfig};
+use tollgate_collector_core::config::{Approval, Config, IssuerRule, TlsConfig};
 use tollgate_collector_core::entry::{Digest, Entry, codec};
 use tollgate_common::tls::Credentials;
 
@@ -28,6 +28,9 @@ pub(super) struct Reloader {
     /// The authority and the certificate in force.
     credentials: Arc<Credentials>,
     revoked: RevokedList,
+    /// In force until the next start.
+    issuers: Vec<IssuerRule>,
+    approval: Approval,
 }
 
 impl Reloader {
@@ -43,6 +46,8 @@ impl Reloader {
         Self {
             reread,
             catalogs,
+            issuers: config.issuers.clone(),
+            approval: config.approval,
             policy: config.policy.digest(),
             endpoint,
             shared,
@@ -107,6 +112,12 @@ impl Reloader {
         let server =
             receive::server_config(Arc::clone(&inputs.tls)).map_err(|error| error.to_string())?;
 
+        if config.approval != self.approval || config.issuers != self.issuers {
+            tracing::warn!(
+                "[approval] or [[issuer]] has changed: a reload leaves them as they are, restart the \
+                 collector to put them in force"
+            );
+        }
         let rules = self.catalogs.rules();
         self.catalogs.set_rules(config.catalog_rules.clone());
         if let Err(error) = self.take_folder(&inputs).await {

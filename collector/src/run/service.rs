@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
-use tollgate_collector_core::entry::{Entry, codec};
+use tollgate_collector_core::entry::codec;
 use tollgate_collector_core::journal::group::{Pending, Token};
 use tollgate_collector_core::ledger::Note;
 
@@ -13,7 +13,6 @@ use super::books::{Books, BooksRequest};
 use super::catalogs::{Approval, Desk, Wish};
 use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
-use crate::fold::operate::OperateRequest;
 use crate::journal::JournalHandle;
 use crate::metrics::Metrics;
 use crate::serve::admin::{AdminRequest, AdminService};
@@ -24,7 +23,6 @@ pub(super) struct Service {
     pub(super) fold: FoldHandle,
     pub(super) catalogs: Arc<Desk>,
     pub(super) books: Books,
-    pub(super) journal: JournalHandle,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ready: Arc<AtomicBool>,
     pub(super) listen: SocketAddr,
@@ -46,12 +44,13 @@ impl AdminService for Service {
                 reason,
                 apply,
             } => {
-                let note = Note {
-                    author,
-                    approved_by: None,
-                    reason,
-                };
-                self.operate(request, note, apply).await
+                let note = note(author, reason);
+                let request = BooksRequest::Operate { request, note };
+                if apply {
+                    self.books.handle(request).await
+                } else {
+                    self.books.preview(request).await
+                }
             }
             AdminRequest::ClosePeriod {
                 tenant,
@@ -76,11 +75,7 @@ impl AdminService for Service {
                 author,
                 reason,
             } => {
-                let note = Note {
-                    author,
-                    approved_by: None,
-                    reason,
-                };
+                let note = note(author, reason);
                 let request = BooksRequest::Issue { tenant, what, note };
                 self.books.handle(request).await
             }
@@ -93,8 +88,11 @@ impl AdminService for Service {
             }
             AdminRequest::Waiting => Ok(self.books.list()),
             AdminRequest::Decide {
-                id, agrees, author, ..
-            } => self.books.decide(id, author, agrees).await,
+                id,
+                agrees,
+                author,
+                reason,
+            } => self.books.decide(id, (author, reason), agrees).await,
             AdminRequest::ApplyCatalog {
                 files,
                 tenants,
@@ -155,52 +153,21 @@ impl Service {
     }
 }
 
-impl Service {
-    /// Shows what an action would change; with `apply`, journals it and settles at once what it
-    /// changes in closed periods.
-    async fn operate(
-        &self,
-        request: OperateRequest,
-        note: Note,
-        apply: bool,
-    ) -> Result<Value, String> {
-        let failed = |error: crate::fold::AskError| error.to_string();
-        let prepared = self
-            .fold
-            .operate(request, note.clone())
-            .await
-            .map_err(failed)??;
-        let mut answer = json!({ "applied": apply, "change": prepared.preview });
-        if !apply {
-            return Ok(answer);
-        }
-        let tenant = prepared.operated.tenant().cloned();
-        let entry = Entry::Operated(Arc::new(prepared.operated));
-        self.journal_all(&[entry]).await?;
-        if let Some(tenant) = tenant {
-            let closings = self.fold.unsettled(tenant, note).await.map_err(failed)?;
-            answer["settled"] = json!(closings.len());
-            let closings: Vec<Entry> = closings.into_iter().map(Entry::Close).collect();
-            self.journal_all(&closings).await?;
-        }
-        Ok(answer)
+/// Nobody has agreed yet.
+fn note(author: String, reason: String) -> Note {
+    Note {
+        author,
+        approved_by: None,
+        reason,
     }
+}
 
-    /// Makes entries durable and waits until they are folded.
-    async fn journal_all(&self, entries: &[Entry]) -> Result<(), String> {
-        let encoded = entries
-            .iter()
-            .map(codec::encode)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| error.to_string())?;
-        append(&self.journal, encoded)
-            .await
-            .map_err(|error| error.to_string())?;
-        self.fold
-            .reached(self.journal.committed())
-            .await
-            .map_err(|error| error.to_string())
-    }
+/// What somebody calls himself, without the user id that the socket added.
+pub(super) fn claimed_name(author: &str) -> String {
+    let name = author
+        .rsplit_once(" (uid ")
+        .map_or(author, |(name, _)| name);
+    name.trim().to_lowercase()
 }
 
 /// Appends entries of the collector's own and waits until they are durable.

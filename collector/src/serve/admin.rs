@@ -297,6 +297,10 @@ async fn connection<S: AdminService>(stream: UnixStream, service: &S) -> io::Res
 async fn answer<S: AdminService>(service: &S, line: &[u8], peer: u32) -> Result<Value, String> {
     let mut request: AdminRequest =
         serde_json::from_slice(line).map_err(|error| format!("request: {error}"))?;
+    if let AdminRequest::Book { entry } = &mut request {
+        // Who agreed is said by the second person alone.
+        entry.note.approved_by = None;
+    }
     if let Some((author, reason)) = request.decision() {
         for (name, text) in [("author", &*author), ("reason", &*reason)] {
             if text.trim().is_empty() || text.len() > CHANGE_TEXT_BYTES_MAX {
@@ -355,7 +359,10 @@ mod tests {
                 | AdminRequest::Dues
                 | AdminRequest::Accruals { .. }
                 | AdminRequest::Waiting => Ok(json!({ "fine": true })),
-                AdminRequest::Book { entry } => Err(entry.note.author),
+                AdminRequest::Book { entry } => Err(format!(
+                    "{} {:?}",
+                    entry.note.author, entry.note.approved_by
+                )),
                 AdminRequest::ClosePeriod { author, .. }
                 | AdminRequest::Operate { author, .. }
                 | AdminRequest::Issue { author, .. }
@@ -404,6 +411,18 @@ mod tests {
             assert!(error.to_string().starts_with("kim (uid "), "{error}");
             let error = ask(&path, &close(" ")).await.expect_err("needs a reason");
             assert!(error.to_string().contains("reason"), "{error}");
+
+            let book: AdminRequest = serde_json::from_value(json!({
+                "command": "book",
+                "entry": {
+                    "tenant": "acme", "key": "1", "action": "hold",
+                    "entry": { "partition": 2, "index": 17 },
+                    "author": "kim", "approved_by": "lee (uid 0)", "reason": "disputed",
+                },
+            }))
+            .expect("a request");
+            let error = ask(&path, &book).await.expect_err("echoes the author");
+            assert!(error.to_string().ends_with(" None"), "{error}");
 
             let mut garbage = UnixStream::connect(&path).await.expect("connects");
             let long = usize::try_from(REQUEST_BYTES_MAX).expect("fits");

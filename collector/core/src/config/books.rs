@@ -23,6 +23,10 @@ pub struct IssuerRule {
 
 /// What needs a second person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the configuration"
+)]
 pub struct Approval {
     /// Closing a period by hand.
     pub close: bool,
@@ -30,6 +34,8 @@ pub struct Approval {
     pub manual: bool,
     /// Issuing and voiding documents.
     pub issue: bool,
+    /// Corrections of usage, releases, ratings anew, retiring agents.
+    pub corrections: bool,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +53,10 @@ pub(super) struct RawIssuer {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the configuration"
+)]
 pub(super) struct RawApproval {
     #[serde(default)]
     close: bool,
@@ -54,6 +64,8 @@ pub(super) struct RawApproval {
     manual: bool,
     #[serde(default)]
     issue: bool,
+    #[serde(default)]
+    corrections: bool,
 }
 
 impl From<RawApproval> for Approval {
@@ -62,6 +74,7 @@ impl From<RawApproval> for Approval {
             close: raw.close,
             manual: raw.manual,
             issue: raw.issue,
+            corrections: raw.corrections,
         }
     }
 }
