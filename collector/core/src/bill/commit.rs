@@ -12,10 +12,10 @@ use rust_decimal::Decimal;
 use super::around::prices_of;
 use super::carried::{Carried, Contribution};
 use super::line::{BillLine, LineKey, LineRole, Source};
-use super::lines::Plan;
+use super::lines::{Plan, taxes};
 use super::split::split_by;
 use super::{BillInput, CommitmentState, NoBill, Stage};
-use crate::catalog::{Commitment, Pay, TaxStyle};
+use crate::catalog::{Card, Commitment, Pay, Profile, TaxStyle};
 use crate::period::{Anchor, Calendar, Period};
 use crate::rate::{Currency, Mode, Ratio};
 
@@ -82,13 +82,25 @@ fn standing<'c>(input: &BillInput<'c>, plans: &[Plan<'c>]) -> Vec<Standing<'c>> 
                 card: id,
                 currency: card.currency,
                 style: card.tax,
-                taxes: &agreed.taxes,
+                taxes: taxes_of(commitment, card, plan.profile),
                 anchor: commitment.from.or(first).unwrap_or(card.from),
             });
         }
     }
     found.sort_by_key(|standing| standing.commitment.term_days());
     found
+}
+
+/// Taxed like the card's prices that count, where these are all taxed alike, whether they are used
+/// or not: so what a term charges and what its usage draws down are taxed alike.
+fn taxes_of<'c>(commitment: &Commitment, card: &'c Card, profile: &'c Profile) -> &'c [String] {
+    let prices = card.prices.iter();
+    let mut counted = prices
+        .filter(|price| commitment.counts.includes(price))
+        .map(|price| taxes(price, profile));
+    let first = counted.next();
+    let alike = first.filter(|first| counted.all(|taxes| taxes == *first));
+    alike.unwrap_or(&profile.agreement.taxes)
 }
 
 /// The term in which a period begins; `None` before the first one.
@@ -134,7 +146,7 @@ fn one<'c>(
         (LineRole::Overage, overage),
     ] {
         if !amount.is_zero() {
-            lines.push(standing.line(role, amount, lines));
+            lines.push(standing.line(role, amount));
         }
     }
     let part = Contribution {
@@ -265,15 +277,7 @@ impl Account<'_, '_> {
 }
 
 impl<'c> Standing<'c> {
-    fn line(&self, role: LineRole, amount: Decimal, lines: &[BillLine<'c>]) -> BillLine<'c> {
-        // Taxed like the lines that count, where these are all taxed alike.
-        let counts = &self.commitment.counts;
-        let mut taxes = lines.iter().filter_map(|line| {
-            let price = line.source.price()?;
-            counts.includes(price).then_some(line.taxes)
-        });
-        let first = taxes.next();
-        let alike = first.filter(|first| taxes.all(|taxes| taxes == *first));
+    fn line(&self, role: LineRole, amount: Decimal) -> BillLine<'c> {
         BillLine {
             key: LineKey {
                 role,
@@ -288,7 +292,7 @@ impl<'c> Standing<'c> {
             worked: Some(Vec::new()),
             amount,
             billed: amount,
-            taxes: alike.unwrap_or(self.taxes),
+            taxes: self.taxes,
             net: amount,
             tax: Decimal::ZERO,
             fraction: Ratio::ONE,

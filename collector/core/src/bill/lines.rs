@@ -313,7 +313,7 @@ pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Dec
 }
 
 /// The taxes of a price.
-fn taxes<'c>(price: &'c Price, profile: &'c Profile) -> &'c [String] {
+pub(super) fn taxes<'c>(price: &'c Price, profile: &'c Profile) -> &'c [String] {
     match &price.terms.taxes {
         Some(taxes) => taxes,
         None => &profile.agreement.taxes,

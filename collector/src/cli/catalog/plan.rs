@@ -34,6 +34,8 @@ struct Plan {
     changes: Vec<diff::Change>,
     tenants: Vec<TenantPlan>,
     totals: Vec<Total>,
+    /// What is in no total, because one of its sides cannot be said.
+    left_out: Vec<LeftOut>,
     /// Tenants with usage for whom the draft has no profile: it is held unrated.
     without_profile: Vec<TenantId>,
 }
@@ -56,6 +58,13 @@ struct PeriodPlan {
     after: Costs,
     /// By how much the net amount changes; `None` between two currencies, or without both.
     difference: Option<Decimal>,
+}
+
+impl PeriodPlan {
+    /// What it costs now and by the draft; `None` if one of them cannot be said.
+    fn costs(&self) -> Option<(&Cost, &Cost)> {
+        self.before.cost().zip(self.after.cost())
+    }
 }
 
 /// What a period costs, or why that cannot be said.
@@ -83,6 +92,13 @@ struct Total {
     before: Decimal,
     after: Decimal,
     difference: Decimal,
+}
+
+/// A period that is in no total.
+#[derive(Debug, Serialize)]
+struct LeftOut {
+    tenant: TenantId,
+    which: &'static str,
 }
 
 pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure> {
@@ -128,6 +144,7 @@ pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure
             draft.files(),
         ),
         totals: totals(&tenants)?,
+        left_out: left_out(&tenants),
         without_profile: names
             .iter()
             .filter(|name| known.contains_key(name) && draft.profile(name).is_none())
@@ -254,11 +271,27 @@ fn compare(
     })
 }
 
+/// The periods of which one side cannot be said.
+fn left_out(tenants: &[TenantPlan]) -> Vec<LeftOut> {
+    let mut found = Vec::new();
+    for tenant in tenants {
+        let unknown = tenant.periods.iter().filter(|p| p.costs().is_none());
+        found.extend(unknown.map(|period| LeftOut {
+            tenant: tenant.tenant.clone(),
+            which: period.which,
+        }));
+    }
+    found
+}
+
 fn totals(tenants: &[TenantPlan]) -> Result<Vec<Total>, Failure> {
     let mut sums: BTreeMap<(&'static str, String), [Decimal; 2]> = BTreeMap::new();
     for period in tenants.iter().flat_map(|tenant| &tenant.periods) {
-        for (side, costs) in [&period.before, &period.after].into_iter().enumerate() {
-            let Some(cost) = costs.cost() else { continue };
+        // A total of one side alone would be compared with one of other tenants.
+        let Some((before, after)) = period.costs() else {
+            continue;
+        };
+        for (side, cost) in [before, after].into_iter().enumerate() {
             let Some(currency) = cost.currency else {
                 continue;
             };
@@ -357,6 +390,9 @@ fn show(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
     if unchanged > 0 {
         writeln!(out, "{unchanged} tenants are not concerned")?;
     }
+    for LeftOut { tenant, which } in &plan.left_out {
+        writeln!(out, "the {which} period of {tenant} is in no total")?;
+    }
     for tenant in &plan.without_profile {
         writeln!(
             out,
@@ -390,5 +426,47 @@ fn signed(difference: Option<Decimal>) -> String {
         None => "-".to_owned(),
         Some(amount) if amount > Decimal::ZERO => format!("+{amount}"),
         Some(amount) => amount.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_collector_core::rate::Currency;
+
+    #[test]
+    fn what_only_one_side_knows_is_in_no_total_and_is_named() {
+        let cost = |net: i64| {
+            Costs::Cost(Cost {
+                currency: "EUR".parse::<Currency>().ok(),
+                net: Decimal::new(net, 2),
+                total: Decimal::new(net, 2),
+                lines: BTreeMap::new(),
+                unrated: Vec::new(),
+            })
+        };
+        let tenant = |name: &str, before, after| TenantPlan {
+            tenant: TenantId::new(name).expect("valid"),
+            changes: Vec::new(),
+            periods: vec![PeriodPlan {
+                which: "current",
+                start: String::new(),
+                end: String::new(),
+                before,
+                after,
+                difference: None,
+            }],
+        };
+        let tenants = [
+            tenant("a", cost(1000), cost(1500)),
+            tenant("b", cost(9000), Costs::Error("no rate".to_owned())),
+        ];
+        let totals = totals(&tenants).expect("fits");
+        assert_eq!(totals.len(), 1);
+        let sides = (totals[0].before, totals[0].after);
+        assert_eq!(sides, (Decimal::new(1000, 2), Decimal::new(1500, 2)));
+        let left_out = left_out(&tenants);
+        assert_eq!(left_out.len(), 1);
+        assert_eq!(left_out[0].tenant.as_str(), "b");
     }
 }

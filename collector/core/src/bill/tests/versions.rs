@@ -313,6 +313,40 @@ fn a_minimum_counts_what_was_charged_in_advance() {
     assert_eq!(net, [line("a", "40.00"), line("minimum m", "40.00")]);
 }
 
+#[test]
+fn a_commitment_is_taxed_by_the_prices_that_count_not_by_what_is_used() {
+    let prices = usage_price("a", "1", "tax = [\"low\"]\n")
+        + &usage_price("b", "1", "tax = [\"low\"]\n")
+        + "[[commitment]]\nid = \"c\"\namount = \"100\"\nterm = \"P1Y\"\npay = \"advance\"\n";
+    let rate = |code: &str, percent: &str| {
+        format!(
+            "[[tax]]\ncode = \"{code}\"\njurisdiction = \"X\"\n\
+             rates = [{{ percent = \"{percent}\" }}]\n"
+        )
+    };
+    let catalog = parse(&[
+        ("cards/c.toml", card("c", "2026-06-01", &prices)),
+        (
+            "profiles/t.toml",
+            "tenant = \"t\"\ncard = \"c\"\nzone = \"UTC\"\ntax = [\"high\"]\n".to_owned(),
+        ),
+        ("tax/t.toml", rate("low", "7") + &rate("high", "19")),
+        (
+            "unused.test.toml",
+            "profile = \"t\"\nperiod = \"2026-06\"\nnet = \"100.00\"\ntax = \"7.00\"\n".to_owned(),
+        ),
+        (
+            "used.test.toml",
+            "profile = \"t\"\nperiod = \"2026-06\"\nnet = \"100.00\"\ntax = \"7.00\"\n\
+             [usage]\na = \"20\"\n"
+                .to_owned(),
+        ),
+    ]);
+    catalog
+        .run_tests()
+        .unwrap_or_else(|errors| panic!("{errors}"));
+}
+
 /// What one version of the card says of the id `a`: nothing, a price of a meter, or a fee.
 fn entry(kind: u8) -> String {
     match kind {
