@@ -179,7 +179,7 @@ fn pair(
         }
     }
     let mut text = String::new();
-    for outcome in rate_meter(&usage, meter, period, slices, true) {
+    for outcome in rate_meter(&usage, meter, (period, period), slices, true) {
         match outcome {
             Outcome::Line(line) => {
                 if let Some(arithmetic) = line.arithmetic() {

@@ -42,8 +42,11 @@ mod tiers;
 pub mod timeline;
 mod trial;
 mod unit;
+mod versions;
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
@@ -192,6 +195,7 @@ impl Catalog {
                 }
             }
         }
+        versions::check(&catalog, &places.versions, &mut errors);
         agreement::check_payers(&catalog, std::mem::take(&mut places.payers), &mut errors);
         if errors.is_empty() {
             errors.extend(places.unexplained());
@@ -421,6 +425,12 @@ struct Places {
     payers: Vec<agreement::PayerPlace>,
     /// What a running collector does not bill yet.
     unbilled: Vec<CatalogError>,
+    /// Where versions of cards say what.
+    versions: versions::VersionPlaces,
+    /// What may be named in each card: read once for all profiles with it.
+    names: RefCell<BTreeMap<String, Rc<around::Names>>>,
+    /// How much of cards profiles have for themselves.
+    own: Cell<usize>,
 }
 
 impl Places {

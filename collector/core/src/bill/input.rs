@@ -153,7 +153,8 @@ pub struct BillInput<'c> {
     /// Which period.
     pub period: Period,
     /// The whole period of the calendar, of which a change of calendars may have left a part:
-    /// what fees, maximums and minimums are stated for.
+    /// what fees, maximums and minimums are stated for, what a percentile costs its share of, and by
+    /// whose length levels are divided.
     pub whole: Period,
     /// Whose clocks count.
     pub zone: Zone,

@@ -47,6 +47,8 @@ pub enum Unrated {
     NoRow,
     /// Single events are priced, and it does not say which one it is.
     NoEvent,
+    /// The price became another one in the period, under the same id.
+    PriceChanged,
     /// The amount does not fit the numbers.
     TooLarge,
     /// The sum is below zero, and is rated as zero; the quantity is negative.
@@ -64,6 +66,9 @@ impl Unrated {
             Self::NoPrice => "the rate card has no price for this meter",
             Self::NoRow => "no row of the price describes it",
             Self::NoEvent => "single events are priced, and it does not say which one it is",
+            Self::PriceChanged => {
+                "the price counts something else in one part of the period than in another"
+            }
             Self::TooLarge => "the amount is too large to be computed exactly",
             Self::BelowZero => "the sum is below zero, and is rated as zero",
         }
@@ -79,6 +84,7 @@ impl Unrated {
             Self::NoPrice => "no_price",
             Self::NoRow => "no_row",
             Self::NoEvent => "no_event",
+            Self::PriceChanged => "price_changed",
             Self::TooLarge => "amount_too_large",
             Self::BelowZero => "below_zero",
         }
@@ -335,7 +341,8 @@ impl<'c> Rating<'_, 'c> {
                 continue;
             };
             let (usage, slices) = (metered.usage.as_ref(), &metered.slices);
-            for outcome in rate_meter(usage, meter, input.period, slices, false) {
+            let periods = (input.period, input.whole);
+            for outcome in rate_meter(usage, meter, periods, slices, false) {
                 match outcome {
                     // Nothing is due unused in a period that does not count.
                     Outcome::Line(_) if !input.due && is_unused(usage) => {}
@@ -354,6 +361,7 @@ impl<'c> Rating<'_, 'c> {
                             NoAmount::NoPrice => reason(input.slices, name),
                             NoAmount::NoRow => Unrated::NoRow,
                             NoAmount::NoEvent => Unrated::NoEvent,
+                            NoAmount::PriceChanged => Unrated::PriceChanged,
                             NoAmount::TooLarge => Unrated::TooLarge,
                             NoAmount::BelowZero => Unrated::BelowZero,
                         },

@@ -1,19 +1,21 @@
 //! What a profile agrees beside card and calendar: what stands around the card's prices for this
 //! tenant alone, taxes, currency, grants, and who pays.
 
+use std::rc::Rc;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use tollgate_common::TenantId;
+use toml::de::DeValue;
 
 use super::around::{self, Around, Counts, Names};
 use super::cards::{Card, Date};
 use super::grants::{self, Grant};
 use super::measure::Amount;
 use super::price::Price;
-use super::read::{Reader, Section};
+use super::read::{Field, Reader, Section};
 use super::{Catalog, CatalogError, CatalogErrors, Places, tax};
 use crate::period::Every;
 use crate::rate::Currency;
@@ -64,6 +66,31 @@ pub struct Threshold {
     pub counts: Counts,
 }
 
+/// Most prices, tiers and discounts of cards that profiles with discounts on single prices have for
+/// themselves, all together: a few hundred MB at most.
+const OWN_MAX: usize = 1 << 20;
+
+/// How many prices, tiers and discounts a version of a card has.
+fn weight(card: &Card) -> usize {
+    let weight = |price: &Price| 1 + price.model.tiers.len() + price.discounts.len();
+    card.prices.iter().map(weight).sum()
+}
+
+/// True if a discount of the profile is on single lines, or says so wrongly.
+fn has_line_discounts(root: &Section<'_>) -> bool {
+    let on_line = |discount: &Field<'_>| match discount.value {
+        DeValue::Table(table) => {
+            let scope = table
+                .get("scope")
+                .and_then(|scope| scope.get_ref().as_str());
+            !matches!(scope, Some("group" | "invoice"))
+        }
+        _ => false,
+    };
+    let discounts = root.field("discount").and_then(|field| field.items());
+    discounts.is_some_and(|discounts| discounts.iter().any(on_line))
+}
+
 /// Reads what a profile with this card agrees; `None` if there is a mistake.
 pub(super) fn read<'d>(
     catalog: &Catalog,
@@ -77,12 +104,29 @@ pub(super) fn read<'d>(
         // The card is broken: what names its prices cannot be judged.
         return Some(Agreement::default());
     }
-    let names = Names::of(card, versions.iter().flat_map(|card| &card.prices));
-    let mut own: Vec<Card> = if root.has("discount") {
-        versions.iter().map(|card| (**card).clone()).collect()
-    } else {
-        Vec::new()
-    };
+    let names = places.names.borrow().get(card).cloned();
+    let names = names.unwrap_or_else(|| {
+        let prices = versions.iter().flat_map(|card| &card.prices);
+        let names = Rc::new(Names::of(card, prices).for_profile());
+        let mut known = places.names.borrow_mut();
+        known.insert(card.to_owned(), Rc::clone(&names));
+        names
+    });
+    let mut own: Vec<Card> = Vec::new();
+    if has_line_discounts(root) {
+        let more = versions.iter().map(|card| weight(card)).sum::<usize>();
+        places.own.set(places.own.get().saturating_add(more));
+        if places.own.get() > OWN_MAX {
+            let message = format!(
+                "discounts of profiles on single prices make more than {OWN_MAX} prices and tiers \
+                 of their own (expected fewer such profiles or smaller cards, discounts of the \
+                 card, or `scope = \"group\"`)"
+            );
+            reader.refuse(root.span(), "discount", message);
+            return None;
+        }
+        own.extend(versions.iter().map(|card| (**card).clone()));
+    }
     let mut prices: Vec<Price> = own
         .iter_mut()
         .flat_map(|card| std::mem::take(&mut card.prices))

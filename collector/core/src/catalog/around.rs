@@ -1,6 +1,8 @@
 //! What stands around prices, on cards and in profiles: discounts on several lines together,
 //! maximum and minimum over several lines, commitments.
 
+use std::collections::BTreeSet;
+
 use rust_decimal::Decimal;
 
 use super::CATALOG_ROWS_MAX;
@@ -111,21 +113,32 @@ pub(super) fn read<'d>(
 pub(super) struct Names {
     /// In which card, for messages.
     card: String,
+    /// True if it is a profile that names them.
+    pub(super) of_profile: bool,
     /// Their ids.
-    pub(super) ids: Vec<String>,
+    pub(super) ids: BTreeSet<String>,
 }
 
 impl Names {
     pub(super) fn of<'p>(card: &str, prices: impl Iterator<Item = &'p Price>) -> Self {
-        let mut ids: Vec<String> = Vec::new();
+        let mut ids = BTreeSet::new();
         for price in prices {
             if !ids.contains(&price.id) {
-                ids.push(price.id.clone());
+                ids.insert(price.id.clone());
             }
         }
         Self {
             card: card.to_owned(),
+            of_profile: false,
             ids,
+        }
+    }
+
+    /// The same, for a profile.
+    pub(super) fn for_profile(self) -> Self {
+        Self {
+            of_profile: true,
+            ..self
         }
     }
 
@@ -142,15 +155,16 @@ impl Names {
             return None;
         };
         let mut ids: Vec<String> = Vec::with_capacity(Ord::min(items.len(), CATALOG_ROWS_MAX));
+        let mut named = BTreeSet::new();
         for item in items {
             let id = item.value.as_str().unwrap_or_default();
-            if !self.ids.iter().any(|known| known == id) {
+            if !self.ids.contains(id) {
                 let shown: String = id.chars().take(64).collect();
                 let message = format!("price `{shown}` is not declared in card `{}`", self.card);
                 reader.refuse_field(&item, message);
                 return None;
             }
-            if !ids.iter().any(|known| known == id) {
+            if named.insert(id) {
                 ids.push(id.to_owned());
             }
         }

@@ -10,6 +10,7 @@ use super::around::{self, Around, Names};
 use super::price::Price;
 use super::read::{Reader, Section};
 use super::tax::{self, TaxStyle};
+use super::versions::{Spot, VersionPlace};
 use super::{Catalog, Places, check_id, prices, read_date};
 use crate::rate::Currency;
 
@@ -108,17 +109,21 @@ pub(super) fn read<'d>(
     let order = reader.parse::<Order>(root, "order", "\"standard/1\"");
     let mut prices = prices::read(catalog, reader, root, places);
     let tax = tax::read_style(reader, root);
-    let around = prices.as_mut().and_then(|prices| {
+    let around = prices.as_mut().and_then(|(prices, _)| {
         let name = id.as_ref().map_or("", |(Id(id), _)| id);
         let names = Names::of(name, prices.iter());
         around::read(reader, root, &names, prices)
     });
-    for price in prices.iter_mut().flatten() {
+    for price in prices.iter_mut().flat_map(|(prices, _)| prices) {
         catalog.quicken(price);
     }
     let Some((Id(id), field)) = id else { return };
-    let (Some((currency, _)), Some((Date(from), _)), Some((order, _)), Some(prices)) =
-        (currency, from, order, prices)
+    let (
+        Some((currency, currency_field)),
+        Some((Date(from), _)),
+        Some((order, _)),
+        Some((prices, ids)),
+    ) = (currency, from, order, prices)
     else {
         places.broken_cards.insert(id);
         return;
@@ -130,6 +135,12 @@ pub(super) fn read<'d>(
     if !places.claim(reader, &field, &format!("card `{id}` from {from}"), path) {
         return;
     }
+    let place = VersionPlace {
+        file: path.to_owned(),
+        currency: Spot::of(&currency_field),
+        ids,
+    };
+    places.versions.insert((id.clone(), from), place);
     let versions = catalog.cards.entry(id.clone()).or_default();
     let at = versions.partition_point(|card| card.from < from);
     let card = Card {

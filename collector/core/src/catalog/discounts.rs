@@ -19,6 +19,8 @@ const PRECEDENCE_MAX: u32 = 1_000_000;
 pub struct Discount {
     /// Its name on invoice lines; unique in the card or profile.
     pub id: String,
+    /// True if a profile agrees it: one of a card may have the same name.
+    pub of_profile: bool,
     /// What it takes away.
     pub off: Off,
     /// Valid for periods that begin on this day or later; `None` for no beginning.
@@ -62,7 +64,12 @@ impl Discount {
         (self.off.step(), self.precedence)
     }
 
-    /// True for a period that begins on `day`.
+    /// True if it is the same discount in another version of a price.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.id == other.id && self.of_profile == other.of_profile
+    }
+
+    /// True for a period, or a version of a price in it, that begins on `day`.
     pub fn is_valid(&self, day: NaiveDate) -> bool {
         self.from.is_none_or(|from| from <= day) && self.until.is_none_or(|until| day < until)
     }
@@ -190,6 +197,7 @@ fn read_discount<'d>(
     let discount = |id: &str, off: Off| {
         Some(Discount {
             id: id.to_owned(),
+            of_profile: names.of_profile,
             off,
             from,
             until,

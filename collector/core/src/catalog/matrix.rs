@@ -216,6 +216,15 @@ pub(super) fn read<'d>(
             reader.refuse(row.span(), &row.key("id"), message);
             sound = false;
         }
+        let alike = |other: &&Row| other.when == read.when && other.band == read.band;
+        if let Some(other) = rows.iter().find(alike).filter(|other| other.id != read.id) {
+            let message = format!(
+                "row `{}` describes the same usage already (expected another `when` or `band`)",
+                other.id
+            );
+            reader.refuse(row.span(), &row.key("when"), message);
+            sound = false;
+        }
         rows.push(read);
     }
     if !sound {

@@ -69,6 +69,36 @@ impl Price {
             && self.per_event.is_none()
     }
 
+    /// What keeps `other` from being a later version of this price under the same id, if anything
+    /// does: it is counted in another way, so that no line could go on. `adds_up` if the meter's
+    /// values do.
+    pub fn differs(&self, other: &Self, adds_up: bool) -> Option<&'static str> {
+        let slot = |price: &Self| price.percentile.as_ref().map(|p| p.slot_secs);
+        let (slot, other_slot) = (slot(self), slot(other));
+        if self.meter.is_some() != other.meter.is_some() {
+            return Some("one of them is a fee");
+        }
+        if self.meter != other.meter {
+            return Some("they are of different meters");
+        }
+        if slot.is_some() != other_slot.is_some() {
+            return Some("one of them is a percentile");
+        }
+        if slot != other_slot {
+            return Some("their slots differ in length");
+        }
+        if self.per_event.is_some() != other.per_event.is_some() {
+            return Some("one of them prices single events");
+        }
+        if self.interval != other.interval {
+            return Some("their tiers begin anew at different times");
+        }
+        if !adds_up && self.matrix.is_some() != other.matrix.is_some() {
+            return Some("one of them has rows, and what the meter counts does not add up");
+        }
+        None
+    }
+
     /// The amount of a fee; `None` for what has a meter.
     pub fn flat_fee(&self) -> Option<Decimal> {
         let first = self.model.tiers.first().filter(|_| self.meter.is_none());

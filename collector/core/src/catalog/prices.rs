@@ -12,6 +12,7 @@ use super::models::ModelName;
 use super::price::{Blocks, FirstFlat, Interval, Model, Price, PriceTerms, Scheme, Tier};
 use super::read::{Field, Reader, Section};
 use super::unit::Unit;
+use super::versions::Spot;
 use super::{
     CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, per_event, percentile, terms, tiers,
 };
@@ -33,13 +34,13 @@ impl FromStr for Blocks {
     }
 }
 
-/// Reads the prices; `None` if there is a mistake in one of them.
+/// Reads the prices, each with the place of its id; `None` if there is a mistake in one of them.
 pub(super) fn read<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     root: &Section<'d>,
     places: &Places,
-) -> Option<Vec<Price>> {
+) -> Option<(Vec<Price>, Vec<Spot>)> {
     let sections = reader.tables(root, "price", CATALOG_ROWS_MAX);
     if sections.is_empty() {
         reader.refuse(root.span(), "price", "a card needs at least one [[price]]");
@@ -49,6 +50,7 @@ pub(super) fn read<'d>(
         .field("currency")
         .and_then(|field| field.value.as_str());
     let mut prices: Vec<Price> = Vec::with_capacity(sections.len());
+    let mut spots: Vec<Spot> = Vec::with_capacity(sections.len());
     let mut sound = true;
     for section in &sections {
         let Some((price, id, meter)) = read_price(catalog, reader, section, currency, places)
@@ -71,9 +73,10 @@ pub(super) fn read<'d>(
             sound = false;
         } else {
             prices.push(price);
+            spots.push(Spot::of(&id));
         }
     }
-    sound.then_some(prices)
+    sound.then_some((prices, spots))
 }
 
 type Named<'d> = Option<(MeterName, Field<'d>)>;
@@ -98,6 +101,12 @@ fn read_price<'d>(
     let terms = billing::read(catalog, reader, section, places);
     if matches!(model, Some((ModelName::Flat, _))) {
         let flat = amount(reader, section, "flat", "an amount such as \"25.00\"")?;
+        if rounding.is_some_and(|rounding| matches!(rounding.site, Site::Event | Site::Increment)) {
+            let message = "a fee has neither events nor increments (expected `at = \"line\"` or \
+                           `\"invoice\"`)";
+            reader.refuse(section.span(), &section.key("rounding"), message);
+            return None;
+        }
         let (Id(id), id_field) = id?;
         return Some((fee(id, flat, rounding?, terms?)?, id_field, None));
     }
@@ -168,6 +177,20 @@ fn is_sound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -
     if price.rounding.site == Site::Event && price.per_event.is_none() {
         let message = "only what single events cost is rounded (expected a price of single events)";
         reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    if price.rounding.site == Site::Tier && price.per_event.is_some() {
+        let message = "single events are priced without tiers (expected `at = \"event\"`)";
+        reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    if let Some(field) = section.field("prorate")
+        && price.maximum.is_none()
+        && price.minimum.is_none()
+    {
+        let message = "usage is what it is in a part of a period; only a `maximum` and a \
+                       `minimum` are prorated (expected one of them, or no `prorate`)";
+        reader.refuse_field(&field, message);
         return None;
     }
     if price.over.is_some() && price.interval != Interval::Period {

@@ -231,6 +231,7 @@ pub(super) fn read_codes<'d>(
     if field.value.as_str().is_some() {
         let code = reader.string(&field, expected)?;
         let code = known(catalog, reader, &field, code, places)?;
+        not_compound(catalog, reader, &field, &code)?;
         return Some(Some(vec![code]));
     }
     let items = field.items();
@@ -246,9 +247,29 @@ pub(super) fn read_codes<'d>(
             reader.refuse_field(&item, format!("tax `{code}` is named twice"));
             return None;
         }
+        if codes.is_empty() {
+            not_compound(catalog, reader, &item, &code)?;
+        }
         codes.push(code);
     }
     Some(Some(codes))
+}
+
+/// Refuses a first tax that would be computed of the taxes before it, too.
+fn not_compound(
+    catalog: &Catalog,
+    reader: &mut Reader<'_>,
+    field: &Field<'_>,
+    code: &str,
+) -> Option<()> {
+    if catalog.taxes.get(code).is_some_and(|tax| tax.compound) {
+        let message = format!(
+            "tax `{code}` is compound, and none comes before it (expected another one first)"
+        );
+        reader.refuse_field(field, message);
+        return None;
+    }
+    Some(())
 }
 
 fn known(

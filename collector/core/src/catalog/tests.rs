@@ -3,6 +3,7 @@ mod kept;
 mod mistakes;
 mod models;
 mod templates;
+mod versions;
 
 use proptest::prelude::*;
 

@@ -275,7 +275,8 @@ fn read_usages<'d>(
     root: &Section<'d>,
     offline: &Offline<'_>,
 ) -> Option<(Meters, BTreeMap<TenantId, Meters>)> {
-    let mut meters = rows::read(reader, root, offline);
+    let mut room = rows::SLOTS_MAX;
+    let mut meters = rows::read(reader, root, offline, &mut room);
     let mut children = BTreeMap::new();
     if root.has("children") {
         let expected = "a table of tenants, each with its `usage`";
@@ -296,13 +297,13 @@ fn read_usages<'d>(
                 reader.refuse(section.span(), &table.key(&name), "not a tenant's name");
                 return None;
             };
-            children.insert(tenant, rows::read(reader, &section, offline)?);
+            children.insert(tenant, rows::read(reader, &section, offline, &mut room)?);
         }
         let own = meters?;
         if own.values().any(|usage| usage.parts().len() > 0) {
             children.insert(offline.tenant.clone(), own);
         }
-        meters = together(children.values());
+        meters = together(&children);
         if meters.is_none() {
             reader.refuse(
                 table.span(),
@@ -315,10 +316,13 @@ fn read_usages<'d>(
 }
 
 /// The usage of several tenants, as one.
-fn together<'m>(all: impl Iterator<Item = &'m Meters>) -> Option<Meters> {
+fn together(all: &BTreeMap<TenantId, Meters>) -> Option<Meters> {
     let mut sum = Meters::new();
-    for (meter, usage) in all.flatten() {
-        sum.entry(meter.clone()).or_default().merge(usage).ok()?;
+    for (tenant, meters) in all {
+        for (meter, usage) in meters {
+            let sum = sum.entry(meter.clone()).or_default();
+            sum.merge(tenant, usage).ok()?;
+        }
     }
     Some(sum)
 }

@@ -115,9 +115,9 @@ pub(super) fn final_amount<'c>(
 pub struct Dated<'c> {
     /// The version.
     pub price: &'c Price,
-    /// The day on which the slice begins: discounts are valid by it.
+    /// The day on which the version begins in the period: discounts are valid by it.
     pub day: NaiveDate,
-    /// Length of the slice.
+    /// How long it is in force in the period.
     pub millis: i64,
     /// What it lists, before rounding.
     pub list: Ratio,
@@ -180,12 +180,12 @@ pub(crate) fn take_discounts<'c>(
     kind: impl Fn(&Off) -> bool,
     mut each: impl FnMut(&'c Discount, Ratio) -> Option<()>,
 ) -> Option<()> {
-    for id in discounts_of(versions) {
+    for wanted in discounts_of(versions) {
         let mut off_left: Option<Ratio> = None;
         let mut shown = None;
         for version in versions.iter_mut() {
             let mut discounts = valid(version.price, version.day);
-            let found = discounts.find(|discount| discount.id == id);
+            let found = discounts.find(|discount| discount.is_same(wanted));
             let Some(discount) = found.filter(|discount| kind(&discount.off)) else {
                 continue;
             };
@@ -245,18 +245,17 @@ fn weighted(
     sum.checked_div(Ratio::from_integer(whole)?).map(Some)
 }
 
-/// The ids of the discounts of all versions, in the order in which they are applied.
-fn discounts_of<'c>(versions: &[Dated<'c>]) -> Vec<&'c str> {
+/// The discounts of all versions, each as the first one says it, in the order in which they are
+/// applied.
+fn discounts_of<'c>(versions: &[Dated<'c>]) -> Vec<&'c Discount> {
     let mut all: Vec<&'c Discount> = Vec::new();
     for discount in versions.iter().flat_map(|version| &version.price.discounts) {
-        if all.iter().all(|known| known.id != discount.id) {
+        if all.iter().all(|known| !known.is_same(discount)) {
             all.push(discount);
         }
     }
     all.sort_by_key(|discount| discount.rank());
-    all.into_iter()
-        .map(|discount| discount.id.as_str())
-        .collect()
+    all
 }
 
 /// The discounts that are valid for a period that begins on `day`.

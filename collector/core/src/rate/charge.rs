@@ -61,12 +61,15 @@ pub(super) struct Worked<'c> {
     pub(super) amount: Decimal,
 }
 
-/// One version of the price.
+/// One version of the price, in one slice.
 #[derive(Clone, Copy)]
 struct Version<'c> {
     index: usize,
     span: Period,
+    /// The day on which it begins in the period, in this slice or an earlier one.
     day: chrono::NaiveDate,
+    /// False in a slice in which the version of the slice before goes on.
+    is_new: bool,
     price: &'c Price,
     card: &'c Card,
 }
@@ -111,18 +114,27 @@ impl<'c> Version<'c> {
     }
 }
 
-/// Works a line out; `None` if a number leaves its range.
-pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c>> {
-    let versions: Vec<Version<'c>> = parted
-        .own()
-        .map(|(index, slice, card, price)| Version {
+/// The versions of a price, slice by slice. What cuts a period without a change of the price (a
+/// grant, another price of the card) begins no version.
+fn versions(parted: Parted<'_>) -> Vec<Version<'_>> {
+    let mut versions: Vec<Version<'_>> = Vec::new();
+    for (index, slice, card, price) in parted.own() {
+        let same = versions.last().filter(|last| *last.price == *price);
+        versions.push(Version {
             index,
             span: slice.span,
-            day: slice.day(),
+            day: same.map_or_else(|| slice.day(), |last| last.day),
+            is_new: same.is_none(),
             price,
             card,
-        })
-        .collect();
+        });
+    }
+    versions
+}
+
+/// Works a line out; `None` if a number leaves its range.
+pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c>> {
+    let versions = versions(parted);
     let last = versions.last()?;
     let places = places(last.price, last.card);
     let mut lists = vec![Ratio::ZERO; versions.len()];
@@ -144,17 +156,23 @@ pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c
         lists.fill(Ratio::ZERO);
     }
     let rounded_list = places.round(list)?;
-    let mut dated: Vec<Dated<'c>> = versions
-        .iter()
-        .zip(&lists)
-        .map(|(version, list)| Dated {
-            price: version.price,
-            day: version.day,
-            millis: version.millis(),
-            list: *list,
-            amount: *list,
-        })
-        .collect();
+    let mut dated: Vec<Dated<'c>> = Vec::new();
+    for (version, list) in versions.iter().zip(&lists) {
+        match dated.last_mut() {
+            Some(same) if !version.is_new => {
+                same.millis = same.millis.checked_add(version.millis())?;
+                same.list = same.list.checked_add(*list)?;
+                same.amount = same.list;
+            }
+            _ => dated.push(Dated {
+                price: version.price,
+                day: version.day,
+                millis: version.millis(),
+                list: *list,
+                amount: *list,
+            }),
+        }
+    }
     let (mut steps, mut before) = (Vec::new(), rounded_list);
     let mut fits = true;
     let exact = around::final_amount_dated(&mut dated, |step, exact| {
@@ -426,10 +444,10 @@ impl<'c> Work<'_, 'c> {
     }
 
     /// A percentile: one ranking over all slots of the price, and each version by its share of
-    /// the period's.
+    /// the whole period, commitments included.
     fn ranked(&self, each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
-        let period = self.parted.period;
-        let whole = period.end.millis_since(period.start);
+        let (period, of) = (self.parted.period, self.parted.whole);
+        let whole = of.end.millis_since(of.start);
         let spans: Vec<Period> = self.versions.iter().map(|version| version.span).collect();
         for (at, version) in self.versions.iter().enumerate() {
             let Some(percentile) = &version.price.percentile else {
@@ -447,7 +465,7 @@ impl<'c> Work<'_, 'c> {
                     .checked_mul(percentile.factor)?;
                 let mut piece = version.priced(None, period.start, rate)?;
                 piece.ranked = Some(ranked);
-                if version.span != period {
+                if version.span != of {
                     let share = Ratio::new(version.millis().into(), whole.into())?;
                     piece = piece.shared(share)?;
                 }
@@ -468,7 +486,7 @@ impl<'c> Work<'_, 'c> {
         let mut metered = metered(quantity, Some(self.meter))?;
         let mut over_secs = None;
         if let Some(unit_secs) = version.price.over {
-            let period = self.parted.period;
+            let period = self.parted.whole;
             let millis = period.end.millis_since(period.start);
             let secs = Ratio::new(millis.into(), 1000)?;
             metered = metered.checked_mul(unit_secs)?.checked_div(secs)?;

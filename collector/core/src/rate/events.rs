@@ -2,7 +2,7 @@
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use tollgate_common::{Quantity, Timestamp};
+use tollgate_common::{Quantity, TenantId, Timestamp};
 
 use super::tiers::Places;
 use super::{Mode, Ratio, Site};
@@ -18,6 +18,10 @@ pub struct EventKey {
     pub at: Timestamp,
     /// Its id: the value of the meter's event dimension.
     pub id: Box<str>,
+    /// Whose it is, where the events of several tenants stand together: the ids of one say nothing
+    /// of those of another. Not part of a state, which is that of one tenant.
+    #[serde(skip)]
+    pub tenant: Option<TenantId>,
 }
 
 /// An event.

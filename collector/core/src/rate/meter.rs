@@ -37,6 +37,9 @@ pub enum NoAmount {
     NoRow,
     /// Single events are priced, and it does not say which one it is.
     NoEvent,
+    /// Versions of the price, in the same period and under the same id, do not go on from each
+    /// other: see [`Price::differs`].
+    PriceChanged,
     /// A number leaves its range.
     TooLarge,
     /// The sum is below zero, and is rated as zero; the quantity is negative.
@@ -50,6 +53,9 @@ pub struct Parted<'c> {
     pub usage: &'c MeterUsage,
     /// The period.
     pub period: Period,
+    /// The whole period of the calendar, of which `period` may be a part: what is priced by the
+    /// period is priced by this.
+    pub whole: Period,
     /// All slices of the period.
     pub slices: &'c [Slice<'c>],
     /// The first one of this price.
@@ -113,6 +119,18 @@ impl<'c> Parted<'c> {
         })
     }
 
+    /// True if a version of the price does not go on from the one before.
+    fn is_changed(self, meter: &Meter) -> bool {
+        let mut own = self.own().map(|(_, _, card, price)| (card, price));
+        let Some((card, price)) = own.next() else {
+            return false;
+        };
+        own.any(|(other_card, other)| {
+            card.currency != other_card.currency
+                || price.differs(other, adds_up(meter.aggregation)).is_some()
+        })
+    }
+
     /// True if all that is used is there as single events, where they are priced: who gathered sums
     /// alone has nothing that could be priced, and must not be charged nothing.
     fn events_are_whole(self, used: Quantity) -> bool {
@@ -152,10 +170,13 @@ impl<'c> Parted<'c> {
 /// prices the whole period's quantity and is charged by its share of it. What does not add up (a
 /// largest value, distinct values, a percentile) is one quantity in the period, and each version
 /// is charged by its share of time. Another card, or another price, starts at zero.
+///
+/// `whole` is the whole period of which `period` may be what a change of calendars leaves: a
+/// percentile costs its share of it, and levels over time are divided by its length.
 pub fn rate_meter<'c>(
     usage: &'c MeterUsage,
     meter: &'c Meter,
-    period: Period,
+    (period, whole): (Period, Period),
     slices: &'c [Slice<'c>],
     always: bool,
 ) -> Vec<Outcome<'c>> {
@@ -167,6 +188,7 @@ pub fn rate_meter<'c>(
         let parted = Parted {
             usage,
             period,
+            whole,
             slices,
             first,
         };
@@ -187,6 +209,14 @@ pub fn rate_meter<'c>(
                 let all = all.unwrap_or(quantities.priced);
                 outcomes.push(unrated(NoAmount::NoPrice, all));
             }
+            continue;
+        }
+        if parted.is_changed(meter) {
+            let all = quantities.priced.checked_add(quantities.unmatched);
+            outcomes.push(unrated(
+                NoAmount::PriceChanged,
+                all.unwrap_or(quantities.priced),
+            ));
             continue;
         }
         if !quantities.unmatched.is_zero() {

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{Aggregation, Dimensions, Quantity, Timestamp, Window};
+use tollgate_common::{Aggregation, Dimensions, Quantity, TenantId, Timestamp, Window};
 
 use super::events::{EVENTS_MAX, Event, EventKey};
 use super::samples::{Direction, Samples, SlotKey};
-use crate::catalog::{Card, Interval, Matrix, Price};
+use crate::catalog::{Card, Interval, Matrix, Price, Row};
 use crate::period::{Period, Zone};
 
 /// Most parts of one meter's usage in one period: a month of minutes fits three times. What has
@@ -120,6 +120,9 @@ struct Sliced {
     zone: Zone,
     interval: Interval,
     matrix: Option<Arc<Matrix>>,
+    /// Of a meter that does not add up, where usage of each row counts: slice and row of the first
+    /// version of the price that has a row of this name.
+    cells: Vec<(u16, u16)>,
     sampled: Option<Sampled>,
     /// The dimension that tells single events apart.
     event: Option<Arc<str>>,
@@ -142,6 +145,7 @@ impl Shape {
             zone: Zone::UTC,
             interval: Interval::Period,
             matrix: None,
+            cells: Vec::new(),
             sampled: None,
             event: None,
         };
@@ -171,6 +175,11 @@ impl Shape {
                 zone: slice.zone,
                 interval: price.map_or(Interval::Period, |price| price.interval),
                 matrix: price.and_then(|price| price.matrix.clone()),
+                cells: if first == index {
+                    Vec::new()
+                } else {
+                    first_cells(slices, index)
+                },
                 sampled: price
                     .and_then(|price| price.percentile.as_ref())
                     .map(|percentile| Sampled {
@@ -254,8 +263,10 @@ impl Shape {
         } else {
             slice.interval
         };
+        let translated = slice.cells.get(usize::from(cell));
+        let (index, cell) = translated.copied().unwrap_or((slice.slice, cell));
         Part {
-            slice: slice.slice,
+            slice: index,
             interval: self.interval(slice.zone, interval, begin),
             cell,
         }
@@ -283,6 +294,7 @@ impl Shape {
         Some(EventKey {
             at: window.start(),
             id: dimensions.get(dimension)?.into(),
+            tenant: None,
         })
     }
 
@@ -306,6 +318,32 @@ impl Shape {
             count: u32::try_from(last - first + 1).unwrap_or(1),
         })
     }
+}
+
+/// For each row of the price in a slice: the first slice of the price with a row of the same name,
+/// and which one it is there.
+fn first_cells(slices: &[Slice<'_>], index: usize) -> Vec<(u16, u16)> {
+    let matrix = |slice: &Slice<'_>| slice.priced.and_then(|(_, price)| price.matrix.clone());
+    let Some(rows) = matrix(&slices[index]) else {
+        return Vec::new();
+    };
+    let mut first: BTreeMap<&str, (u16, u16)> = BTreeMap::new();
+    let own = slices.iter().enumerate().take(index + 1);
+    let own: Vec<(usize, Arc<Matrix>)> = own
+        .filter(|(_, other)| other.continues(&slices[index]))
+        .filter_map(|(at, other)| Some((at, matrix(other)?)))
+        .collect();
+    for (at, matrix) in &own {
+        for (cell, row) in matrix.rows.iter().enumerate() {
+            let place = (
+                u16::try_from(*at).unwrap_or(u16::MAX),
+                u16::try_from(cell).unwrap_or(Part::NO_CELL),
+            );
+            first.entry(&row.id).or_insert(place);
+        }
+    }
+    let place = |row: &Row| first.get(row.id.as_str()).copied();
+    rows.rows.iter().filter_map(place).collect()
 }
 
 /// The slots that a window covers.
@@ -466,12 +504,12 @@ impl MeterUsage {
         self.lost.insert(at, whole);
     }
 
-    /// Adds what somebody else used. Both are gathered by the same shape, of a meter whose values
-    /// add up over tenants.
+    /// Adds what a tenant used to what others did. All is gathered by the same shape, of a meter
+    /// whose values add up over tenants. Single events stay those of their tenant.
     ///
     /// # Errors
     /// See [`GatherError`].
-    pub fn merge(&mut self, other: &Self) -> Result<(), GatherError> {
+    pub fn merge(&mut self, tenant: &TenantId, other: &Self) -> Result<(), GatherError> {
         for (part, quantity) in &other.parts {
             self.add(*part, *quantity)?;
         }
@@ -485,6 +523,11 @@ impl MeterUsage {
         }
         for span in &other.lost {
             self.lose(*span);
+        }
+        for (key, event) in &other.events {
+            let mut key = key.clone();
+            key.tenant.get_or_insert_with(|| tenant.clone());
+            self.add_event(key, event.slice, event.quantity)?;
         }
         Ok(())
     }

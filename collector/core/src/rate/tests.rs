@@ -1,6 +1,7 @@
 mod bandwidth;
 mod doc;
 mod events;
+mod going_on;
 mod parts;
 mod published;
 mod published_parts;

@@ -19,11 +19,15 @@ const KEYS: &[&str] = &["quantity", "rate", "slots", "at"];
 /// Windows in which usage counts whose row does not say how wide its slots are.
 const WINDOW_SECS: u32 = 900;
 
-/// Reads the table `usage`.
+/// Most slots that the rows of one file fill with `slots`, of all meters and children together.
+pub(super) const SLOTS_MAX: u32 = 1 << 21;
+
+/// Reads the table `usage`; `room` is how many slots its rows may still fill.
 pub(super) fn read<'d>(
     reader: &mut Reader<'d>,
     root: &Section<'d>,
     offline: &Offline<'_>,
+    room: &mut u32,
 ) -> Option<Meters> {
     if !root.has("usage") {
         return Some(Meters::new());
@@ -49,10 +53,17 @@ pub(super) fn read<'d>(
             sound = false;
             continue;
         };
-        match read_meter(reader, &table, &name, &field, meter, offline) {
-            Some(used) => {
-                usage.insert(meter.name.clone(), used);
-            }
+        let mut gather = Gather::new(meter, offline);
+        match read_meter(reader, &table, &name, &field, &mut gather, room) {
+            Some(()) => match gather.finish() {
+                Ok(used) => {
+                    usage.insert(meter.name.clone(), used);
+                }
+                Err(error) => {
+                    reader.refuse_field(&field, error);
+                    sound = false;
+                }
+            },
             None => sound = false,
         }
     }
@@ -64,21 +75,20 @@ fn read_meter<'d>(
     table: &Section<'d>,
     name: &str,
     field: &Field<'d>,
-    meter: &Meter,
-    offline: &Offline<'_>,
-) -> Option<MeterUsage> {
+    gather: &mut Gather<'_>,
+    room: &mut u32,
+) -> Option<()> {
     let whole = Place {
         span: field.span.clone(),
         key: field.key.clone(),
     };
-    let mut gather = Gather::new(meter, offline);
     if field.value.as_array().is_none() {
         let expected = "a quantity such as \"3500000\" or \"12.5 GB\", or an array of rows";
         let text = reader.string(field, expected)?;
-        let quantity = super::checked(reader, field, meter.read_quantity(text))?;
+        let quantity = super::checked(reader, field, gather.meter.read_quantity(text))?;
         let row = Row {
             dimensions: Dimensions::none(),
-            at: offline.period.start,
+            at: gather.period.start,
             quantity,
         };
         gather.add(reader, &whole, &row)?;
@@ -88,13 +98,10 @@ fn read_meter<'d>(
                 span: section.span(),
                 key: section.key("quantity"),
             };
-            gather.row(reader, &section, &place)?;
+            gather.row(reader, &section, &place, room)?;
         }
     }
-    gather
-        .finish()
-        .map_err(|error| reader.refuse(whole.span, &whole.key, error))
-        .ok()
+    Some(())
 }
 
 /// Where something stands.
@@ -139,10 +146,11 @@ impl<'m> Gather<'m> {
         reader: &mut Reader<'d>,
         section: &Section<'d>,
         place: &Place,
+        room: &mut u32,
     ) -> Option<()> {
         let dimensions = read_dimensions(reader, section)?;
         if section.has("slots") {
-            return self.slots(reader, section, place, dimensions);
+            return self.slots(reader, section, place, dimensions, room);
         }
         if let Some(field) = section.field("rate") {
             reader.refuse_field(&field, "a rate lasts for a number of `slots`");
@@ -184,6 +192,7 @@ impl<'m> Gather<'m> {
         section: &Section<'d>,
         place: &Place,
         dimensions: Dimensions,
+        room: &mut u32,
     ) -> Option<()> {
         let first_window = window_at(self.period.start, WINDOW_SECS);
         let secs = self
@@ -203,6 +212,15 @@ impl<'m> Gather<'m> {
             let expected = format!("\"rest\", or how many slots of {secs} s; {left} are left");
             reader.integer(section, "slots", left, &expected)?
         };
+        let Some(rest) = room.checked_sub(count) else {
+            let message = format!(
+                "all rows of a file together fill at most {SLOTS_MAX} slots (expected fewer, or a \
+                 file of rows with `at`)"
+            );
+            reader.refuse(section.span(), &section.key("slots"), message);
+            return None;
+        };
+        *room = rest;
         let quantity = self.per_slot(reader, section, secs)?;
         for slot in before..before + count {
             let after = i64::from(slot) * i64::from(secs);

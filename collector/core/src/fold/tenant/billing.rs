@@ -210,6 +210,7 @@ fn book_unrated(
             bill::Unrated::NoPrice => UnratedReason::NoPrice,
             bill::Unrated::NoRow => UnratedReason::NoRow,
             bill::Unrated::NoEvent => UnratedReason::NoEvent,
+            bill::Unrated::PriceChanged => UnratedReason::PriceChanged,
             bill::Unrated::BelowZero => UnratedReason::BelowZero,
             bill::Unrated::TooLarge => UnratedReason::AmountTooLarge,
         };

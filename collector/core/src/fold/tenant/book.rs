@@ -55,6 +55,8 @@ pub enum UnratedReason {
     RollupTooLarge,
     /// More was taken away by corrections than there was.
     BelowZero,
+    /// The price became another one in the period, under the same id.
+    PriceChanged,
 }
 
 impl UnratedReason {
@@ -71,6 +73,7 @@ impl UnratedReason {
             Self::NoPrice => "no_price",
             Self::NoRow => "no_row",
             Self::NoEvent => "no_event",
+            Self::PriceChanged => "price_changed",
             Self::NoTaxRate => "no_tax_rate",
             Self::NoExchangeRate => "no_exchange_rate",
             Self::AmountTooLarge => "amount_too_large",
@@ -102,6 +105,9 @@ impl UnratedReason {
             Self::NoPrice => "the rate card has no price for this meter",
             Self::NoRow => "no row of the price describes it",
             Self::NoEvent => "it does not say which event it is, and events are priced one by one",
+            Self::PriceChanged => {
+                "the price counts something else in one part of the period than in another"
+            }
             Self::NoTaxRate => "the catalog has no rate of a tax for the period",
             Self::NoExchangeRate => "the catalog has no exchange rate for the period",
             Self::AmountTooLarge => "the amount is too large to be computed exactly",

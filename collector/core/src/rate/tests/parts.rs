@@ -493,10 +493,22 @@ proptest! {
         prop_assert_eq!(rig.amounts(&turned), [expected]);
     }
 
-    /// A price that never changes costs the same however the period is cut.
+    /// A price that never changes costs the same however the period is cut, whatever is corrected,
+    /// and whenever discounts begin and end.
     #[test]
-    fn cutting_changes_nothing(table in table(), cut in 2u32..29, units in proptest::collection::vec((1u32..30, 0i128..50), 1..8)) {
-        let keys = format!("{}\nallowance = \"7\"\nconvert = {{ to = \"3 {{unit}}\", round = \"up\" }}", table.keys("period"));
+    fn cutting_changes_nothing(
+        table in table(),
+        cut in 2u32..29,
+        (from, until) in (1u32..15, 15u32..29),
+        units in proptest::collection::vec((1u32..30, -9i128..50), 1..8),
+    ) {
+        let discounts = format!(
+            "[[discount]]\nid = \"share\"\npercent = \"7.5\"\nfrom = \"2026-06-{from:02}\"\n\
+             [[discount]]\nid = \"more\"\npercent = \"10\"\nof = \"list\"\nuntil = \"2026-06-{until:02}\"\n\
+             [[discount]]\nid = \"some\"\nquantity = \"4\"\nuntil = \"2026-06-{until:02}\"\napplies = [\"p\"]\n\
+             [[discount]]\nid = \"voucher\"\namount = \"3.00\"\napplies = [\"p\"]\n"
+        );
+        let keys = format!("{}\nallowance = \"7\"\nconvert = {{ to = \"3 {{unit}}\", round = \"up\" }}\n{discounts}", table.keys("period"));
         let cut = format!("2026-06-{cut:02}");
         let whole = june(&[("2026-01-01", &keys)]);
         let parts = june(&[("2026-01-01", &keys), (&cut, &keys)]);

@@ -30,6 +30,8 @@ pub(in crate::rate) struct Rig {
     pub(in crate::rate) catalog: Catalog,
     pub(in crate::rate) zone: Zone,
     pub(in crate::rate) period: Period,
+    /// Of which the period may be made a part.
+    pub(in crate::rate) whole: Period,
     /// Where another card begins, in order.
     versions: Vec<(String, String)>,
 }
@@ -69,10 +71,12 @@ impl Rig {
         let zone: Zone = zone.parse().expect("a zone");
         let first = format!("{month}-01").parse().expect("a month");
         let calendar = Calendar::new(zone, Every::MONTH);
+        let period = calendar.period_containing(zone.start_of_day(first));
         Self {
             catalog,
             zone,
-            period: calendar.period_containing(zone.start_of_day(first)),
+            period,
+            whole: period,
             versions: versions
                 .iter()
                 .map(|version| (version.from.to_owned(), version.card.to_owned()))
@@ -157,7 +161,7 @@ impl Rig {
         usage: &MeterUsage,
     ) -> Vec<String> {
         let meter = self.meter();
-        let outcomes = rate_meter(usage, meter, self.period, slices, true);
+        let outcomes = rate_meter(usage, meter, (self.period, self.whole), slices, true);
         let text = |outcome: &Outcome<'_>| match outcome {
             Outcome::Line(line) => {
                 check(line);
@@ -177,7 +181,13 @@ impl Rig {
     pub(in crate::rate) fn amounts(&self, used: &[Used]) -> Vec<String> {
         let slices = self.slices();
         let usage = self.gather(&slices, used);
-        let outcomes = rate_meter(&usage, self.meter(), self.period, &slices, true);
+        let outcomes = rate_meter(
+            &usage,
+            self.meter(),
+            (self.period, self.whole),
+            &slices,
+            true,
+        );
         let amount = |outcome: &Outcome<'_>| match outcome {
             Outcome::Line(line) => line.amount.to_string(),
             Outcome::Unrated { .. } => "unrated".to_owned(),
