@@ -83,6 +83,12 @@ pub fn pass(seed: u64, cards: u64, usages: u64) -> Result<Pass> {
                 "[[meter]]\nname = \"m\"\nunit = \"By\"\nscale = {scale}\naggregation = \"sum\"\n"
             ),
         )]);
+        // What a price keeps in all its versions.
+        let interval = if numbers.one_in(3) {
+            numbers.one_of(&["P1D", "PT1H", "window"])
+        } else {
+            "period"
+        };
         let from = if second {
             &["2026-01-01", "2026-06-16"][..]
         } else {
@@ -91,7 +97,7 @@ pub fn pass(seed: u64, cards: u64, usages: u64) -> Result<Pass> {
         for (index, from) in from.iter().enumerate() {
             files.insert(
                 format!("cards/{index}.toml"),
-                card_text(&mut numbers, from, model),
+                card_text(&mut numbers, from, model, interval),
             );
         }
         let catalog = Catalog::parse(&files).with_context(|| format!("{files:?}"))?;
@@ -200,7 +206,7 @@ fn pair(
     Ok(text)
 }
 
-fn card_text(numbers: &mut Numbers, from: &str, model: &str) -> String {
+fn card_text(numbers: &mut Numbers, from: &str, model: &str, interval: &str) -> String {
     let mut text = format!(
         "id = \"c\"\ncurrency = \"EUR\"\nfrom = \"{from}\"\norder = \"standard/1\"\n[[price]]\n\
          id = \"p\"\nmeter = \"m\"\nmodel = \"{model}\"\n"
@@ -224,7 +230,7 @@ fn card_text(numbers: &mut Numbers, from: &str, model: &str) -> String {
             row(numbers),
         ),
         _ => format!(
-            "per = \"{} kB\"\n{}\n",
+            "per = \"{} kB\"\ninterval = \"{interval}\"\n{}\n",
             numbers.below(2000) + 1,
             around(numbers, model)
         ),
@@ -287,13 +293,6 @@ fn around(numbers: &mut Numbers, model: &str) -> String {
             text,
             "allowance = {{ quantity = \"{} MB\", above = \"{above}\" }}",
             numbers.below(900) + 1
-        );
-    }
-    if numbers.one_in(3) {
-        let _ = writeln!(
-            text,
-            "interval = \"{}\"",
-            numbers.one_of(&["P1D", "PT1H", "window"])
         );
     }
     text
