@@ -184,15 +184,6 @@ fn is_sound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
     }
-    if let Some(field) = section.field("prorate")
-        && price.maximum.is_none()
-        && price.minimum.is_none()
-    {
-        let message = "usage is what it is in a part of a period; only a `maximum` and a \
-                       `minimum` are prorated (expected one of them, or no `prorate`)";
-        reader.refuse_field(&field, message);
-        return None;
-    }
     if price.over.is_some() && price.interval != Interval::Period {
         let message = "a level that is divided by the length of the period begins anew with the \
                        period (expected no `interval`)";

@@ -117,10 +117,6 @@ fn keys_without_an_effect_are_refused() {
             "price[0].rounding: a fee has neither events nor increments",
         ),
         (
-            format!("{PLAIN}prorate = \"days\""),
-            "price[0].prorate: usage is what it is in a part of a period",
-        ),
-        (
             rows.to_owned(),
             "price[0].rows[1].when: row `a` describes the same usage already",
         ),
@@ -129,9 +125,6 @@ fn keys_without_an_effect_are_refused() {
         let error = Catalog::parse(&files).expect_err(why).to_string();
         assert!(error.contains(why), "{error}");
     }
-    let limited = format!("{PLAIN}prorate = \"days\"\nmaximum = \"9\"");
-    let files = with(&[("cards/c.toml", &card("2026-01-01", "EUR", &limited))]);
-    assert!(Catalog::parse(&files).is_ok());
 }
 
 #[test]
