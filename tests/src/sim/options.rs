@@ -256,8 +256,12 @@ impl Options {
         };
         // A page may hold what only version 2 can say.
         options.old_agent &= !options.forged_pages;
-        // A clock that jumps over days passes over thousands of periods, each with its fee.
-        options.fee &= options.faults.clock_jump.is_none();
+        // Whatever waits for the end of a month passes over thousands of short periods, each with
+        // its fee: a clock that jumps, and usage of those who have no profile.
+        options.fee &= options.faults.clock_jump.is_none() && !options.forged_pages;
+        if options.fee {
+            options.period_secs = options.period_secs.max(900);
+        }
         options
     }
 
@@ -299,6 +303,10 @@ impl Options {
 
 /// What came to the simulation later. Drawn by itself, so that what else goes wrong with a seed
 /// does not depend on it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent properties of a world"
+)]
 struct Later {
     restore: Mean,
     full_kill: Mean,
