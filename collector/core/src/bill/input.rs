@@ -67,7 +67,7 @@ pub struct Next<'c> {
 /// The usage of one meter, and what is in force for it when.
 #[derive(Clone, Debug)]
 pub struct Metered<'c> {
-    /// By the parts that [`Metered::shape`] tells apart.
+    /// By the parts that [`shape`] tells apart.
     pub usage: Cow<'c, MeterUsage>,
     /// The slices of the period with the meter's prices.
     pub slices: Vec<rate::Slice<'c>>,

@@ -152,7 +152,7 @@ pub enum UsageCommand {
 /// The rows of a correction.
 #[derive(Clone, Debug, Args)]
 pub struct RowsArgs {
-    /// A TOML file with [[row]] tables.
+    /// A TOML file with `[[row]]` tables.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["meter", "at", "quantity", "dimensions", "release"])]
     pub file: Option<PathBuf>,
     /// Which meter.
