@@ -42,6 +42,9 @@ impl<R: Region> Writer<R> {
     ) -> Option<Slot> {
         let kind = (aggregation, scale);
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        // A page that was done with before anything was copied from it may come again. As long
+        // as it does, its idle mirrors stay: without them it would count from its beginning.
+        table.ended.remove(&owner.page);
         if let Some((slot, head)) = table.find_mirror(shared, index, owner) {
             return ((head.aggregation, head.scale) == kind).then_some(slot);
         }

@@ -9,10 +9,10 @@ use tollgate_common::sketch::UniqueSketch;
 use tollgate_common::{Aggregation, Detail, TenantId};
 
 use super::page_world::{Page, PageHeap, USER, WIDTH, allow, billed, end, start, tally, world};
-use super::world::World;
+use super::world::{Words, World};
 use crate::aggregate::TenantAccount;
 use crate::config::{SdkAllow, SdkTenants};
-use crate::input::page::Pass;
+use crate::input::page::{PageTally, Pass};
 
 #[test]
 fn a_page_is_counted_once_through_kills_of_the_agent() {
@@ -367,4 +367,37 @@ fn a_cell_stays_with_whom_it_counted_for() {
     }
     assert_eq!(billed(&world, "acme") + billed(&world, "umbrella"), 10);
     assert_eq!(billed(&world, "acme"), 10);
+}
+
+#[test]
+fn a_page_that_was_done_with_and_comes_back_uncounted_is_counted_once_however_idle_it_is() {
+    let mut world = world();
+    world.config.limits.idle_millis = 20_000;
+    let mut life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", Aggregation::Sum);
+    page.add(cell, 5);
+    let take = |tally: &mut PageTally<Words>, page: &Page, now| {
+        tally
+            .handle_page(&page.words, USER, &allow("*"), now)
+            .expect("taken")
+    };
+    // Nobody has copied from it when it is done with, so that it may come again.
+    let key = take(&mut tally, &page, world.now);
+    tally.handle_end(key, true, world.now);
+    let key = take(&mut tally, &page, world.now);
+    page.put(at::HOME, tally.mirror());
+    for _ in 0..3 {
+        page.add(cell, 7);
+        tally.handle_pass(key, &page.words, world.now, false);
+        for _ in 0..5 {
+            world.now = world.now.plus_millis(10_000);
+            life.engine.handle_tick(world.now).expect("sealed");
+            tally.poll_retired(world.now);
+        }
+    }
+    drop(tally);
+    world.finish(life);
+    assert_eq!(billed(&world, "acme"), 5 + 3 * 7);
 }
