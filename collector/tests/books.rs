@@ -3,36 +3,10 @@
 mod support;
 
 use serde_json::Value;
-use support::{Collector, Peer, Site, batch, series};
-use tollgate_common::wire::Message;
-use tollgate_common::{BatchHash, Incarnation};
+use support::{Site, billed};
 
 const ISSUER: &str = "settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"\nprefix = \"INV-\"\n\n\
     [approval]\nmanual = true\ncorrections = true";
-
-/// A running collector that has billed 321 requests of June at 0.50 per 100.
-async fn billed(fold: &str) -> (Site, Collector) {
-    let site = Site::new(fold);
-    let life = Incarnation::from_bytes([1; 16]);
-    let collector = Collector::start(&site).await;
-    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
-        .await
-        .expect("connects");
-    peer.hello("edge-1", &[]).await;
-    let mut parent = BatchHash::ZERO;
-    for number in 1..=3 {
-        let rows = [(series("acme", "eu"), 100), (series("acme", "us"), 7)];
-        let next = batch("edge-1", life, number, parent, &rows);
-        parent = next.hash();
-        peer.send(&Message::Batch(next)).await;
-    }
-    assert_eq!(peer.ack_of(life, 3).await, 3);
-    drop(peer);
-    collector
-        .until("/v1/ledger", |answer| !answer["items"][0].is_null())
-        .await;
-    (site, collector)
-}
 
 /// What a command prints as JSON.
 fn json(site: &Site, args: &[&str]) -> Value {

@@ -6,34 +6,14 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
-use support::{Collector, Peer, Site, batch, series};
-use tollgate_common::wire::Message;
-use tollgate_common::{BatchHash, Incarnation};
+use support::{Site, billed};
 
 /// Flips tried per file.
 const FLIPS: usize = 48;
 
 /// A stopped collector that has billed something.
-async fn billed() -> Site {
-    let site = Site::new("settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"");
-    let life = Incarnation::from_bytes([1; 16]);
-    let collector = Collector::start(&site).await;
-    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
-        .await
-        .expect("connects");
-    peer.hello("edge-1", &[]).await;
-    let mut parent = BatchHash::ZERO;
-    for number in 1..=3 {
-        let rows = [(series("acme", "eu"), 100), (series("acme", "us"), 7)];
-        let next = batch("edge-1", life, number, parent, &rows);
-        parent = next.hash();
-        peer.send(&Message::Batch(next)).await;
-    }
-    assert_eq!(peer.ack_of(life, 3).await, 3);
-    drop(peer);
-    collector
-        .until("/v1/ledger", |answer| !answer["items"][0].is_null())
-        .await;
+async fn closed() -> Site {
+    let (site, collector) = billed("settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"").await;
     let file = site.dir().join("acme.toml");
     std::fs::write(&file, "name = \"Erika Mustermann\"\n").expect("writes");
     let file = file.to_str().expect("UTF-8");
@@ -59,7 +39,7 @@ async fn billed() -> Site {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_figure_of_the_projection_is_verified() {
-    let site = billed().await;
+    let site = closed().await;
     let file = site.data().join("projection.sqlite");
     let original = std::fs::read(&file).expect("reads");
     for forgery in [
@@ -135,7 +115,7 @@ fn flipped(bytes: &[u8], index: usize) -> (usize, Vec<u8>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_flipped_bit_of_the_parties_is_found_or_changes_nothing() {
-    let site = billed().await;
+    let site = closed().await;
     let file = site.data().join("parties.sqlite");
     let original = std::fs::read(&file).expect("reads");
     let rows = |file: &Path| -> rusqlite::Result<Vec<Vec<Value>>> {
@@ -176,7 +156,7 @@ async fn every_flipped_bit_of_the_parties_is_found_or_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_of_the_projection_is_found_or_changes_nothing() {
-    let site = billed().await;
+    let site = closed().await;
     let file = site.data().join("projection.sqlite");
     let original = std::fs::read(&file).expect("reads");
     let honest = rows(&file).expect("whole");
@@ -197,7 +177,7 @@ async fn a_flipped_bit_of_the_projection_is_found_or_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flipped_bit_of_the_journal_is_found() {
-    let site = billed().await;
+    let site = closed().await;
     let segments: Vec<_> = std::fs::read_dir(site.data().join("journal"))
         .expect("reads")
         .map(|file| file.expect("reads").path())

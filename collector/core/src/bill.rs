@@ -33,7 +33,7 @@ pub use carried::{Advance, Carried, Contribution};
 pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
-pub use line::{BillLine, LineKey, LineRole, Share, Source, Step, StepKind};
+pub use line::{BillLine, LineKey, LineRole, Share, Source};
 pub use lines::{Unrated, UnratedUsage};
 pub use offline::{Offline, Usage};
 pub use split::{split, split_amount, split_by};

@@ -474,3 +474,27 @@ pub(crate) fn batch(
     batch.validate().expect("a valid batch");
     batch
 }
+
+/// A running collector that has billed 321 requests of June at 0.50 per 100; `fold` are lines for
+/// the `[fold]` section.
+pub(crate) async fn billed(fold: &str) -> (Site, Collector) {
+    let site = Site::new(fold);
+    let life = Incarnation::from_bytes([1; 16]);
+    let collector = Collector::start(&site).await;
+    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+        .await
+        .expect("connects");
+    peer.hello("edge-1", &[]).await;
+    let mut parent = BatchHash::ZERO;
+    for number in 1..=3 {
+        let rows = [(series("acme", "eu"), 100), (series("acme", "us"), 7)];
+        let next = batch("edge-1", life, number, parent, &rows);
+        parent = next.hash();
+        peer.send(&Message::Batch(next)).await;
+    }
+    assert_eq!(peer.ack_of(life, 3).await, 3);
+    collector
+        .until("/v1/ledger", |answer| !answer["items"][0].is_null())
+        .await;
+    (site, collector)
+}

@@ -3,11 +3,12 @@
 
 use rust_decimal::Decimal;
 
-use super::line::{BillLine, LineKey, LineRole, Source, StepKind};
+use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::{Draft, Plan};
 use super::work::{Work, settle, taken};
 use super::{BillInput, NoBill, split};
 use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Price};
+use crate::ledger::StepKind;
 use crate::rate::{Mode, Ratio};
 
 /// What a card or a profile says, and for which lines.

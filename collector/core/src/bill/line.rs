@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId};
 
 use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle};
+use crate::ledger::{Step, StepKind};
 use crate::rate::{AmountStep, Currency, LineItem, Ratio};
 
 /// What tells one line of a tenant's period from another, whenever it is worked out.
@@ -111,55 +112,14 @@ impl<'c> Source<'c> {
     }
 }
 
-/// A step from the list amount of a line to its final one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// What it is.
-    pub kind: StepKind,
-    /// Its id in the catalog; empty where it has none.
-    pub id: String,
-    /// By how much it changes the amount, in the card's currency; below zero for a discount.
-    pub amount: Decimal,
-}
-
-/// What a step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepKind {
-    /// A discount, on the line or its part of one on several lines.
-    Discount,
-    /// A maximum, of the line or its part of one over several lines.
-    Maximum,
-    /// The line's minimum.
-    Minimum,
-    /// What was charged in advance.
-    Advance,
-    /// What rounding the invoice in place of the lines leaves here.
-    Rounding,
-}
-
-impl StepKind {
-    /// The name used in output.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Discount => "discount",
-            Self::Maximum => "maximum",
-            Self::Minimum => "minimum",
-            Self::Advance => "advance",
-            Self::Rounding => "rounding",
-        }
-    }
-}
-
-impl Step {
-    /// A step of a rated line.
-    pub(super) fn of(step: &AmountStep<'_>, amount: Decimal) -> Self {
-        let (kind, id) = match step {
-            AmountStep::Discount(discount) => (StepKind::Discount, discount.id.clone()),
-            AmountStep::Maximum(_) => (StepKind::Maximum, String::new()),
-            AmountStep::Minimum(_) => (StepKind::Minimum, String::new()),
-        };
-        Self { kind, id, amount }
-    }
+/// A step of a rated line, as the ledger has it.
+fn step_of(step: &AmountStep<'_>, amount: Decimal) -> Step {
+    let (kind, id) = match step {
+        AmountStep::Discount(discount) => (StepKind::Discount, discount.id.clone()),
+        AmountStep::Maximum(_) => (StepKind::Maximum, String::new()),
+        AmountStep::Minimum(_) => (StepKind::Minimum, String::new()),
+    };
+    Step { kind, id, amount }
 }
 
 /// What one of several tenants has of a line.
@@ -231,7 +191,7 @@ impl<'c> BillLine<'c> {
             .map(|arithmetic| {
                 let steps = arithmetic.steps.iter();
                 steps
-                    .map(|change| Step::of(&change.step, change.change))
+                    .map(|change| step_of(&change.step, change.change))
                     .collect()
             })
             .unwrap_or_default()

@@ -8,10 +8,11 @@
 use rust_decimal::Decimal;
 
 use super::around::Scope;
-use super::line::{BillLine, Source, Step, StepKind};
+use super::line::{BillLine, Source};
 use super::lines::{Draft, DraftKind};
 use super::{BillInput, NoBill, rounding};
 use crate::catalog::{Bound, Discount, JointDiscount, Off, Price};
+use crate::ledger::{Step, StepKind};
 use crate::rate::{Basis, Dated, LineItem, Mode, Ratio, Site, amount_of, take_discounts};
 
 /// A line on its way from the list amount to the final one.

@@ -15,7 +15,7 @@ use crate::bill::{
     self, Bill, BillInput, BillLine, Carried, LineRole, Metered, Next, NoBill, Stage,
 };
 use crate::catalog::timeline;
-use crate::ledger::{Account, GL_DEFAULT, Original, Role, Step, StepKind, negated};
+use crate::ledger::{Account, GL_DEFAULT, Original, Role, negated};
 use crate::period::{Period, Zone};
 
 /// What a bill needs beside the terms of the period.
@@ -110,7 +110,7 @@ fn book_bill(
             amount: Some(line.net),
             text: line.to_string(),
             contra: Some(contra(line)),
-            steps: line.steps().iter().map(step).collect(),
+            steps: line.steps(),
             ..Line::default()
         };
         if !booked.steps.is_empty() {
@@ -295,19 +295,5 @@ fn contra(line: &BillLine<'_>) -> Account {
             let gl = price.and_then(|price| price.terms.gl.as_deref());
             Account::Revenue(gl.unwrap_or(GL_DEFAULT).to_owned())
         }
-    }
-}
-
-fn step(step: &bill::Step) -> Step {
-    Step {
-        kind: match step.kind {
-            bill::StepKind::Discount => StepKind::Discount,
-            bill::StepKind::Maximum => StepKind::Maximum,
-            bill::StepKind::Minimum => StepKind::Minimum,
-            bill::StepKind::Advance => StepKind::Advance,
-            bill::StepKind::Rounding => StepKind::Rounding,
-        },
-        id: step.id.clone(),
-        amount: step.amount,
     }
 }
