@@ -4,10 +4,8 @@
 mod support;
 
 use serde_json::Value;
-use support::{Collector, Peer, Site, batch, series};
+use support::{Collector, Site, billed};
 use tollgate_collector::serve::admin::{self, AdminRequest};
-use tollgate_common::wire::Message;
-use tollgate_common::{BatchHash, Incarnation};
 
 /// Rewrites one text of the catalog folder.
 fn change(site: &Site, file: &str, from: &str, to: &str) {
@@ -491,24 +489,7 @@ async fn a_signature_can_be_required() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_shows_a_change_in_money() {
-    let site = Site::new("settlement = \"1h\"");
-    let collector = Collector::start(&site).await;
-    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
-        .await
-        .expect("connects");
-    peer.hello("edge-1", &[]).await;
-    let rows = [(series("acme", "eu"), 300), (series("acme", "us"), 21)];
-    let life = Incarnation::from_bytes([1; 16]);
-    let first = batch("edge-1", life, 1, BatchHash::ZERO, &rows);
-    peer.send(&Message::Batch(first)).await;
-    assert_eq!(peer.ack_of(life, 1).await, 1);
-    collector
-        .until("/v1/ledger", |answer| {
-            answer["items"]
-                .as_array()
-                .is_some_and(|items| !items.is_empty())
-        })
-        .await;
+    let (site, collector) = billed("settlement = \"1h\"").await;
 
     change(&site, "cards/edge.toml", "0.50", "0.60");
     let before = history(&site);
