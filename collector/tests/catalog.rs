@@ -182,16 +182,22 @@ async fn a_bad_catalog_changes_nothing() {
     );
 
     change(&site, "june.test.toml", "0.50", "0.60");
-    let payer = "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\npayer = \"acme\"\n";
-    std::fs::write(site.dir().join("catalog/profiles/shop.toml"), payer).expect("writes");
+    let early =
+        "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\nthreshold = { amount = \"5\" }\n";
+    std::fs::write(site.dir().join("catalog/profiles/shop.toml"), early).expect("writes");
     let folder = site.dir().join("catalog");
     let folder = folder.to_str().expect("text");
     let (code, checked) = site.cli(&["catalog", "check", "--catalog", folder]);
     assert_eq!(code, 0, "{checked}");
-    let warning = "a running collector would refuse it:\n  profiles/shop.toml:4:9: payer";
+    let warning = "a running collector would refuse it:\n  profiles/shop.toml:4:13: threshold";
     assert!(checked.contains(warning), "{checked}");
-    fails(&site, &apply, 1, &["profiles/shop.toml:4:9", "payer"]);
-    fails(&site, &["check"], 78, &["profiles/shop.toml:4:9", "payer"]);
+    fails(&site, &apply, 1, &["profiles/shop.toml:4:13", "threshold"]);
+    fails(
+        &site,
+        &["check"],
+        78,
+        &["profiles/shop.toml:4:13", "threshold"],
+    );
 
     assert_eq!(history(&site), before, "nothing was journaled");
     collector.stop().await;
@@ -307,11 +313,6 @@ const REFUSED_FILES: &[(&str, &str, &str)] = &[
         "meters/more.toml:2:8: meter[0].name: meter `http.requests` is declared twice (first in meters.toml, meter[0].name)",
     ),
     // What `rate` works out and closings do not.
-    (
-        "profiles/shop.toml",
-        "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\npayer = \"acme\"\n",
-        "profiles/shop.toml:4:9: payer: a running collector bills every tenant by itself",
-    ),
     (
         "profiles/shop.toml",
         "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\nthreshold = { amount = \"5.00\" }\n",

@@ -36,7 +36,9 @@ pub use operated::{
 ///
 /// 3: a bill is computed as a whole and booked as double entries; usage is rated by the versions
 /// in force at its time.
-pub const FOLD_VERSION: u16 = 3;
+///
+/// 4: what another tenant pays for counts in the payer's periods.
+pub const FOLD_VERSION: u16 = 4;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -37,11 +37,17 @@ pub enum TenantInput {
     Policy(Arc<PolicyChange>),
     /// Fresh rows of one batch that belong to this partition's tenants.
     Rows(Rows),
+    /// Fresh rows of tenants for whom a tenant of this partition may pay. What it does pay for counts
+    /// here, and nowhere else; it stands in [`TenantInput::Rows`] of the partition of the rows'
+    /// tenant all the same.
+    ChildRows(Rows),
     /// What incarnations counted in all has grown by this much: exactly the rows that add
     /// up and the quantities of losses that come with the same entry, less the losses taken back.
     Accepted(Accepted),
     /// Usage declared lost.
     Loss(DeclaredLoss),
+    /// The same of a tenant for whom a tenant of this partition may pay; it is booked elsewhere.
+    ChildLoss(DeclaredLoss),
     /// A declared loss is taken back: the batches arrived after all, and their rows follow.
     LossReversed(DeclaredLoss),
     /// How far agents have reported: those whose watermark moved, to be merged with what is
@@ -55,6 +61,8 @@ pub enum TenantInput {
     Issue(Box<Issue>, u64),
     /// An operator corrected usage of a tenant of this partition, or retired an agent.
     Operated(Arc<Operated>),
+    /// An operator corrected usage of a tenant for whom a tenant of this partition may pay.
+    ChildOperated(Arc<Operated>),
     /// Time passed.
     Clock,
 }

@@ -2,7 +2,7 @@
 //!
 //! The books are double entry: what an entry moves stands in its [`Leg`]s, which sum to zero in
 //! every currency. Entries of usage that nobody pays (unrated, refused, lost) have quantities and
-//! no legs. The layout, byte by byte, is in `docs/formats/ledger.md`.
+//! no legs, and so have the shares of a line that somebody else pays. The layout, byte by byte, is in `docs/formats/ledger.md`.
 
 mod account;
 pub mod pack;
@@ -52,11 +52,13 @@ pub enum EntryKind {
     Loss,
     /// A loss that was declared and is taken back, because the usage arrived after all.
     LossReversed,
+    /// What a tenant has of a line that another one pays: its usage is billed there.
+    Share,
 }
 
 impl EntryKind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Charge,
         Self::Adjustment,
         Self::Reversal,
@@ -70,6 +72,7 @@ impl EntryKind {
         Self::Refused,
         Self::Loss,
         Self::LossReversed,
+        Self::Share,
     ];
 
     /// True for lines that a closing books: their quantities are billed usage.
@@ -103,6 +106,7 @@ impl EntryKind {
             Self::Refused => "refused",
             Self::Loss => "loss",
             Self::LossReversed => "loss_reversed",
+            Self::Share => "share",
         }
     }
 }

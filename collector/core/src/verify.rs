@@ -395,3 +395,7 @@ fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
 #[cfg(test)]
 #[path = "verify_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "verify_payer_tests.rs"]
+mod payer_tests;

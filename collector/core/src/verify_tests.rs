@@ -8,13 +8,13 @@ use crate::journal::Epoch;
 use crate::journal::memory::MemoryJournal;
 use crate::projection::Transaction;
 
-const PARTITION: PartitionId = PartitionId(0);
+pub(super) const PARTITION: PartitionId = PartitionId(0);
 
 /// A projection in memory.
 #[derive(Default)]
-struct Tables {
+pub(super) struct Tables {
     position: Option<Position>,
-    ledger: Vec<LedgerEntry>,
+    pub(super) ledger: Vec<LedgerEntry>,
 }
 
 impl Projection for Tables {
@@ -51,6 +51,31 @@ impl Projection for Tables {
             .iter()
             .filter(|entry| entry.at.partition == partition && entry.at.index > after);
         Ok(of.take(limit).cloned().collect())
+    }
+}
+
+impl Tables {
+    /// Journals an entry, folds it, and takes up what it causes; where it stands.
+    pub(super) fn take(
+        &mut self,
+        journal: &mut MemoryJournal,
+        fold: &mut Fold,
+        stamp: Timestamp,
+        entry: Entry,
+    ) -> Position {
+        let bytes = encode(&entry).expect("encodes").stamped(stamp);
+        journal.append(PARTITION, &bytes).expect("memory");
+        let upto = journal.commit(PARTITION).expect("memory")[0];
+        let effects = fold.apply(upto, &crate::entry::Stamped { stamp, entry });
+        let transaction = Transaction {
+            partition: PARTITION,
+            epoch: Epoch(1),
+            after: self.position,
+            upto,
+            effects,
+        };
+        self.commit(&transaction).expect("memory");
+        upto
     }
 }
 
@@ -95,18 +120,7 @@ fn collected() -> (MemoryJournal, Tables) {
         (MemoryJournal::new(), Tables::default(), Fold::new());
     for (index, entry) in entries.into_iter().enumerate() {
         let stamp = Timestamp::from_secs(1000 + i64::try_from(index).expect("small"));
-        let bytes = encode(&entry).expect("encodes").stamped(stamp);
-        journal.append(PARTITION, &bytes).expect("memory");
-        let upto = journal.commit(PARTITION).expect("memory")[0];
-        let effects = fold.apply(upto, &crate::entry::Stamped { stamp, entry });
-        let transaction = Transaction {
-            partition: PARTITION,
-            epoch: Epoch(1),
-            after: tables.position,
-            upto,
-            effects,
-        };
-        tables.commit(&transaction).expect("memory");
+        tables.take(&mut journal, &mut fold, stamp, entry);
     }
     (journal, tables)
 }

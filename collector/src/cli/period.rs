@@ -103,9 +103,16 @@ fn standing(period: &serde_json::Value) -> Vec<String> {
         .take(NAMED)
         .map(|missing| {
             let agent = missing["agent"].as_str().unwrap_or_default();
-            match missing["since"].as_str() {
-                Some(since) => format!("{agent} since {since}"),
-                None => format!("{agent} (never reported)"),
+            let since = match missing["since"].as_str() {
+                Some(since) => format!("since {since}"),
+                None => "(never reported)".to_owned(),
+            };
+            let children = missing["for"].as_array().unwrap_or(&empty);
+            let children: Vec<&str> = children.iter().filter_map(|name| name.as_str()).collect();
+            if children.is_empty() {
+                format!("{agent} {since}")
+            } else {
+                format!("{agent} {since} for {}", children.join(" and "))
             }
         })
         .collect();

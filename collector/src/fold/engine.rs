@@ -1,5 +1,6 @@
 //! The fold's state and what is done to it: chunks of entries in, transactions out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tollgate_collector_core::closer::Closer;
@@ -246,7 +247,9 @@ impl<P: Projection> Engine<P> {
 
     /// Open periods as they stand.
     pub(crate) fn accruals(&self, tenant: Option<&TenantId>) -> Vec<serde_json::Value> {
-        let accruals = self.folds_of(tenant).flat_map(|fold| fold.accruals(tenant));
+        let accruals = self
+            .folds_about(tenant)
+            .flat_map(|fold| fold.accruals(tenant));
         accruals
             .map(|accrual| super::json::accrual(&accrual))
             .collect()
@@ -274,6 +277,22 @@ impl<P: Projection> Engine<P> {
             .enumerate()
             .filter(move |(index, _)| only.is_none_or(|only| only == *index))
             .map(|(_, fold)| fold)
+    }
+
+    /// The same with those of whoever may pay for the tenant: what they pay for is in their periods.
+    fn folds_about(&self, tenant: Option<&TenantId>) -> impl Iterator<Item = &TenantFold> {
+        let partitions = self.intake.partitions();
+        let only: Option<BTreeSet<u16>> = tenant.map(|tenant| {
+            let families = self.tenants.first().map(TenantFold::families);
+            let payers = families.map(|families| families.payers_of(tenant));
+            let all = payers.into_iter().flatten().chain([tenant]);
+            all.map(|tenant| partition_of(tenant, partitions)).collect()
+        });
+        let about = move |fold: &&TenantFold| {
+            only.as_ref()
+                .is_none_or(|only| only.contains(&fold.partition()))
+        };
+        self.tenants.iter().filter(about)
     }
 
     /// The closing of a period by an operator's word, or why there is none.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use tollgate_collector_core::fold::tenant::{Accrual, PeriodStanding};
+use tollgate_common::TenantId;
 
 /// An open period as it stands.
 pub(super) fn accrual(accrual: &Accrual) -> Value {
@@ -26,6 +27,7 @@ pub(super) fn accrual(accrual: &Accrual) -> Value {
         .collect();
     json!({
         "tenant": accrual.tenant,
+        "payer": accrual.payer,
         "period": accrual.label,
         "start": accrual.start.to_string(),
         "end": accrual.end.to_string(),
@@ -36,6 +38,16 @@ pub(super) fn accrual(accrual: &Accrual) -> Value {
 
 /// Most periods of one answer, so that it fits a line of the admin socket.
 const STANDINGS_MAX: usize = 1000;
+
+/// Tenants that are named of many.
+const NAMES_MAX: usize = 5;
+
+fn names(tenants: &[TenantId]) -> Vec<String> {
+    let named = tenants.iter().take(NAMES_MAX).map(ToString::to_string);
+    let more = tenants.len().saturating_sub(NAMES_MAX);
+    let more = (more > 0).then(|| format!("{more} more"));
+    named.chain(more).collect()
+}
 
 /// What periods wait for.
 pub(super) fn standings(standings: impl Iterator<Item = PeriodStanding>) -> Value {
@@ -53,6 +65,7 @@ pub(super) fn standings(standings: impl Iterator<Item = PeriodStanding>) -> Valu
                 json!({
                     "agent": missing.agent,
                     "since": missing.since.map(|since| since.to_string()),
+                    "for": names(&missing.children),
                 })
             })
             .collect();
@@ -66,6 +79,7 @@ pub(super) fn standings(standings: impl Iterator<Item = PeriodStanding>) -> Valu
             "late_since": standing.late_since.map(|since| since.to_string()),
             "settles_at": standing.settles_at.to_string(),
             "agents": standing.agents,
+            "pays_for": standing.children.len(),
             "missing": missing,
         }));
     }

@@ -8,6 +8,8 @@ use tollgate_common::Quantity;
 
 use super::line::{BillLine, Share};
 use super::{BillInput, NoBill, split_by};
+use crate::catalog::{Card, Price};
+use crate::rate::Part;
 
 /// Shares out every line.
 pub(super) fn apply<'c>(input: &BillInput<'c>, lines: &mut [BillLine<'c>]) -> Result<(), NoBill> {
@@ -21,13 +23,7 @@ pub(super) fn apply<'c>(input: &BillInput<'c>, lines: &mut [BillLine<'c>]) -> Re
 }
 
 fn shares<'c>(input: &BillInput<'c>, line: &BillLine<'c>) -> Option<Vec<Share<'c>>> {
-    let meter = line.meter();
-    let used = |child: &super::Child<'c>| -> Option<Quantity> {
-        match meter.and_then(|meter| child.usage.get(&meter.name)) {
-            Some(usage) => usage.total(),
-            None => Some(Quantity::ZERO),
-        }
-    };
+    let used = |child: &super::Child<'c>| used(input, line, child);
     let quantities: Option<Vec<Quantity>> = input.children.iter().map(used).collect();
     let quantities = quantities?;
     let mut weights: Vec<i128> = quantities
@@ -53,4 +49,29 @@ fn shares<'c>(input: &BillInput<'c>, line: &BillLine<'c>) -> Option<Vec<Share<'c
         tax,
     };
     Some(parts.map(share).collect())
+}
+
+/// What a tenant has of the quantity of a line: what it used in the slices of the line's price, and
+/// as the price describes it.
+fn used(input: &BillInput<'_>, line: &BillLine<'_>, child: &super::Child<'_>) -> Option<Quantity> {
+    let of_line = line.meter().and_then(|meter| {
+        let item = line.source.item()?;
+        let usage = child.usage.get(&meter.name)?;
+        let slices = &input.usage.get(&meter.name)?.slices;
+        let first = slices.iter().find(|slice| {
+            let same = |(card, price): (&Card, &Price)| {
+                card.id == item.card.id
+                    && card.currency == item.card.currency
+                    && price.id == item.price.id
+            };
+            slice.priced.is_some_and(same)
+        })?;
+        let belongs = |part: &Part| {
+            let slice = slices.get(usize::from(part.slice));
+            part.cell != Part::NO_CELL && slice.is_some_and(|slice| slice.continues(first))
+        };
+        let parts = usage.parts().filter(move |(part, _)| belongs(part));
+        Some(Quantity::checked_sum(parts.map(|(_, quantity)| quantity)))
+    });
+    of_line.unwrap_or(Some(Quantity::ZERO))
 }

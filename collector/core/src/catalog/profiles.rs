@@ -121,17 +121,10 @@ pub(super) const TERMS: &[&str] = &[
 ];
 
 /// Keys that only `rate` and tests work out, and what a running collector says of them.
-const UNBILLED: &[(&str, &str)] = &[
-    (
-        "payer",
-        "a running collector bills every tenant by itself, so nobody pays for others yet (take \
-         the key away; `rate` and tests work it out)",
-    ),
-    (
-        "threshold",
-        "a running collector makes no invoice before the period ends yet (take the key away)",
-    ),
-];
+const UNBILLED: &[(&str, &str)] = &[(
+    "threshold",
+    "a running collector makes no invoice before the period ends yet (take the key away)",
+)];
 
 /// Reads the file of one profile into the catalog.
 pub(super) fn read<'d>(

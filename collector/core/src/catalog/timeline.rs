@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::{Card, Catalog, Profile};
+use super::{Card, Catalog, Families, Profile};
 use crate::bill;
 use crate::entry::Digest;
 use crate::period::Period;
@@ -74,7 +74,8 @@ pub struct Slice {
     pub catalog: Option<Arc<Catalog>>,
     /// What is agreed with the tenant; `None` if it has no profile and there is no default one.
     pub profile: Option<Arc<Profile>>,
-    /// The version of its card that is in force; `None` if all of them begin later.
+    /// The version of its card that is in force; `None` if all of them begin later, or another
+    /// tenant pays.
     pub card: Option<Arc<Card>>,
 }
 
@@ -122,12 +123,23 @@ impl Slice {
 pub struct Timeline {
     catalogs: BTreeMap<Digest, Arc<Catalog>>,
     versions: Vec<Version>,
+    /// Who paid for whom by any of them.
+    families: Families,
 }
 
 impl Timeline {
     /// Before the first version.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A catalog that is in force for ever, and by which everybody pays for what was counted as its
+    /// own: for rating that anew.
+    pub fn alone(catalog: Arc<Catalog>) -> Self {
+        let mut timeline = Self::new();
+        timeline.apply(Timestamp::EPOCH, catalog, None);
+        timeline.families = Families::default();
+        timeline
     }
 
     /// Adds a version; stamps never go back.
@@ -137,6 +149,7 @@ impl Timeline {
         catalog: Arc<Catalog>,
         tenants: Option<BTreeSet<TenantId>>,
     ) {
+        self.families.learn(&catalog);
         let known = self.catalogs.entry(catalog.digest()).or_insert(catalog);
         let newest = self.versions.last().map_or(stamp, |last| last.stamp);
         self.versions.push(Version {
@@ -154,6 +167,35 @@ impl Timeline {
     /// All versions, oldest first.
     pub fn versions(&self) -> &[Version] {
         &self.versions
+    }
+
+    /// Who ever paid for whom.
+    pub fn families(&self) -> &Families {
+        &self.families
+    }
+
+    /// Who pays for what a tenant uses at `instant`; `None` if it does.
+    pub fn payer(&self, tenant: &TenantId, instant: Timestamp) -> Option<&TenantId> {
+        if !self.families.is_child(tenant) {
+            return None;
+        }
+        let concerned = || self.versions.iter().filter(|v| v.concerns(tenant));
+        let in_force = concerned().rev().find(|version| version.from() <= instant);
+        let version = in_force.or_else(|| concerned().next())?;
+        let (payer, from) = version.catalog.payer_of(tenant)?;
+        (from <= instant).then_some(payer)
+    }
+
+    /// For whom a tenant pays at some time in a period, as far as they have profiles of their own.
+    pub fn children(&self, payer: &TenantId, period: Period) -> Vec<&TenantId> {
+        let pays = |child: &&TenantId| {
+            let mut slices = self.stretches(child, period, self.known()).into_iter();
+            slices.any(|(version, stretch)| {
+                let paid = version.and_then(|version| version.catalog.payer_of(child));
+                paid.is_some_and(|(by, from)| by == payer && from < stretch.end)
+            })
+        };
+        self.families.children_of(payer).filter(pays).collect()
     }
 
     /// A catalog that was applied at some time.
@@ -182,39 +224,49 @@ impl Timeline {
     /// for an open period, and what that was at the closing for a closed one. They follow each
     /// other without gap and fill the period, and each differs from the one before.
     pub fn slices(&self, tenant: &TenantId, period: Period, known: usize) -> Vec<Slice> {
+        let mut slices = Vec::with_capacity(1);
+        let is_child = self.families.is_child(tenant);
+        for (version, stretch) in self.stretches(tenant, period, known) {
+            let paid_from = version
+                .filter(|_| is_child)
+                .and_then(|version| version.catalog.payer_of(tenant))
+                .map_or(stretch.end, |(_, from)| {
+                    from.clamp(stretch.start, stretch.end)
+                });
+            cut_by_cards(version, tenant, stretch, paid_from, &mut slices);
+        }
+        slices
+    }
+
+    /// The stretches of a period in which one version is in force for a tenant.
+    fn stretches(
+        &self,
+        tenant: &TenantId,
+        period: Period,
+        known: usize,
+    ) -> Vec<(Option<&Version>, Period)> {
         let mut concerned = self
             .versions
             .iter()
             .take(known)
             .filter(|version| version.concerns(tenant));
-        let mut slices = Vec::with_capacity(1);
-        let mut from = period.start;
+        let mut stretches = Vec::with_capacity(1);
+        let mut start = period.start;
         let mut current = concerned.next();
         for next in concerned {
-            let to = Ord::min(next.from(), period.end);
-            if from < to {
-                cut_by_cards(
-                    current,
-                    tenant,
-                    Period {
-                        start: from,
-                        end: to,
-                    },
-                    &mut slices,
-                );
-                from = to;
+            let end = Ord::min(next.from(), period.end);
+            if start < end {
+                stretches.push((current, Period { start, end }));
+                start = end;
             }
             // Of versions that take effect together the last one does.
             current = Some(next);
         }
-        let rest = Period {
-            start: from,
-            end: period.end,
-        };
-        if rest.start < rest.end {
-            cut_by_cards(current, tenant, rest, &mut slices);
+        let end = period.end;
+        if start < end {
+            stretches.push((current, Period { start, end }));
         }
-        slices
+        stretches
     }
 
     /// The slice of all time in which `instant` lies, as far as versions cut it: what is in force
@@ -236,11 +288,12 @@ impl Timeline {
     }
 }
 
-/// Adds the slices of a stretch in which one version is in force.
+/// Adds the slices of a stretch in which one version is in force, and no card from `paid_from` on.
 fn cut_by_cards(
     version: Option<&Version>,
     tenant: &TenantId,
     stretch: Period,
+    paid_from: Timestamp,
     slices: &mut Vec<Slice>,
 ) {
     let catalog = version.map(|version| &version.catalog);
@@ -262,23 +315,32 @@ fn cut_by_cards(
         push(stretch.start, stretch.end, None);
         return;
     };
+    if stretch.start == paid_from {
+        push(stretch.start, stretch.end, None);
+        return;
+    }
     let begins = |card: &Arc<Card>| profile.calendar.zone.start_of_day(card.from);
     let cards = catalog.versions(&profile.card);
     let later = cards.partition_point(|card| begins(card) <= stretch.start);
     let mut from = stretch.start;
     let mut current = later.checked_sub(1).map(|at| &cards[at]);
     for card in &cards[later..] {
-        let to = Ord::min(begins(card), stretch.end);
+        let to = Ord::min(begins(card), paid_from);
         if from < to {
             push(from, to, current);
             from = to;
         }
-        if to == stretch.end {
-            return;
+        if to == paid_from {
+            break;
         }
         current = Some(card);
     }
-    push(from, stretch.end, current);
+    if from < paid_from {
+        push(from, paid_from, current);
+    }
+    if paid_from < stretch.end {
+        push(paid_from, stretch.end, None);
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -330,8 +392,16 @@ impl<'de> Deserialize<'de> for Timeline {
                 tenants: version.tenants,
             })
         });
-        let versions = versions.collect::<Result<_, _>>()?;
-        Ok(Self { catalogs, versions })
+        let versions: Vec<Version> = versions.collect::<Result<_, _>>()?;
+        let mut families = Families::default();
+        for version in &versions {
+            families.learn(&version.catalog);
+        }
+        Ok(Self {
+            catalogs,
+            versions,
+            families,
+        })
     }
 }
 

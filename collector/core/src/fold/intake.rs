@@ -18,6 +18,7 @@
 
 mod agent;
 mod book;
+mod family;
 mod kept_rows;
 mod life;
 mod lost;
@@ -27,11 +28,13 @@ mod progress;
 mod restore;
 mod totals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tollgate_common::{AgentId, Incarnation, LossReason, Remembered, Timestamp, Tombstone};
+use tollgate_common::{
+    AgentId, Incarnation, LossReason, Remembered, TenantId, Timestamp, Tombstone,
+};
 
 pub use agent::{BRANCHES_MAX, CLOSED_KEPT, derived};
 pub use life::{HASHES_KEPT, ROW_BATCHES_KEPT, ROWS_KEPT_MAX};
@@ -45,6 +48,7 @@ use numbers::Numbers;
 use outbox::{Origin, Outbox, anybodys};
 
 use super::{RowSet, TenantInput, partition_of};
+use crate::catalog::Families;
 use crate::effect::{CatalogApplied, Effect};
 use crate::entry::{Digest, Entry, Missing, Opened, ReceivedBatch, Stamped};
 use crate::position::Position;
@@ -119,6 +123,10 @@ pub struct Intake {
     /// Numbers of documents.
     #[serde(default)]
     numbers: Numbers,
+    /// Who ever paid for whom.
+    families: Families,
+    /// Corrections by operators: of which tenant, under which key.
+    corrections: BTreeSet<(TenantId, String)>,
     /// False breaks the rules on purpose.
     dedupe: bool,
 }
@@ -131,6 +139,8 @@ impl Default for Intake {
             agents: BTreeMap::new(),
             restores: (0, None),
             numbers: Numbers::default(),
+            families: Families::default(),
+            corrections: BTreeSet::new(),
             dedupe: true,
         }
     }
@@ -199,6 +209,7 @@ impl Intake {
                 let change = Arc::new(catalog.clone());
                 // What is only proposed changes nothing.
                 if !change.proposed {
+                    self.learn_families(&change);
                     out.broadcast(&TenantInput::Catalog(Arc::clone(&change)));
                 }
                 out.effect(Effect::Catalog(CatalogApplied {
@@ -232,13 +243,7 @@ impl Intake {
                     ),
                 }
             }
-            Entry::Operated(operated) => {
-                let input = TenantInput::Operated(Arc::clone(operated));
-                match operated.tenant() {
-                    Some(tenant) => out.send(partition_of(tenant, self.partitions()), input),
-                    None => out.broadcast(&input),
-                }
-            }
+            Entry::Operated(operated) => self.operate(operated, position, &mut out),
             Entry::Clock => out.broadcast(&TenantInput::Clock),
             Entry::Lost(lost) => {
                 let detail = format!(
@@ -249,7 +254,9 @@ impl Intake {
                 out.loss(anybodys(Timestamp::EPOCH, self.stamp));
             }
         }
-        out.finish()
+        let mut output = out.finish();
+        self.tell_payers(&mut output);
+        output
     }
 
     /// The first `Opened` entry fixes the partitions, because tenants would have to move; the

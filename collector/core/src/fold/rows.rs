@@ -4,11 +4,13 @@
 //! Rows of a run agree in everything but dimensions, window and value, so that whoever counts them
 //! looks up their tenant and meter once for each run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
-use tollgate_common::{AgentId, Aggregation, Detail, Quantity, Rollup, Window, WindowWidth};
+use tollgate_common::{
+    AgentId, Aggregation, Detail, Quantity, Rollup, TenantId, Window, WindowWidth,
+};
 
 use super::partition_of;
 use crate::effect::UsageChange;
@@ -120,6 +122,31 @@ impl RowSet {
             .into_iter()
             .map(|(partition, spans)| (partition, part(spans)))
             .collect()
+    }
+
+    /// Rows that count and that concern other partitions too: those of which `partitions` names
+    /// any, in the order of the partitions.
+    pub(super) fn spread(
+        &self,
+        partitions: impl Fn(&TenantId) -> BTreeSet<u16>,
+    ) -> Vec<(u16, Self)> {
+        let mut parts: BTreeMap<u16, Vec<Span>> = BTreeMap::new();
+        for (span, run) in self.spans.iter().zip(self.runs()) {
+            if run.refused.is_some() {
+                continue;
+            }
+            for partition in partitions(run.first().series.tenant()) {
+                parts.entry(partition).or_default().push(*span);
+            }
+        }
+        let part = |(partition, spans): (u16, Vec<Span>)| {
+            let part = Self {
+                source: self.source.clone(),
+                spans: spans.into(),
+            };
+            (partition, part)
+        };
+        parts.into_iter().map(part).collect()
     }
 
     /// The runs, in the order of the batch.

@@ -22,10 +22,12 @@ mod count;
 mod digest;
 mod due;
 mod dues;
+mod family;
 mod late;
 mod loss;
 mod operated;
 mod series;
+mod shares;
 mod standing;
 mod state;
 mod unprofiled;
@@ -55,7 +57,7 @@ use self::usage::PeriodBook;
 use super::TenantInput;
 use super::packed::halves;
 use crate::bill::Carried;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Families};
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::{CatalogChange, Digest, Opened};
 use crate::ledger::{Chain, EntryRef, Posting, check_balance};
@@ -227,6 +229,13 @@ impl TenantFold {
             },
             TenantInput::Policy(change) => self.handle_policy(&change.text),
             TenantInput::Rows(rows) => self.handle_rows(position, stamp, rows, &mut effects),
+            TenantInput::ChildRows(rows) => {
+                self.handle_child_rows(position, stamp, rows, &mut effects);
+            }
+            TenantInput::ChildLoss(declared) => self.handle_child_loss(declared),
+            TenantInput::ChildOperated(operated) => {
+                self.handle_child_operated(position, stamp, operated, &mut effects);
+            }
             TenantInput::Accepted(accepted) => {
                 let key = (
                     accepted.tenant.clone(),
@@ -376,6 +385,11 @@ impl TenantFold {
     /// Every catalog that ever was in force.
     pub fn catalog_digests(&self) -> impl Iterator<Item = Digest> {
         self.catalogs.digests()
+    }
+
+    /// Who ever paid for whom.
+    pub fn families(&self) -> &Families {
+        self.catalogs.timeline().families()
     }
 
     /// The policy in force, `None` before the first.

@@ -150,6 +150,9 @@ pub struct Posting {
     pub role: Option<Role>,
     /// Whose usage; `None` for a loss whose tenant is not known.
     pub tenant: Option<TenantId>,
+    /// Who pays for it, if another tenant does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<TenantId>,
     /// First instant that the entry speaks of, UTC: the period, or the bound of a loss.
     pub start: Timestamp,
     /// First instant after.
@@ -173,7 +176,8 @@ pub struct Posting {
     /// Whether the quantity is exact (always, except for losses).
     #[serde(default)]
     pub certainty: Certainty,
-    /// What the tenant owes for it in `currency`; `None` where nothing is rated.
+    /// What the tenant owes for it in `currency`, or what its payer owes for it; `None` where nothing
+    /// is rated.
     pub amount: Option<Decimal>,
     /// ISO 4217 code.
     pub currency: Option<String>,
@@ -231,6 +235,7 @@ impl Posting {
             kind,
             role: None,
             tenant: None,
+            payer: None,
             start,
             end,
             date: None,

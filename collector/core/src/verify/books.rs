@@ -274,6 +274,20 @@ impl Books {
             EntryKind::Unrated => &mut sums.unrated,
             EntryKind::Refused => &mut sums.refused,
             EntryKind::Loss | EntryKind::LossReversed => &mut sums.lost,
+            EntryKind::Share => {
+                UsageSums::add(&mut sums.billed, &mut sums.overflow, posting.quantity);
+                // The line that it is a share of is the payer's, but this usage is not.
+                let less = Quantity::ZERO.checked_sub(posting.quantity);
+                let payer = posting.payer.clone().unwrap_or_else(|| tenant.clone());
+                let key = (payer, meter.clone(), posting.scale);
+                let sums = self.usage.entry(key).or_default();
+                UsageSums::add(
+                    &mut sums.billed,
+                    &mut sums.overflow,
+                    less.unwrap_or_default(),
+                );
+                return;
+            }
             kind if kind.is_closing() => {
                 UsageSums::add(&mut sums.billed, &mut sums.overflow, posting.quantity);
                 return;

@@ -5,6 +5,7 @@ use tollgate_common::{LossAmount, MeterName, Quantity, Rollup, Scale, TenantId};
 
 use super::TenantFold;
 use super::book::LineAccount;
+use super::usage::PeriodBook;
 use crate::effect::AccountState;
 use crate::fold::DeclaredLoss;
 
@@ -45,29 +46,50 @@ impl TenantFold {
             .tenants
             .iter()
             .flat_map(|(name, tenant)| tenant.books.values().map(move |book| (name, book)));
-        books.flat_map(|(name, book)| {
-            let key = move |meter: &MeterName, scale| (name.clone(), meter.clone(), scale);
-            let counted = book
-                .usage()
-                .iter()
-                .filter(|usage| usage.key.aggregation.adds_up());
-            let counted = counted.map(move |usage| {
-                let (of, quantity) = (&usage.key, usage.quantity());
-                (key(&of.meter, of.scale), of.refused.is_some(), quantity)
-            });
-            let booked = book
-                .booked
-                .iter()
-                .filter(|(line, _)| line.aggregation.adds_up());
-            let booked = booked.filter_map(move |(line, booked)| {
-                let is_refused = matches!(line.account, LineAccount::Refused(_));
-                // Of two sums of rollups, each far within the range.
-                let quantity = Quantity::ZERO.checked_sub(booked.quantity)?;
-                Some((key(line.meter.as_ref()?, line.scale), is_refused, quantity))
-            });
-            counted.chain(booked)
-        })
+        let theirs = books.clone().flat_map(|(payer, book)| {
+            book.children().flat_map(move |(name, book)| {
+                // The payer's lines have it too, and are not its own for that.
+                let shares = book.booked.iter().filter(|(line, _)| {
+                    line.aggregation.adds_up() && matches!(line.account, LineAccount::Rated { .. })
+                });
+                let shares = shares.filter_map(move |(line, booked)| {
+                    let meter = line.meter.clone()?;
+                    Some(((payer.clone(), meter, line.scale), false, booked.quantity))
+                });
+                unbooked(name, book).chain(shares)
+            })
+        });
+        books
+            .flat_map(|(name, book)| unbooked(name, book))
+            .chain(theirs)
     }
+}
+
+/// The same of one book.
+fn unbooked<'b>(
+    name: &'b TenantId,
+    book: &'b PeriodBook,
+) -> impl Iterator<Item = (AccountKey, bool, Quantity)> + 'b {
+    let key = move |meter: &MeterName, scale| (name.clone(), meter.clone(), scale);
+    let counted = book
+        .usage()
+        .iter()
+        .filter(|usage| usage.key.aggregation.adds_up());
+    let counted = counted.map(move |usage| {
+        let (of, quantity) = (&usage.key, usage.quantity());
+        (key(&of.meter, of.scale), of.refused.is_some(), quantity)
+    });
+    let booked = book
+        .booked
+        .iter()
+        .filter(|(line, _)| line.aggregation.adds_up());
+    let booked = booked.filter_map(move |(line, booked)| {
+        let is_refused = matches!(line.account, LineAccount::Refused(_));
+        // Of two sums of rollups, each far within the range.
+        let quantity = Quantity::ZERO.checked_sub(booked.quantity)?;
+        Some((key(line.meter.as_ref()?, line.scale), is_refused, quantity))
+    });
+    counted.chain(booked)
 }
 
 /// Adds to a figure of an account. Agents may declare losses of any size; what leaves the

@@ -1,13 +1,17 @@
 //! Accruals: what open periods would cost if they were closed now.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use rust_decimal::Decimal;
 use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
 use super::billing::Around;
-use super::book::{self, LineAccount};
+use super::book::{self, Line, LineAccount, LineKey};
 use crate::bill::Stage;
+use crate::catalog::Catalog;
 use crate::entry::Digest;
 use crate::ledger::{EntryKind, Role};
 
@@ -16,6 +20,9 @@ use crate::ledger::{EntryKind, Role};
 pub struct Accrual {
     /// Whose.
     pub tenant: TenantId,
+    /// Who pays, if another tenant does: the lines are shares of that tenant's, in its period.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payer: Option<TenantId>,
     /// First instant of the period, UTC.
     pub start: Timestamp,
     /// First instant after, UTC.
@@ -54,15 +61,17 @@ pub struct AccrualLine {
 }
 
 impl TenantFold {
-    /// Rates the open periods of one tenant, or of all, by the catalog in force. Ordered by
-    /// tenant and start.
+    /// Rates the open periods of one tenant, or of all, by the catalog in force; and what others pay
+    /// of them. Ordered by who pays and start.
     pub fn accruals(&self, tenant: Option<&TenantId>) -> Vec<Accrual> {
-        let tenants = self
-            .tenants
-            .iter()
-            .filter(|(name, _)| tenant.is_none_or(|t| t == *name));
+        let families = self.catalogs.timeline().families();
+        let payers = tenant.map(|tenant| families.payers_of(tenant));
+        let concerns = |name: &TenantId| {
+            tenant.is_none_or(|tenant| tenant == name)
+                || payers.as_ref().is_some_and(|payers| payers.contains(name))
+        };
         let mut accruals = Vec::new();
-        for (name, known) in tenants {
+        for (name, known) in self.tenants.iter().filter(|(name, _)| concerns(name)) {
             let catalog = self.catalogs.current_for(name);
             for book in known.books.values().filter(|book| !book.is_closed()) {
                 let in_force = self.catalogs.in_force(name, book);
@@ -73,33 +82,53 @@ impl TenantFold {
                     stage: Stage::Interim,
                     next: next.as_ref().map(|(period, slice)| (*period, slice)),
                 };
-                let (lines, _) = book::lines(terms, around, book);
-                let lines = lines.into_iter().map(|(key, line)| AccrualLine {
-                    kind: key.kind(),
-                    role: key.role(),
-                    line: key.name().to_owned(),
-                    unit: catalog
-                        .filter(|_| !matches!(key.account, LineAccount::Refused(_)))
-                        .and_then(|catalog| catalog.meter(key.meter.as_ref()?))
-                        .filter(|meter| meter.billed_scale() == key.scale)
-                        .map(|meter| meter.billed_unit().to_string()),
-                    quantity: line.quantity,
-                    scale: key.scale,
-                    amount: line.amount,
-                    currency: key.currency().map(str::to_owned),
-                    arithmetic: line.text,
-                    meter: key.meter,
-                });
-                accruals.push(Accrual {
-                    tenant: name.clone(),
+                let lines = book::lines(terms, around, book);
+                let accrual = |whose: &TenantId, lines: BTreeMap<LineKey, Line>| Accrual {
+                    tenant: whose.clone(),
+                    payer: (whose != name).then(|| name.clone()),
                     start: book.period.start,
                     end: book.period.end,
                     label: known.calendars.label(book.period),
                     catalog: catalog.map(|catalog| catalog.digest()),
-                    lines: lines.collect(),
-                });
+                    lines: lines
+                        .into_iter()
+                        .map(|(key, line)| accrual_line(catalog, key, line, whose != name))
+                        .collect(),
+                };
+                accruals.push(accrual(name, lines.own));
+                let theirs = lines.children.into_iter();
+                accruals.extend(theirs.map(|(child, lines)| accrual(&child, lines)));
             }
         }
+        accruals.retain(|accrual| tenant.is_none_or(|tenant| *tenant == accrual.tenant));
         accruals
+    }
+}
+
+/// A line as it stands; `shared` if another tenant pays for it.
+fn accrual_line(
+    catalog: Option<&Arc<Catalog>>,
+    key: LineKey,
+    line: Line,
+    shared: bool,
+) -> AccrualLine {
+    AccrualLine {
+        kind: match key.kind() {
+            EntryKind::Charge if shared => EntryKind::Share,
+            kind => kind,
+        },
+        role: key.role(),
+        line: key.name().to_owned(),
+        unit: catalog
+            .filter(|_| !matches!(key.account, LineAccount::Refused(_)))
+            .and_then(|catalog| catalog.meter(key.meter.as_ref()?))
+            .filter(|meter| meter.billed_scale() == key.scale)
+            .map(|meter| meter.billed_unit().to_string()),
+        quantity: line.quantity,
+        scale: key.scale,
+        amount: line.amount,
+        currency: key.currency().map(str::to_owned),
+        arithmetic: line.text,
+        meter: key.meter,
     }
 }

@@ -3,14 +3,15 @@
 //! [`bill::compute`] says what a period costs; here its lines, taxes, credit and grants become
 //! keyed lines, each with the account that it is booked to.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use tollgate_common::{Aggregation, MeterName, Scale};
 
 use super::book::{Line, LineAccount, LineKey, Terms, UnratedReason};
-use super::usage::{PeriodBook, Usage};
+use super::family::{Member, Pool, Rated};
+use super::shares;
+use super::usage::PeriodBook;
 use crate::bill::{
     self, Bill, BillInput, BillLine, Carried, LineRole, Metered, Next, NoBill, Stage,
 };
@@ -30,19 +31,22 @@ pub(super) struct Around<'c> {
 }
 
 /// Adds the lines of a period's bill, and answers what other periods have to know of it; `None`
-/// without a bill. `usage` is what can be rated.
+/// without a bill. `pool` is what can be rated, and `members` are those for whom the tenant pays.
 pub(super) fn bill(
     terms: Terms<'_>,
     around: Around<'_>,
     book: &PeriodBook,
-    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+    pool: &Pool<'_>,
+    members: &mut [Member<'_>],
     lines: &mut BTreeMap<LineKey, Line>,
 ) -> Option<Carried> {
+    let usage = &pool.together;
     let slices = terms.slices.iter().map(timeline::Slice::for_bill);
     let slices: Vec<bill::Slice<'_>> = slices.collect();
     let profile = slices.iter().rev().find_map(|slice| slice.profile)?;
     let zone = profile.calendar.zone;
     let metered = metered(&slices, zone, usage);
+    let children = pool.children();
     let next = around.next.and_then(|(period, slice)| {
         Some(Next {
             period,
@@ -63,15 +67,19 @@ pub(super) fn bill(
         due: book.due,
         next,
         carried: around.carried,
-        children: &[],
+        children: &children,
     };
     match bill::compute(&input) {
         Ok(bill) => {
             book_bill(&bill, usage, lines);
+            shares::book(&bill, &metered, usage, members, lines);
             Some(bill.carried)
         }
         Err(error) => {
             book_none(&error, usage, lines);
+            for member in members {
+                book_none(&error, &member.rated, &mut member.lines);
+            }
             None
         }
     }
@@ -81,30 +89,16 @@ pub(super) fn bill(
 fn metered<'c>(
     slices: &[bill::Slice<'c>],
     zone: Zone,
-    usage: &'c BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
+    usage: &'c Rated<'_>,
 ) -> BTreeMap<&'c MeterName, Metered<'c>> {
     let usage = usage.iter().map(|(meter, (_, usage))| (meter, &**usage));
     bill::metered(slices, zone, usage)
 }
 
-fn book_bill(
-    bill: &Bill<'_>,
-    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
-    lines: &mut BTreeMap<LineKey, Line>,
-) {
+fn book_bill(bill: &Bill<'_>, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey, Line>) {
     for line in &bill.lines {
         let meter = line.meter();
-        let key = LineKey {
-            account: LineAccount::Rated {
-                role: role_of(line.key.role),
-                card: line.key.card.clone().unwrap_or_default(),
-                id: line.key.id.clone(),
-                currency: currency_of(bill, line).to_owned(),
-            },
-            meter: meter.map(|meter| meter.name.clone()),
-            scale: meter.map_or(Scale::ZERO, crate::catalog::Meter::billed_scale),
-            aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
-        };
+        let key = key_of(bill, line);
         let mut booked = Line {
             quantity: line.quantity(),
             amount: Some(line.net),
@@ -191,29 +185,30 @@ fn book_bill(
     book_unrated(bill, usage, lines);
 }
 
-fn currency_of(bill: &Bill<'_>, line: &BillLine<'_>) -> &'static str {
+/// What tells a line of the bill from others in the ledger.
+pub(super) fn key_of(bill: &Bill<'_>, line: &BillLine<'_>) -> LineKey {
+    let meter = line.meter();
+    LineKey {
+        account: LineAccount::Rated {
+            role: role_of(line.key.role),
+            card: line.key.card.clone().unwrap_or_default(),
+            id: line.key.id.clone(),
+            currency: currency_of(bill, line).to_owned(),
+        },
+        meter: meter.map(|meter| meter.name.clone()),
+        scale: meter.map_or(Scale::ZERO, crate::catalog::Meter::billed_scale),
+        aggregation: meter.map_or(Aggregation::Sum, |meter| meter.aggregation),
+    }
+}
+
+pub(super) fn currency_of(bill: &Bill<'_>, line: &BillLine<'_>) -> &'static str {
     bill.currency.unwrap_or(line.currency).code()
 }
 
 /// Usage, and fees, without an amount.
-fn book_unrated(
-    bill: &Bill<'_>,
-    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
-    lines: &mut BTreeMap<LineKey, Line>,
-) {
+fn book_unrated(bill: &Bill<'_>, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey, Line>) {
     for unrated in &bill.unrated {
-        let reason = match unrated.reason {
-            bill::Unrated::NoCatalog => UnratedReason::NoCatalog,
-            bill::Unrated::UndeclaredMeter => UnratedReason::UndeclaredMeter,
-            bill::Unrated::NoProfile => UnratedReason::NoProfile,
-            bill::Unrated::NoCardInForce => UnratedReason::NoCardInForce,
-            bill::Unrated::NoPrice => UnratedReason::NoPrice,
-            bill::Unrated::NoRow => UnratedReason::NoRow,
-            bill::Unrated::NoEvent => UnratedReason::NoEvent,
-            bill::Unrated::PriceChanged => UnratedReason::PriceChanged,
-            bill::Unrated::BelowZero => UnratedReason::BelowZero,
-            bill::Unrated::TooLarge => UnratedReason::AmountTooLarge,
-        };
+        let reason = reason_of(unrated.reason);
         let found = unrated.meter.as_ref().and_then(|meter| usage.get(meter));
         let account = LineAccount::Unrated(reason);
         let key = match found {
@@ -242,12 +237,24 @@ fn book_unrated(
     }
 }
 
+/// Why usage of a bill has no amount, as the ledger says it.
+pub(super) const fn reason_of(unrated: bill::Unrated) -> UnratedReason {
+    match unrated {
+        bill::Unrated::NoCatalog => UnratedReason::NoCatalog,
+        bill::Unrated::UndeclaredMeter => UnratedReason::UndeclaredMeter,
+        bill::Unrated::NoProfile => UnratedReason::NoProfile,
+        bill::Unrated::NoCardInForce => UnratedReason::NoCardInForce,
+        bill::Unrated::NoPrice => UnratedReason::NoPrice,
+        bill::Unrated::NoRow => UnratedReason::NoRow,
+        bill::Unrated::NoEvent => UnratedReason::NoEvent,
+        bill::Unrated::PriceChanged => UnratedReason::PriceChanged,
+        bill::Unrated::BelowZero => UnratedReason::BelowZero,
+        bill::Unrated::TooLarge => UnratedReason::AmountTooLarge,
+    }
+}
+
 /// There is no bill: all usage is unrated, and says why.
-fn book_none(
-    error: &NoBill,
-    usage: &BTreeMap<MeterName, (&Usage, Cow<'_, crate::rate::MeterUsage>)>,
-    lines: &mut BTreeMap<LineKey, Line>,
-) {
+fn book_none(error: &NoBill, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey, Line>) {
     let reason = match error {
         NoBill::TooLarge => UnratedReason::AmountTooLarge,
         NoBill::NoProfile => UnratedReason::NoProfile,

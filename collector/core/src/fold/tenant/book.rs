@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
 use super::billing::{self, Around};
+use super::family::{self, Member, Pool, Rated};
 use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
 use crate::bill::Carried;
 use crate::catalog::{Catalog, Meter, timeline};
@@ -289,14 +290,58 @@ impl<'c> Terms<'c> {
     }
 }
 
-/// All lines of a period, and what other periods have to know of its bill; `None` without a bill.
-pub(super) fn lines(
+/// The lines of a period.
+pub(super) struct Lines {
+    /// The tenant's own.
+    pub(super) own: BTreeMap<LineKey, Line>,
+    /// What those have of them, and beside them, for whom it pays.
+    pub(super) children: BTreeMap<TenantId, BTreeMap<LineKey, Line>>,
+    /// What other periods have to know of the bill; `None` without one.
+    pub(super) carried: Option<Carried>,
+}
+
+/// All lines of a period.
+pub(super) fn lines(terms: Terms<'_>, around: Around<'_>, book: &PeriodBook) -> Lines {
+    let mut own: BTreeMap<LineKey, Line> = BTreeMap::new();
+    let rated = rateable(terms, book, &mut own);
+    let mut members: Vec<Member<'_>> = Vec::new();
+    for (tenant, book) in book.children() {
+        let mut lines = BTreeMap::new();
+        members.push(Member {
+            tenant,
+            rated: rateable(terms, book, &mut lines),
+            lines,
+        });
+    }
+    let blanks = family::blanks(&rated, &members);
+    let pool = Pool::new(terms.tenant, rated, &mut members, &blanks, &mut own);
+    let carried = if terms.tenant.is_unattributed() {
+        None
+    } else {
+        billing::bill(terms, around, book, &pool, &mut members, &mut own)
+    };
+    let mut children: BTreeMap<_, _> = members
+        .into_iter()
+        .map(|member| (member.tenant.clone(), member.lines))
+        .collect();
+    let theirs = children.values_mut();
+    for (key, line) in theirs.flatten().chain(&mut own) {
+        explain(key, line);
+    }
+    Lines {
+        own,
+        children,
+        carried,
+    }
+}
+
+/// What of the usage can be rated; the rest becomes lines.
+fn rateable<'b>(
     terms: Terms<'_>,
-    around: Around<'_>,
-    book: &PeriodBook,
-) -> (BTreeMap<LineKey, Line>, Option<Carried>) {
-    let mut lines: BTreeMap<LineKey, Line> = BTreeMap::new();
-    let mut rated = BTreeMap::new();
+    book: &'b PeriodBook,
+    lines: &mut BTreeMap<LineKey, Line>,
+) -> Rated<'b> {
+    let mut rated = Rated::new();
     for usage in book.usage() {
         let account = match usage.key.refused {
             Some(reason) => LineAccount::Refused(reason),
@@ -317,15 +362,7 @@ pub(super) fn lines(
         let line = lines.entry(usage.key.line(account)).or_default();
         line.add(usage.quantity(), usage);
     }
-    let carried = if terms.tenant.is_unattributed() {
-        None
-    } else {
-        billing::bill(terms, around, book, &rated, &mut lines)
-    };
-    for (key, line) in &mut lines {
-        explain(key, line);
-    }
-    (lines, carried)
+    rated
 }
 
 impl UsageKey {

@@ -45,7 +45,7 @@ impl TenantFold {
         let over = self.waiting.iter().take_while(|(end, _, _)| *end <= stamp);
         let due = over.filter_map(|(_, name, start)| {
             let book = self.tenants.get(name)?.books.get(start)?;
-            let agents = self.agents_of(name);
+            let agents = self.awaited(name, book.period);
             let complete = !agents.is_empty() && missing(&agents, book.period).is_empty();
             let cause = if complete {
                 CloseCause::Complete
@@ -80,7 +80,7 @@ impl TenantFold {
         if book.is_some_and(|book| !book.is_waiting()) {
             return Err(CloseRefused::Closed { period });
         }
-        let agents = self.agents_of(tenant);
+        let agents = self.awaited(tenant, period);
         Ok(self.closing(tenant, period, book, cause, agents))
     }
 

@@ -44,7 +44,7 @@ impl TenantFold {
             stage: Stage::Final,
             next: next.as_ref().map(|(period, slice)| (*period, slice)),
         };
-        let (lines, carried) = book::lines(terms, around, &book);
+        let lines = book::lines(terms, around, &book);
         let mut catalogs: Vec<Digest> = in_force.slices.iter().filter_map(Slice::digest).collect();
         catalogs.dedup();
         let booking = Booking {
@@ -57,10 +57,12 @@ impl TenantFold {
             position,
             stamp,
         };
-        for difference in book::differences(&book.booked, lines) {
+        for difference in book::differences(&book.booked, lines.own) {
             let booked = self.book_difference(&booking, &difference, effects);
             book.booked.insert(difference.key, booked);
         }
+        let children = &mut book.children;
+        self.book_children(&booking, &book.booked, children, lines.children, effects);
         book.rounds = closing.round + 1;
         book.catalog = Some(closing.catalog);
         book.settle(self.catalogs.timeline().known());
@@ -77,7 +79,7 @@ impl TenantFold {
             .remove(&(book.period.end, closing.tenant.clone(), book.period.start));
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         tenant.books.insert(book.period.start, book);
-        if let Some(carried) = carried {
+        if let Some(carried) = lines.carried {
             tenant.carried = carried;
         }
         true

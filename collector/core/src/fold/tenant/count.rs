@@ -4,6 +4,7 @@ use tollgate_common::{Rollup, TenantId, Timestamp};
 
 use super::account::{self, AccountKey};
 use super::book::UnratedReason;
+use super::family::by_payer;
 use super::series::Reporter;
 use super::usage::PeriodBook;
 use super::{Tenant, TenantFold, Waiting, open_book, tenant_of};
@@ -43,6 +44,7 @@ impl TenantFold {
             let mut counter = Counter {
                 at: (position, stamp),
                 name,
+                child: None,
                 reporter: Reporter {
                     agent,
                     agents: &self.reporters,
@@ -56,7 +58,12 @@ impl TenantFold {
             };
             let mut own = Vec::new();
             while let Some(run) = runs.next_if(is_own) {
-                counter.count(&run, effects);
+                for (payer, part) in by_payer(counter.timeline, name, &run) {
+                    // What another tenant pays for is counted there.
+                    if payer.is_none() {
+                        counter.count(&part, effects);
+                    }
+                }
                 own.push(run);
             }
             for run in own {
@@ -115,21 +122,23 @@ impl TenantFold {
     }
 }
 
-/// Counts runs of one tenant.
-struct Counter<'a> {
-    at: (Position, Timestamp),
-    name: &'a TenantId,
-    reporter: Reporter<'a>,
-    tenant: &'a mut Tenant,
-    timeline: &'a Timeline,
-    waiting: &'a mut Waiting,
-    catalog_since: Option<Timestamp>,
-    due_next: &'a mut Timestamp,
+/// Counts runs of one tenant, or what it pays for.
+pub(super) struct Counter<'a> {
+    pub(super) at: (Position, Timestamp),
+    pub(super) name: &'a TenantId,
+    /// Whose the rows are, if another tenant's.
+    pub(super) child: Option<&'a TenantId>,
+    pub(super) reporter: Reporter<'a>,
+    pub(super) tenant: &'a mut Tenant,
+    pub(super) timeline: &'a Timeline,
+    pub(super) waiting: &'a mut Waiting,
+    pub(super) catalog_since: Option<Timestamp>,
+    pub(super) due_next: &'a mut Timestamp,
 }
 
 impl Counter<'_> {
     /// Counts the rows of a run, period by period.
-    fn count(&mut self, run: &Run<'_>, effects: &mut Vec<Effect>) {
+    pub(super) fn count(&mut self, run: &Run<'_>, effects: &mut Vec<Effect>) {
         let mut rest = run.rows;
         while let Some(row) = rest.first() {
             if !is_countable(row) {
@@ -176,7 +185,10 @@ impl Counter<'_> {
         };
         let was_waiting = book.is_waiting();
         let versions = (self.timeline, self.name);
-        book.count(self.at, run, &self.reporter, versions);
+        match self.child {
+            None => book.count(self.at, run, &self.reporter, versions),
+            Some(child) => book.count_child(child, self.at, run, &self.reporter, versions),
+        }
         if !was_waiting && book.is_waiting() {
             self.waiting
                 .insert((book.period.end, self.name.clone(), book.period.start));

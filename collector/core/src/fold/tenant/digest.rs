@@ -11,7 +11,12 @@ use crate::entry::{Digest, RefusedReason};
 /// The digest of each meter's usage in a period: one sum for each way in which agents declared it.
 pub(super) fn of_meters(book: &PeriodBook) -> BTreeMap<MeterName, Digest> {
     let mut digests: BTreeMap<MeterName, blake3::Hasher> = BTreeMap::new();
-    for usage in book.usage() {
+    let own = book.usage().iter().map(|usage| (None, usage));
+    let theirs = book.children().flat_map(|(tenant, book)| {
+        let usage = book.usage().iter();
+        usage.map(move |usage| (Some(tenant), usage))
+    });
+    for (tenant, usage) in own.chain(theirs) {
         let key = &usage.key;
         let hasher = digests.entry(key.meter.clone()).or_insert_with(|| {
             let mut hasher = blake3::Hasher::new();
@@ -19,6 +24,9 @@ pub(super) fn of_meters(book: &PeriodBook) -> BTreeMap<MeterName, Digest> {
             text(&mut hasher, key.meter.as_str());
             hasher
         });
+        if let Some(tenant) = tenant {
+            text(hasher, tenant.as_str());
+        }
         text(hasher, key.aggregation.as_str());
         hasher.update(&[key.scale.get(), key.refused.map_or(0, RefusedReason::code)]);
         hasher.update(&usage.quantity().units().to_le_bytes());

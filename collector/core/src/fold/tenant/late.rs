@@ -48,7 +48,7 @@ impl Booking<'_> {
     }
 
     /// An entry of the line, with this quantity and amount.
-    fn posting(
+    pub(super) fn posting(
         &self,
         kind: EntryKind,
         difference: &Difference,

@@ -58,6 +58,14 @@ pub enum OperatedRefused {
         /// How much was refused and not released.
         refused: Quantity,
     },
+    /// Another tenant pays, whose partition does not know what was refused.
+    #[error(
+        "row {row}: another tenant pays for usage of this correction, so that nothing is released with it (release what the tenant pays for itself in a correction of its own, and give what somebody else pays for as more usage, without `release`)"
+    )]
+    ReleasesPaid {
+        /// Its place, from 1 on.
+        row: usize,
+    },
     /// The row is later than the journal.
     #[error("row {row}: its time has not come yet")]
     Future {
@@ -247,12 +255,7 @@ impl TenantFold {
             });
             released.into_iter().chain([(rollup.clone(), None)])
         });
-        let booked = Rows {
-            agent: AgentId::new(OPERATOR).expect("a valid name"),
-            incarnation: Incarnation::from_bytes([0; 16]),
-            sequence: BatchSeq::FIRST,
-            rows: RowSet::new(booked),
-        };
+        let booked = rows_of(RowSet::new(booked));
         self.handle_rows(position, stamp, &booked, effects);
         for (row, rollup) in rows {
             if row.aggregation.adds_up() && row.release.is_none() {
@@ -273,6 +276,9 @@ impl TenantFold {
         stamp: Timestamp,
         correction: &Correction,
     ) -> Result<Vec<Rollup>, OperatedRefused> {
+        if let Some(row) = self.releases_paid(correction) {
+            return Err(OperatedRefused::ReleasesPaid { row });
+        }
         let mut rollups = Vec::with_capacity(correction.rows.len());
         let mut released: BTreeMap<(Timestamp, UsageKey), Quantity> = BTreeMap::new();
         for (index, row) in correction.rows.iter().enumerate() {
@@ -355,8 +361,18 @@ type OpenKey = (
     Option<String>,
 );
 
+/// Rows that nobody reported but the operator.
+pub(super) fn rows_of(rows: RowSet) -> Rows {
+    Rows {
+        agent: AgentId::new(OPERATOR).expect("a valid name"),
+        incarnation: Incarnation::from_bytes([0; 16]),
+        sequence: BatchSeq::FIRST,
+        rows,
+    }
+}
+
 /// A row as if an agent had reported it, in the second that it belongs to.
-fn rollup(tenant: &TenantId, row: &CorrectedRow) -> Result<Rollup, String> {
+pub(super) fn rollup(tenant: &TenantId, row: &CorrectedRow) -> Result<Rollup, String> {
     let dimensions: Dimensions = row.series_dimensions().map_err(|error| error.to_string())?;
     let series = SeriesKey::new(tenant.clone(), row.meter.clone(), dimensions)
         .map_err(|error| error.to_string())?;

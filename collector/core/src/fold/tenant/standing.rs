@@ -25,8 +25,10 @@ pub struct PeriodStanding {
     pub late_since: Option<Timestamp>,
     /// When it is closed, or its late usage settled, whoever is missing.
     pub settles_at: Timestamp,
-    /// Agents that may report for the tenant.
+    /// Agents that may report for the tenant, or for those for whom it pays.
     pub agents: usize,
+    /// Those for whom it pays in the period.
+    pub children: Vec<TenantId>,
     /// Those among them that have not reported past the period's end.
     pub missing: Vec<MissingAgent>,
 }
@@ -52,6 +54,9 @@ pub struct MissingAgent {
     pub agent: AgentId,
     /// Until when it has reported everything: it is missing since then. `None` if it never reported.
     pub since: Option<Timestamp>,
+    /// For whom it may report, where it may not for the tenant itself but for some for whom that
+    /// pays.
+    pub children: Vec<TenantId>,
 }
 
 impl TenantFold {
@@ -69,10 +74,12 @@ impl TenantFold {
         let standing = move |(_, name, start): &(Timestamp, TenantId, Timestamp)| {
             let known = self.tenants.get(name)?;
             let book = known.books.get(start)?;
-            let agents = self.agents_of(name);
+            let agents = self.awaited(name, book.period);
+            let children = self.children_in(name, book.period);
             let missing: Vec<_> = missing(&agents, book.period)
                 .into_iter()
                 .map(|agent| MissingAgent {
+                    children: self.awaited_for(&agent, name, &children),
                     since: agents
                         .get(&agent)
                         .copied()
@@ -100,6 +107,7 @@ impl TenantFold {
                 late_since: book.late_since,
                 settles_at,
                 agents: agents.len(),
+                children: children.into_iter().cloned().collect(),
                 missing,
             })
         };

@@ -119,8 +119,7 @@ impl Catalogs {
     pub(super) fn in_force(&self, tenant: &TenantId, book: &PeriodBook) -> InForce {
         let other = book.rerated.and_then(|digest| self.get(&digest));
         if let Some(catalog) = other {
-            let mut alone = Timeline::new();
-            alone.apply(Timestamp::EPOCH, Arc::clone(catalog), None);
+            let alone = Timeline::alone(Arc::clone(catalog));
             // Usage was not kept apart for its grants, so lines are divided by time.
             return InForce {
                 slices: alone.slices(tenant, book.period, 1),

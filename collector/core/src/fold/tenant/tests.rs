@@ -2,6 +2,7 @@ mod aggregations;
 mod closing;
 mod due;
 mod dues;
+mod family;
 mod late;
 mod operated;
 mod parts;
@@ -94,6 +95,15 @@ fn tenant(name: &str) -> TenantId {
 
 fn agent(name: &str) -> AgentId {
     AgentId::new(name).expect("valid")
+}
+
+/// A rule by which an agent may report anything for a tenant.
+fn rule(name: &str, tenant: &str) -> Rule {
+    Rule {
+        name: Pattern::new(name).expect("valid"),
+        tenants: vec![Pattern::new(tenant).expect("valid")],
+        meters: vec![Pattern::new("*").expect("valid")],
+    }
 }
 
 struct Row {

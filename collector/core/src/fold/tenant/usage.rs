@@ -148,7 +148,7 @@ pub(super) fn priced_slices<'c>(
 }
 
 impl Usage {
-    fn new(key: UsageKey) -> Self {
+    pub(super) fn new(key: UsageKey) -> Self {
         let of_series = !key.aggregation.adds_up();
         Self {
             series: of_series.then(|| Box::new(Series::new(key.aggregation))),
@@ -296,6 +296,8 @@ pub(super) struct PeriodBook {
     pub(super) due: bool,
     /// In the order of their keys.
     usage: Vec<Usage>,
+    /// What others used for whom the tenant pays, by tenant: their usage, and what is booked of it.
+    pub(super) children: BTreeMap<TenantId, PeriodBook>,
     /// What the ledger says so far.
     #[serde(with = "pairs")]
     pub(super) booked: BTreeMap<LineKey, Booked>,
@@ -312,6 +314,7 @@ impl PeriodBook {
             rerated: None,
             due: false,
             usage: Vec::new(),
+            children: BTreeMap::new(),
             booked: BTreeMap::new(),
         }
     }
@@ -400,5 +403,8 @@ impl PeriodBook {
             }
         }
         self.usage.shrink_to_fit();
+        for child in self.children.values_mut() {
+            child.settle(known);
+        }
     }
 }

@@ -174,11 +174,6 @@ fn an_operator_closes_what_is_over_and_nothing_else() {
 #[test]
 fn an_agent_that_the_policy_names_is_waited_for() {
     let mut world = World::new("PT1M");
-    let rule = |name: &str, tenant: &str| Rule {
-        name: Pattern::new(name).expect("valid"),
-        tenants: vec![Pattern::new(tenant).expect("valid")],
-        meters: vec![Pattern::new("*").expect("valid")],
-    };
     let rules = vec![
         rule("a", "acme"),
         rule("silent", "acme"),

@@ -151,6 +151,7 @@ fn standings_name_who_is_missing_and_since_when() {
     assert_eq!(standing.waits_for, WaitsFor::Agents);
     assert_eq!(standing.settles_at, at(60 + 86_400));
     let missing = |name: &str, since| MissingAgent {
+        children: Vec::new(),
         agent: agent(name),
         since,
     };

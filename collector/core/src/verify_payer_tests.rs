@@ -1,0 +1,437 @@
+//! One payer for several tenants, from the journal to a ledger that is verified.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use tollgate_common::{Rollup, TenantId, Timestamp};
+
+use super::tests::{PARTITION, Tables};
+use super::*;
+use crate::closer::Closer;
+use crate::entry::{
+    CatalogChange, CorrectedRow, Correction, Digest, Entry, Opened, Operated, OperatedAction,
+    ReceivedBatch, Verdicts,
+};
+use crate::fold::intake::test_support::{Sealer, row};
+use crate::fold::partition_of;
+use crate::journal::memory::MemoryJournal;
+use crate::ledger::{EntryKind, Note};
+
+const METERS: &str = r#"
+[[meter]]
+name = "http.requests"
+unit = "{request}"
+scale = 0
+aggregation = "sum"
+
+[[meter]]
+name = "free"
+unit = "1"
+scale = 0
+aggregation = "sum"
+"#;
+
+const CARD: &str = r#"
+id = "edge"
+currency = "EUR"
+from = "1970-01-01"
+order = "standard/1"
+
+[[price]]
+id = "requests"
+meter = "http.requests"
+model = "graduated"
+per = "10 {request}"
+tiers = [{ to = "100", unit = "1.00" }, { unit = "0.50" }]
+
+[[price]]
+id = "platform"
+model = "flat"
+flat = "3.00"
+"#;
+
+const TAX: &str = "[[tax]]\ncode = \"de\"\njurisdiction = \"DE\"\n\
+    rates = [{ percent = \"19\", from = \"1970-01-01\" }]\n";
+
+const PARTITIONS: u16 = 5;
+
+/// The payer, and two tenants of other partitions than its own and each other's.
+const NAMES: [&str; 3] = ["acme", "shop", "depot"];
+
+fn tenant(name: &str) -> TenantId {
+    TenantId::new(name).expect("valid")
+}
+
+/// Profiles of the payer, with `agreed` beside, and of the tenants with what is said of each.
+fn files(agreed: &str, theirs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let profile = |name: &str, more: &str| {
+        let text = format!(
+            "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"UTC\"\nperiod = {{ every = \"PT1H\" }}\n\
+             {more}\n"
+        );
+        (format!("profiles/{name}.toml"), text)
+    };
+    let mut files = BTreeMap::from([
+        ("meters.toml".to_owned(), METERS.to_owned()),
+        ("cards/edge.toml".to_owned(), CARD.to_owned()),
+        ("tax/de.toml".to_owned(), TAX.to_owned()),
+    ]);
+    files.extend([profile("acme", agreed)]);
+    files.extend(theirs.iter().map(|(name, more)| profile(name, more)));
+    files
+}
+
+struct World {
+    journal: MemoryJournal,
+    tables: Tables,
+    fold: Fold,
+    closer: Closer,
+    sealer: Sealer,
+    now: Timestamp,
+}
+
+impl World {
+    fn new(files: BTreeMap<String, String>) -> Self {
+        let mut world = Self {
+            journal: MemoryJournal::new(),
+            tables: Tables::default(),
+            fold: Fold::new(),
+            closer: Closer::new(),
+            sealer: Sealer::new(1),
+            now: Timestamp::EPOCH,
+        };
+        world.take(Entry::Opened(Opened {
+            lineage: tollgate_common::Lineage::from_bytes([1; 16]),
+            partitions: PARTITIONS,
+            usage_window_secs: 60,
+            settlement_millis: 0,
+            future_tolerance_millis: 0,
+        }));
+        world.catalog(files);
+        world
+    }
+
+    fn take(&mut self, entry: Entry) {
+        let now = self.now;
+        self.tables
+            .take(&mut self.journal, &mut self.fold, now, entry);
+    }
+
+    fn catalog(&mut self, files: BTreeMap<String, String>) {
+        crate::catalog::Catalog::parse(&files).expect("sound");
+        self.take(Entry::Catalog(CatalogChange::plain(Digest([0; 32]), files)));
+    }
+
+    /// Usage of tenants at seconds after 1970.
+    fn rows(&mut self, rows: &[(&str, i64, i128)]) {
+        let rows = rows.iter().enumerate().map(|(index, (tenant, at, value))| {
+            let series = index.to_string();
+            row(tenant, "http.requests", &series, at / 10, *value)
+        });
+        self.batch(rows.collect());
+    }
+
+    fn batch(&mut self, rows: Vec<Rollup>) {
+        let batch = self.sealer.seal(rows, false);
+        self.take(Entry::Batch(Arc::new(ReceivedBatch {
+            batch,
+            policy: Digest([0; 32]),
+            verdicts: Verdicts::AllAllowed,
+        })));
+    }
+
+    fn correct(&mut self, name: &str, key: &str, at: i64, quantity: i128) {
+        let row = CorrectedRow {
+            meter: tollgate_common::MeterName::new("http.requests").expect("valid"),
+            dimensions: BTreeMap::new(),
+            aggregation: tollgate_common::Aggregation::Sum,
+            scale: Scale::ZERO,
+            at: Timestamp::from_secs(at),
+            quantity: Quantity::new(quantity),
+            release: None,
+        };
+        self.take(Entry::Operated(Arc::new(Operated {
+            action: OperatedAction::Correct(Correction {
+                tenant: tenant(name),
+                key: key.to_owned(),
+                rows: vec![row],
+            }),
+            note: Note {
+                author: "kim".to_owned(),
+                approved_by: None,
+                reason: "a proxy that counts twice".to_owned(),
+            },
+        })));
+    }
+
+    /// Time passes, and what is due by then is closed; what was booked meanwhile.
+    fn close(&mut self, secs: i64) -> Vec<String> {
+        let before = self.tables.ledger.len();
+        self.now = Timestamp::from_secs(secs);
+        for closing in self.closer.poll(self.now, self.fold.tenants()) {
+            self.take(closing);
+        }
+        self.tables.ledger[before..].iter().map(short).collect()
+    }
+
+    fn verify(&self) {
+        let report = verify(&self.journal, PARTITION, &self.tables).expect("reads");
+        assert!(report.verified, "{report:#?}");
+        // A restart from a snapshot at the end has come to the same.
+        let bytes = self.fold.to_bytes();
+        assert!(Fold::from_bytes(&bytes).expect("own bytes").to_bytes() == bytes);
+    }
+}
+
+fn short(entry: &LedgerEntry) -> String {
+    let posting = &entry.posting;
+    let tenant = posting.tenant.as_ref().map_or("-", TenantId::as_str);
+    let amount = posting
+        .amount
+        .map_or("-".to_owned(), |amount| amount.to_string());
+    format!(
+        "{tenant} {} {} {} {amount}",
+        posting.kind, posting.line, posting.quantity
+    )
+}
+
+fn paid() -> World {
+    World::new(files(
+        "",
+        &[("shop", "payer = \"acme\""), ("depot", "payer = \"acme\"")],
+    ))
+}
+
+#[test]
+fn the_tenants_of_these_tests_are_apart() {
+    let partitions = NAMES.map(|name| partition_of(&tenant(name), PARTITIONS));
+    let distinct: std::collections::BTreeSet<u16> = partitions.into_iter().collect();
+    assert_eq!(distinct.len(), NAMES.len(), "{partitions:?}");
+}
+
+/// Tiers are pooled: 150 are 10 for 10 each of the first hundred, and 5 for the other fifty.
+#[test]
+fn usage_of_all_is_rated_as_one_and_shared_back() {
+    let mut world = paid();
+    world.rows(&[("acme", 10, 30), ("shop", 20, 90), ("depot", 30, 30)]);
+    assert_eq!(
+        world.close(3600),
+        [
+            "acme charge platform 0 3.00",
+            "acme charge requests 150 12.50",
+            "depot share requests 30 2.50",
+            "shop share requests 90 7.50",
+        ]
+    );
+    let entries = &world.tables.ledger;
+    let share = &entries[entries.len() - 1].posting;
+    assert_eq!(share.payer, Some(tenant("acme")));
+    assert!(
+        share.legs.is_empty() && share.date.is_none(),
+        "the payer owes it"
+    );
+    assert_eq!(
+        share.arithmetic,
+        "90 of 150 that are rated together: 7.50 of 12.50 EUR"
+    );
+    assert_eq!(share.refers_to, Some(entries[entries.len() - 3].at));
+    world.verify();
+}
+
+#[test]
+fn late_usage_of_a_child_corrects_the_payers_period() {
+    for (late, expected) in [
+        (
+            "correct",
+            [
+                "acme reversal requests -120 -11.00",
+                "acme charge requests 150 12.50",
+            ],
+        ),
+        ("next", ["acme adjustment requests 30 1.50", ""]),
+    ] {
+        let agreed = format!("late = \"{late}\"");
+        let mut world = World::new(files(&agreed, &[("shop", "payer = \"acme\"")]));
+        world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
+        world.close(3600);
+        world.rows(&[("shop", 40, 30)]);
+        let mut booked = world.close(3601);
+        assert_eq!(booked.pop().as_deref(), Some("shop share requests 30 1.75"));
+        let expected = expected.into_iter().filter(|line| !line.is_empty());
+        assert_eq!(booked, expected.collect::<Vec<_>>());
+        world.verify();
+    }
+}
+
+#[test]
+fn tax_is_shared_and_what_has_no_price_stays_its_tenants() {
+    let mut world = World::new(files("tax = \"de\"", &[("shop", "payer = \"acme\"")]));
+    world.batch(vec![
+        row("acme", "http.requests", "eu", 1, 50),
+        row("shop", "http.requests", "eu", 1, 50),
+        row("shop", "free", "eu", 1, 7),
+        row("shop", "unheard", "eu", 1, 8),
+    ]);
+    assert_eq!(
+        world.close(3600),
+        [
+            "acme charge de 0 2.47",
+            "acme charge platform 0 3.00",
+            "acme charge requests 100 10.00",
+            "shop share requests 50 5.00",
+            "shop share tax 0 0.95",
+            "shop unrated undeclared_meter 8 -",
+            "shop unrated no_price 7 -",
+        ]
+    );
+    world.verify();
+}
+
+/// Before somebody pays for it, a tenant pays for itself, fees for that part of the period included.
+#[test]
+fn a_tenant_counts_from_joining() {
+    let alone = files("", &[("shop", "")]);
+    let mut world = World::new(alone.clone());
+    world.rows(&[("shop", 10, 40)]);
+    // Stamped within a quarter of an hour, in force from the next one on.
+    world.now = Timestamp::from_secs(1000);
+    world.catalog(files("", &[("shop", "payer = \"acme\"")]));
+    world.rows(&[("shop", 1790, 10), ("shop", 1800, 60), ("acme", 1800, 60)]);
+    assert_eq!(
+        world.close(3600),
+        [
+            "shop charge platform 0 1.50",
+            "shop charge requests 50 5.00",
+            "acme charge platform 0 3.00",
+            "acme charge requests 120 11.00",
+            "shop share requests 60 5.50",
+        ]
+    );
+    // It leaves again, in the same way; its fees begin with a period of its own.
+    world.catalog(alone);
+    world.rows(&[("shop", 3600, 20), ("shop", 1800, 10)]);
+    assert_eq!(
+        world.close(7200),
+        [
+            "shop charge platform 0 3.00",
+            "shop charge requests 20 2.00",
+            "acme reversal requests -120 -11.00",
+            "acme charge requests 130 11.50",
+            "shop share requests 10 0.69",
+            "acme charge platform 0 3.00",
+        ]
+    );
+    world.verify();
+}
+
+#[test]
+fn a_day_to_join_is_of_the_payers_clocks() {
+    let theirs = "payer = { tenant = \"acme\", from = \"1970-01-02\" }";
+    let mut files = files("", &[("shop", theirs)]);
+    let payer = files.get_mut("profiles/acme.toml").expect("there");
+    *payer = payer.replace("UTC", "America/New_York");
+    let mut world = World::new(files);
+    let joined = 86_400 + 5 * 3600;
+    world.rows(&[("shop", joined - 10, 40), ("shop", joined, 60)]);
+    let booked = world.close(joined + 3600);
+    let of = |what: &str| booked.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(of("shop charge requests 40 4.00"), 1, "{booked:?}");
+    assert_eq!(of("shop share requests 60 6.00"), 1, "{booked:?}");
+    world.verify();
+}
+
+#[test]
+fn corrections_of_a_child_reach_its_payer_once() {
+    let mut world = paid();
+    world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
+    world.close(3600);
+    world.correct("shop", "ticket-1", 20, -60);
+    world.correct("shop", "ticket-1", 20, -60);
+    assert_eq!(
+        world.close(3601),
+        [
+            "acme reversal requests -120 -11.00",
+            "acme charge requests 60 6.00",
+            "shop share requests -60 -5.25",
+        ]
+    );
+    // More is taken away than it had: the sum is what cannot be below zero.
+    world.correct("shop", "ticket-2", 20, -80);
+    assert_eq!(
+        world.close(3602),
+        [
+            "acme reversal requests -60 -6.00",
+            "acme unrated below_zero -20 -",
+            "shop share requests -80 -3.00",
+        ]
+    );
+    world.verify();
+}
+
+#[test]
+fn a_change_of_cards_shares_each_line_by_its_own_usage() {
+    let theirs = [("shop", "payer = \"acme\"")];
+    let mut world = World::new(files("", &theirs));
+    world.rows(&[("acme", 10, 20), ("shop", 20, 80)]);
+    world.now = Timestamp::from_secs(900);
+    let mut other = files("", &theirs);
+    let card = CARD
+        .replace("\"edge\"", "\"core\"")
+        .replace("\"1.00\"", "\"2.00\"");
+    other.insert("cards/core.toml".to_owned(), card);
+    let payer = other.get_mut("profiles/acme.toml").expect("there");
+    *payer = payer.replace("\"edge\"", "\"core\"");
+    world.catalog(other);
+    world.rows(&[("acme", 900, 30), ("shop", 910, 10)]);
+    let booked = world.close(3600);
+    let of = |what: &str| booked.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(of("shop share requests 80 8.00"), 1, "{booked:?}");
+    assert_eq!(of("shop share requests 10 2.00"), 1, "{booked:?}");
+    world.verify();
+}
+
+#[test]
+fn accruals_show_what_others_pay() {
+    let mut world = paid();
+    world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
+    let at = |name: &str| usize::from(partition_of(&tenant(name), PARTITIONS));
+    let payers = world.fold.tenants()[at("acme")].accruals(Some(&tenant("shop")));
+    let [accrual] = &payers[..] else {
+        panic!("one period: {payers:?}");
+    };
+    assert_eq!(accrual.payer, Some(tenant("acme")));
+    let lines = accrual.lines.iter().map(|line| (line.kind, line.amount));
+    let expected = (EntryKind::Share, Some(Decimal::new(825, 2)));
+    assert_eq!(lines.collect::<Vec<_>>(), [expected]);
+    let own = world.fold.tenants()[at("shop")].accruals(Some(&tenant("shop")));
+    assert!(own.is_empty(), "it has no period of its own: {own:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    /// Whoever joins, leaves and is late: every unit is somebody's, the shares of the children and
+    /// what is left to the payer sum to its lines, and a replay says the same.
+    #[test]
+    fn everything_is_billed_once(
+        steps in prop::collection::vec((0_u8..6, 0_usize..3, 0_i64..20_000, 1_i128..500), 1..24),
+    ) {
+        let mut world = World::new(files("", &[("shop", ""), ("depot", "payer = \"acme\"")]));
+        for (index, (what, who, at, quantity)) in steps.into_iter().enumerate() {
+            let now = world.now.secs() + at / 8;
+            world.close(now);
+            let past = Ord::max(now - at, 0) / 10 * 10;
+            match what {
+                0 => world.catalog(files("", &[("shop", "payer = \"acme\""), ("depot", "")])),
+                1 => world.catalog(files("late = \"next\"", &[("depot", "payer = \"acme\"")])),
+                2 => world.correct(NAMES[who], &index.to_string(), past, -quantity),
+                _ => world.rows(&[(NAMES[who], past, quantity), ("shop", now / 10 * 10, 5)]),
+            }
+        }
+        let end = world.now.secs() + 8000;
+        world.close(end);
+        world.verify();
+    }
+}
