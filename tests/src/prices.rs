@@ -149,6 +149,7 @@ fn slices(catalog: &Catalog, period: Period) -> Result<Vec<Slice<'_>>> {
         let end = next.map_or(period.end, |next| zone.start_of_day(next.from));
         let price = card.prices.first().context("a card has a price")?;
         slices.push(Slice {
+            selects: None,
             span: Period { start, end },
             zone,
             priced: Some((*card, price)),

@@ -20,6 +20,7 @@ mod bands;
 mod billing;
 mod cards;
 mod commitments;
+mod contracted;
 pub mod diff;
 mod discounts;
 mod error;
@@ -36,6 +37,7 @@ mod price;
 mod prices;
 mod profiles;
 mod read;
+mod sound;
 mod tax;
 mod templates;
 mod terms;
@@ -71,8 +73,8 @@ pub use measure::{Measure, MeasureError};
 pub use per_event::{PerEvent, Segment};
 pub use percentile::{Directions, Missing, Percentile};
 pub use price::{
-    Above, Allowance, Billed, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Price,
-    PriceTerms, Scheme, Tier, TierBy,
+    Above, Allowance, Billed, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Over, Price,
+    PriceTerms, Prorated, Scheme, Tier, TierBy,
 };
 pub use profiles::{Late, Profile, Settlement};
 pub use tax::{Tax, TaxBehavior, TaxFirst, TaxKind, TaxPer, TaxRate, TaxStyle};

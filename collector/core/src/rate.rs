@@ -11,6 +11,7 @@ mod charge;
 mod currency;
 mod events;
 mod fast;
+mod levels;
 mod line;
 mod meter;
 mod parts;
@@ -27,7 +28,7 @@ pub use charge::Piece;
 pub use currency::{Currency, CurrencyError};
 pub use events::{EVENTS_MAX, Event, EventKey, EventSum};
 pub(crate) use fast::{Fast, multiple};
-pub use line::{AmountChange, Arithmetic, Basis, LineItem};
+pub use line::{AmountChange, Arithmetic, Basis, Contracted, LineItem};
 pub use meter::{NoAmount, Outcome, Parted, rate_meter};
 pub use parts::{
     GatherError, MeterUsage, PARTS_MAX, Part, SLICES_MAX, Shape, Slice, SlotRange, adds_up,
@@ -113,15 +114,10 @@ fn line<'c>(
     day: NaiveDate,
 ) -> Option<LineItem<'c>> {
     let places = places(price, card);
-    let metered = if quantity.is_negative() {
-        0
-    } else {
-        quantity.units()
-    };
-    let quick = price.fast.as_ref();
-    let (list, amount) = match quick.and_then(|fast| fast.rate(price, places, metered, day)) {
-        Some(amounts) => (amounts.list, amounts.amount),
-        None => exact_amounts(quantity, meter, price, places, day)?,
+    let (base, amount) = amounts(quantity, meter, price, places, day)?;
+    let list = match &price.listed {
+        Some(listed) => amounts(quantity, meter, listed, places, day)?.0,
+        None => base,
     };
     Some(LineItem {
         price,
@@ -130,12 +126,33 @@ fn line<'c>(
         day,
         quantity,
         list,
+        base,
         amount,
         basis: Basis::Whole,
     })
 }
 
-/// List amount and amount, by exact fractions.
+/// What the price lists, and the amount.
+fn amounts(
+    quantity: Quantity,
+    meter: Option<&Meter>,
+    price: &Price,
+    places: Places,
+    day: NaiveDate,
+) -> Option<(Decimal, Decimal)> {
+    let metered = if quantity.is_negative() {
+        0
+    } else {
+        quantity.units()
+    };
+    let quick = price.fast.as_ref();
+    match quick.and_then(|fast| fast.rate(price, places, metered, day)) {
+        Some(amounts) => Some((amounts.list, amounts.amount)),
+        None => exact_amounts(quantity, meter, price, places, day),
+    }
+}
+
+/// What the price lists, and the amount, by exact fractions.
 fn exact_amounts(
     quantity: Quantity,
     meter: Option<&Meter>,
@@ -143,7 +160,8 @@ fn exact_amounts(
     places: Places,
     day: NaiveDate,
 ) -> Option<(Decimal, Decimal)> {
-    let charged = around::charged_quantity(price, day, metered(quantity, meter)?, |_, _| {})?;
+    let charged =
+        around::charged_quantity(price, day, metered(quantity, meter)?, Ratio::ONE, |_, _| {})?;
     let list = tiers::list_amount(Table::of(price, None, places), charged, |_| {})?;
     let amount = around::final_amount(price, day, list, |_, _| {})?;
     Some((places.round(list)?, places.round(amount)?))

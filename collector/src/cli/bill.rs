@@ -207,6 +207,15 @@ fn rated(line: &LineItem<'_>) -> Value {
         .flat_map(|arithmetic| &arithmetic.pieces)
         .map(piece)
         .collect();
+    let own = arithmetic.as_ref().and_then(|own| own.contracted.as_ref());
+    let contracted = own.map(|own| {
+        json!({
+            "tiers": own.tiers.iter().map(tier).collect::<Vec<_>>(),
+            "pieces": own.pieces.iter().map(piece).collect::<Vec<_>>(),
+            "exact": own.amount,
+            "amount": line.base,
+        })
+    });
     let meter = line.meter;
     json!({
         "meter": meter.map(|meter| &meter.name),
@@ -218,6 +227,7 @@ fn rated(line: &LineItem<'_>) -> Value {
         "tiers": tiers,
         "pieces": pieces,
         "exact": arithmetic.as_ref().map(|arithmetic| arithmetic.list),
+        "contracted": contracted,
     })
 }
 
@@ -239,8 +249,8 @@ fn tier(tier: &TierAmount<'_>) -> Value {
 fn step((step, left): &(QuantityStep<'_>, Ratio)) -> Value {
     let (kind, id) = match step {
         QuantityStep::Converted(_) => ("converted", None),
-        QuantityStep::Included(_) => ("included", None),
-        QuantityStep::AllCharged(_) => ("all_charged", None),
+        QuantityStep::Included(..) => ("included", None),
+        QuantityStep::AllCharged(..) => ("all_charged", None),
         QuantityStep::Discounted(discount, _) => ("discount", Some(&discount.id)),
         QuantityStep::Committed(_) => ("committed", None),
     };

@@ -213,7 +213,7 @@ fn joint_discount(works: &mut [Work<'_>], chosen: &[usize], discount: &Discount)
         let mut amounts = chosen.iter().map(|&place| amount(&works[place]));
         amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
     };
-    let (total, list) = (sum(|work| work.shown)?, sum(|work| work.list)?);
+    let (total, list) = (sum(|work| work.shown)?, sum(|work| work.base)?);
     let (exact, list) = (Ratio::from_decimal(total), Ratio::from_decimal(list));
     let off = taken(discount, exact, list)?.round(places, Mode::HalfUp)?;
     let off = off.min(total);

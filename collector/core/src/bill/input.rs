@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use tollgate_common::{MeterName, TenantId};
+use tollgate_common::{MeterName, Quantity, TenantId};
 
 use super::Carried;
 use crate::catalog::{Card, Catalog, Meter, Profile};
 use crate::period::{Period, Zone};
-use crate::rate::{self, MeterUsage, Shape};
+use crate::rate::{self, MeterUsage, Ratio, Shape};
 
 /// A stretch of a period in which nothing changes by which the tenant is rated. The slices of a
 /// period tile it, in order.
@@ -111,6 +111,7 @@ fn priced<'c>(slices: &[Slice<'c>], zone: Zone, meter: &MeterName) -> Vec<rate::
             span: slice.span,
             zone,
             priced: priced(slice),
+            selects: None,
         })
         .collect()
 }
@@ -133,7 +134,40 @@ pub fn metered<'c>(
             Metered::new(slices, zone, meter, Cow::Owned(MeterUsage::default()))
         });
     }
+    select(slices, &mut metered);
     metered
+}
+
+/// Tells every price whose tiers another meter selects how much that counts in the period.
+fn select(slices: &[Slice<'_>], metered: &mut BTreeMap<&MeterName, Metered<'_>>) {
+    let mut found = Vec::new();
+    for (&name, usage) in &*metered {
+        for (index, (priced, slice)) in usage.slices.iter().zip(slices).enumerate() {
+            let selecting = priced.priced.and_then(|(_, price)| price.selecting_meter());
+            let Some(other) = selecting else { continue };
+            let total = match metered.get(other) {
+                Some(other) => other.usage.total(),
+                None => Some(Quantity::ZERO),
+            };
+            let meter = slice.catalog.and_then(|catalog| catalog.meter(other));
+            let whole = total
+                .filter(|total| !total.is_negative())
+                .or(total.map(|_| Quantity::ZERO));
+            let selects = whole.zip(meter).and_then(|(whole, meter)| {
+                let scale = u32::from(meter.billed_scale().get());
+                Ratio::new(whole.units(), 10i128.checked_pow(scale)?)
+            });
+            found.push((name.clone(), index, selects));
+        }
+    }
+    for (name, index, selects) in found {
+        if let Some(slice) = metered
+            .get_mut(&name)
+            .and_then(|of| of.slices.get_mut(index))
+        {
+            slice.selects = selects;
+        }
+    }
 }
 
 /// A tenant whose usage another one pays for.

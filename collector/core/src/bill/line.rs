@@ -115,6 +115,7 @@ impl<'c> Source<'c> {
 /// A step of a rated line, as the ledger has it.
 fn step_of(step: &AmountStep<'_>, amount: Decimal) -> Step {
     let (kind, id) = match step {
+        AmountStep::Contracted => (StepKind::Contracted, String::new()),
         AmountStep::Discount(discount) => (StepKind::Discount, discount.id.clone()),
         AmountStep::Maximum(_) => (StepKind::Maximum, String::new()),
         AmountStep::Minimum(_) => (StepKind::Minimum, String::new()),
@@ -146,7 +147,8 @@ pub struct BillLine<'c> {
     pub currency: Currency,
     /// How the card's amounts are taxed.
     pub style: TaxStyle,
-    /// The list amount: before discounts, maximum and minimum; in the card's currency.
+    /// The list amount: before discounts, maximum and minimum, and at what the card lists for
+    /// everybody; in the card's currency.
     pub list: Decimal,
     /// From the list amount to the final one; `None` if they are those of the rated line. See
     /// [`BillLine::steps`].
@@ -219,6 +221,13 @@ impl fmt::Display for BillLine<'_> {
                         write!(f, "; for {} of the period {}", self.fraction, self.list)?;
                     }
                     for step in steps {
+                        let is_whole = step.amount == item.base - item.list;
+                        if step.kind == StepKind::Contracted
+                            && let Some(arithmetic) = item.arithmetic().filter(|_| is_whole)
+                        {
+                            item.write_contracted(f, &arithmetic)?;
+                            continue;
+                        }
                         write!(f, "; {}", step.kind.as_str())?;
                         if !step.id.is_empty() {
                             write!(f, " {}", step.id)?;

@@ -217,8 +217,8 @@ pub(super) enum DraftKind<'c> {
         /// Its maximum and minimum for that part.
         maximum: Option<Ratio>,
         minimum: Option<Ratio>,
-        /// Of a fee: its exact list amount for that part.
-        fee: Option<Ratio>,
+        /// Of a fee: its exact amounts for that part.
+        fee: Option<Box<Fee>>,
         /// What was charged for it in advance.
         charged: Decimal,
     },
@@ -226,6 +226,15 @@ pub(super) enum DraftKind<'c> {
     Advance(LineItem<'c>),
     /// A fee that was charged in advance and is not due any more.
     Unused(&'c Advance),
+}
+
+/// What a fee comes to for the part of a period, before rounding.
+#[derive(Clone, Copy)]
+pub(super) struct Fee {
+    /// As the card lists it.
+    pub(super) list: Ratio,
+    /// At the tenant's contracted rate.
+    pub(super) base: Ratio,
 }
 
 /// Rates every price of every card of the period.
@@ -417,18 +426,22 @@ impl<'c> Rating<'_, 'c> {
             self.fee_too_large(price);
             return;
         };
-        let prorated = plan.prorated(self.input, price.terms.prorate, |card| {
-            find(card, price)
-                .and_then(Price::flat_fee)
-                .map(Ratio::from_decimal)
-        });
-        let Ok((list, fraction)) = prorated else {
+        let prorated = |of: fn(&Price) -> &Price| {
+            plan.prorated(self.input, price.terms.prorate, |card| {
+                of(find(card, price)?).flat_fee().map(Ratio::from_decimal)
+            })
+        };
+        let (Ok((base, fraction)), Ok((list, _))) =
+            (prorated(|own| own), prorated(Price::as_listed))
+        else {
             self.fee_too_large(price);
             return;
         };
         let key = key(LineRole::Fee, card, price);
         let charged = self.charged(&key).map_or(Decimal::ZERO, |fee| fee.amount);
-        let whole = fraction == Ratio::ONE && Ratio::from_decimal(item.list) == list;
+        let whole = fraction == Ratio::ONE
+            && Ratio::from_decimal(item.base) == base
+            && Ratio::from_decimal(item.list) == list;
         self.drafts.push(Draft {
             key,
             card,
@@ -438,7 +451,7 @@ impl<'c> Rating<'_, 'c> {
                 fraction,
                 maximum: None,
                 minimum: None,
-                fee: Some(list).filter(|_| !whole),
+                fee: (!whole).then(|| Box::new(Fee { list, base })),
                 charged,
             },
         });

@@ -1,3 +1,4 @@
+mod contracted;
 mod cumulative;
 mod doc;
 mod slow;

@@ -20,6 +20,8 @@ pub(super) struct Work<'c> {
     pub(super) draft: Draft<'c>,
     /// The list amount, rounded.
     pub(super) list: Decimal,
+    /// The same at the tenant's contracted rates.
+    pub(super) base: Decimal,
     /// What it has come to.
     pub(super) exact: Ratio,
     /// The same, rounded.
@@ -43,6 +45,7 @@ impl<'c> Work<'c> {
         let mut work = match &draft.kind {
             DraftKind::Rated { item, .. } | DraftKind::Advance(item) => Self {
                 list: item.list,
+                base: item.base,
                 exact: Ratio::from_decimal(item.amount),
                 shown: item.amount,
                 versions: Vec::new(),
@@ -56,6 +59,7 @@ impl<'c> Work<'c> {
                     .ok_or(NoBill::TooLarge)?;
                 Self {
                     list: amount,
+                    base: amount,
                     exact: Ratio::from_decimal(amount),
                     shown: amount,
                     versions: Vec::new(),
@@ -119,12 +123,23 @@ impl<'c> Work<'c> {
         };
         self.versions = item.versions()?;
         if let (Some(fee), [version]) = (fee, &mut self.versions[..]) {
-            (version.list, version.amount) = (*fee, *fee);
+            (version.list, version.amount) = (fee.base, fee.base);
         }
-        self.exact = amount_of(&self.versions)?;
-        self.shown = self.rounded(self.exact)?;
-        self.list = self.shown;
+        let exact = amount_of(&self.versions)?;
+        let list = match fee {
+            Some(fee) => fee.list,
+            None if item.is_contracted() => item.exact_list()?,
+            None => exact,
+        };
+        let is_contracted = item.is_contracted() || list != exact;
+        self.list = self.rounded(list)?;
+        self.shown = self.list;
         self.steps = Some(Vec::new());
+        if is_contracted {
+            self.step(exact, StepKind::Contracted, "")?;
+        }
+        self.exact = exact;
+        self.base = self.shown;
         Some(())
     }
 

@@ -14,9 +14,9 @@ use super::around::{self, Around, Counts, Names};
 use super::cards::{Card, Date};
 use super::grants::{self, Grant};
 use super::measure::Amount;
-use super::price::Price;
+use super::price::{Over, Price};
 use super::read::{Field, Reader, Section};
-use super::{Catalog, CatalogError, CatalogErrors, Places, tax};
+use super::{Catalog, CatalogError, CatalogErrors, Places, contracted, tax};
 use crate::period::Every;
 use crate::rate::Currency;
 
@@ -36,12 +36,12 @@ pub struct Agreement {
     pub payer: Option<Payer>,
     /// When an invoice is due before the period ends.
     pub threshold: Option<Threshold>,
-    /// The versions of the card with this tenant's discounts; empty if there are none.
+    /// The versions of the card with this tenant's rates and discounts; empty if there are none.
     own: Vec<Card>,
 }
 
 impl Agreement {
-    /// The version of a card with this tenant's discounts.
+    /// The version of a card with this tenant's contracted rates and discounts.
     pub fn card<'a>(&'a self, card: &'a Card) -> &'a Card {
         let same = |own: &&Card| own.id == card.id && own.from == card.from;
         self.own.iter().find(same).unwrap_or(card)
@@ -66,13 +66,17 @@ pub struct Threshold {
     pub counts: Counts,
 }
 
-/// Most prices, tiers and discounts of cards that profiles with discounts on single prices have for
-/// themselves, all together: a few hundred MB at most.
+/// Most prices, tiers and discounts of cards that profiles with discounts on single prices or
+/// contracted rates have for themselves, all together: a few hundred MB at most.
 const OWN_MAX: usize = 1 << 20;
 
 /// How many prices, tiers and discounts a version of a card has.
 fn weight(card: &Card) -> usize {
-    let weight = |price: &Price| 1 + price.model.tiers.len() + price.discounts.len();
+    let weight = |price: &Price| {
+        let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+        let tiers: usize = rows.map(|row| row.model.tiers.len()).sum();
+        1 + price.model.tiers.len() + tiers + price.discounts.len()
+    };
     card.prices.iter().map(weight).sum()
 }
 
@@ -113,16 +117,23 @@ pub(super) fn read<'d>(
         names
     });
     let mut own: Vec<Card> = Vec::new();
-    if has_line_discounts(root) {
-        let more = versions.iter().map(|card| weight(card)).sum::<usize>();
+    let is_contracted = root.has(contracted::KEY);
+    if has_line_discounts(root) || is_contracted {
+        let times = if is_contracted { 2 } else { 1 };
+        let more = times * versions.iter().map(|card| weight(card)).sum::<usize>();
         places.own.set(places.own.get().saturating_add(more));
         if places.own.get() > OWN_MAX {
             let message = format!(
-                "discounts of profiles on single prices make more than {OWN_MAX} prices and tiers \
-                 of their own (expected fewer such profiles or smaller cards, discounts of the \
-                 card, or `scope = \"group\"`)"
+                "contracted rates, and discounts of profiles on single prices, make more than \
+                 {OWN_MAX} prices and tiers of their own (expected fewer such profiles or smaller \
+                 cards, discounts of the card, or `scope = \"group\"`)"
             );
-            reader.refuse(root.span(), "discount", message);
+            let key = if is_contracted {
+                contracted::KEY
+            } else {
+                "discount"
+            };
+            reader.refuse(root.span(), key, message);
             return None;
         }
         own.extend(versions.iter().map(|card| (**card).clone()));
@@ -133,6 +144,7 @@ pub(super) fn read<'d>(
         .collect();
     let before: usize = prices.iter().map(|price| price.discounts.len()).sum();
     let around = around::read(reader, root, &names, &mut prices);
+    contracted::read(catalog, reader, root, &names, &mut prices)?;
     let after: usize = prices.iter().map(|price| price.discounts.len()).sum();
     let mut prices = prices.into_iter();
     for (card, version) in own.iter_mut().zip(versions) {
@@ -141,7 +153,7 @@ pub(super) fn read<'d>(
             .iter_mut()
             .for_each(|price| catalog.quicken(price));
     }
-    if after == before {
+    if after == before && !is_contracted {
         own = Vec::new();
     }
     let grants = grants::read(reader, root, &names);
@@ -156,6 +168,22 @@ pub(super) fn read<'d>(
     {
         let message = "commitments are counted by the day at most (expected periods of days, \
                        months or years)";
+        reader.refuse(root.span(), "period", message);
+        return None;
+    }
+    let by_period = |price: &Price| {
+        let is_open = |over: &Over| over.length_secs.is_none();
+        price.over.as_ref().is_some_and(is_open) && price.unit.is_by_month()
+    };
+    let mut prices = versions.iter().flat_map(|card| &card.prices);
+    if every != Every::MONTH
+        && let Some(price) = prices.find(|price| by_period(price))
+    {
+        let message = format!(
+            "price `{}` is quoted for a unit times `mo`, which is the period, and the period is no \
+             month (expected `P1M`, or a length such as `over = \"730 h\"` in the price)",
+            price.id
+        );
         reader.refuse(root.span(), "period", message);
         return None;
     }

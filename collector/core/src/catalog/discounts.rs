@@ -7,7 +7,7 @@ use super::DISCOUNTS_MAX;
 use super::around::{Counts, Names};
 use super::cards::{Date, Id};
 use super::measure::{Amount, Measure};
-use super::price::Price;
+use super::price::{Interval, Price};
 use super::prices::checked;
 use super::read::{Reader, Section};
 
@@ -331,7 +331,8 @@ fn read_off<'d>(
         );
         return None;
     }
-    if !(price.is_plain() || price.over.is_some()) {
+    let is_level = price.over.is_some() && price.interval == Interval::Period;
+    if !(price.is_plain() || price.selecting_meter().is_some() || is_level) {
         let message = "a quantity goes off a price that has one quantity in a period (expected \
                        `percent` or `amount` for one with intervals, rows, a percentile or events)";
         reader.refuse_field(&field, message);

@@ -204,7 +204,7 @@ pub(super) fn read<'d>(
     let mut rows: Vec<Row> = Vec::with_capacity(sections.len());
     let mut sound = true;
     for row in &sections {
-        let Some(read) = read_row(reader, row, bands.as_deref(), unit, per) else {
+        let Some(read) = read_row(catalog, reader, row, bands.as_deref(), (unit, per)) else {
             sound = false;
             continue;
         };
@@ -263,11 +263,11 @@ fn read_calendar<'d>(
 }
 
 fn read_row<'d>(
+    catalog: &Catalog,
     reader: &mut Reader<'d>,
     row: &Section<'d>,
     bands: Option<&Bands>,
-    unit: &Unit,
-    per: Option<&Measure>,
+    (unit, per): (&Unit, Option<&Measure>),
 ) -> Option<Row> {
     let own_per = match row.field("per") {
         None => Some(None),
@@ -283,7 +283,7 @@ fn read_row<'d>(
     let id = reader.maybe::<Id>(row, "id", "the row's name such as \"europe\"");
     let pool = reader.maybe::<Id>(row, "tier_pool", "the name of a pool such as \"all\"")?;
     let block = own_per.as_ref().and_then(|own| own.as_ref()).or(per);
-    let model = prices::read_row_model(reader, row, unit, block);
+    let model = prices::read_row_model(catalog, reader, row, unit, block);
     let (when, band) = (when?, band?);
     let id = match id? {
         Some((Id(id), _)) => id,

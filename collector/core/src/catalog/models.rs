@@ -59,10 +59,17 @@ impl ModelName {
         match self {
             Self::Flat => {}
             Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
-                keys.extend(["allowance", "interval", "over"]);
+                keys.extend(["allowance", "interval", "over", "prorated"]);
                 keys.extend(self.scheme_keys());
             }
-            Self::Matrix => keys.extend(["interval", "over", "calendar", "precedence", "rows"]),
+            Self::Matrix => keys.extend([
+                "interval",
+                "over",
+                "prorated",
+                "calendar",
+                "precedence",
+                "rows",
+            ]),
             Self::Percentage => {
                 keys.retain(|key| *key != "per" && *key != "convert");
                 keys.extend([

@@ -10,6 +10,7 @@ use super::measure::{Amount, Measure};
 use super::price::{Blocks, Model, Tier};
 use super::prices::{amount, checked, one_tier};
 use super::read::{Reader, Section};
+use super::tiers::Block;
 use super::unit::Unit;
 use super::{Meter, TIERS_MAX, tiers};
 use crate::rate::Ratio;
@@ -43,6 +44,8 @@ pub struct PerEvent {
     pub free_quantity: Option<Measure>,
     /// What the quantity of an event costs, part by part; may be empty.
     pub segments: Vec<Segment>,
+    /// True if it is the price's tiers that say what quantities cost.
+    pub in_tiers: bool,
 }
 
 /// A part of an event's quantity.
@@ -85,21 +88,27 @@ pub(super) fn read_percentage<'d>(
     let per = Measure::made(format!("100 {unit}"), Ratio::HUNDRED);
     let by_event = EVENT_KEYS.iter().any(|key| section.has(key));
     if section.has("tiers") {
-        for name in EVENT_KEYS.iter().chain(&["percent"]) {
-            if let Some(field) = section.field(name) {
-                let message = format!("a percentage has `tiers` or `{name}`, not both");
-                reader.refuse_field(&field, message);
-                return None;
-            }
+        if let Some(field) = section.field("percent") {
+            let message = "a percentage has `tiers` or `percent`, not both";
+            reader.refuse_field(&field, message);
+            return None;
         }
         let mut model = one_tier(tier(Some(Decimal::ZERO)), Blocks::Exact);
         model.bounds = reader.or_default(section, "bounds", "\"inclusive\" or \"exclusive\"")?;
         model.first_flat = reader.or_default(section, "first_flat", "\"usage\" or \"always\"")?;
-        model.tiers = tiers::read_priced(reader, section, &unit, Some(&per), "percent")?;
+        model.tiers = tiers::read_priced(reader, section, (&unit, None), Some(&per), "percent")?;
+        let per_event = if by_event {
+            Some(PerEvent {
+                in_tiers: true,
+                ..read_event(reader, section, meter, &unit, Vec::new())?
+            })
+        } else {
+            None
+        };
         return Some(Charged {
             per,
             model,
-            per_event: None,
+            per_event,
         });
     }
     let expected = "a percentage as a decimal string such as \"2.9\"";
@@ -223,6 +232,7 @@ fn read_event<'d>(
         free_events,
         free_quantity,
         segments,
+        in_tiers: false,
     })
 }
 
@@ -246,7 +256,7 @@ fn read_increments<'d>(
     for (index, increment) in sections.iter().enumerate() {
         reader.only(increment, &["to", "step", "unit"]);
         let is_last = index + 1 == sections.len();
-        let to = tiers::read_upper(reader, increment, is_last, unit, None, &mut below)?;
+        let to = tiers::read_upper(reader, increment, is_last, unit, Block::None, &mut below)?;
         let (text, field) = reader.text(increment, "step", "a quantity such as \"60 s\"")?;
         let step = checked(reader, &field, Measure::bound(text, unit))?;
         let expected = "a price as a decimal string such as \"0.40\"";

@@ -35,15 +35,20 @@ pub struct Price {
     pub model: Model,
     /// After what time tiers, blocks and allowance begin anew.
     pub interval: Interval,
-    /// For a level over time that is divided by the length of the period: the seconds of the time
-    /// unit that the meter's billed unit ends with.
-    pub over: Option<Ratio>,
+    /// For a level over time that is divided by a length of time.
+    pub over: Option<Over>,
+    /// What is prorated with the price where it is in force for a part of a period.
+    pub prorated: Prorated,
     /// Prices by dimensions and time of day.
     pub matrix: Option<Arc<Matrix>>,
     /// For bandwidth: the percentile that is priced in place of the sum.
     pub percentile: Option<Percentile>,
     /// How single events are priced, in place of the model.
     pub per_event: Option<PerEvent>,
+    /// True if its unit prices are percentages of money.
+    pub is_percentage: bool,
+    /// Where a tenant has contracted rates: the price as the card lists it.
+    pub listed: Option<Arc<Price>>,
     /// Discounts on this price in the order in which they are applied: quantity, percent,
     /// amount, and each of them by precedence and then as in the file.
     pub discounts: Vec<Discount>,
@@ -67,6 +72,17 @@ impl Price {
             && self.matrix.is_none()
             && self.percentile.is_none()
             && self.per_event.is_none()
+            && self.selecting_meter().is_none()
+    }
+
+    /// The meter that selects the tier, if it is another one.
+    pub fn selecting_meter(&self) -> Option<&MeterName> {
+        let rows = self.matrix.iter().flat_map(|matrix| &matrix.rows);
+        let mut models = std::iter::once(&self.model).chain(rows.map(|row| &row.model));
+        models.find_map(|model| match &model.tier_by {
+            Some(TierBy::Meter(name)) => Some(name),
+            Some(TierBy::Rounded { .. } | TierBy::Peak) | None => None,
+        })
     }
 
     /// What keeps `other` from being a later version of this price under the same id, if anything
@@ -93,10 +109,18 @@ impl Price {
         if self.interval != other.interval {
             return Some("their tiers begin anew at different times");
         }
+        if self.interval != Interval::Period && self.over.is_some() != other.over.is_some() {
+            return Some("one of them divides by the length of the period");
+        }
         if !adds_up && self.matrix.is_some() != other.matrix.is_some() {
             return Some("one of them has rows, and what the meter counts does not add up");
         }
         None
+    }
+
+    /// The price as the card lists it for everybody.
+    pub fn as_listed(&self) -> &Self {
+        self.listed.as_deref().unwrap_or(self)
     }
 
     /// The amount of a fee; `None` for what has a meter.
@@ -119,6 +143,24 @@ impl Price {
     }
 }
 
+/// What a level over time is divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// The seconds of the time unit that the meter's billed unit ends with.
+    pub unit_secs: Ratio,
+    /// So many seconds; `None` for the true length of the period.
+    pub length_secs: Option<Ratio>,
+}
+
+/// Quantities that are prorated where a price is in force for a part of a period.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Prorated {
+    /// What is included.
+    pub allowance: bool,
+    /// The bounds of tiers.
+    pub tiers: bool,
+}
+
 /// After what time tiers, blocks and allowance begin anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interval {
@@ -127,6 +169,8 @@ pub enum Interval {
     Period,
     /// With every day of the tenant's zone, and with the period.
     Day,
+    /// With every quarter of an hour, which no window crosses.
+    Quarter,
     /// With every hour, counted from the beginning of the period.
     Hour,
     /// With every window in which agents count.
@@ -139,6 +183,7 @@ impl Interval {
         match self {
             Self::Period => "period",
             Self::Day => "P1D",
+            Self::Quarter => "PT15M",
             Self::Hour => "PT1H",
             Self::Window => "window",
         }
@@ -213,7 +258,7 @@ pub struct Model {
     pub bounds: Bounds,
     /// What parts of a block cost.
     pub blocks: Blocks,
-    /// How the quantity that selects tiers is rounded; `None` for not at all.
+    /// What selects tiers; `None` for the quantity that is priced.
     pub tier_by: Option<TierBy>,
     /// When the first tier's flat fee is due.
     pub first_flat: FirstFlat,
@@ -260,13 +305,20 @@ pub enum FirstFlat {
     Always,
 }
 
-/// How the quantity that selects tiers is rounded.
+/// What selects tiers in place of the quantity that is priced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TierBy {
-    /// To multiples of this.
-    pub to: Measure,
-    /// How.
-    pub mode: Mode,
+pub enum TierBy {
+    /// The same, rounded.
+    Rounded {
+        /// To multiples of this.
+        to: Measure,
+        /// How.
+        mode: Mode,
+    },
+    /// What another meter counts in the period; bounds are in its billed unit.
+    Meter(MeterName),
+    /// The highest level of the period.
+    Peak,
 }
 
 /// A step of a price.

@@ -9,12 +9,13 @@ use tollgate_common::MeterName;
 use super::cards::Id;
 use super::measure::{Amount, Measure};
 use super::models::ModelName;
-use super::price::{Blocks, FirstFlat, Interval, Model, Price, PriceTerms, Scheme, Tier};
+use super::price::{Blocks, FirstFlat, Interval, Model, Price, PriceTerms, Prorated, Scheme, Tier};
 use super::read::{Field, Reader, Section};
 use super::unit::Unit;
 use super::versions::Spot;
 use super::{
-    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, per_event, percentile, terms, tiers,
+    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, per_event, percentile, sound, terms,
+    tiers,
 };
 use crate::rate::{Ratio, Rounding, Site};
 
@@ -145,52 +146,8 @@ fn read_price<'d>(
         terms: terms?,
         ..read?
     };
-    is_sound(reader, section, &price)?;
+    sound::check(reader, section, &price)?;
     Some((price, id_field, Some((meter, meter_field))))
-}
-
-/// What of a price can only be judged together.
-fn is_sound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
-    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
-    let mut models = std::iter::once(&price.model).chain(rows.map(|row| &row.model));
-    if price.rounding.site == Site::Increment
-        && models.clone().any(|model| model.blocks == Blocks::Exact)
-    {
-        let message = "increments are rounded only where whole blocks are charged (expected the \
-                       model `package`, or `blocks = \"started\"`)";
-        reader.refuse(section.span(), &section.key("rounding"), message);
-        return None;
-    }
-    let pooled = price.matrix.iter().flat_map(|matrix| &matrix.rows);
-    if price.interval != Interval::Period && pooled.clone().any(|row| row.pool.is_some()) {
-        let message = "tiers of a pool begin anew with the period (expected no `interval`)";
-        reader.refuse(section.span(), &section.key("interval"), message);
-        return None;
-    }
-    let parted = price.interval != Interval::Period || price.matrix.is_some();
-    if parted && models.any(|model| model.first_flat == FirstFlat::Always) {
-        let message = "a fee that is always due is due once in a period (expected `usage`, or a \
-                       price without `interval` and `rows`)";
-        reader.refuse(section.span(), &section.key("first_flat"), message);
-        return None;
-    }
-    if price.rounding.site == Site::Event && price.per_event.is_none() {
-        let message = "only what single events cost is rounded (expected a price of single events)";
-        reader.refuse(section.span(), &section.key("rounding"), message);
-        return None;
-    }
-    if price.rounding.site == Site::Tier && price.per_event.is_some() {
-        let message = "single events are priced without tiers (expected `at = \"event\"`)";
-        reader.refuse(section.span(), &section.key("rounding"), message);
-        return None;
-    }
-    if price.over.is_some() && price.interval != Interval::Period {
-        let message = "a level that is divided by the length of the period begins anew with the \
-                       period (expected no `interval`)";
-        reader.refuse(section.span(), &section.key("interval"), message);
-        return None;
-    }
-    Some(())
 }
 
 /// A price without conversion, discounts and limits.
@@ -205,9 +162,12 @@ fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
         model,
         interval: Interval::Period,
         over: None,
+        prorated: Prorated::default(),
         matrix: None,
         percentile: None,
         per_event: None,
+        is_percentage: false,
+        listed: None,
         discounts: Vec::new(),
         maximum: None,
         minimum: None,
@@ -264,6 +224,7 @@ fn read_charged<'d>(
         allowance,
         interval,
         per_event: read.per_event,
+        is_percentage: true,
         ..bare(meter, unit, read.per, read.model)
     })
 }
@@ -278,7 +239,7 @@ fn read_metered<'d>(
 ) -> Option<Price> {
     let over = terms::read_over(reader, section, meter)?;
     let metered = match &over {
-        Some((level, _)) => level.clone(),
+        Some((level, over)) => terms::level_unit(reader, section, level, *over)?,
         None => meter.billed_unit(),
     };
     // What is wrong further on depends on the unit.
@@ -295,14 +256,15 @@ fn read_metered<'d>(
         let matrix = matrix::read(catalog, reader, section, &unit, per.as_ref(), places)?;
         (matrix.rows.first()?.model.clone(), Some(Arc::new(matrix)))
     } else {
-        let model = read_model(reader, section, name, &unit, per.as_ref());
+        let model = read_model(catalog, reader, section, name, &unit, per.as_ref());
         (model?, None)
     };
     Some(Price {
         convert,
         allowance: allowance?,
         interval: interval?,
-        over: over.map(|(_, secs)| secs),
+        over: over.map(|(_, over)| over),
+        prorated: terms::read_prorated(reader, section)?,
         matrix,
         ..bare(meter, unit, per?, model)
     })
@@ -311,6 +273,7 @@ fn read_metered<'d>(
 /// The model of a row, which has the same keys as that of a price: per unit without `tiers`, and
 /// graduated with them, unless it says otherwise.
 pub(super) fn read_row_model<'d>(
+    catalog: &Catalog,
     reader: &mut Reader<'d>,
     row: &Section<'d>,
     unit: &Unit,
@@ -330,7 +293,7 @@ pub(super) fn read_row_model<'d>(
     let mut keys = vec!["id", "when", "band", "tier_pool", "per", "model"];
     keys.extend(name.scheme_keys());
     reader.only(row, &keys);
-    read_model(reader, row, name, unit, per)
+    read_model(catalog, reader, row, name, unit, per)
 }
 
 /// A price that is due for every period.
@@ -355,9 +318,12 @@ fn fee(id: String, flat: Decimal, rounding: Rounding, terms: PriceTerms) -> Opti
         },
         interval: Interval::Period,
         over: None,
+        prorated: Prorated::default(),
         matrix: None,
         percentile: None,
         per_event: None,
+        is_percentage: false,
+        listed: None,
         discounts: Vec::new(),
         maximum: None,
         minimum: None,
@@ -380,6 +346,7 @@ pub(super) fn one_tier(tier: Tier, blocks: Blocks) -> Model {
 }
 
 fn read_model<'d>(
+    catalog: &Catalog,
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     name: ModelName,
@@ -420,14 +387,16 @@ fn read_model<'d>(
     let blocks = reader.or_default(section, "blocks", "\"exact\", \"started\" or \"full\"");
     let bounds = reader.or_default(section, "bounds", "\"inclusive\" or \"exclusive\"");
     let first_flat = reader.or_default(section, "first_flat", "\"usage\" or \"always\"");
-    let tier_by = tiers::read_tier_by(reader, section, unit);
-    let tiers = tiers::read(reader, section, unit, per);
+    let by_volume = scheme == Scheme::Volume;
+    let selects = tiers::read_tier_by(catalog, reader, section, unit, by_volume)?;
+    let selecting = selects.as_ref().and_then(|selects| selects.unit.as_ref());
+    let tiers = tiers::read_priced(reader, section, (unit, selecting), per, "unit");
     Some(Model {
         scheme,
         tiers: tiers?,
         bounds: bounds?,
         blocks: blocks?,
-        tier_by: tier_by?,
+        tier_by: selects.map(|selects| selects.by),
         first_flat: first_flat?,
     })
 }

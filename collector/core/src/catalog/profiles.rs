@@ -8,7 +8,7 @@ use tollgate_common::TenantId;
 
 use super::agreement::{self, Agreement, PayerPlace};
 use super::read::{Reader, Section};
-use super::{Catalog, CatalogError, Places, check_id, templates};
+use super::{Catalog, CatalogError, Places, check_id, contracted, templates};
 use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Zone};
 
 /// What is agreed with a tenant.
@@ -109,6 +109,7 @@ pub(super) const TERMS: &[&str] = &[
     "period",
     "late",
     "settlement",
+    contracted::KEY,
     "discount",
     "maximum",
     "minimum",

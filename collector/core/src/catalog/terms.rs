@@ -7,11 +7,11 @@ use rust_decimal::Decimal;
 
 use super::Meter;
 use super::measure::{Amount, Measure};
-use super::price::{Above, Allowance, Convert, Interval};
+use super::price::{Above, Allowance, Convert, Interval, Over, Prorated};
 use super::prices::checked;
 use super::read::{Reader, Section};
 use super::unit::Unit;
-use crate::rate::{Mode, Ratio, Rounding};
+use crate::rate::{Mode, Rounding};
 
 /// Most decimal places to which amounts are rounded.
 const PLACES_MAX: u32 = 12;
@@ -32,45 +32,118 @@ impl FromStr for Interval {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Period, Self::Day, Self::Hour, Self::Window];
+        let all = [
+            Self::Period,
+            Self::Day,
+            Self::Hour,
+            Self::Quarter,
+            Self::Window,
+        ];
         let known = all.into_iter().find(|interval| interval.as_str() == text);
         known.ok_or(
-            "not an interval after which tiers begin anew (expected `period`, `P1D`, `PT1H` or \
-             `window`)",
+            "not an interval after which tiers begin anew (expected `period`, `P1D`, `PT1H`, \
+             `PT15M` or `window`)",
         )
     }
 }
 
-/// Where a level over time is divided by the length of the period: the unit that the price counts
-/// in then, and the seconds of the time unit that the meter's billed unit ends with.
+/// The end of a unit that is a level over the length that `over` names.
+const MONTH: &str = ".mo";
+
+/// Where a level over time is divided by a length of time: the level's unit, and what it is divided
+/// by.
 #[expect(clippy::option_option, reason = "a mistake is not an absence")]
 pub(super) fn read_over<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     meter: &Meter,
-) -> Option<Option<(Unit, Ratio)>> {
+) -> Option<Option<(Unit, Over)>> {
     let Some(field) = section.field("over") else {
         return Some(None);
     };
-    let text = reader.string(&field, "\"period\"")?;
-    if text != "period" {
-        let message =
-            "not a length that levels are divided by (expected `period`: its true length)";
-        reader.refuse_field(&field, message);
-        return None;
-    }
+    let text = reader.string(&field, "\"period\", or a time such as \"730 h\"")?;
+    let length_secs = if text == "period" {
+        None
+    } else {
+        let seconds: Option<Unit> = "s".parse().ok();
+        let Ok(length) = Measure::with_unit(text, &seconds?) else {
+            let message = "not a length that levels are divided by (expected `period`: its true \
+                           length, or a time such as `730 h`)";
+            reader.refuse_field(&field, message);
+            return None;
+        };
+        Some(length.value())
+    };
     let billed = meter.billed_unit();
-    let level = billed.level();
-    if level.is_none() {
+    let Some((level, unit_secs)) = billed.level() else {
         let message = format!(
-            "only what is counted times time is divided by the length of the period (expected a \
-             meter of aggregation `time_weighted` or a unit such as `GiB.h`, and `{}` counts \
-             `{billed}`)",
+            "only what is counted times time is divided by a length of time (expected a meter of \
+             aggregation `time_weighted` or a unit such as `GiB.h`, and `{}` counts `{billed}`)",
             meter.name
         );
         reader.refuse_field(&field, message);
+        return None;
+    };
+    let over = Over {
+        unit_secs,
+        length_secs,
+    };
+    Some(Some((level, over)))
+}
+
+/// The unit of a level that is divided by a length: the level itself, or the level times `mo` where
+/// the price is quoted so, as it has to be where the length is no period.
+pub(super) fn level_unit<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    level: &Unit,
+    over: Over,
+) -> Option<Unit> {
+    let per = section.field("per");
+    let text = per.as_ref().and_then(|field| field.value.as_str());
+    if text.is_some_and(|text| text.ends_with(MONTH)) {
+        return format!("{level}{MONTH}").parse().ok();
     }
-    level.map(Some)
+    if let (Some(_), Some(field)) = (over.length_secs, &per) {
+        let message = format!(
+            "a level over a length that is no period is no level any more (expected `per` in a unit \
+             that says so, such as `1 {level}{MONTH}`)"
+        );
+        reader.refuse_field(field, message);
+        return None;
+    }
+    Some(level.clone())
+}
+
+/// Reads which quantities are prorated with the price.
+pub(super) fn read_prorated<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+) -> Option<Prorated> {
+    let mut prorated = Prorated::default();
+    let Some(field) = section.field("prorated") else {
+        return Some(prorated);
+    };
+    let names = field.items().unwrap_or_default();
+    for item in &names {
+        match item.value.as_str() {
+            Some("allowance") if section.has("allowance") => prorated.allowance = true,
+            Some("tiers") if section.has("tiers") || section.has("rows") => prorated.tiers = true,
+            _ => {
+                let message = "expected what the price has of `allowance` and `tiers`";
+                reader.refuse_field(item, message);
+                return None;
+            }
+        }
+    }
+    if names.is_empty() {
+        reader.refuse_field(
+            &field,
+            "expected an array such as [\"allowance\", \"tiers\"]",
+        );
+        return None;
+    }
+    Some(prorated)
 }
 
 /// A conversion, and the unit that the price counts in; `None` for a mistake.

@@ -3,13 +3,14 @@
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
+use tollgate_common::MeterName;
 
-use super::TIERS_MAX;
 use super::measure::{Amount, Measure, plain_decimal};
 use super::price::{Bounds, FirstFlat, Tier, TierBy};
 use super::prices::{amount, checked};
 use super::read::{Field, Reader, Section};
 use super::unit::Unit;
+use super::{Catalog, TIERS_MAX};
 use crate::rate::{Mode, Ratio};
 
 impl FromStr for Bounds {
@@ -46,14 +47,15 @@ pub(super) fn read<'d>(
     unit: &Unit,
     per: Option<&Measure>,
 ) -> Option<Vec<Tier>> {
-    read_priced(reader, section, unit, per, "unit")
+    read_priced(reader, section, (unit, None), per, "unit")
 }
 
-/// As [`read`], with the key that tiers have in place of `unit`.
+/// As [`read`], with the unit of bounds where another meter selects the tier, and the key that tiers
+/// have in place of `unit`.
 pub(super) fn read_priced<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
-    unit: &Unit,
+    (unit, selecting): (&Unit, Option<&Unit>),
     per: Option<&Measure>,
     name: &str,
 ) -> Option<Vec<Tier>> {
@@ -94,7 +96,11 @@ pub(super) fn read_priced<'d>(
             Some(Some(own)) => Some(own),
             _ => per,
         };
-        let to = read_upper(reader, tier, is_last, unit, block, &mut below);
+        let (of, block) = match selecting {
+            Some(selecting) => (selecting, Block::None),
+            None => (unit, Block::Of(block)),
+        };
+        let to = read_upper(reader, tier, is_last, of, block, &mut below);
         match (price, to, own_per) {
             (Some((unit, flat)), Some(to), Some(per)) => tiers.push(Tier {
                 from,
@@ -162,11 +168,20 @@ fn read_tier_price<'d>(
 }
 
 /// A product that is not rounded.
-fn exact_product(left: Decimal, right: Decimal) -> Option<Decimal> {
+pub(super) fn exact_product(left: Decimal, right: Decimal) -> Option<Decimal> {
     let mantissa = left.mantissa().checked_mul(right.mantissa())?;
     Decimal::try_from_i128_with_scale(mantissa, left.scale() + right.scale())
         .ok()
         .map(|product| product.normalize())
+}
+
+/// What bounds are counted in where they are counted in blocks.
+#[derive(Clone, Copy)]
+pub(super) enum Block<'m> {
+    /// In these; without a sound `per` there is a mistake elsewhere.
+    Of(Option<&'m Measure>),
+    /// They are not.
+    None,
 }
 
 /// The upper bound of a tier, by `to` or by `holds`; `None` for a mistake.
@@ -176,7 +191,7 @@ pub(super) fn read_upper<'d>(
     tier: &Section<'d>,
     is_last: bool,
     unit: &Unit,
-    block: Option<&Measure>,
+    block: Block<'_>,
     below: &mut Ratio,
 ) -> Option<Option<Measure>> {
     let (to, holds) = (tier.field("to"), tier.field("holds"));
@@ -229,13 +244,18 @@ fn read_bound<'d>(
     reader: &mut Reader<'d>,
     field: &Field<'d>,
     unit: &Unit,
-    block: Option<&Measure>,
+    block: Block<'_>,
 ) -> Option<Measure> {
     let text = reader.string(field, "a quantity as a decimal string such as \"2000000\"")?;
     let Some(number) = text.strip_suffix(" blocks") else {
         return checked(reader, field, Measure::bound(text, unit));
     };
-    // Without a sound `per` there is a mistake elsewhere.
+    let Block::Of(block) = block else {
+        let message =
+            format!("nothing is counted in blocks here (expected a quantity of `{unit}`)");
+        reader.refuse_field(field, message);
+        return None;
+    };
     let block = block?.value();
     let number = Ratio::from_decimal(checked(reader, field, plain_decimal(number))?);
     let Some(value) = number.checked_mul(block).filter(|value| !value.is_zero()) else {
@@ -248,25 +268,67 @@ fn read_bound<'d>(
     Some(Measure::made(text.to_owned(), value))
 }
 
-/// How the quantity that selects tiers is rounded.
+/// What selects tiers in place of the quantity that is priced.
+pub(super) struct Selects {
+    pub(super) by: TierBy,
+    /// What bounds are counted in, if another meter selects.
+    pub(super) unit: Option<Unit>,
+}
+
+/// Reads `tier_by`. `by_volume` if one tier prices the whole quantity.
 #[expect(clippy::option_option, reason = "a mistake is not an absence")]
 pub(super) fn read_tier_by<'d>(
+    catalog: &Catalog,
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     unit: &Unit,
-) -> Option<Option<TierBy>> {
-    if !section.has("tier_by") {
+    by_volume: bool,
+) -> Option<Option<Selects>> {
+    let Some(field) = section.field("tier_by") else {
         return Some(None);
+    };
+    let expected = "a table such as { to = \"1 GB\", round = \"down\" }, \
+                    { meter = \"http.requests\" } or { level = \"peak\" }";
+    let table = reader.table(section, "tier_by", expected)?;
+    reader.only(&table, &["to", "round", "meter", "level"]);
+    let other = ["meter", "level"].into_iter().find(|name| table.has(name));
+    let Some(other) = other else {
+        let mode = reader.parse::<Mode>(&table, "round", "how it is rounded, such as \"down\"");
+        let (text, field) = reader.text(&table, "to", "a quantity such as \"1 GB\"")?;
+        let to = checked(reader, &field, Measure::bound(text, unit))?;
+        let (mode, _) = mode?;
+        let by = TierBy::Rounded { to, mode };
+        return Some(Some(Selects { by, unit: None }));
+    };
+    if !by_volume {
+        let message = "another quantity selects the one tier that prices all (expected the model \
+                       `volume`)";
+        reader.refuse_field(&field, message);
+        return None;
     }
-    let table = reader.table(
-        section,
-        "tier_by",
-        "a table such as { to = \"1 GB\", round = \"down\" }",
-    )?;
-    reader.only(&table, &["to", "round"]);
-    let mode = reader.parse::<Mode>(&table, "round", "how it is rounded, such as \"down\"");
-    let (text, field) = reader.text(&table, "to", "a quantity such as \"1 GB\"")?;
-    let to = checked(reader, &field, Measure::bound(text, unit))?;
-    let (mode, _) = mode?;
-    Some(Some(TierBy { to, mode }))
+    if table.names().len() > 1 {
+        reader.refuse_field(&field, format!("expected `{other}` and nothing else"));
+        return None;
+    }
+    if other == "level" {
+        let (text, field) = reader.text(&table, "level", "\"peak\"")?;
+        if text != "peak" {
+            reader.refuse_field(&field, "expected `peak`: the highest level of the period");
+            return None;
+        }
+        let by = TierBy::Peak;
+        return Some(Some(Selects { by, unit: None }));
+    }
+    let expected = "the name of the meter whose quantity selects the tier";
+    let (name, field) = reader.parse::<MeterName>(&table, "meter", expected)?;
+    let Some(meter) = catalog.meter(&name) else {
+        let message = format!(
+            "meter `{name}` is not declared (expected a [[meter]] in meters.toml or meters/)"
+        );
+        reader.refuse_field(&field, message);
+        return None;
+    };
+    let unit = Some(meter.billed_unit());
+    let by = TierBy::Meter(name);
+    Some(Some(Selects { by, unit }))
 }

@@ -170,10 +170,20 @@ impl Unit {
         Some((Self(base.to_owned()), seconds))
     }
 
+    /// True for a level times months, whose length stands elsewhere: `GB.mo`.
+    pub(super) fn is_by_month(&self) -> bool {
+        self.0.strip_suffix(".mo").is_some()
+    }
+
     /// How many of this unit are in one `other`; `None` for another kind of unit.
     pub(super) fn in_one(&self, other: &str) -> Option<Ratio> {
         if other == self.0 {
             return Some(Ratio::ONE);
+        }
+        // How long such a month is stands beside the unit, so that it fits only itself.
+        if let (Some(level), Some(other)) = (self.0.strip_suffix(".mo"), other.strip_suffix(".mo"))
+        {
+            return Self(level.to_owned()).in_one(other);
         }
         let (mine, others) = (parts(&self.0), parts(other));
         if mine.kind != others.kind || mine.over != others.over {

@@ -62,6 +62,8 @@ impl Role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepKind {
+    /// From what the card lists to the tenant's contracted rates.
+    Contracted,
     /// A discount, on the line or its part of one on several lines.
     Discount,
     /// A maximum, of the line or its part of one over several lines.
@@ -78,6 +80,7 @@ impl StepKind {
     /// The name used in output.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Contracted => "contracted",
             Self::Discount => "discount",
             Self::Maximum => "maximum",
             Self::Minimum => "minimum",

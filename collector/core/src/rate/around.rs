@@ -12,23 +12,25 @@ use crate::catalog::{Above, Allowance, Convert, Discount, Measure, Off, Price};
 pub enum QuantityStep<'c> {
     /// It was converted or rounded.
     Converted(&'c Convert),
-    /// A part is included.
-    Included(&'c Allowance),
+    /// A part is included: so much of the allowance as belongs to this part of the period.
+    Included(&'c Allowance, Ratio),
     /// The allowance is exceeded, and then all is charged.
-    AllCharged(&'c Allowance),
+    AllCharged(&'c Allowance, Ratio),
     /// A discount takes a part away.
     Discounted(&'c Discount, Ratio),
     /// It is less than what is committed to.
     Committed(&'c Measure),
 }
 
-/// The charged quantity; each step is shown to `each`, with what it left.
+/// The charged quantity; each step is shown to `each`, with what it left. The allowance is `scale`
+/// of what the price says.
 ///
 /// `None` if a number leaves its range.
 pub(super) fn charged_quantity<'c>(
     price: &'c Price,
     day: NaiveDate,
     metered: Ratio,
+    scale: Ratio,
     mut each: impl FnMut(QuantityStep<'c>, Ratio),
 ) -> Option<Ratio> {
     let mut quantity = metered;
@@ -39,13 +41,13 @@ pub(super) fn charged_quantity<'c>(
         each(QuantityStep::Converted(convert), quantity);
     }
     if let Some(allowance) = &price.allowance {
-        let included = allowance.quantity.value();
+        let included = allowance.quantity.value().checked_mul(scale)?;
         let is_exceeded = quantity.checked_cmp(included)?.is_gt();
         if is_exceeded && allowance.above == Above::All {
-            each(QuantityStep::AllCharged(allowance), quantity);
+            each(QuantityStep::AllCharged(allowance, included), quantity);
         } else {
             quantity = less(quantity, included)?;
-            each(QuantityStep::Included(allowance), quantity);
+            each(QuantityStep::Included(allowance, included), quantity);
         }
     }
     for discount in valid(price, day) {
@@ -62,6 +64,8 @@ pub(super) fn charged_quantity<'c>(
 /// A step from the list amount to the final one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AmountStep<'c> {
+    /// From what the card lists to what the tenant's contracted rates come to.
+    Contracted,
     /// A discount.
     Discount(&'c Discount),
     /// The most that a period costs was exceeded.

@@ -11,14 +11,14 @@ use rust_decimal::Decimal;
 use tollgate_common::{Quantity, Timestamp};
 
 use super::around::{self, Dated, QuantityStep, charged_quantity};
-use super::events::{EventSum, Free};
+use super::events::EventSum;
 use super::line::AmountChange;
 use super::meter::Parted;
 use super::parts::{Part, adds_up};
 use super::ranked::{self, Ranked};
-use super::tiers::{Table, TierAmount, list_amount};
+use super::tiers::{Places, Table, TierAmount, list_amount};
 use super::{Ratio, metered, places};
-use crate::catalog::{Card, Interval, Meter, Price, Row, Scheme};
+use crate::catalog::{Card, Interval, Meter, Price, Row, Scheme, TierBy};
 use crate::period::Period;
 
 /// What one version of a price charges for one accumulator.
@@ -63,15 +63,19 @@ pub(super) struct Worked<'c> {
 
 /// One version of the price, in one slice.
 #[derive(Clone, Copy)]
-struct Version<'c> {
+pub(super) struct Version<'c> {
     index: usize,
-    span: Period,
+    pub(super) span: Period,
     /// The day on which it begins in the period, in this slice or an earlier one.
     day: chrono::NaiveDate,
     /// False in a slice in which the version of the slice before goes on.
     is_new: bool,
-    price: &'c Price,
+    pub(super) price: &'c Price,
     card: &'c Card,
+    /// What allowance and bounds of tiers are scaled by, where the price says so.
+    scale: Ratio,
+    /// What selects the tier in place of the quantity that is priced.
+    pub(super) selects: Option<Ratio>,
 }
 
 impl<'c> Version<'c> {
@@ -79,15 +83,35 @@ impl<'c> Version<'c> {
         self.span.end.millis_since(self.span.start)
     }
 
-    fn table(self, row: Option<&'c Row>) -> Table<'c> {
-        Table::of(self.price, row, places(self.price, self.card))
+    /// How its amounts are rounded.
+    pub(super) fn places(self) -> Places {
+        places(self.price, self.card)
+    }
+
+    pub(super) fn table(self, row: Option<&'c Row>) -> Table<'c> {
+        let table = Table::of(self.price, row, places(self.price, self.card));
+        let selects = match &table.model.tier_by {
+            Some(TierBy::Meter(_) | TierBy::Peak) => self.selects,
+            Some(TierBy::Rounded { .. }) | None => None,
+        };
+        let scale = if self.price.prorated.tiers {
+            self.scale
+        } else {
+            Ratio::ONE
+        };
+        table.scaled(scale).selected(selects)
     }
 
     /// What it charges for a quantity in the price's unit before conversion.
     fn priced(self, row: Option<&'c Row>, begin: Timestamp, metered: Ratio) -> Option<Piece<'c>> {
         let price = self.price;
         let (mut quantities, mut tiers) = (Vec::new(), Vec::new());
-        let mut charged = charged_quantity(price, self.day, metered, |step, left| {
+        let scale = if price.prorated.allowance {
+            self.scale
+        } else {
+            Ratio::ONE
+        };
+        let mut charged = charged_quantity(price, self.day, metered, scale, |step, left| {
             quantities.push((step, left));
         })?;
         if let Some(commit) = price.percentile.as_ref().and_then(|p| p.commit.as_ref())
@@ -116,7 +140,7 @@ impl<'c> Version<'c> {
 
 /// The versions of a price, slice by slice. What cuts a period without a change of the price (a
 /// grant, another price of the card) begins no version.
-fn versions(parted: Parted<'_>) -> Vec<Version<'_>> {
+fn versions(parted: Parted<'_>, rates: Rates) -> Option<Vec<Version<'_>>> {
     let mut versions: Vec<Version<'_>> = Vec::new();
     for (index, slice, card, price) in parted.own() {
         let same = versions.last().filter(|last| *last.price == *price);
@@ -127,28 +151,79 @@ fn versions(parted: Parted<'_>) -> Vec<Version<'_>> {
             is_new: same.is_none(),
             price,
             card,
+            scale: parted.scale(price)?,
+            selects: Parted::selects(slice, price)?,
         });
     }
-    versions
+    if rates == Rates::Listed {
+        for version in &mut versions {
+            version.price = version.price.as_listed();
+        }
+    }
+    Some(versions)
 }
 
-/// Works a line out; `None` if a number leaves its range.
-pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c>> {
-    let versions = versions(parted);
-    let last = versions.last()?;
-    let places = places(last.price, last.card);
+/// By which rates usage is priced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rates {
+    /// Those of the tenant.
+    Own,
+    /// Those that the card lists.
+    Listed,
+}
+
+/// What every version lists, with its pieces; `None` if a number leaves its range.
+fn lists<'c>(
+    parted: Parted<'c>,
+    meter: &'c Meter,
+    versions: &[Version<'c>],
+) -> Option<(Vec<Ratio>, Vec<Piece<'c>>)> {
     let mut lists = vec![Ratio::ZERO; versions.len()];
     let mut pieces = Vec::new();
     let work = Work {
         parted,
         meter,
-        versions: &versions,
+        versions,
     };
     work.pieces(|at, piece| {
         lists[at] = lists[at].checked_add(piece.amount)?;
         pieces.push(piece);
         Some(())
     })?;
+    Some((lists, pieces))
+}
+
+/// The list amount: what was worked out, unless rates are contracted.
+pub(super) fn listed(parted: Parted<'_>, meter: &Meter, worked: &Worked<'_>) -> Option<Decimal> {
+    if !parted.is_contracted() {
+        return Some(worked.rounded_list);
+    }
+    let (_, list) = work_listed(parted, meter)?;
+    let (_, _, card, price) = parted.own().last()?;
+    places(price, card).round(list)
+}
+
+/// The pieces of a line by what the card lists, and the list amount before rounding.
+pub(super) fn work_listed<'c>(
+    parted: Parted<'c>,
+    meter: &'c Meter,
+) -> Option<(Vec<Piece<'c>>, Ratio)> {
+    let (lists, pieces) = lists(parted, meter, &versions(parted, Rates::Listed)?)?;
+    let list = sum(&lists)?;
+    let list = if list.is_negative() {
+        Ratio::ZERO
+    } else {
+        list
+    };
+    Some((pieces, list))
+}
+
+/// Works a line out; `None` if a number leaves its range.
+pub(super) fn work<'c>(parted: Parted<'c>, meter: &'c Meter) -> Option<Worked<'c>> {
+    let versions = versions(parted, Rates::Own)?;
+    let last = versions.last()?;
+    let places = places(last.price, last.card);
+    let (mut lists, pieces) = lists(parted, meter, &versions)?;
     let mut list = sum(&lists)?;
     if list.is_negative() {
         // Only where more usage costs less, and a version came in between.
@@ -202,15 +277,16 @@ fn sum(amounts: &[Ratio]) -> Option<Ratio> {
     amounts.try_fold(Ratio::ZERO, |sum, amount| sum.checked_add(*amount))
 }
 
-struct Work<'w, 'c> {
-    parted: Parted<'c>,
-    meter: &'c Meter,
-    versions: &'w [Version<'c>],
+#[derive(Clone, Copy)]
+pub(super) struct Work<'w, 'c> {
+    pub(super) parted: Parted<'c>,
+    pub(super) meter: &'c Meter,
+    pub(super) versions: &'w [Version<'c>],
 }
 
 /// What an accumulator has of each version: its place among the versions, the row, the quantity.
-type Entry<'c> = (usize, Option<&'c Row>, Quantity);
-type Entries<'c> = Vec<Entry<'c>>;
+pub(super) type Entry<'c> = (usize, Option<&'c Row>, Quantity);
+pub(super) type Entries<'c> = Vec<Entry<'c>>;
 
 impl<'c> Work<'_, 'c> {
     fn pieces(&self, mut each: impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
@@ -221,6 +297,9 @@ impl<'c> Work<'_, 'c> {
         }
         if self.versions.iter().any(|v| v.price.per_event.is_some()) {
             return self.events(&mut each);
+        }
+        if self.is_level() {
+            return self.levels(&mut each);
         }
         let mut pools = BTreeMap::new();
         for ((interval, _), entries) in self.accumulators()? {
@@ -289,15 +368,18 @@ impl<'c> Work<'_, 'c> {
             .try_for_each(|((at, _), piece)| each(at, piece))
     }
 
+    /// Which version is in force in a slice, by its place among the versions.
+    pub(super) fn version_of(&self, slice: u16) -> Option<usize> {
+        let index = usize::from(slice);
+        let mut versions = self.versions.iter();
+        versions.position(|version| version.index == index)
+    }
+
     /// What is priced by itself: by rating interval, and by the name of the row.
-    fn accumulators(&self) -> Option<BTreeMap<(u32, &'c str), Entries<'c>>> {
+    pub(super) fn accumulators(&self) -> Option<BTreeMap<(u32, &'c str), Entries<'c>>> {
         let mut all: BTreeMap<(u32, &'c str), Entries<'c>> = BTreeMap::new();
         for (part, quantity) in self.parted.usage.parts() {
-            let index = usize::from(part.slice);
-            let at = self
-                .versions
-                .iter()
-                .position(|version| version.index == index);
+            let at = self.version_of(part.slice);
             let Some(at) = at.filter(|_| part.cell != Part::NO_CELL) else {
                 continue;
             };
@@ -320,7 +402,7 @@ impl<'c> Work<'_, 'c> {
     }
 
     /// Usage that adds up: each version prices what lies above the position that is reached.
-    fn adding(
+    pub(super) fn adding(
         &self,
         begin: Timestamp,
         entries: &Entries<'c>,
@@ -358,7 +440,7 @@ impl<'c> Work<'_, 'c> {
 
     /// Usage that does not add up: in a rating interval one quantity, which the version in force
     /// at its beginning prices; in the period all versions, by their shares of time.
-    fn standing(
+    pub(super) fn standing(
         &self,
         begin: Timestamp,
         entries: &Entries<'c>,
@@ -395,54 +477,6 @@ impl<'c> Work<'_, 'c> {
         Some(Some(same.unwrap_or(row)))
     }
 
-    /// Single events, in order, each by the version of its time. What is free is said by the first
-    /// version.
-    fn events(&self, each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
-        let first = self.versions.first()?.price.per_event.as_ref()?;
-        let mut free = Free::new(first);
-        let mut sums = Vec::with_capacity(self.versions.len());
-        for version in self.versions {
-            sums.push(EventSum::new(version.price.per_event.as_ref()?));
-        }
-        for event in self.parted.usage.events.values() {
-            let index = usize::from(event.slice);
-            let at = self.versions.iter().position(|v| v.index == index);
-            let Some(at) = at else { continue };
-            let version = self.versions[at];
-            let places = places(version.price, version.card);
-            let quantity = metered(event.quantity, Some(self.meter))?;
-            sums[at].add(version.price, places, &mut free, quantity)?;
-        }
-        for (at, sum) in sums.into_iter().enumerate() {
-            if sum.count == 0 && self.versions.len() > 1 {
-                continue;
-            }
-            let mut charged = Ratio::ZERO;
-            for part in &sum.charged {
-                charged = charged.checked_add(*part)?;
-            }
-            let version = self.versions[at];
-            each(
-                at,
-                Piece {
-                    span: version.span,
-                    interval: None,
-                    row: None,
-                    ranked: None,
-                    over_secs: None,
-                    metered: charged,
-                    quantities: Vec::new(),
-                    charged,
-                    tiers: Vec::new(),
-                    share: None,
-                    amount: sum.amount,
-                    events: Some(sum),
-                },
-            )?;
-        }
-        Some(())
-    }
-
     /// A percentile: one ranking over all slots of the price, and each version by its share of
     /// the whole period, commitments included.
     fn ranked(&self, each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
@@ -476,7 +510,7 @@ impl<'c> Work<'_, 'c> {
     }
 
     /// What a version charges for a whole quantity of an accumulator.
-    fn piece(
+    pub(super) fn piece(
         &self,
         version: Version<'c>,
         row: Option<&'c Row>,
@@ -485,11 +519,12 @@ impl<'c> Work<'_, 'c> {
     ) -> Option<Piece<'c>> {
         let mut metered = metered(quantity, Some(self.meter))?;
         let mut over_secs = None;
-        if let Some(unit_secs) = version.price.over {
-            let period = self.parted.whole;
-            let millis = period.end.millis_since(period.start);
-            let secs = Ratio::new(millis.into(), 1000)?;
-            metered = metered.checked_mul(unit_secs)?.checked_div(secs)?;
+        if let Some(over) = version.price.over {
+            let secs = match version.price.interval {
+                Interval::Period => self.over_secs(over)?,
+                _ => Ratio::new(self.interval_at(version, begin).millis().into(), 1000)?,
+            };
+            metered = metered.checked_mul(over.unit_secs)?.checked_div(secs)?;
             over_secs = Some(secs);
         }
         let mut piece = version.priced(row, begin, metered)?;
@@ -506,7 +541,7 @@ impl<'c> Piece<'c> {
     }
 
     /// Together with what the same version charges for the same row elsewhere.
-    fn and(mut self, other: &Self) -> Option<Self> {
+    pub(super) fn and(mut self, other: &Self) -> Option<Self> {
         self.amount = self.amount.checked_add(other.amount)?;
         if let (Some(share), Some(more)) = (self.share, other.share) {
             // Shares of the same whole.

@@ -4,9 +4,10 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId, Timestamp};
 
-use super::tiers::Places;
-use super::{Mode, Ratio, Site};
-use crate::catalog::{Measure, PerEvent, Price};
+use super::charge::{Piece, Version, Work};
+use super::tiers::{Places, Table, TierAmount, list_amount, unit_amount};
+use super::{Mode, Ratio, Site, metered};
+use crate::catalog::{Measure, PerEvent, Price, Tier};
 
 /// Most events of one meter in one period; what has more cannot be rated.
 pub const EVENTS_MAX: usize = 1 << 20;
@@ -106,8 +107,8 @@ impl EventSum {
     pub(super) fn add(
         &mut self,
         price: &Price,
-        places: Places,
-        free: &mut Free,
+        (table, places): (Table<'_>, Places),
+        (free, reached): (&mut Free, &mut Ratio),
         quantity: Ratio,
     ) -> Option<()> {
         let event = price.per_event.as_ref()?;
@@ -136,6 +137,12 @@ impl EventSum {
             *charged = charged.checked_add(inside)?;
             plain = plain.checked_add(cost)?;
         }
+        if event.in_tiers {
+            let before = unit_amount(table, *reached)?;
+            *reached = reached.checked_add(quantity)?;
+            let cost = unit_amount(table, *reached)?.checked_sub(before)?;
+            plain = plain.checked_add(cost)?;
+        }
         let mut amount = plain;
         for (limit, is_beyond) in [
             (event.minimum, std::cmp::Ordering::Less),
@@ -155,5 +162,98 @@ impl EventSum {
         self.adjusted = self.adjusted.checked_add(amount.checked_sub(plain)?)?;
         self.amount = self.amount.checked_add(amount)?;
         Some(())
+    }
+}
+
+impl<'c> Work<'_, 'c> {
+    /// Single events, in order, each by the version of its time. What is free is said by the first
+    /// version.
+    pub(super) fn events(
+        &self,
+        each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
+    ) -> Option<()> {
+        let first = self.versions.first()?.price.per_event.as_ref()?;
+        let (mut free, mut reached) = (Free::new(first), Ratio::ZERO);
+        let mut sums = Vec::with_capacity(self.versions.len());
+        for version in self.versions {
+            sums.push(EventSum::new(version.price.per_event.as_ref()?));
+        }
+        // What all events together have reached by the end of each version.
+        let mut ends = vec![None; self.versions.len()];
+        for event in self.parted.usage.events.values() {
+            let Some(at) = self.version_of(event.slice) else {
+                continue;
+            };
+            let version = self.versions[at];
+            let by = (version.table(None), version.places());
+            let quantity = metered(event.quantity, Some(self.meter))?;
+            sums[at].add(version.price, by, (&mut free, &mut reached), quantity)?;
+            ends[at] = Some(reached);
+        }
+        let mut before = None;
+        for (at, sum) in sums.into_iter().enumerate() {
+            let version = self.versions[at];
+            let end = ends[at].or(before).unwrap_or(Ratio::ZERO);
+            let tiers = version.tiers_of_events(before, end)?;
+            before = Some(end);
+            if sum.count == 0 && tiers.is_empty() && self.versions.len() > 1 {
+                continue;
+            }
+            each(at, version.event_piece(sum, tiers)?)?;
+        }
+        Some(())
+    }
+}
+
+impl<'c> Version<'c> {
+    /// What events have in tiers from one position to another, with the fees of the tiers that they
+    /// reach. Without a position before, nothing was reached.
+    fn tiers_of_events(self, before: Option<Ratio>, end: Ratio) -> Option<Vec<TierAmount<'c>>> {
+        let mut tiers: Vec<TierAmount<'c>> = Vec::new();
+        if !self.price.per_event.as_ref()?.in_tiers {
+            return Some(tiers);
+        }
+        let table = self.table(None);
+        list_amount(table, end, |tier| tiers.push(tier))?;
+        let mut lower: Vec<TierAmount<'c>> = Vec::new();
+        if let Some(before) = before {
+            list_amount(table, before, |tier| lower.push(tier))?;
+        }
+        for tier in &mut tiers {
+            let same = |other: &&TierAmount<'c>| std::ptr::eq::<Tier>(other.tier, tier.tier);
+            if let Some(other) = lower.iter().find(same) {
+                *tier = tier.less(other)?;
+            }
+        }
+        tiers.retain(|tier| !tier.quantity.is_zero() || tier.flat.is_some());
+        Some(tiers)
+    }
+
+    fn event_piece(self, sum: EventSum, tiers: Vec<TierAmount<'c>>) -> Option<Piece<'c>> {
+        let (mut charged, mut amount) = (Ratio::ZERO, sum.amount);
+        for part in sum
+            .charged
+            .iter()
+            .chain(tiers.iter().map(|tier| &tier.quantity))
+        {
+            charged = charged.checked_add(*part)?;
+        }
+        for flat in tiers.iter().filter_map(|tier| tier.flat) {
+            amount = amount.checked_add(Ratio::from_decimal(flat))?;
+        }
+        Some(Piece {
+            span: self.span,
+            interval: None,
+            row: None,
+            ranked: None,
+            over_secs: None,
+            metered: charged,
+            quantities: Vec::new(),
+            charged,
+            tiers,
+            share: None,
+            amount,
+            events: Some(sum),
+        })
     }
 }

@@ -27,8 +27,10 @@ pub struct LineItem<'c> {
     pub day: NaiveDate,
     /// Usage of the period in the meter's smallest unit.
     pub quantity: Quantity,
-    /// The list amount: before discounts, maximum and minimum.
+    /// The list amount: before discounts, maximum and minimum, and at what the card lists.
     pub list: Decimal,
+    /// The same at the tenant's contracted rates; the list amount if there are none.
+    pub base: Decimal,
     /// The amount.
     pub amount: Decimal,
     /// From what it was computed.
@@ -58,8 +60,22 @@ pub struct Arithmetic<'c> {
     pub pieces: Vec<Piece<'c>>,
     /// The list amount, before rounding.
     pub list: Ratio,
+    /// Where rates are contracted, how it was computed by those: what is above is by what the card
+    /// lists.
+    pub contracted: Option<Box<Contracted<'c>>>,
     /// From the list amount to the final one.
     pub steps: Vec<AmountChange<'c>>,
+}
+
+/// How a line was computed by contracted rates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contracted<'c> {
+    /// The tiers, as [`Arithmetic::tiers`].
+    pub tiers: Vec<TierAmount<'c>>,
+    /// What each part costs, as [`Arithmetic::pieces`].
+    pub pieces: Vec<Piece<'c>>,
+    /// What they come to, before rounding.
+    pub amount: Ratio,
 }
 
 /// A step between list amount and final amount.
@@ -84,7 +100,8 @@ impl<'c> LineItem<'c> {
             }
             return Some(versions);
         }
-        let list = self.whole_arithmetic()?.list;
+        let own = self.whole_arithmetic()?;
+        let list = own.contracted.map_or(own.list, |own| own.amount);
         Some(vec![Dated {
             price: self.price,
             day: self.day,
@@ -92,6 +109,19 @@ impl<'c> LineItem<'c> {
             list,
             amount: list,
         }])
+    }
+
+    /// True if rates are contracted for it.
+    pub fn is_contracted(&self) -> bool {
+        match self.basis {
+            Basis::Whole => self.price.listed.is_some(),
+            Basis::Parts(parted) => parted.is_contracted(),
+        }
+    }
+
+    /// The list amount before rounding; `None` if a number does not fit.
+    pub(crate) fn exact_list(&self) -> Option<Ratio> {
+        self.arithmetic().map(|arithmetic| arithmetic.list)
     }
 
     /// How the line was computed; `None` if a number on the way does not fit an exact fraction,
@@ -103,14 +133,20 @@ impl<'c> LineItem<'c> {
                 let mut pieces = worked.pieces.iter();
                 let charged =
                     pieces.try_fold(Ratio::ZERO, |sum, piece| sum.checked_add(piece.charged))?;
-                Some(Arithmetic {
+                let own = Arithmetic {
                     quantities: Vec::new(),
                     charged,
                     tiers: Vec::new(),
                     pieces: worked.pieces,
                     list: worked.list,
+                    contracted: None,
                     steps: worked.steps,
-                })
+                };
+                if !parted.is_contracted() {
+                    return Some(own);
+                }
+                let (pieces, list) = charge::work_listed(parted, meter)?;
+                Some(self.beside_list(own, Vec::new(), pieces, list))
             }
             _ => self.whole_arithmetic(),
         }
@@ -120,17 +156,17 @@ impl<'c> LineItem<'c> {
         let places = places(self.price, self.card);
         let (mut quantities, mut tiers) = (Vec::new(), Vec::new());
         let metered = metered(self.quantity, self.meter)?;
-        let charged = charged_quantity(self.price, self.day, metered, |step, left| {
+        let charged = charged_quantity(self.price, self.day, metered, Ratio::ONE, |step, left| {
             quantities.push((step, left));
         })?;
         let table = Table::of(self.price, None, places);
-        let list = list_amount(table, charged, |tier| tiers.push(tier))?;
+        let base = list_amount(table, charged, |tier| tiers.push(tier))?;
         let mut changes = Vec::new();
-        final_amount(self.price, self.day, list, |step, left| {
+        final_amount(self.price, self.day, base, |step, left| {
             changes.push((step, left));
         })?;
         let mut steps = Vec::with_capacity(changes.len());
-        let mut before = self.list;
+        let mut before = self.base;
         for (step, exact) in changes {
             let amount = places.round(exact)?;
             steps.push(AmountChange {
@@ -140,13 +176,49 @@ impl<'c> LineItem<'c> {
             });
             before = amount;
         }
-        Some(Arithmetic {
+        let own = Arithmetic {
             quantities,
             charged,
             tiers,
             pieces: Vec::new(),
-            list,
+            list: base,
+            contracted: None,
             steps,
-        })
+        };
+        let Some(listed) = &self.price.listed else {
+            return Some(own);
+        };
+        let mut tiers = Vec::new();
+        let table = Table::of(listed, None, places);
+        let list = list_amount(table, charged, |tier| tiers.push(tier))?;
+        Some(self.beside_list(own, tiers, Vec::new(), list))
+    }
+
+    /// What was worked out by contracted rates, behind what the card lists.
+    fn beside_list(
+        &self,
+        own: Arithmetic<'c>,
+        tiers: Vec<TierAmount<'c>>,
+        pieces: Vec<Piece<'c>>,
+        list: Ratio,
+    ) -> Arithmetic<'c> {
+        let first = AmountChange {
+            step: AmountStep::Contracted,
+            exact: own.list,
+            change: self.base - self.list,
+        };
+        let contracted = Contracted {
+            tiers: own.tiers,
+            pieces: own.pieces,
+            amount: own.list,
+        };
+        Arithmetic {
+            tiers,
+            pieces,
+            list,
+            contracted: Some(Box::new(contracted)),
+            steps: std::iter::once(first).chain(own.steps).collect(),
+            ..own
+        }
     }
 }

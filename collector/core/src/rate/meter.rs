@@ -8,9 +8,9 @@ use tollgate_common::Quantity;
 use super::charge;
 use super::line::{Basis, LineItem};
 use super::parts::{MeterUsage, Part, Slice, adds_up};
-use super::{RateError, rate};
+use super::{RateError, Ratio, rate};
 use crate::catalog::{Card, Meter, Price};
-use crate::period::Period;
+use crate::period::{Period, Zone};
 
 /// What becomes of usage of a meter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +86,41 @@ impl<'c> Parted<'c> {
                 let (card, price) = slice.priced?;
                 Some((index, slice, card, price))
             })
+    }
+
+    /// True if the tenant has contracted rates in one of the slices at least.
+    pub fn is_contracted(self) -> bool {
+        self.own().any(|(_, _, _, price)| price.listed.is_some())
+    }
+
+    /// What allowance and tiers of the price are scaled by where it says so: the part of the whole
+    /// period that the price is in force for.
+    pub(super) fn scale(self, price: &Price) -> Option<Ratio> {
+        let (true, Some(by)) = (
+            price.prorated.allowance || price.prorated.tiers,
+            price.terms.prorate,
+        ) else {
+            return Some(Ratio::ONE);
+        };
+        let mut spans = self.own().map(|(_, slice, _, _)| (slice.span, slice.zone));
+        spans.try_fold(Ratio::ZERO, |sum, (span, zone)| {
+            sum.checked_add(self.whole.fraction(span, by, zone))
+        })
+    }
+
+    /// What selects the tiers of the price in a slice, if another meter does; `None` if that is not
+    /// known.
+    #[expect(clippy::option_option, reason = "what is not known is not an absence")]
+    pub(super) fn selects(slice: &Slice<'_>, price: &Price) -> Option<Option<Ratio>> {
+        match price.selecting_meter() {
+            None => Some(None),
+            Some(_) => slice.selects.map(Some),
+        }
+    }
+
+    /// Whose clocks count.
+    pub(super) fn zone(self) -> Zone {
+        self.slices[self.first].zone
     }
 
     fn owns(self, index: u16) -> bool {
@@ -268,7 +303,8 @@ fn rate_parted<'c>(
 
 /// True if the line is that of one sum of the whole period, or of all that a card has of it.
 fn is_plain(price: &Price, meter: &Meter, parted: Parted<'_>) -> bool {
-    price.is_plain() && (parted.slices.len() == 1 || adds_up(meter.aggregation))
+    let is_whole = parted.scale(price) == Some(Ratio::ONE);
+    price.is_plain() && is_whole && (parted.slices.len() == 1 || adds_up(meter.aggregation))
 }
 
 fn parted_line<'c>(
@@ -286,7 +322,8 @@ fn parted_line<'c>(
         card,
         day,
         quantity,
-        list: worked.rounded_list,
+        list: charge::listed(parted, meter, &worked)?,
+        base: worked.rounded_list,
         amount: worked.amount,
         basis: Basis::Parts(parted),
     })

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, Dimensions, Quantity, TenantId, Timestamp, Window};
 
+use super::Ratio;
 use super::events::{EVENTS_MAX, Event, EventKey};
 use super::samples::{Direction, Samples, SlotKey};
 use crate::catalog::{Card, Interval, Matrix, Price, Row};
@@ -25,6 +26,9 @@ use crate::period::{Period, Zone};
 pub const PARTS_MAX: usize = 1 << 17;
 /// Most slices of one period: more than an hour of 900 seconds each has in a year.
 pub const SLICES_MAX: usize = 1 << 16;
+
+/// No window crosses a multiple of this.
+pub(super) const QUARTER_SECS: i64 = 900;
 
 /// A stretch of a period in which nothing changes that a meter's price depends on.
 ///
@@ -38,6 +42,10 @@ pub struct Slice<'c> {
     /// The version of the card that is in force, and of the meter's price in it; `None` where
     /// there is no card or no price of the meter.
     pub priced: Option<(&'c Card, &'c Price)>,
+    /// What another meter counts in the whole period, in its billed unit, where [that selects the
+    /// tier](crate::catalog::TierBy::Meter) of the price; `None` also if it does not fit the
+    /// numbers.
+    pub selects: Option<Ratio>,
 }
 
 impl Slice<'_> {
@@ -278,6 +286,10 @@ impl Shape {
             Interval::Period => return 0,
             Interval::Window => instant,
             Interval::Day => zone.start_of_local_day(instant),
+            Interval::Quarter => {
+                let secs = instant.secs();
+                Timestamp::from_secs(secs - secs.rem_euclid(QUARTER_SECS))
+            }
             Interval::Hour => {
                 let since = instant.secs() - self.period.start.secs();
                 Timestamp::from_secs(instant.secs() - since.rem_euclid(3600))
@@ -481,7 +493,6 @@ impl MeterUsage {
     /// excluded from a percentile. It is widened to whole quarters of an hour, so that what is
     /// kept is bounded by the length of the period.
     pub fn lose(&mut self, span: Period) {
-        const QUARTER_SECS: i64 = 900;
         let (from, to) = (span.start.secs(), span.end.plus_millis(999).secs());
         let mut from = from - from.rem_euclid(QUARTER_SECS);
         let mut to = to + (-to).rem_euclid(QUARTER_SECS);

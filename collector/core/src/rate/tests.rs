@@ -2,6 +2,7 @@ mod bandwidth;
 mod doc;
 mod events;
 mod going_on;
+mod levels;
 mod parts;
 mod published;
 mod published_parts;

@@ -7,7 +7,7 @@ use super::charge::Piece;
 use super::line::{AmountChange, Arithmetic, LineItem};
 use super::tiers::TierAmount;
 use super::{Basis, Ratio, metered};
-use crate::catalog::{Directions, Interval, Measure, Off};
+use crate::catalog::{Allowance, Directions, Interval, Measure, Off};
 
 /// Most pieces of a line that its text shows one by one.
 const PIECES_SHOWN_MAX: usize = 24;
@@ -21,12 +21,16 @@ impl fmt::Display for LineItem<'_> {
         };
         self.write_list(f, &arithmetic)?;
         for change in &arithmetic.steps {
-            write_change(f, change)?;
+            self.write_change(f, change, &arithmetic)?;
         }
-        if !arithmetic.steps.is_empty() {
-            write!(f, " = {} {}", self.amount, self.card.currency)?;
+        match arithmetic.steps.last() {
+            None => Ok(()),
+            // Behind its own amount.
+            Some(last) if last.step == AmountStep::Contracted => {
+                write!(f, " {}", self.card.currency)
+            }
+            Some(_) => write!(f, " = {} {}", self.amount, self.card.currency),
         }
-        Ok(())
     }
 }
 
@@ -46,7 +50,7 @@ impl LineItem<'_> {
             write!(f, "{shown} is below zero and rated as 0: ")?;
         }
         match self.basis {
-            Basis::Parts(_) => self.write_pieces(f, arithmetic)?,
+            Basis::Parts(_) => self.write_pieces(f, &arithmetic.pieces, Rates::Listed)?,
             Basis::Whole => {
                 if let Some(metered) = metered(self.quantity, self.meter) {
                     write_quantities(f, metered, &arithmetic.quantities)?;
@@ -88,11 +92,15 @@ fn write_quantities(
                     convert.to, convert.from, convert.mode
                 )?;
             }
-            QuantityStep::Included(allowance) => {
-                write!(f, " less {} included = {left}", allowance.quantity)?;
+            QuantityStep::Included(allowance, part) => {
+                f.write_str(" less ")?;
+                write_part(f, allowance, *part)?;
+                write!(f, " included = {left}")?;
             }
-            QuantityStep::AllCharged(allowance) => {
-                write!(f, " is above {}, so all is charged", allowance.quantity)?;
+            QuantityStep::AllCharged(allowance, part) => {
+                f.write_str(" is above ")?;
+                write_part(f, allowance, *part)?;
+                f.write_str(", so all is charged")?;
             }
             QuantityStep::Discounted(discount, by) => {
                 write!(f, " less {by} {} = {left}", discount.id)?;
@@ -101,6 +109,14 @@ fn write_quantities(
         }
     }
     f.write_str(": ")
+}
+
+/// An allowance, or what of it belongs to a part of the period.
+fn write_part(f: &mut fmt::Formatter<'_>, allowance: &Allowance, part: Ratio) -> fmt::Result {
+    if part != allowance.quantity.value() {
+        write!(f, "{part} of ")?;
+    }
+    write!(f, "{}", allowance.quantity)
 }
 
 fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measure) -> fmt::Result {
@@ -151,8 +167,16 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
     Ok(())
 }
 
+/// By which rates pieces were worked out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rates {
+    Own,
+    Listed,
+}
+
 fn write_change(f: &mut fmt::Formatter<'_>, change: &AmountChange<'_>) -> fmt::Result {
     match change.step {
+        AmountStep::Contracted => f.write_str("; contracted")?,
         AmountStep::Discount(discount) => {
             write!(f, "; {}", discount.id)?;
             if let Off::Percent { percent, of_list } = &discount.off {
@@ -172,9 +196,48 @@ fn write_change(f: &mut fmt::Formatter<'_>, change: &AmountChange<'_>) -> fmt::R
 }
 
 impl LineItem<'_> {
+    /// A step; that to contracted rates with what was computed by them.
+    fn write_change(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        change: &AmountChange<'_>,
+        arithmetic: &Arithmetic<'_>,
+    ) -> fmt::Result {
+        let own = arithmetic.contracted.as_ref();
+        let Some(own) = own.filter(|_| change.step == AmountStep::Contracted) else {
+            return write_change(f, change);
+        };
+        f.write_str("; contracted ")?;
+        match self.basis {
+            Basis::Parts(_) => self.write_pieces(f, &own.pieces, Rates::Own)?,
+            Basis::Whole => write_tiers(f, &own.tiers, &self.price.per)?,
+        }
+        if Ratio::from_decimal(self.base) != own.amount {
+            write!(f, "{} ~ ", own.amount)?;
+        }
+        write!(f, "{}", self.base)
+    }
+
+    /// The text of the step to contracted rates, for a line that is worked out elsewhere.
+    pub(crate) fn write_contracted(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        arithmetic: &Arithmetic<'_>,
+    ) -> fmt::Result {
+        let mut steps = arithmetic.steps.iter();
+        match steps.find(|change| change.step == AmountStep::Contracted) {
+            Some(change) => self.write_change(f, change, arithmetic),
+            None => Ok(()),
+        }
+    }
+
     /// Each piece by itself, and then what they are together.
-    fn write_pieces(&self, f: &mut fmt::Formatter<'_>, arithmetic: &Arithmetic<'_>) -> fmt::Result {
-        let pieces = &arithmetic.pieces;
+    fn write_pieces(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        pieces: &[Piece<'_>],
+        rates: Rates,
+    ) -> fmt::Result {
         let shown = pieces.len().min(PIECES_SHOWN_MAX);
         for (index, piece) in pieces.iter().take(shown).enumerate() {
             if index > 0 {
@@ -190,7 +253,7 @@ impl LineItem<'_> {
             write_quantities(f, piece.metered, &piece.quantities)?;
             let per = piece.row.map_or(&self.price.per, |row| &row.per);
             match piece.share {
-                _ if piece.events.is_some() => self.write_events(f, piece)?,
+                _ if piece.events.is_some() => self.write_events(f, piece, rates)?,
                 None => write_tiers(f, &piece.tiers, per)?,
                 Some(share) => {
                     f.write_char('(')?;
@@ -239,13 +302,22 @@ impl LineItem<'_> {
     }
 
     /// `3 events, 1 free: 2 fees = 0.6 + 150 x 2.9 per 100 EUR = `
-    fn write_events(&self, f: &mut fmt::Formatter<'_>, piece: &Piece<'_>) -> fmt::Result {
+    fn write_events(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        piece: &Piece<'_>,
+        rates: Rates,
+    ) -> fmt::Result {
         let (Some(sum), Basis::Parts(parted)) = (&piece.events, self.basis) else {
             return Ok(());
         };
         let mut own = parted.own();
         let version = own.find(|(_, slice, _, _)| slice.span == piece.span);
         let price = version.map_or(self.price, |(_, _, _, price)| price);
+        let price = match rates {
+            Rates::Own => price,
+            Rates::Listed => price.as_listed(),
+        };
         write!(f, "{} events", sum.count)?;
         if sum.free > 0 {
             write!(f, ", {} of them free", sum.free)?;
@@ -257,8 +329,18 @@ impl LineItem<'_> {
             write!(f, "{plus}{charged} x {}", segment.unit)?;
             plus = " + ";
         }
+        for tier in &piece.tiers {
+            if let Some(unit) = tier.unit {
+                write!(f, "{plus}{} x {unit}", tier.quantity)?;
+                plus = " + ";
+            }
+        }
         if !plus.is_empty() {
             write!(f, " per {}", price.per)?;
+        }
+        for flat in piece.tiers.iter().filter_map(|tier| tier.flat) {
+            write!(f, "{plus}{flat} flat")?;
+            plus = " + ";
         }
         if !sum.fixed.is_zero() {
             write!(f, "{plus}{} in fees of events", sum.fixed)?;

@@ -3,7 +3,7 @@
 use rust_decimal::Decimal;
 
 use super::{Mode, Ratio, Site};
-use crate::catalog::{Blocks, Bounds, FirstFlat, Measure, Model, Price, Row, Scheme, Tier};
+use crate::catalog::{Blocks, Bounds, FirstFlat, Measure, Model, Price, Row, Scheme, Tier, TierBy};
 
 /// What one tier contributes to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,10 @@ pub(super) struct Table<'c> {
     per: &'c Measure,
     site: Site,
     places: Places,
+    /// What the bounds of tiers are scaled by.
+    scale: Ratio,
+    /// What selects the tier in place of the quantity that is priced.
+    selects: Option<Ratio>,
 }
 
 impl<'c> Table<'c> {
@@ -56,7 +60,32 @@ impl<'c> Table<'c> {
             per: row.map_or(&price.per, |row| &row.per),
             site: price.rounding.site,
             places,
+            scale: Ratio::ONE,
+            selects: None,
         }
+    }
+
+    /// With bounds that are scaled.
+    pub(super) fn scaled(self, scale: Ratio) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// With another quantity that selects the tier.
+    pub(super) fn selected(self, selects: Option<Ratio>) -> Self {
+        Self { selects, ..self }
+    }
+
+    /// Where a tier begins, and where it ends.
+    fn bounds(&self, tier: &Tier) -> Option<(Ratio, Option<Ratio>)> {
+        let to = tier.to.as_ref().map(Measure::value);
+        if self.scale == Ratio::ONE {
+            return Some((tier.from, to));
+        }
+        let to = match to {
+            Some(to) => Some(to.checked_mul(self.scale)?),
+            None => None,
+        };
+        Some((tier.from.checked_mul(self.scale)?, to))
     }
 }
 
@@ -102,20 +131,21 @@ pub(super) fn list_amount<'c>(
 ) -> Option<Ratio> {
     let model = table.model;
     let selects = match &model.tier_by {
-        Some(by) => quantity.round_to(by.to.value(), by.mode)?,
-        None => quantity,
+        Some(TierBy::Rounded { to, mode }) => quantity.round_to(to.value(), *mode)?,
+        Some(TierBy::Meter(_) | TierBy::Peak) | None => table.selects.unwrap_or(quantity),
     };
     let mut sum = Ratio::ZERO;
     let mut tiers = model.tiers.iter().enumerate().peekable();
     while let Some((index, tier)) = tiers.next() {
-        let is_top = match &tier.to {
-            Some(to) => !is_beyond(model.bounds, selects, to.value())?,
+        let (from, to) = table.bounds(tier)?;
+        let is_top = match to {
+            Some(to) => !is_beyond(model.bounds, selects, to)?,
             None => tiers.peek().is_none(),
         };
         let inside = match model.scheme {
             Scheme::Volume if is_top => quantity,
             Scheme::Volume => continue,
-            Scheme::Graduated => inside(tier, quantity, is_top)?,
+            Scheme::Graduated => inside((from, to), quantity, is_top)?,
         };
         let is_due = index > 0 || !quantity.is_zero() || model.first_flat == FirstFlat::Always;
         let flat = tier.flat.filter(|_| is_due);
@@ -132,6 +162,16 @@ pub(super) fn list_amount<'c>(
     Some(sum)
 }
 
+/// What a quantity costs without flat fees.
+pub(super) fn unit_amount(table: Table<'_>, quantity: Ratio) -> Option<Ratio> {
+    let mut fees = Some(Ratio::ZERO);
+    let amount = list_amount(table, quantity, |tier| {
+        let flat = tier.flat.map_or(Ratio::ZERO, Ratio::from_decimal);
+        fees = fees.and_then(|fees| fees.checked_add(flat));
+    })?;
+    amount.checked_sub(fees?)
+}
+
 /// Whether a quantity lies in the tiers above a bound.
 fn is_beyond(bounds: Bounds, quantity: Ratio, bound: Ratio) -> Option<bool> {
     let order = quantity.checked_cmp(bound)?;
@@ -143,12 +183,12 @@ fn is_beyond(bounds: Bounds, quantity: Ratio, bound: Ratio) -> Option<bool> {
 
 /// The part of the quantity that lies in a tier. What selects tiers may be rounded, so the top
 /// tier can hold a little more or less than its bounds say; all parts together are the quantity.
-fn inside(tier: &Tier, quantity: Ratio, is_top: bool) -> Option<Ratio> {
-    let upto = match &tier.to {
-        Some(to) if !is_top && quantity.checked_cmp(to.value())?.is_gt() => to.value(),
+fn inside((from, to): (Ratio, Option<Ratio>), quantity: Ratio, is_top: bool) -> Option<Ratio> {
+    let upto = match to {
+        Some(to) if !is_top && quantity.checked_cmp(to)?.is_gt() => to,
         _ => quantity,
     };
-    let inside = upto.checked_sub(tier.from)?;
+    let inside = upto.checked_sub(from)?;
     Some(if inside.is_negative() {
         Ratio::ZERO
     } else {

@@ -1,6 +1,6 @@
-//! Runs every example of `docs/pricing/bills.md`.
+//! Runs every example of the pages of `docs/pricing/` that are about bills.
 //!
-//! A `toml` block begins with the name of its file. The files of the first example are shared by all;
+//! A `toml` block begins with the name of its file. The files of a page's first example are shared by all;
 //! `# + NAME` adds to one of them. What stands before a test makes an example together with it and
 //! the tests that follow; the next file begins another one.
 
@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 
 use crate::catalog::Catalog;
 
-const DOCUMENT: &str = include_str!("../../../../../docs/pricing/bills.md");
+const BILLS: &str = include_str!("../../../../../docs/pricing/bills.md");
+const CONTRACTS: &str = include_str!("../../../../../docs/pricing/contracts.md");
 
 type Files = BTreeMap<String, String>;
 
 /// The blocks with their files' names; true for what is added.
-fn blocks() -> Vec<(String, bool, String)> {
-    let parts = DOCUMENT.split("\n```toml\n").skip(1);
+fn blocks(document: &str) -> Vec<(String, bool, String)> {
+    let parts = document.split("\n```toml\n").skip(1);
     parts
         .map(|part| {
             let (block, _) = part.split_once("\n```").expect("a block ends");
@@ -30,12 +31,12 @@ fn blocks() -> Vec<(String, bool, String)> {
 }
 
 /// The files of each example, tests included.
-fn examples() -> Vec<Files> {
+fn examples(document: &str) -> Vec<Files> {
     let mut shared: Option<Files> = None;
     let mut examples = Vec::new();
     let mut open: Files = Files::new();
     let mut tested = false;
-    for (name, adds, text) in blocks() {
+    for (name, adds, text) in blocks(document) {
         let is_test = name.ends_with(".test.toml");
         if tested && !is_test {
             let done = std::mem::take(&mut open);
@@ -63,9 +64,9 @@ fn examples() -> Vec<Files> {
 
 #[test]
 fn every_example_is_as_documented() {
-    let examples = examples();
-    assert!(examples.len() > 15, "the document is a cookbook");
-    for files in examples {
+    let bills = examples(BILLS);
+    assert!(bills.len() > 15, "the document is a cookbook");
+    for files in bills.into_iter().chain(examples(CONTRACTS)) {
         let named: Vec<&String> = files.keys().collect();
         let catalog = Catalog::parse(&files).unwrap_or_else(|errors| panic!("{named:?}\n{errors}"));
         let tests = catalog.run_tests();

@@ -82,7 +82,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nleast = \"1\"",
-        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over` or `unit`)",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over`, `prorated` or `unit`)",
     ),
     (
         "unit = \"0.08\"",

@@ -218,10 +218,6 @@ fn intervals_and_levels_stand_where_they_make_sense() {
         wrong(&level.replace("over = \"period\"", ""), WEEK)
             .contains("price[0].per: unit `GB` counts data, where data times time")
     );
-    assert!(
-        wrong(&format!("{level}\ninterval = \"P1D\""), WEEK)
-            .contains("price[0].interval: a level that is divided")
-    );
     let daily = "meter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1 GB\"\nunit = \"1\"\ninterval = \"P1D\"";
     assert!(read(daily, WEEK).is_ok());
     assert!(
@@ -232,6 +228,89 @@ fn intervals_and_levels_stand_where_they_make_sense() {
         wrong(&off, WEEK)
             .contains("discount[0].quantity: a quantity goes off a price that has one")
     );
+}
+
+#[test]
+fn levels_of_every_moment_and_what_selects_tiers_have_their_place() {
+    let level = "meter = \"level\"\nmodel = \"volume\"\nper = \"1 GB\"\nover = \"period\"\n\
+                 interval = \"PT15M\"\ntier_by = { level = \"peak\" }\n\
+                 tiers = [{ to = \"10 GB\", unit = \"1\" }, { unit = \"2\" }]";
+    assert!(read(level, WEEK).is_ok());
+    let of = |from: &str, to: &str| {
+        assert!(level.contains(from), "{from}");
+        wrong(&level.replacen(from, to, 1), WEEK)
+    };
+    let by = "{ level = \"peak\" }";
+    for (from, to, expected) in [
+        (
+            "PT15M",
+            "window",
+            "price[0].interval: windows may be of different widths",
+        ),
+        (
+            "\"2\" }",
+            "\"2\", flat = \"1\" }",
+            "price[0].tiers: a fee that stays",
+        ),
+        ("PT15M", "period", "price[0].tier_by: only a level"),
+        (
+            "\"volume\"",
+            "\"graduated\"",
+            "price[0].tier_by: another quantity selects the one tier",
+        ),
+        (by, "{ level = \"mean\" }", "tier_by.level: expected `peak`"),
+        (
+            by,
+            "{ level = \"peak\", meter = \"paid\" }",
+            "price[0].tier_by: expected `meter`",
+        ),
+        (
+            by,
+            "{ meter = \"gone\" }",
+            "tier_by.meter: meter `gone` is not declared",
+        ),
+        (
+            by,
+            "{ meter = \"paid\" }",
+            "tiers[0].to: unit `GB` counts data, where EUR is counted",
+        ),
+        (
+            "over",
+            "rounding = { at = \"tier\" }\nover",
+            "price[0].rounding: a tier is reached many",
+        ),
+        (
+            "over",
+            "prorated = [\"tiers\"]\nover",
+            "price[0].prorated: quantities are prorated",
+        ),
+        (
+            "over",
+            "prorated = [\"allowance\"]\nover",
+            "price[0].prorated: expected what the price",
+        ),
+        (
+            "\"period\"",
+            "\"730 h\"",
+            "price[0].per: a level over a length that is no period",
+        ),
+        ("\"period\"", "\"0 h\"", "price[0].over: not a length"),
+    ] {
+        let message = of(from, to);
+        assert!(message.contains(expected), "{to}: {message}");
+    }
+    let month = level.replace("1 GB", "1 GB.mo");
+    assert!(read(&month.replace("10 GB", "10 GB.mo"), WEEK).is_ok());
+    assert!(
+        read(
+            &month
+                .replace("10 GB", "10 GB.mo")
+                .replace("period", "730 h"),
+            WEEK
+        )
+        .is_ok()
+    );
+    assert!(wrong(&month, WEEK).contains("tiers[0].to: unit `GB` counts data"));
 }
 
 const PAID: &str = "meter = \"paid\"\nmodel = \"percentage\"\npercent = \"2.9\"\n\
@@ -254,9 +333,11 @@ fn mistakes_in_percentages_and_events_have_their_place() {
             .contains("price[0].event_minimum: the minimum 6 of an event is above its maximum 5")
     );
     assert!(of("= 3", "= \"3\"").contains("price[0].free_events: expected an integer"));
+    let tiers = PAID.replace("percent = \"2.9\"", "tiers = [{ percent = \"2.9\" }]");
+    assert!(read(&tiers, WEEK).is_ok());
     assert!(
-        of("percent = \"2.9\"", "tiers = [{ percent = \"2.9\" }]")
-            .contains("a percentage has `tiers` or `fixed`, not both")
+        wrong(&format!("{tiers}\npercent = \"1\""), WEEK)
+            .contains("a percentage has `tiers` or `percent`, not both")
     );
     assert!(
         of("free_events = 3", "allowance = \"3\"")

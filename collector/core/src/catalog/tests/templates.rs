@@ -65,7 +65,7 @@ fn a_mistake_is_shown_once_where_it_stands() {
     assert_eq!(
         wrong("card = ", "tenant = \"x\"\ncard = "),
         [
-            "templates/t0.toml:3:1: tenant: unknown key (expected `id`, `template`, `card`, `zone`, `period`, `late`, `settlement`, `discount`, \
+            "templates/t0.toml:3:1: tenant: unknown key (expected `id`, `template`, `card`, `zone`, `period`, `late`, `settlement`, `contracted`, `discount`, \
                  `maximum`, `minimum`, `commitment`, `grant`, `tax`, `currency`, `payer` or `threshold`)"
         ]
     );

@@ -133,6 +133,7 @@ pub(super) fn priced_slices<'c>(
             prices.find(|price| price.meter.as_ref() == Some(meter))
         });
         rate::Slice {
+            selects: None,
             span: Period {
                 start: slice.from,
                 end: slice.to,

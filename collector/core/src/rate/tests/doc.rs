@@ -1,7 +1,8 @@
 //! Checks every example of `docs/pricing/*.md` about prices that need usage in parts.
 //!
 //! `toml` blocks hold meters; `toml calendar` a calendar and `toml price` a price for what follows
-//! up to the next one; `toml price from DATE` another version of it; `rated ZONE MONTH` usage and
+//! up to the next one; `toml price from DATE` another version of it, `toml price
+//! only from DATE` one that nothing was before; `rated ZONE MONTH` usage and
 //! lines. Usage is `INSTANT [xWINDOWS] [DIMENSIONS] QUANTITY`, parts of it apart by `;`, windows of
 //! five minutes in a row.
 
@@ -83,6 +84,9 @@ fn examples_are_as_documented() {
             }
             ["toml", "price"] => recipe.versions = vec![("2026-01-01".to_owned(), text)],
             ["toml", "price", "from", date] => recipe.versions.push((date.to_owned(), text)),
+            ["toml", "price", "only", "from", date] => {
+                recipe.versions = vec![(date.to_owned(), text)];
+            }
             ["rated", zone, month] => {
                 for example in text.lines() {
                     let (used, line) = example.split_once("=>").expect("an arrow");

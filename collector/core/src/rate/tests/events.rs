@@ -178,9 +178,19 @@ proptest! {
         free_events in proptest::option::of(0u32..6),
         free_cents in proptest::option::of(1u32..60_000),
         limits in proptest::option::of((0u32..300, 300u32..900)),
+        // A bound above which it is 1 per cent, and a fee for reaching it.
+        tier in proptest::option::of((1u32..80_000, 0u32..500)),
     ) {
         let decimal = |cents: u32| format!("{}.{:02}", cents / 100, cents % 100);
-        let mut keys = format!("model = \"percentage\"\npercent = \"2\"\nfixed = \"{}\"", decimal(fixed));
+        let percent = match tier {
+            None => "percent = \"2\"".to_owned(),
+            Some((bound, fee)) => format!(
+                "tiers = [{{ to = \"{}\", percent = \"2\" }}, {{ percent = \"1\", flat = \"{}\" }}]",
+                decimal(bound),
+                decimal(fee)
+            ),
+        };
+        let mut keys = format!("model = \"percentage\"\n{percent}\nfixed = \"{}\"", decimal(fixed));
         if let Some(free) = free_events {
             keys.push_str(&format!("\nfree_events = {free}"));
         }
@@ -192,6 +202,7 @@ proptest! {
         }
         // In hundredths of a cent.
         let (mut sum, mut count, mut used_cents, mut over) = (0u64, 0u32, 0u32, false);
+        let mut position = 0u32;
         for event in &cents {
             let mut charged = Some(*event);
             let spent = free_events.is_some_and(|free| count >= free) || free_cents.is_some_and(|free| used_cents >= free);
@@ -206,12 +217,19 @@ proptest! {
             count += 1;
             used_cents += event;
             if let Some(charged) = charged {
-                let mut amount = u64::from(charged) * 2 + u64::from(fixed) * 100;
+                let bound = tier.map_or(u32::MAX, |(bound, _)| bound);
+                // Cent by cent.
+                let dear = (position..position + charged).filter(|cent| *cent < bound).count();
+                position += charged;
+                let mut amount = u64::from(charged) + dear as u64 + u64::from(fixed) * 100;
                 if let Some((least, most)) = limits {
                     amount = amount.clamp(u64::from(least) * 100, u64::from(most) * 100);
                 }
                 sum += amount;
             }
+        }
+        if let Some((bound, fee)) = tier && position > bound {
+            sum += u64::from(fee) * 100;
         }
         let expected = Decimal::new(i64::try_from((sum + 50) / 100).expect("small"), 2).to_string();
         let units: Vec<i128> = cents.iter().map(|cents| i128::from(*cents)).collect();

@@ -123,6 +123,7 @@ impl Rig {
                 Some((card, price))
             });
             slices.push(Slice {
+                selects: None,
                 span,
                 zone: self.zone,
                 priced,

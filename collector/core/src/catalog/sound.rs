@@ -1,0 +1,112 @@
+//! What of a price can only be judged together.
+
+use super::price::{Blocks, FirstFlat, Interval, Model, Price, Scheme, TierBy};
+use super::read::{Reader, Section};
+use crate::rate::Site;
+
+/// Checks it; `None` if there is a mistake.
+pub(super) fn check<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    price: &Price,
+) -> Option<()> {
+    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    let mut models = std::iter::once(&price.model).chain(rows.map(|row| &row.model));
+    if price.rounding.site == Site::Increment
+        && models.clone().any(|model| model.blocks == Blocks::Exact)
+    {
+        let message = "increments are rounded only where whole blocks are charged (expected the \
+                       model `package`, or `blocks = \"started\"`)";
+        reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    let pooled = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    if price.interval != Interval::Period && pooled.clone().any(|row| row.pool.is_some()) {
+        let message = "tiers of a pool begin anew with the period (expected no `interval`)";
+        reader.refuse(section.span(), &section.key("interval"), message);
+        return None;
+    }
+    let parted = price.interval != Interval::Period || price.matrix.is_some();
+    if parted && models.any(|model| model.first_flat == FirstFlat::Always) {
+        let message = "a fee that is always due is due once in a period (expected `usage`, or a \
+                       price without `interval` and `rows`)";
+        reader.refuse(section.span(), &section.key("first_flat"), message);
+        return None;
+    }
+    if price.rounding.site == Site::Event && price.per_event.is_none() {
+        let message = "only what single events cost is rounded (expected a price of single events)";
+        reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    if price.rounding.site == Site::Tier && price.per_event.is_some() {
+        let message = "single events are priced without tiers (expected `at = \"event\"`)";
+        reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    if (price.prorated.allowance || price.prorated.tiers)
+        && (price.terms.prorate.is_none() || price.interval != Interval::Period)
+    {
+        let message = "quantities are prorated as the price is, in the period (expected neither \
+                       `prorate = \"none\"` nor `interval`)";
+        reader.refuse(section.span(), &section.key("prorated"), message);
+        return None;
+    }
+    selects(reader, section, price)?;
+    levels(reader, section, price)
+}
+
+/// What another quantity selects.
+fn selects<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
+    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    let mut models = std::iter::once(&price.model).chain(rows.map(|row| &row.model));
+    let by =
+        |what: fn(&TierBy) -> bool| move |model: &Model| model.tier_by.as_ref().is_some_and(what);
+    if price.matrix.is_some() && models.clone().any(by(|by| matches!(by, TierBy::Meter(_)))) {
+        let message = "rows select their tiers by their own quantity (expected no `meter` in \
+                       `tier_by`)";
+        reader.refuse(section.span(), &section.key("rows"), message);
+        return None;
+    }
+    if (price.over.is_none() || price.interval == Interval::Period)
+        && models.any(by(|by| matches!(by, TierBy::Peak)))
+    {
+        let message = "only a level whose tiers are those of every moment has a peak (expected \
+                       `over` and an `interval`)";
+        reader.refuse(section.span(), &section.key("tier_by"), message);
+        return None;
+    }
+    Some(())
+}
+
+/// A level whose tiers are those of every moment.
+fn levels<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
+    if price.over.is_none() || price.interval == Interval::Period {
+        return Some(());
+    }
+    if price.interval == Interval::Window {
+        let message = "windows may be of different widths, so that they have no common level \
+                       (expected `PT15M`, `PT1H` or `P1D`)";
+        reader.refuse(section.span(), &section.key("interval"), message);
+        return None;
+    }
+    if price.rounding.site == Site::Tier {
+        let message = "a tier is reached many times in a period, and rounded with the line \
+                       (expected `at = \"line\"`)";
+        reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    let flat_by_volume = |model: &Model| {
+        model.scheme == Scheme::Volume && model.tiers.iter().any(|tier| tier.flat.is_some())
+    };
+    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    if std::iter::once(&price.model)
+        .chain(rows.map(|row| &row.model))
+        .any(flat_by_volume)
+    {
+        let message = "a fee that stays once its tier is reached adds to those of lower tiers \
+                       (expected the model `graduated`, or tiers without `flat`)";
+        reader.refuse(section.span(), &section.key("tiers"), message);
+        return None;
+    }
+    Some(())
+}
