@@ -105,6 +105,8 @@ probes! {
     LateNext = "late_adjustments",
     /// A fee was booked.
     Fee = "fees",
+    /// What a tenant has of a line that another one pays was booked.
+    Share = "shares",
     /// A period of a length that divides no day was closed.
     AnchoredPeriod = "anchored_periods",
     /// An operator corrected usage.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Posting};
 use tollgate_common::sketch::Histogram;
-use tollgate_common::{Aggregation, Timestamp};
+use tollgate_common::{Aggregation, TenantId, Timestamp};
 
 use super::coverage::{Coverage, Probe};
 use super::options::Options;
@@ -183,7 +183,10 @@ struct Period {
     quantity: i128,
 }
 
-type Billed = BTreeMap<Key, BTreeMap<Timestamp, Period>>;
+/// When a period begins, and whether it is that of another tenant who pays.
+type Begin = (Timestamp, bool);
+
+type Billed = BTreeMap<Key, BTreeMap<Begin, Period>>;
 
 /// What the ledger bills, by period.
 fn billed(ledger: &[LedgerEntry]) -> Billed {
@@ -194,13 +197,26 @@ fn billed(ledger: &[LedgerEntry]) -> Billed {
         };
         let counts = matches!(
             posting.kind,
-            EntryKind::Charge | EntryKind::Adjustment | EntryKind::Reversal | EntryKind::Unrated
+            EntryKind::Charge
+                | EntryKind::Adjustment
+                | EntryKind::Reversal
+                | EntryKind::Unrated
+                | EntryKind::Share
         );
-        if counts && tenant.as_str() != FORGER {
+        if !counts || tenant.as_str() == FORGER {
+            continue;
+        }
+        let (start, end) = late_of(posting).unwrap_or((posting.start, posting.end));
+        let mut add = |tenant: &TenantId, shared, quantity| {
             let periods = billed.entry((tenant.clone(), meter.clone())).or_default();
-            let (start, end) = late_of(posting).unwrap_or((posting.start, posting.end));
-            let period = periods.entry(start).or_insert(Period { end, quantity: 0 });
-            period.quantity += posting.quantity.units();
+            let period = periods.entry((start, shared));
+            period.or_insert(Period { end, quantity: 0 }).quantity += quantity;
+        };
+        let quantity = posting.quantity.units();
+        add(tenant, posting.payer.is_some(), quantity);
+        // The line that it is a share of is the payer's, but this usage is not.
+        if let (EntryKind::Share, Some(payer)) = (posting.kind, &posting.payer) {
+            add(payer, false, -quantity);
         }
     }
     billed
@@ -235,12 +251,12 @@ fn check_readings(
     aggregation: Aggregation,
     key: &Key,
     readings: &[Reading],
-    periods: Option<&BTreeMap<Timestamp, Period>>,
+    periods: Option<&BTreeMap<Begin, Period>>,
     (exact, options): (bool, &Options),
 ) -> Result<(), String> {
     let (tenant, meter) = key;
     let mut covered = 0;
-    for (start, period) in periods.into_iter().flatten() {
+    for ((start, _), period) in periods.into_iter().flatten() {
         let inside = |reading: &&Reading| (*start..period.end).contains(&reading.window);
         covered += readings.iter().filter(inside).count();
         // Rare seals and clocks may move a value to another window, never make one up.

@@ -182,6 +182,8 @@ pub struct Options {
     pub fee: bool,
     /// Periods are of a length that divides no day, and count from an anchor.
     pub anchored: bool,
+    /// The first tenant pays for others.
+    pub payer: bool,
     /// What goes wrong.
     pub faults: Faults,
 }
@@ -238,6 +240,7 @@ impl Options {
             late_next: later.late_next,
             fee: later.fee,
             anchored: later.anchored,
+            payer: later.payer,
             faults: Faults {
                 restore: later.restore,
                 full_kill: later.full_kill,
@@ -316,6 +319,7 @@ struct Later {
     late_next: bool,
     fee: bool,
     anchored: bool,
+    payer: bool,
 }
 
 impl Later {
@@ -337,6 +341,8 @@ impl Later {
         let late_next = random.chance(400);
         let fee = random.chance(250);
         let anchored = random.chance(250);
+        let mut random = Random::new(seed ^ 0x7061_7965_7200_0000);
+        let payer = random.chance(350);
         // A planted bug is looked for in worlds as they were when it was planted.
         let healthy = canary.is_none();
         Self {
@@ -348,6 +354,7 @@ impl Later {
             late_next: healthy && late_next,
             fee: healthy && fee,
             anchored: healthy && anchored,
+            payer: healthy && payer,
         }
     }
 }

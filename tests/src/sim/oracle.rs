@@ -129,6 +129,13 @@ impl LedgerSums {
                 | EntryKind::Adjustment
                 | EntryKind::Reversal
                 | EntryKind::Unrated => sum.billed += quantity,
+                EntryKind::Share => {
+                    sum.billed += quantity;
+                    // The line that it is a share of is its payer's.
+                    let payer = posting.payer.clone().unwrap_or_else(|| tenant.clone());
+                    let payers = sums.by_key.entry((payer, meter.clone()));
+                    payers.or_default().billed -= quantity;
+                }
                 // Of no meter: they have no place in this account.
                 EntryKind::Manual
                 | EntryKind::Credit

@@ -176,10 +176,15 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
     ]);
     let known = options.tenants - usize::from(options.unknown_tenant && options.tenants > 1);
     let zones = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"];
-    for (name, zone) in TENANTS[..known].iter().zip(zones) {
-        let profile = format!(
+    for (index, (name, zone)) in (0_u64..).zip(TENANTS[..known].iter().zip(zones)) {
+        let mut profile = format!(
             "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {period}\nlate = \"{late}\"\n"
         );
+        // With other versions others join and leave.
+        if options.payer && index > 0 && (2 * version + index) % 3 != 0 {
+            writeln!(profile, "payer = \"{}\"", TENANTS[0])
+                .expect("writing to a string does not fail");
+        }
         files.insert(format!("profiles/{name}.toml"), profile);
     }
     files

@@ -199,6 +199,7 @@ fn cover_ledger(ledger: &[LedgerEntry], context: &mut Context) {
                 context.hit(Probe::AnchoredPeriod);
             }
             (EntryKind::Refused, _) => context.hit(Probe::RefusedRow),
+            (EntryKind::Share, _) => context.hit(Probe::Share),
             (EntryKind::Unrated, _) => context.hit(Probe::Unrated),
             (EntryKind::Loss, Certainty::Exact) => context.hit(Probe::LossExact),
             (EntryKind::Loss, Certainty::AtMost) => context.hit(Probe::LossAtMost),
