@@ -1,6 +1,7 @@
 //! The collector: a thin shell of sockets, files and threads around the state machines of
 //! `tollgate-collector-core`.
 
+pub mod accruals;
 pub mod catalog_dir;
 pub mod cli;
 pub mod clocks;

@@ -20,6 +20,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
 
+use crate::accruals::Gauges as AccrualGauges;
 use crate::clocks::Clocks;
 
 /// Why a connection was not served.
@@ -118,6 +119,16 @@ pub struct Metrics {
     pub reload_failures: Counter,
     /// How far the clocks of agents are off.
     pub clocks: Clocks,
+    /// How the usage of open periods stands.
+    pub accruals: AccrualGauges,
+    /// How old the accruals are: since when something changed that is not in them.
+    pub accrual_age: Gauge<f64, AtomicU64>,
+    /// Tenants that have changed since they were rated.
+    pub accrual_waiting: Gauge,
+    /// Tenants rated for the accruals.
+    pub accruals_rated: Counter,
+    /// Times that accruals could not be written.
+    pub accrual_failures: Counter,
 }
 
 impl Metrics {
@@ -127,6 +138,11 @@ impl Metrics {
             registry: Registry::with_prefix("tollgate_collector"),
             refused: Family::default(),
             clocks: Clocks::default(),
+            accruals: AccrualGauges::default(),
+            accrual_age: Gauge::default(),
+            accrual_waiting: Gauge::default(),
+            accruals_rated: Counter::default(),
+            accrual_failures: Counter::default(),
             connections: Counter::default(),
             connections_open: Gauge::default(),
             decode_errors: Counter::default(),
@@ -184,7 +200,18 @@ impl Metrics {
             "The agent's clock less the collector's at its last hello",
             self.clocks.gauges(),
         );
-        let gauges: [(&str, &str, &Gauge); 4] = [
+        registry.register(
+            "accrual_age_seconds",
+            "Since when something changed that is not in the accruals",
+            self.accrual_age.clone(),
+        );
+        registry.register_collector(Box::new(self.accruals.clone()));
+        let gauges: [(&str, &str, &Gauge); 5] = [
+            (
+                "accrual_waiting_tenants",
+                "Tenants that have changed since they were rated",
+                &self.accrual_waiting,
+            ),
             (
                 "connections_open",
                 "Connections open",
@@ -210,8 +237,18 @@ impl Metrics {
     }
 
     /// Every counter with its name and help; clones count together.
-    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 18] {
+    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 20] {
         [
+            (
+                "accruals_rated",
+                "Tenants rated for the accruals",
+                self.accruals_rated.clone(),
+            ),
+            (
+                "accrual_failures",
+                "Times that accruals could not be written",
+                self.accrual_failures.clone(),
+            ),
             (
                 "journal_behind",
                 "Ranges of batches that agents have released and the journal does not have",

@@ -145,6 +145,23 @@ pub enum Command {
     #[command(subcommand)]
     Period(PeriodCommand),
 
+    /// Show what open periods would cost if they ended now.
+    #[command(
+        long_about = "Shows what the open periods of a tenant would cost if they ended now, line by line; without a tenant \
+            what those of everybody amount to. Beside it how much of the usage is rated, refused, or unrated for which \
+            reason, and until when everything is in these figures. Asks the running collector, which rates whom it is \
+            asked for at once; everybody is never more than a minute old.",
+        after_help = "Examples:\n  tollgate-collector accruals\n  tollgate-collector accruals --tenant acme --json"
+    )]
+    Accruals {
+        /// How to print.
+        #[command(flatten)]
+        output: OutputArgs,
+        /// Whose open periods, line by line.
+        #[arg(long)]
+        tenant: Option<TenantId>,
+    },
+
     /// Correct usage.
     #[command(subcommand)]
     Usage(UsageCommand),
@@ -488,4 +505,17 @@ pub enum JournalCommand {
         #[arg(long, env = "USER", default_value = "unknown")]
         author: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Two options of one name, of which one would win in silence.
+    #[test]
+    fn no_command_contradicts_itself() {
+        Cli::command().debug_assert();
+    }
 }

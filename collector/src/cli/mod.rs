@@ -1,5 +1,6 @@
 //! The commands of `tollgate-collector`.
 
+mod accruals;
 pub mod args;
 mod bill;
 mod books;
@@ -166,7 +167,7 @@ fn periods(command: PeriodCommand) -> Result<Exit, Failure> {
             tenant,
             from,
             to,
-            catalog,
+            by: catalog,
             decision,
         } => {
             let request = crate::fold::operate::OperateRequest::Rerate {
@@ -267,6 +268,7 @@ fn dispatch(command: Command) -> Result<Exit, Failure> {
         ),
         Command::Pki(command) => certificates(command),
         Command::Period(command) => periods(command),
+        Command::Accruals { output, tenant } => accruals::accruals(&output, tenant),
         Command::Ledger(command) => ledger_of(command),
         Command::Usage(command) => operate::usage(command),
         Command::Agent(command) => operate::agent(command),

@@ -178,7 +178,8 @@ fn show(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
         writeln!(out, "no amount changes")?;
     }
     if answer["applied"] == true {
-        writeln!(out, "done, and journaled")
+        writeln!(out, "done, and journaled")?;
+        show_booked(out, answer)
     } else if let Some(id) = answer["waits"].as_u64() {
         writeln!(
             out,
@@ -186,5 +187,24 @@ fn show(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
         )
     } else {
         writeln!(out, "nothing is done yet: give --apply to do it")
+    }
+}
+
+/// What an action has booked in closed periods, once it is done.
+fn show_booked(out: &mut dyn Write, answer: &Value) -> io::Result<()> {
+    if let Some(entries) = answer["booked"]["entries"].as_u64() {
+        write!(out, "booked {entries} ledger entries")?;
+        for (currency, total) in answer["booked"]["totals"].as_object().into_iter().flatten() {
+            let total = total.as_str().unwrap_or("an amount that is too large in");
+            write!(out, ", {total} {currency}")?;
+        }
+        writeln!(out)?;
+    }
+    match answer["unsettled"].as_u64() {
+        Some(left @ 1..) => writeln!(
+            out,
+            "{left} periods have got more usage meanwhile; it is settled when they are closed again"
+        ),
+        _ => Ok(()),
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryDecoder;
-use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry, Issue};
+use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry, Issue, Operated};
 use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress, ProgressQuery};
 use tollgate_collector_core::fold::partition_of;
-use tollgate_collector_core::fold::tenant::{IssueWish, TenantFold};
+use tollgate_collector_core::fold::tenant::{Accrual, IssueWish, TenantFold};
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::reader::{ReadError, Reader};
 use tollgate_collector_core::journal::{Epoch, Journal, PartitionId};
@@ -62,6 +62,8 @@ pub(crate) struct Engine<P> {
     rollups: u64,
     closer: Closer,
     metrics: Arc<Metrics>,
+    /// Somebody wants to know who has changed.
+    watched: bool,
 }
 
 /// Where an engine begins.
@@ -107,6 +109,7 @@ impl<P: Projection> Engine<P> {
             rollups: 0,
             closer,
             metrics,
+            watched: false,
         })
     }
 
@@ -177,7 +180,11 @@ impl<P: Projection> Engine<P> {
     fn grow(&mut self) {
         let partitions = self.intake.partitions();
         for partition in u16::try_from(self.tenants.len()).unwrap_or(u16::MAX)..partitions {
-            self.tenants.push(TenantFold::new(partition));
+            let mut fold = TenantFold::new(partition);
+            if self.watched {
+                fold.watch_changes(self.intake.stamp());
+            }
+            self.tenants.push(fold);
         }
     }
 
@@ -245,13 +252,63 @@ impl<P: Projection> Engine<P> {
         self.intake.progress(query)
     }
 
+    /// From now on knows whose open periods have changed: everybody's, since `stamp`.
+    pub(crate) fn watch_changes(&mut self, stamp: Timestamp) {
+        self.watched = true;
+        for fold in &mut self.tenants {
+            fold.watch_changes(stamp);
+        }
+    }
+
+    /// How many tenants have changed.
+    pub(crate) fn changed_count(&self) -> usize {
+        self.tenants.iter().map(TenantFold::changed_count).sum()
+    }
+
+    /// Who changed first of those that have not been taken, and when.
+    pub(crate) fn first_changed(&mut self) -> Option<(Timestamp, TenantId)> {
+        self.tenants
+            .iter_mut()
+            .filter_map(TenantFold::first_changed)
+            .min()
+    }
+
+    /// Puts a tenant behind all others that have changed.
+    pub(crate) fn defer_changed(&mut self, tenant: &TenantId) {
+        if let Some(fold) = self.fold_of(tenant) {
+            fold.defer_changed(tenant);
+        }
+    }
+
+    /// The open periods of a tenant, if they have changed since they were taken last.
+    pub(crate) fn take_changed(&mut self, tenant: &TenantId) -> Option<Vec<Accrual>> {
+        self.fold_of(tenant)?.take_changed(tenant)
+    }
+
+    /// Whoever ever paid for a tenant.
+    pub(crate) fn payers_of(&self, tenant: &TenantId) -> Vec<TenantId> {
+        let families = self.tenants.first().map(TenantFold::families);
+        let payers = families.map(|families| families.payers_of(tenant));
+        payers.into_iter().flatten().cloned().collect()
+    }
+
+    fn fold_of(&mut self, tenant: &TenantId) -> Option<&mut TenantFold> {
+        let partition = partition_of(tenant, self.intake.partitions());
+        self.tenants.get_mut(usize::from(partition))
+    }
+
+    /// What the journal's time is.
+    pub(crate) fn stamp(&self) -> Timestamp {
+        self.intake.stamp()
+    }
+
     /// Open periods as they stand.
     pub(crate) fn accruals(&self, tenant: Option<&TenantId>) -> Vec<serde_json::Value> {
         let accruals = self
             .folds_about(tenant)
             .flat_map(|fold| fold.accruals(tenant));
         accruals
-            .map(|accrual| super::json::accrual(&accrual))
+            .map(|accrual| crate::accruals::lines(&accrual))
             .collect()
     }
 
@@ -283,9 +340,8 @@ impl<P: Projection> Engine<P> {
     fn folds_about(&self, tenant: Option<&TenantId>) -> impl Iterator<Item = &TenantFold> {
         let partitions = self.intake.partitions();
         let only: Option<BTreeSet<u16>> = tenant.map(|tenant| {
-            let families = self.tenants.first().map(TenantFold::families);
-            let payers = families.map(|families| families.payers_of(tenant));
-            let all = payers.into_iter().flatten().chain([tenant]);
+            let payers = self.payers_of(tenant);
+            let all = payers.iter().chain([tenant]);
             all.map(|tenant| partition_of(tenant, partitions)).collect()
         });
         let about = move |fold: &&TenantFold| {
@@ -342,6 +398,12 @@ impl<P: Projection> Engine<P> {
             .next()
             .ok_or("nothing has been received yet")?;
         super::operate::prepare(fold, request, note, stamp).map(Box::new)
+    }
+
+    /// Whether what an operator decided has been done everywhere.
+    pub(crate) fn has_done(&self, operated: &Operated) -> bool {
+        let mut folds = self.folds_of(operated.tenant());
+        folds.all(|fold| fold.has_done(operated))
     }
 
     /// Closings that settle what waits in the closed periods of a tenant, by an operator's word.

@@ -6,13 +6,14 @@
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tollgate_collector_core::entry::{Closing, Issue};
+use tollgate_collector_core::entry::{Closing, Issue, Operated};
 use tollgate_collector_core::fold::intake::{Progress, ProgressQuery, Restore};
 use tollgate_collector_core::fold::tenant::IssueWish;
 use tollgate_collector_core::ledger::Note;
 use tollgate_common::{TenantId, Timestamp};
 
 use super::operate::{OperateRequest, Prepared};
+use crate::accruals::Freshness;
 
 /// Questions that may wait at a time.
 const QUEUE_MAX: usize = 256;
@@ -31,6 +32,13 @@ pub enum AskError {
 /// What can be asked.
 #[derive(Debug)]
 pub enum Question {
+    /// To bring the accruals up to date, as far as that takes a moment only.
+    Accrue {
+        /// Of this tenant, or of all.
+        tenant: Option<TenantId>,
+        /// Where to say how old they are, once they are written.
+        answer: oneshot::Sender<Freshness>,
+    },
     /// What open periods would cost if they ended now, as JSON values.
     Accruals {
         /// Of this tenant, or of all.
@@ -76,6 +84,13 @@ pub enum Question {
         note: Note,
         /// Where to answer: what is to be journaled, or what is wrong.
         answer: oneshot::Sender<Result<Box<Prepared>, String>>,
+    },
+    /// Whether what an operator decided has been done.
+    Done {
+        /// What was decided.
+        operated: Box<Operated>,
+        /// Where to answer.
+        answer: oneshot::Sender<bool>,
     },
     /// Closings of a tenant's closed periods that have something to be settled, by an operator's word.
     Unsettled {
@@ -197,6 +212,11 @@ impl FoldHandle {
             .await
     }
 
+    /// Brings the accruals up to date, as far as that takes a moment only, and says how old they are.
+    pub async fn accrue(&self, tenant: Option<TenantId>) -> Result<Freshness, AskError> {
+        self.ask(|answer| Question::Accrue { tenant, answer }).await
+    }
+
     /// What open periods would cost if they ended now.
     pub async fn accruals(
         &self,
@@ -241,6 +261,12 @@ impl FoldHandle {
             answer,
         })
         .await
+    }
+
+    /// Whether what an operator decided has been done, by what is folded.
+    pub async fn has_done(&self, operated: Operated) -> Result<bool, AskError> {
+        let operated = Box::new(operated);
+        self.ask(|answer| Question::Done { operated, answer }).await
     }
 
     /// Closings that settle what waits in the closed periods of a tenant.

@@ -1,40 +1,8 @@
-//! Live figures as JSON for output: readable times, quantities in the meter's unit.
+//! Live figures as JSON for output: readable times.
 
 use serde_json::{Value, json};
-use tollgate_collector_core::fold::tenant::{Accrual, PeriodStanding};
+use tollgate_collector_core::fold::tenant::PeriodStanding;
 use tollgate_common::TenantId;
-
-/// An open period as it stands.
-pub(super) fn accrual(accrual: &Accrual) -> Value {
-    let lines: Vec<Value> = accrual
-        .lines
-        .iter()
-        .map(|line| {
-            json!({
-                "kind": line.kind,
-                "role": line.role,
-                "line": line.line,
-                "meter": line.meter,
-                "unit": line.unit,
-                "quantity": line.quantity.display(line.scale).to_string(),
-                "units": line.quantity.to_string(),
-                "scale": line.scale.get(),
-                "amount": line.amount,
-                "currency": line.currency,
-                "arithmetic": line.arithmetic,
-            })
-        })
-        .collect();
-    json!({
-        "tenant": accrual.tenant,
-        "payer": accrual.payer,
-        "period": accrual.label,
-        "start": accrual.start.to_string(),
-        "end": accrual.end.to_string(),
-        "catalog": accrual.catalog,
-        "lines": lines,
-    })
-}
 
 /// Most periods of one answer, so that it fits a line of the admin socket.
 const STANDINGS_MAX: usize = 1000;

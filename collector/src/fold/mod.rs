@@ -4,6 +4,7 @@
 //! effects of each chunk to the projection together with its position. Between chunks it
 //! answers questions, proposes closings, lets time pass in the journal, and takes snapshots.
 
+mod accruing;
 mod engine;
 pub mod handle;
 mod json;
@@ -26,8 +27,10 @@ pub(crate) use engine::{Beginning, Engine};
 pub use handle::{AskError, FoldHandle};
 pub(crate) use snapshots::Snapshots;
 
+use crate::accruals::Accruals;
 use crate::journal::{JournalHandle, RemoteJournal};
 use crate::metrics::Metrics;
+use accruing::Accruing;
 use handle::Question;
 
 /// How often the thread looks whether a period is due.
@@ -58,6 +61,7 @@ pub(crate) struct FoldThread {
 pub(crate) struct Parts<P> {
     pub(crate) engine: Engine<P>,
     pub(crate) snapshots: Snapshots,
+    pub(crate) accruals: Accruals,
     pub(crate) remote: RemoteJournal,
     pub(crate) journal: JournalHandle,
     pub(crate) wake: Receiver<()>,
@@ -74,8 +78,23 @@ where
 {
     let (stop, stopped) = bounded(1);
     let now = Instant::now();
+    let Parts {
+        mut engine,
+        snapshots,
+        accruals,
+        remote,
+        journal,
+        wake,
+        metrics,
+    } = parts;
     let worker = Worker {
-        parts,
+        accruing: Accruing::new(accruals, &mut engine),
+        engine,
+        snapshots,
+        remote,
+        journal,
+        wake,
+        metrics,
         questions,
         stopped,
         folded: 0,
@@ -100,7 +119,13 @@ struct Waiting {
 }
 
 struct Worker<P> {
-    parts: Parts<P>,
+    engine: Engine<P>,
+    snapshots: Snapshots,
+    accruing: Accruing,
+    remote: RemoteJournal,
+    journal: JournalHandle,
+    wake: Receiver<()>,
+    metrics: Arc<Metrics>,
     questions: Receiver<Question>,
     stopped: Receiver<()>,
     /// Entries folded of those that the journal thread has committed.
@@ -127,14 +152,16 @@ impl<P: Projection> Worker<P> {
             // Also while entries keep coming: periods are due whether or not the fold ever
             // catches up.
             self.tick(count == 0);
+            let again = self.accruing.turn(&mut self.engine, &self.metrics);
             if count > 0 {
                 self.snapshot_if_due();
                 continue;
             }
             let rest = TICK.saturating_sub(self.ticked.elapsed());
+            let rest = again.map_or(rest, |again| rest.min(again));
             let questions = self.questions.clone();
             select! {
-                recv(self.parts.wake) -> woken => if woken.is_err() {
+                recv(self.wake) -> woken => if woken.is_err() {
                     // The journal thread has ended; nothing more will come.
                     return Ok(());
                 },
@@ -151,15 +178,14 @@ impl<P: Projection> Worker<P> {
 
     /// Folds a chunk; keeps count of how far behind the fold is.
     fn step(&mut self) -> Result<usize, FoldError> {
-        let committed = self.parts.journal.committed();
-        let count = self.parts.engine.step(&self.parts.remote)?;
+        let committed = self.journal.committed();
+        let count = self.engine.step(&self.remote)?;
         self.folded += count as u64;
         if count == 0 {
             self.folded = self.folded.max(committed);
         }
-        let lag = self.parts.journal.committed().saturating_sub(self.folded);
-        self.parts
-            .metrics
+        let lag = self.journal.committed().saturating_sub(self.folded);
+        self.metrics
             .fold_lag
             .set(i64::try_from(lag).unwrap_or(i64::MAX));
         Ok(count)
@@ -169,10 +195,11 @@ impl<P: Projection> Worker<P> {
     fn finish(mut self) -> Result<(), FoldError> {
         while self.step()? > 0 {}
         self.answer_waiting();
-        if self.parts.engine.entries() > self.snapshot_entries {
+        if self.engine.entries() > self.snapshot_entries {
             self.snapshot();
         }
-        self.parts.snapshots.finish();
+        self.snapshots.finish();
+        self.accruing.finish();
         Ok(())
     }
 
@@ -189,7 +216,7 @@ impl<P: Projection> Worker<P> {
     }
 
     fn answer(&mut self, question: Question) {
-        let engine = &mut self.parts.engine;
+        let engine = &mut self.engine;
         match question {
             Question::Reached { entries, answer } if entries > self.folded => {
                 self.waiting.push(Waiting { entries, answer });
@@ -199,6 +226,9 @@ impl<P: Projection> Worker<P> {
             }
             Question::Progress { query, answer } => {
                 let _ = answer.send(engine.progress(&query));
+            }
+            Question::Accrue { tenant, answer } => {
+                self.accruing.answer(engine, &self.metrics, tenant, answer);
             }
             Question::Accruals { tenant, answer } => {
                 let _ = answer.send(engine.accruals(tenant.as_ref()));
@@ -220,6 +250,9 @@ impl<P: Projection> Worker<P> {
                 answer,
             } => {
                 let _ = answer.send(engine.operate(*request, note, crate::time::now()));
+            }
+            Question::Done { operated, answer } => {
+                let _ = answer.send(engine.has_done(&operated));
             }
             Question::Unsettled {
                 tenant,
@@ -252,7 +285,7 @@ impl<P: Projection> Worker<P> {
         self.ticked = Instant::now();
         self.snapshot_if_due();
         self.count_without_profile();
-        let engine = &mut self.parts.engine;
+        let engine = &mut self.engine;
         let mut entries = engine.take_closings();
         let (now, stamp) = (crate::time::now(), engine.intake().stamp());
         let quiet = now.millis_since(stamp.max(self.clock_asked)) >= QUIET_MILLIS;
@@ -266,7 +299,7 @@ impl<P: Projection> Worker<P> {
             entries.push(Entry::Clock);
         }
         let pending: Vec<Pending> = entries.iter().filter_map(encode).collect();
-        if !pending.is_empty() && self.parts.journal.append_own(pending, None).is_err() {
+        if !pending.is_empty() && self.journal.append_own(pending, None).is_err() {
             tracing::debug!("the journal has stopped; closings wait for the next start");
         }
     }
@@ -275,15 +308,15 @@ impl<P: Projection> Worker<P> {
         let counted = self.profiles_counted;
         if counted.is_none_or(|counted| counted.elapsed() >= PROFILES_INTERVAL) {
             self.profiles_counted = Some(Instant::now());
-            let count = self.parts.engine.without_profile().count;
-            let gauge = &self.parts.metrics.tenants_without_profile;
+            let count = self.engine.without_profile().count;
+            let gauge = &self.metrics.tenants_without_profile;
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 
     fn snapshot_if_due(&mut self) {
-        let new = self.parts.engine.entries() - self.snapshot_entries;
-        let rollups = self.parts.engine.rollups() - self.snapshot_rollups;
+        let new = self.engine.entries() - self.snapshot_entries;
+        let rollups = self.engine.rollups() - self.snapshot_rollups;
         if new >= SNAPSHOT_ENTRIES
             || rollups >= SNAPSHOT_ROLLUPS
             || (new > 0 && self.snapshot_taken.elapsed() >= SNAPSHOT_INTERVAL)
@@ -293,11 +326,11 @@ impl<P: Projection> Worker<P> {
     }
 
     fn snapshot(&mut self) {
-        if let Some((position, bytes)) = self.parts.engine.snapshot() {
-            self.parts.snapshots.save(position, bytes);
+        if let Some((position, bytes)) = self.engine.snapshot() {
+            self.snapshots.save(position, bytes);
         }
-        self.snapshot_entries = self.parts.engine.entries();
-        self.snapshot_rollups = self.parts.engine.rollups();
+        self.snapshot_entries = self.engine.entries();
+        self.snapshot_rollups = self.engine.rollups();
         self.snapshot_taken = Instant::now();
     }
 }

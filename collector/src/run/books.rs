@@ -4,14 +4,15 @@
 //! What waits for a second person waits in memory: it is forgotten at a stop, and nothing of it
 //! was journaled. What is done is journaled with both names.
 
+mod operate;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tollgate_collector_core::config::{Approval, Config, IssuerRule};
 use tollgate_collector_core::entry::{Digest, Entry, Issue, Manual, ManualAction, codec};
-use tollgate_collector_core::fold::tenant::{IssueWish, Issuer, OperatedRefused, WishedDocument};
+use tollgate_collector_core::fold::tenant::{IssueWish, Issuer, WishedDocument};
 use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Note};
 use tollgate_common::TenantId;
 
@@ -19,7 +20,7 @@ use super::DataDir;
 use super::service::{append, claimed_name};
 use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
-use crate::fold::operate::{OperateRequest, Prepared};
+use crate::fold::operate::OperateRequest;
 use crate::journal::JournalHandle;
 use crate::parties::{Parties, PartyRole};
 use crate::sqlite::query::{Filter, LIMIT_MAX, Reader};
@@ -209,50 +210,6 @@ impl Books {
             BooksRequest::Issue { tenant, what, note } => self.issue(tenant, what, note).await,
             BooksRequest::Operate { request, note } => self.operate(request, note).await,
         }
-    }
-
-    /// Shows what an action would change; every other request as it is.
-    pub(super) async fn preview(&self, request: BooksRequest) -> Result<Value, String> {
-        match request {
-            BooksRequest::Operate { request, note } => {
-                let prepared = self.prepare(request, note).await?;
-                Ok(json!({ "applied": false, "change": prepared.preview }))
-            }
-            request => Ok(request.describe()),
-        }
-    }
-
-    async fn prepare(&self, request: OperateRequest, note: Note) -> Result<Box<Prepared>, String> {
-        let prepared = self.fold.operate(request, note).await;
-        prepared.map_err(|error| error.to_string())?
-    }
-
-    /// Journals an action, and settles at once what it changes in closed periods.
-    async fn operate(&self, request: OperateRequest, note: Note) -> Result<Value, String> {
-        let prepared = self.prepare(request.clone(), note.clone()).await?;
-        let tenant = prepared.operated.tenant().cloned();
-        self.append(&Entry::Operated(Arc::new(prepared.operated)))
-            .await?;
-        if let OperateRequest::Correct { key, .. } = &request {
-            // Whether it was done is known by its key.
-            let done = OperatedRefused::Done(key.clone()).to_string();
-            match self.prepare(request.clone(), note.clone()).await {
-                Err(error) if error == done => {}
-                Err(error) => {
-                    return Err(format!("it was journaled and has no effect: {error}"));
-                }
-                Ok(_) => return Err("it was journaled and has no effect".to_owned()),
-            }
-        }
-        let mut answer = json!({ "applied": true, "change": prepared.preview });
-        if let Some(tenant) = tenant {
-            let closings = self.fold.unsettled(tenant, note).await;
-            let closings = closings.map_err(|error| error.to_string())?;
-            answer["settled"] = json!(closings.len());
-            let closings: Vec<Entry> = closings.into_iter().map(Entry::Close).collect();
-            self.append_all(&closings).await?;
-        }
-        Ok(answer)
     }
 
     async fn close(&self, request: CloseRequest) -> Result<Value, String> {
@@ -462,6 +419,26 @@ impl Books {
         before: Option<LedgerEntry>,
         is_it: impl Fn(&LedgerEntry) -> bool + Send + 'static,
     ) -> Result<Option<LedgerEntry>, String> {
+        let find = move |reader: &Reader, filter| {
+            let mut found = None;
+            each_entry(reader, filter, |entry| {
+                if found.is_none() && is_it(&entry) {
+                    found = Some(entry);
+                }
+                Ok(())
+            })?;
+            Ok(found)
+        };
+        self.since(tenant, before, find).await
+    }
+
+    /// What `read` makes of the entries of a tenant behind `before`.
+    async fn since<T: Send + 'static>(
+        &self,
+        tenant: &TenantId,
+        before: Option<LedgerEntry>,
+        read: impl FnOnce(&Reader, Filter) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
         let path = self.projection.clone();
         let filter = Filter {
             tenant: Some(tenant.to_string()),
@@ -470,14 +447,7 @@ impl Books {
         };
         let read = move || {
             let reader = Reader::open(&path).map_err(|error| error.to_string())?;
-            let mut found = None;
-            each_entry(&reader, filter, |entry| {
-                if found.is_none() && is_it(&entry) {
-                    found = Some(entry);
-                }
-                Ok(())
-            })?;
-            Ok::<_, String>(found)
+            read(&reader, filter)
         };
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|error| error.to_string())?

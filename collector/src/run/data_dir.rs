@@ -5,6 +5,7 @@
 //! | `journal/` | the journal's segments: the only thing that cannot be built again |
 //! | `snapshots/` | states of the fold; can be deleted |
 //! | `projection.sqlite` | tables for queries and the ledger; can be deleted |
+//! | `accruals.sqlite` | what open periods would cost; made anew at each start |
 //! | `parties.sqlite` | legal data of issuers and tenants; cannot be built again either |
 //! | `admin.sock` | the admin socket, unless configured elsewhere |
 
@@ -60,6 +61,11 @@ impl DataDir {
     /// Where the projection is.
     pub fn projection(&self) -> PathBuf {
         self.root.join(crate::sqlite::FILE_NAME)
+    }
+
+    /// Where the accruals are.
+    pub fn accruals(&self) -> PathBuf {
+        self.root.join(crate::accruals::FILE_NAME)
     }
 
     /// Where the legal data of issuers and tenants are.

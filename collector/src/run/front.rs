@@ -60,6 +60,7 @@ impl HttpServer {
         let ready = Arc::new(AtomicBool::new(false));
         let state = HttpState {
             readers: ReaderPool::new(data.projection()),
+            accruals: ReaderPool::new(data.accruals()),
             fold: fold.clone(),
             metrics: Arc::clone(metrics),
             ready: Arc::clone(&ready),

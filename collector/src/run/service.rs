@@ -11,8 +11,8 @@ use tollgate_collector_core::ledger::Note;
 
 use super::books::{Books, BooksRequest};
 use super::catalogs::{Approval, Desk, Wish};
-use crate::fold::FoldHandle;
 use crate::fold::handle::CloseRequest;
+use crate::fold::{AskError, FoldHandle};
 use crate::journal::JournalHandle;
 use crate::metrics::Metrics;
 use crate::serve::admin::{AdminRequest, AdminService};
@@ -33,11 +33,9 @@ impl AdminService for Service {
     async fn handle(&self, request: AdminRequest) -> Result<Value, String> {
         match request {
             AdminRequest::Status => self.status().await,
-            AdminRequest::PeriodStatus { tenant, over } => self
-                .fold
-                .standings(tenant, over)
-                .await
-                .map_err(|error| error.to_string()),
+            AdminRequest::PeriodStatus { tenant, over } => {
+                shown(self.fold.standings(tenant, over).await)
+            }
             AdminRequest::Operate {
                 request,
                 author,
@@ -80,11 +78,10 @@ impl AdminService for Service {
                 self.books.handle(request).await
             }
             AdminRequest::Dues => self.books.dues().await,
+            AdminRequest::Accrue { tenant } => shown(self.fold.accrue(tenant).await),
             AdminRequest::Accruals { tenant } => {
                 let accruals = self.fold.accruals(Some(tenant)).await;
-                accruals
-                    .map(|accruals| json!({ "accruals": accruals }))
-                    .map_err(|error| error.to_string())
+                shown(accruals.map(|accruals| json!({ "accruals": accruals })))
             }
             AdminRequest::Waiting => Ok(self.books.list()),
             AdminRequest::Decide {
@@ -151,6 +148,13 @@ impl Service {
             "fold_lag_entries": self.metrics.fold_lag.get(),
         }))
     }
+}
+
+/// What the fold answers, as JSON.
+fn shown<T: serde::Serialize>(answer: Result<T, AskError>) -> Result<Value, String> {
+    answer
+        .map(|answer| json!(answer))
+        .map_err(|error| error.to_string())
 }
 
 /// Nobody has agreed yet.

@@ -12,6 +12,7 @@ use tollgate_collector_core::journal::segment::PARTITION;
 
 use super::start::Started;
 use super::{DataDir, RunError, service};
+use crate::accruals::Accruals;
 use crate::fold::handle::Question;
 use crate::fold::{self, FoldError, FoldThread, Snapshots};
 use crate::journal::{self, JournalHandle, JournalThread, RemoteJournal};
@@ -47,6 +48,8 @@ impl Threads {
         } = started;
         let snapshots = Snapshots::spawn(data.snapshots()?, Arc::clone(metrics))
             .map_err(system("cannot start the snapshot thread"))?;
+        let accruals = Accruals::spawn(&data.accruals(), Arc::clone(metrics))
+            .map_err(system("cannot start the thread of the accruals"))?;
         let JournalThread {
             handle: journal,
             wake,
@@ -57,6 +60,7 @@ impl Threads {
         let parts = fold::Parts {
             engine,
             snapshots,
+            accruals,
             remote: RemoteJournal::new(journal.clone(), PARTITION),
             journal: journal.clone(),
             wake,

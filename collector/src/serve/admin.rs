@@ -92,6 +92,11 @@ pub enum AdminRequest {
     },
     /// The tenants for which lines wait.
     Dues,
+    /// Bring the accruals up to date, as far as that takes a moment only.
+    Accrue {
+        /// Of this tenant, or of all.
+        tenant: Option<TenantId>,
+    },
     /// Open periods of a tenant as they stand.
     Accruals {
         /// Whose.
@@ -146,6 +151,7 @@ impl AdminRequest {
             Self::Status
             | Self::PeriodStatus { .. }
             | Self::Dues
+            | Self::Accrue { .. }
             | Self::Accruals { .. }
             | Self::Waiting => None,
             Self::Book { entry } => Some((&mut entry.note.author, &mut entry.note.reason)),
@@ -357,6 +363,7 @@ mod tests {
                 AdminRequest::Status
                 | AdminRequest::PeriodStatus { .. }
                 | AdminRequest::Dues
+                | AdminRequest::Accrue { .. }
                 | AdminRequest::Accruals { .. }
                 | AdminRequest::Waiting => Ok(json!({ "fine": true })),
                 AdminRequest::Book { entry } => Err(format!(

@@ -22,6 +22,8 @@ use tokio::net::TcpListener;
 use tollgate_common::{TenantId, Timestamp};
 
 use super::{LimitedListener, PoolError, ReaderPool};
+use crate::accruals::Freshness;
+use crate::accruals::query::AccrualReader;
 use crate::fold::{AskError, FoldHandle};
 use crate::metrics::Metrics;
 use crate::sqlite::query::{Filter, KINDS, LIMIT_MAX, QueryError, Reader};
@@ -41,6 +43,8 @@ const BODY_BYTES_MAX: usize = 4096;
 pub struct HttpState {
     /// The projection.
     pub readers: ReaderPool,
+    /// The accruals.
+    pub accruals: ReaderPool<AccrualReader>,
     /// The fold.
     pub fold: FoldHandle,
     /// The metrics.
@@ -235,14 +239,36 @@ async fn conservation(
 }
 
 async fn accruals(State(state): State<HttpState>, parsed: Parsed) -> Result<Response, HttpError> {
-    let filter = parameters(parsed)?.filter(&["tenant"])?;
+    let filter = parameters(parsed)?.filter(&["tenant", "cursor", "limit"])?;
     let tenant = filter
         .tenant
-        .map(|name| TenantId::new(&name))
+        .as_deref()
+        .map(TenantId::new)
         .transpose()
         .map_err(|error| HttpError::BadRequest(error.to_string()))?;
-    let items = state.fold.accruals(tenant).await?;
-    Ok(Json(json!({ "items": items })).into_response())
+    let freshness = state.fold.accrue(tenant).await?;
+    let page = state.accruals.run(move |reader| reader.accruals(&filter));
+    let mut answer = json!(page.await?);
+    add_freshness(&mut answer, &freshness);
+    Ok(Json(answer).into_response())
+}
+
+async fn accrual_totals(
+    State(state): State<HttpState>,
+    parsed: Parsed,
+) -> Result<Response, HttpError> {
+    parameters(parsed)?.filter(&[])?;
+    let freshness = state.fold.accrue(None).await?;
+    let mut answer = state.accruals.run(AccrualReader::totals).await?;
+    add_freshness(&mut answer, &freshness);
+    Ok(Json(answer).into_response())
+}
+
+/// How old what is answered is.
+fn add_freshness(answer: &mut serde_json::Value, freshness: &Freshness) {
+    answer["waiting"] = freshness.waiting.into();
+    answer["complete_until"] = freshness.complete_until.clone().into();
+    answer["age_millis"] = freshness.age_millis.into();
 }
 
 /// Counts requests and ends those that take too long.
@@ -271,6 +297,7 @@ pub fn router(state: HttpState) -> Router {
         .route("/metrics", get(metrics))
         .route("/v1/usage", get(usage))
         .route("/v1/accruals", get(accruals))
+        .route("/v1/accruals/total", get(accrual_totals))
         .route("/v1/ledger", get(ledger))
         .route("/v1/agents", get(agents))
         .route("/v1/periods", get(periods))

@@ -1,11 +1,11 @@
-//! Connections to the projection for readers, few and reused.
+//! Connections for readers, few and reused.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-use crate::sqlite::query::{QueryError, Reader};
+use crate::sqlite::query::{QueryError, ReadOnly, Reader};
 
 /// Queries that run at the same time; more wait.
 const READERS_MAX: usize = 4;
@@ -22,20 +22,30 @@ pub enum PoolError {
 }
 
 /// Runs queries on threads that may block.
-#[derive(Clone, Debug)]
-pub struct ReaderPool {
+#[derive(Debug)]
+pub struct ReaderPool<R = Reader> {
     path: Arc<PathBuf>,
-    idle: Arc<Mutex<Vec<Reader>>>,
+    idle: Arc<Mutex<Vec<R>>>,
     permits: Arc<Semaphore>,
 }
 
-impl ReaderPool {
-    /// Readers of the projection at `path`, opened when they are first needed.
+impl<R> Clone for ReaderPool<R> {
+    fn clone(&self) -> Self {
+        Self {
+            path: Arc::clone(&self.path),
+            idle: Arc::clone(&self.idle),
+            permits: Arc::clone(&self.permits),
+        }
+    }
+}
+
+impl<R: ReadOnly> ReaderPool<R> {
+    /// Readers of the file at `path`, opened when they are first needed.
     pub fn new(path: PathBuf) -> Self {
         let permits = Arc::new(Semaphore::new(READERS_MAX));
         Self {
             path: Arc::new(path),
-            idle: Arc::default(),
+            idle: Arc::new(Mutex::new(Vec::new())),
             permits,
         }
     }
@@ -44,7 +54,7 @@ impl ReaderPool {
     pub async fn run<T, Q>(&self, query: Q) -> Result<T, PoolError>
     where
         T: Send + 'static,
-        Q: FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
+        Q: FnOnce(&R) -> Result<T, QueryError> + Send + 'static,
     {
         let permit = Arc::clone(&self.permits)
             .acquire_owned()
@@ -61,7 +71,7 @@ impl ReaderPool {
                 .pop();
             let reader = match idle {
                 Some(reader) => reader,
-                None => Reader::open(&pool.path)?,
+                None => R::open(&pool.path)?,
             };
             let answer = query(&reader)?;
             // A reader that failed is not used again.

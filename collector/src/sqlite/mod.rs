@@ -29,9 +29,9 @@ pub use rebuilt::{Rebuilt, TableDifference};
 /// File name below the data folder.
 pub const FILE_NAME: &str = "projection.sqlite";
 /// How long a statement waits for a lock of another process, such as a backup.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Distinct statements kept prepared.
-const STATEMENTS_MAX: usize = 32;
+pub(crate) const STATEMENTS_MAX: usize = 32;
 
 /// The writer's side of the SQLite projection.
 #[derive(Debug)]

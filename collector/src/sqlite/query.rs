@@ -14,7 +14,8 @@ use tollgate_common::Timestamp;
 
 use super::{BUSY_TIMEOUT, STATEMENTS_MAX, exact, schema, write};
 pub use catalogs::CatalogRow;
-use paging::{UsageKey, Where, decode_cursor, encode_cursor};
+use paging::UsageKey;
+pub(crate) use paging::{Where, decode_cursor, encode_cursor};
 pub use rows::{AccountRow, LedgerRow, Page, PeriodRow, UsageRow};
 use rows::{account_row, quantity, time, usage_row};
 
@@ -85,7 +86,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit.unwrap_or(LIMIT_DEFAULT).clamp(1, LIMIT_MAX)
     }
 }
@@ -96,18 +97,39 @@ pub struct Reader {
     connection: Connection,
 }
 
+/// Reads a file that a collector may write to meanwhile.
+pub trait ReadOnly: Sized + Send + 'static {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// If it is not there, of another layout, or `SQLite` fails.
+    fn open(path: &Path) -> Result<Self, QueryError>;
+}
+
+/// A connection that cannot write.
+pub(crate) fn read_only(path: &Path) -> Result<Connection, QueryError> {
+    if !path.exists() {
+        return Err(QueryError::Missing(path.to_owned()));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}
+
+impl ReadOnly for Reader {
+    fn open(path: &Path) -> Result<Self, QueryError> {
+        Self::open(path)
+    }
+}
+
 impl Reader {
     /// Opens the projection for reading; it may be written to by a collector meanwhile.
     pub fn open(path: &Path) -> Result<Self, QueryError> {
-        if !path.exists() {
-            return Err(QueryError::Missing(path.to_owned()));
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "trusted_schema", false)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let connection = read_only(path)?;
         exact::register(&connection)?;
         let found = schema::version(&connection)?;
         if found.as_deref() == Some(schema::SCHEMA_VERSION) {

@@ -16,6 +16,7 @@ mod account;
 mod accrual;
 mod billing;
 mod book;
+mod changed;
 mod closable;
 mod close;
 mod count;
@@ -32,6 +33,7 @@ mod standing;
 mod state;
 mod unprofiled;
 mod usage;
+mod usage_shares;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,8 +50,10 @@ pub use dues::{
 };
 pub use operated::{OpenChange, OperatedRefused, Preview};
 pub use standing::{MissingAgent, PeriodStanding, WaitsFor};
+pub use usage_shares::{Amounts, MeterShares, Share, Shares, Standing};
 
 use self::account::{Account, AccountKey};
+use self::changed::Changed;
 use self::loss::LossKey;
 use self::series::Agents;
 use self::state::{Catalogs, pairs};
@@ -107,6 +111,9 @@ pub struct TenantFold {
     catalog_since: Option<Timestamp>,
     /// True breaks the rules on purpose.
     late_twice: bool,
+    /// Who has changed since somebody looked.
+    #[serde(skip)]
+    changed: Changed,
 }
 
 /// Inputs that had no effect because they did not fit the state. They stay at zero unless
@@ -147,6 +154,9 @@ struct Tenant {
     /// The period that was used last: nearly every rollup belongs to it.
     #[serde(skip)]
     recent: Option<Period>,
+    /// It is among those that have changed.
+    #[serde(skip)]
+    changed: bool,
 }
 
 /// A snapshot that cannot be read.
@@ -191,6 +201,7 @@ impl TenantFold {
             due_next: Timestamp::EPOCH,
             catalog_since: None,
             late_twice: false,
+            changed: Changed::default(),
         }
     }
 
@@ -224,6 +235,7 @@ impl TenantFold {
                     self.open_all_due(stamp, &mut effects);
                     self.handle_catalog(stamp, change, catalog);
                     self.restart_due(stamp);
+                    self.changed_all(stamp);
                 }
                 Err(_) => self.oddities.catalogs_ignored += 1,
             },
@@ -232,7 +244,7 @@ impl TenantFold {
             TenantInput::ChildRows(rows) => {
                 self.handle_child_rows(position, stamp, rows, &mut effects);
             }
-            TenantInput::ChildLoss(declared) => self.handle_child_loss(declared),
+            TenantInput::ChildLoss(declared) => self.handle_child_loss(stamp, declared),
             TenantInput::ChildOperated(operated) => {
                 self.handle_child_operated(position, stamp, operated, &mut effects);
             }
@@ -263,7 +275,10 @@ impl TenantFold {
             TenantInput::Close(closing) => {
                 // Time may have jumped over the period that is closed.
                 self.open_due(stamp, &mut effects);
-                if !self.handle_close(position, stamp, closing, &mut effects) {
+                if self.handle_close(position, stamp, closing, &mut effects) {
+                    // What it carries on, and the next period that late usage may have opened.
+                    self.changed_one(stamp, &closing.tenant);
+                } else {
                     self.oddities.closings_ignored += 1;
                 }
             }
@@ -364,6 +379,7 @@ impl TenantFold {
             due_next: self.due_next,
             catalog_since: self.catalog_since,
             late_twice: self.late_twice,
+            changed: Changed::default(),
         }
     }
 
@@ -461,6 +477,7 @@ fn bare_tenant<'t>(
         carried: Carried::default(),
         corrections: BTreeSet::new(),
         recent: None,
+        changed: false,
     })
 }
 

@@ -92,7 +92,7 @@ pub enum PeriodCommand {
             catalog, and with --apply journals the decision and books the differences: by the policy of the profile as \
             reversals and new charges, or in the next period. Closed entries stay as they are.",
         after_help = "Example:\n  tollgate-collector period rerate --tenant acme --from 2026-05-01 --to 2026-07-01 \
-            --catalog 3f6a90c1 --reason 'wrong price in May'"
+            --by 3f6a90c1 --reason 'wrong price in May'"
     )]
     Rerate {
         /// How to print.
@@ -109,7 +109,7 @@ pub enum PeriodCommand {
         to: String,
         /// Digest of a version that was in force, or its first digits; eight at least.
         #[arg(long, value_name = "DIGEST")]
-        catalog: String,
+        by: String,
         /// Who, why, and whether.
         #[command(flatten)]
         decision: DecisionArgs,

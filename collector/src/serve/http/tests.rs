@@ -6,7 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tollgate_collector_core::effect::{Effect, UsageChange};
+use tollgate_collector_core::fold::tenant::{Accrual, AccrualLine};
 use tollgate_collector_core::journal::{Epoch, PartitionId};
+use tollgate_collector_core::ledger::EntryKind;
 use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::{Projection, Transaction};
 use tollgate_common::{
@@ -14,6 +16,7 @@ use tollgate_common::{
 };
 
 use super::*;
+use crate::accruals::{Accruals, Message, Rated};
 use crate::fold::handle::{self, Question};
 use crate::sqlite::SqliteProjection;
 
@@ -33,16 +36,26 @@ impl Server {
             fill(&path);
         }
         let (fold, questions) = handle::channel();
+        let accruals = dir.path().join(crate::accruals::FILE_NAME);
+        let known = [rated("acme", 3), rated("other", 1), rated("gone", 0)];
+        let sink = Accruals::spawn(&accruals, Arc::new(Metrics::new())).expect("starts");
+        sink.tell(Message::Rated(known.into()));
         std::thread::spawn(move || {
             for question in questions {
-                if let Question::Accruals { tenant, answer } = question {
-                    let _ = answer.send(vec![json!({ "tenant": tenant })]);
+                if let Question::Accrue { answer, .. } = question {
+                    let freshness = Freshness {
+                        waiting: 2,
+                        complete_until: "then".to_owned(),
+                        age_millis: 7,
+                    };
+                    sink.tell(Message::Written(answer, freshness));
                 }
             }
         });
         let ready = Arc::new(AtomicBool::new(false));
         let state = HttpState {
             readers: ReaderPool::new(path),
+            accruals: ReaderPool::new(accruals),
             fold,
             metrics: Arc::new(Metrics::new()),
             ready: Arc::clone(&ready),
@@ -90,6 +103,40 @@ impl Server {
         let (status, body) = self.get(path).await;
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).expect("JSON")
+    }
+}
+
+/// Open periods of a tenant, each with a line that is rated and one that is not.
+fn rated(tenant: &str, periods: i64) -> Rated {
+    let tenant = TenantId::new(tenant).expect("valid");
+    let line = |kind, name: &str, amount: Option<&str>| AccrualLine {
+        kind,
+        role: None,
+        line: name.to_owned(),
+        meter: Some(MeterName::new("bytes").expect("valid")),
+        unit: None,
+        quantity: Quantity::new(500),
+        scale: Scale::new(3).expect("in range"),
+        amount: amount.map(|text| text.parse().expect("a decimal")),
+        currency: amount.map(|_| "EUR".to_owned()),
+        arithmetic: String::new(),
+    };
+    let accruals = (0..periods).map(|number| Accrual {
+        tenant: tenant.clone(),
+        payer: None,
+        start: Timestamp::from_secs(number * 60),
+        end: Timestamp::from_secs(number * 60 + 60),
+        label: number.to_string(),
+        catalog: None,
+        lines: vec![
+            line(EntryKind::Charge, "traffic", Some("0.25")),
+            line(EntryKind::Unrated, "no_price", None),
+        ],
+    });
+    Rated {
+        as_of: Timestamp::from_secs(600),
+        accruals: accruals.collect(),
+        payer: tenant,
     }
 }
 
@@ -163,10 +210,6 @@ async fn answers_what_is_asked() {
     ] {
         assert_eq!(server.json(path).await["items"], json!([]), "{path}");
     }
-    assert_eq!(
-        server.json("/v1/accruals?tenant=acme").await["items"][0]["tenant"],
-        "acme"
-    );
     let (status, metrics) = server.get("/metrics").await;
     assert_eq!(status, 200);
     assert!(
@@ -176,6 +219,50 @@ async fn answers_what_is_asked() {
 
     server.stop.send(()).expect("running");
     server.task.await.expect("no panic").expect("a clean end");
+}
+
+#[tokio::test]
+async fn accruals_come_in_pages_and_say_how_old_they_are() {
+    let server = Server::start(true).await;
+    let first = server.json("/v1/accruals?limit=2").await;
+    let cursor = first["next_cursor"].as_str().expect("more follows");
+    let second = server.json(&format!("/v1/accruals?cursor={cursor}")).await;
+    let items = |page: &serde_json::Value| page["items"].as_array().cloned().unwrap_or_default();
+    let all: Vec<_> = items(&first)
+        .into_iter()
+        .chain(items(&second))
+        .map(|item| format!("{} {}", item["tenant"], item["period"]))
+        .collect();
+    let expected = [
+        "\"acme\" \"0\"",
+        "\"acme\" \"1\"",
+        "\"acme\" \"2\"",
+        "\"other\" \"0\"",
+    ];
+    assert_eq!(all, expected);
+    assert!(second["next_cursor"].is_null());
+    let other = server.json("/v1/accruals?tenant=other").await;
+    assert_eq!(items(&other).len(), 1);
+    assert_eq!(
+        (&other["age_millis"], &other["waiting"]),
+        (&json!(7), &json!(2))
+    );
+    let item = &other["items"][0];
+    assert_eq!(item["as_of"], "1970-01-01T00:10:00.000Z");
+    assert_eq!(item["usage"][0]["parts"][1]["reason"], "no_price");
+
+    let total = server.json("/v1/accruals/total").await;
+    assert_eq!(
+        (&total["tenants"], &total["periods"]),
+        (&json!(2), &json!(4))
+    );
+    assert_eq!(total["amounts"][0]["total"], "1.00");
+    let parts = &total["usage"][0]["parts"];
+    assert_eq!(
+        (&parts[0]["quantity"], &parts[0]["share"]),
+        (&json!("2"), &json!("0.500000"))
+    );
+    assert_eq!(server.get("/v1/accruals/total?tenant=acme").await.0, 400);
 }
 
 #[tokio::test]
@@ -191,6 +278,7 @@ async fn refuses_what_it_does_not_understand() {
         "/v1/usage?cursor=zz",
         "/v1/usage?group=day",
         "/v1/accruals?tenant=a%20b",
+        "/v1/accruals?cursor=zz",
     ] {
         let (status, body) = server.get(path).await;
         assert_eq!(status, 400, "{path}: {body}");

@@ -22,13 +22,13 @@ pub(super) struct UsageKey(
 );
 
 /// Conditions of a query and their values.
-pub(super) struct Where {
-    pub(super) conditions: Vec<String>,
-    pub(super) values: Vec<Value>,
+pub(crate) struct Where {
+    pub(crate) conditions: Vec<String>,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Where {
-    pub(super) fn new(filter: &Filter, time_column: &str) -> Self {
+    pub(crate) fn new(filter: &Filter, time_column: &str) -> Self {
         let mut where_ = Self::of_tenant(filter);
         if let Some(meter) = &filter.meter {
             where_.and("meter = ?", meter.clone());
@@ -37,7 +37,7 @@ impl Where {
         where_
     }
 
-    pub(super) fn of_tenant(filter: &Filter) -> Self {
+    pub(crate) fn of_tenant(filter: &Filter) -> Self {
         let mut where_ = Self {
             conditions: Vec::new(),
             values: Vec::new(),
@@ -48,7 +48,7 @@ impl Where {
         where_
     }
 
-    pub(super) fn between(&mut self, filter: &Filter, time_column: &str) {
+    pub(crate) fn between(&mut self, filter: &Filter, time_column: &str) {
         if let Some(from) = filter.from {
             self.and(&format!("{time_column} >= ?"), from.millis());
         }
@@ -57,12 +57,12 @@ impl Where {
         }
     }
 
-    pub(super) fn and(&mut self, condition: &str, value: impl Into<Value>) {
+    pub(crate) fn and(&mut self, condition: &str, value: impl Into<Value>) {
         self.conditions.push(condition.to_owned());
         self.values.push(value.into());
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         if self.conditions.is_empty() {
             String::new()
         } else {
@@ -73,7 +73,7 @@ impl Where {
 
 /// A cursor is the key of the last row, as hexadecimal JSON: opaque to callers, and safe in a
 /// URL without escapes.
-pub(super) fn encode_cursor(key: &impl Serialize) -> String {
+pub(crate) fn encode_cursor(key: &impl Serialize) -> String {
     let json = serde_json::to_vec(key).expect("keys are texts and numbers");
     json.iter()
         .fold(String::with_capacity(json.len() * 2), |mut text, byte| {
@@ -83,7 +83,7 @@ pub(super) fn encode_cursor(key: &impl Serialize) -> String {
         })
 }
 
-pub(super) fn decode_cursor<T: serde::de::DeserializeOwned>(cursor: &str) -> Result<T, QueryError> {
+pub(crate) fn decode_cursor<T: serde::de::DeserializeOwned>(cursor: &str) -> Result<T, QueryError> {
     if cursor.len() > CURSOR_BYTES_MAX || !cursor.len().is_multiple_of(2) {
         return Err(QueryError::Cursor);
     }

@@ -70,8 +70,17 @@ impl TenantFold {
             tenant.is_none_or(|tenant| tenant == name)
                 || payers.as_ref().is_some_and(|payers| payers.contains(name))
         };
+        let names = self.tenants.keys().filter(|name| concerns(name));
+        let mut accruals: Vec<Accrual> = names.flat_map(|name| self.accruals_by(name)).collect();
+        accruals.retain(|accrual| tenant.is_none_or(|tenant| *tenant == accrual.tenant));
+        accruals
+    }
+
+    /// Rates the open periods of a tenant, in the order of their starts; each with what those have of it
+    /// for whom it pays.
+    pub(super) fn accruals_by(&self, name: &TenantId) -> Vec<Accrual> {
         let mut accruals = Vec::new();
-        for (name, known) in self.tenants.iter().filter(|(name, _)| concerns(name)) {
+        if let Some(known) = self.tenants.get(name) {
             let catalog = self.catalogs.current_for(name);
             for book in known.books.values().filter(|book| !book.is_closed()) {
                 let in_force = self.catalogs.in_force(name, book);
@@ -100,7 +109,6 @@ impl TenantFold {
                 accruals.extend(theirs.map(|(child, lines)| accrual(&child, lines)));
             }
         }
-        accruals.retain(|accrual| tenant.is_none_or(|tenant| *tenant == accrual.tenant));
         accruals
     }
 }

@@ -41,6 +41,8 @@ impl TenantFold {
                 }
                 continue;
             }
+            let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, stamp);
+            self.changed.note(stamp, name, &mut tenant.changed);
             let mut counter = Counter {
                 at: (position, stamp),
                 name,
@@ -50,7 +52,7 @@ impl TenantFold {
                     agents: &self.reporters,
                     seed: self.seed,
                 },
-                tenant: tenant_of(&mut self.tenants, &self.catalogs, name, stamp),
+                tenant,
                 timeline: self.catalogs.timeline(),
                 waiting: &mut self.waiting,
                 catalog_since: self.catalog_since,

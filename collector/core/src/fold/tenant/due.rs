@@ -53,6 +53,7 @@ impl TenantFold {
                         if book.owe(stamp) {
                             self.waiting
                                 .insert((period.end, name.clone(), period.start));
+                            self.changed.note(stamp, name, &mut tenant.changed);
                         }
                     }
                     None if is_due => {
@@ -60,6 +61,7 @@ impl TenantFold {
                         let mut book = PeriodBook::new(period);
                         book.owe(stamp);
                         open_book(tenant, name, book, &mut self.waiting, effects);
+                        self.changed.note(stamp, name, &mut tenant.changed);
                     }
                     Some(_) | None => {}
                 }

@@ -108,6 +108,8 @@ impl TenantFold {
                 if !part.rows.iter().any(is_countable) {
                     continue;
                 }
+                let tenant = tenant_of(&mut self.tenants, &self.catalogs, &payer, stamp);
+                self.changed.note(stamp, &payer, &mut tenant.changed);
                 let mut counter = Counter {
                     at: (position, stamp),
                     name: &payer,
@@ -117,7 +119,7 @@ impl TenantFold {
                         agents: &self.reporters,
                         seed: self.seed,
                     },
-                    tenant: tenant_of(&mut self.tenants, &self.catalogs, &payer, stamp),
+                    tenant,
                     timeline: self.catalogs.timeline(),
                     waiting: &mut self.waiting,
                     catalog_since: self.catalog_since,
@@ -129,21 +131,21 @@ impl TenantFold {
     }
 
     /// Samples that are missing because of a loss are not those of a time without usage.
-    pub(super) fn handle_child_loss(&mut self, declared: &DeclaredLoss) {
+    pub(super) fn handle_child_loss(&mut self, stamp: Timestamp, declared: &DeclaredLoss) {
         let loss = &declared.loss;
         let (Some(child), Some(meter)) = (&loss.tenant, &loss.meter) else {
             return;
         };
-        let books = self
-            .tenants
-            .values_mut()
-            .flat_map(|tenant| tenant.books.values_mut());
-        for book in books.filter(|book| !book.is_closed()) {
-            let start = Ord::max(book.period.start, loss.from);
-            let end = Ord::min(book.period.end, loss.to);
-            let known = book.children.get_mut(child);
-            if let (Some(known), true) = (known, start < end) {
-                known.lose(meter, Period { start, end });
+        for (name, tenant) in &mut self.tenants {
+            let books = tenant.books.values_mut();
+            for book in books.filter(|book| !book.is_closed()) {
+                let start = Ord::max(book.period.start, loss.from);
+                let end = Ord::min(book.period.end, loss.to);
+                let known = book.children.get_mut(child);
+                if let (Some(known), true) = (known, start < end) {
+                    known.lose(meter, Period { start, end });
+                    self.changed.note(stamp, name, &mut tenant.changed);
+                }
             }
         }
     }

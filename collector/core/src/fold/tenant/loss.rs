@@ -71,7 +71,7 @@ impl TenantFold {
             .or_default()
             .push(at);
         if let Some((key, quantity)) = account::of_loss(declared) {
-            self.note_lost(declared);
+            self.note_lost(stamp, declared);
             let account = self.accounts.entry(key.clone()).or_default();
             account::add(&mut account.lost, quantity);
             effects.push(Effect::Account(account.state(&key)));
@@ -79,15 +79,15 @@ impl TenantFold {
     }
 
     /// Samples that are missing because of a loss are not those of a time without usage.
-    fn note_lost(&mut self, declared: &DeclaredLoss) {
+    fn note_lost(&mut self, stamp: Timestamp, declared: &DeclaredLoss) {
         let loss = &declared.loss;
-        let tenant = loss
-            .tenant
-            .as_ref()
-            .and_then(|name| self.tenants.get_mut(name));
-        let (Some(tenant), Some(meter)) = (tenant, &loss.meter) else {
+        let (Some(name), Some(meter)) = (&loss.tenant, &loss.meter) else {
             return;
         };
+        let Some(tenant) = self.tenants.get_mut(name) else {
+            return;
+        };
+        self.changed.note(stamp, name, &mut tenant.changed);
         for book in tenant.books.values_mut() {
             let (start, end) = (
                 book.period.start.max(loss.from),

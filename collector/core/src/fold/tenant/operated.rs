@@ -204,6 +204,27 @@ impl TenantFold {
         })
     }
 
+    /// Whether what an operator decided has been done here and holds still.
+    pub fn has_done(&self, operated: &Operated) -> bool {
+        match &operated.action {
+            OperatedAction::Correct(correction) => self
+                .tenants
+                .get(&correction.tenant)
+                .is_some_and(|known| known.corrections.contains(&correction.key)),
+            OperatedAction::Rerate(rerate) => {
+                let books = self.tenants.get(&rerate.tenant).map(|known| &known.books);
+                let mut closed = books
+                    .into_iter()
+                    .flat_map(|books| books.range(rerate.from..rerate.to))
+                    .filter(|(_, book)| book.is_closed())
+                    .peekable();
+                closed.peek().is_some()
+                    && closed.all(|(_, book)| book.rerated == Some(rerate.catalog))
+            }
+            OperatedAction::Retire { agent } => self.retired.contains(agent),
+        }
+    }
+
     /// The closed periods of a tenant that have something to be settled, by an instant in each.
     pub fn unsettled(&self, tenant: &TenantId) -> Vec<Timestamp> {
         let books = self.tenants.get(tenant).map(|known| &known.books);

@@ -1,4 +1,5 @@
 mod aggregations;
+mod changed;
 mod closing;
 mod due;
 mod dues;

@@ -9,14 +9,14 @@ model = "flat"
 flat = "25.00"
 "#;
 
-fn with_fee(period: &str) -> BTreeMap<String, String> {
+pub(super) fn with_fee(period: &str) -> BTreeMap<String, String> {
     let mut files = files(period);
     files.insert("cards/edge.toml".to_owned(), format!("{CARD}{FEE}"));
     files
 }
 
 /// A world of one partition whose catalog has a fee from `from` on.
-fn world(files: BTreeMap<String, String>, from: i64) -> World {
+pub(super) fn world(files: BTreeMap<String, String>, from: i64) -> World {
     let mut world = World {
         fold: TenantFold::new(0),
         now: at(from),

@@ -102,3 +102,23 @@ fn levels_of_several_tenants_are_summed() {
         ]
     );
 }
+
+#[test]
+fn what_a_child_uses_changes_the_accruals_of_its_payer() {
+    let mut world = world();
+    world.fold.watch_changes(at(0));
+    while let Some((_, name)) = world.fold.first_changed() {
+        world.fold.take_changed(&name);
+    }
+    world.now = at(5);
+    world.family_rows("b", &|| vec![row("shop", "requests", 0, 90)]);
+    let mut kept = Vec::new();
+    while let Some((_, name)) = world.fold.first_changed() {
+        kept.push(world.fold.take_changed(&name).expect("it has changed"));
+    }
+    let kept: Vec<Accrual> = kept.into_iter().flatten().collect();
+    let whose = kept.iter().map(|accrual| accrual.tenant.as_str());
+    assert_eq!(whose.collect::<Vec<_>>(), ["acme", "shop"]);
+    assert_eq!(kept, world.fold.accruals(None));
+    assert_eq!(kept[1..], world.fold.accruals(Some(&tenant("shop"))));
+}

@@ -6,7 +6,7 @@ use super::*;
 
 /// What happens to a fold, for the properties.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Row {
         agent: u8,
         tenant: u8,
@@ -26,7 +26,7 @@ enum Step {
     Restart,
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let row = (
         0u8..2,
         0u8..3,
@@ -55,7 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl World {
-    fn step(&mut self, step: &Step, restarts: bool) {
+    pub(super) fn step(&mut self, step: &Step, restarts: bool) {
         match *step {
             Step::Row {
                 agent,

@@ -1,0 +1,74 @@
+//! Reading accruals: bounded pages, through connections that cannot write.
+
+use std::path::Path;
+
+use rusqlite::{Connection, params_from_iter};
+use serde_json::Value;
+
+use crate::sqlite::query::{
+    Filter, Page, QueryError, ReadOnly, Where, decode_cursor, encode_cursor, read_only,
+};
+
+/// A connection that only reads.
+#[derive(Debug)]
+pub struct AccrualReader {
+    connection: Connection,
+}
+
+impl ReadOnly for AccrualReader {
+    fn open(path: &Path) -> Result<Self, QueryError> {
+        let connection = read_only(path)?;
+        Ok(Self { connection })
+    }
+}
+
+impl AccrualReader {
+    /// Open periods in the order of tenant and start.
+    pub fn accruals(&self, filter: &Filter) -> Result<Page<Value>, QueryError> {
+        let mut where_ = Where::of_tenant(filter);
+        if let Some(cursor) = &filter.cursor {
+            let (tenant, start, payer): (String, i64, String) = decode_cursor(cursor)?;
+            let behind = "(tenant, period_start, payer) > (?, ?, ?)".to_owned();
+            where_.conditions.push(behind);
+            where_
+                .values
+                .extend([tenant.into(), start.into(), payer.into()]);
+        }
+        let limit = filter.limit();
+        let sql = format!(
+            "SELECT tenant, period_start, payer, accrual FROM accruals {}
+             ORDER BY tenant, period_start, payer LIMIT {}",
+            where_.text(),
+            limit + 1
+        );
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params_from_iter(&where_.values))?;
+        let mut page = Page {
+            items: Vec::new(),
+            next_cursor: None,
+        };
+        let mut last: Option<(String, i64, String)> = None;
+        while let Some(row) = rows.next()? {
+            if page.items.len() == limit {
+                page.next_cursor = last.as_ref().map(encode_cursor);
+                break;
+            }
+            last = Some((row.get(0)?, row.get(1)?, row.get(2)?));
+            page.items.push(json(row.get_ref(3)?.as_str())?);
+        }
+        Ok(page)
+    }
+
+    /// Everybody's shares and amounts.
+    pub fn totals(&self) -> Result<Value, QueryError> {
+        let sql = "SELECT totals FROM totals WHERE id = 0";
+        let text: String = self.connection.query_row(sql, [], |row| row.get(0))?;
+        json(Ok(&text))
+    }
+}
+
+fn json(text: rusqlite::types::FromSqlResult<&str>) -> Result<Value, QueryError> {
+    text.ok()
+        .and_then(|text| serde_json::from_str(text).ok())
+        .ok_or(QueryError::Range("accruals"))
+}
