@@ -17,6 +17,7 @@ mod load;
 mod metrics;
 mod notify;
 mod output;
+mod peer;
 mod pressure;
 mod reload;
 mod run;

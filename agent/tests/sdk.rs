@@ -2,6 +2,8 @@
 //!
 //! The application is this test binary, started again with a job in its environment.
 
+#[path = "sdk/ends.rs"]
+mod ends;
 #[path = "sdk/hostile.rs"]
 mod hostile;
 mod support;
@@ -97,6 +99,8 @@ fn application() {
         "slow" => count_slowly(),
         "threads" => count_in_threads(),
         "late" => count_late(),
+        "connection" => ends::leave_connection_to_child(),
+        "another" => ends::become_another(),
         other => panic!("no such job: {other}"),
     }
     let mut out = std::io::stdout();

@@ -7,11 +7,9 @@
 //! only where the configuration says so.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use rustix::net::sockopt::socket_peercred;
 use tollgate_agent_core::config::Admin;
 
 /// The longest list of groups that is read.
@@ -73,11 +71,6 @@ impl Access {
                 Right::Change => false,
             }
     }
-}
-
-/// The user at the other end.
-pub(crate) fn peer(stream: impl AsFd) -> io::Result<u32> {
-    Ok(socket_peercred(stream)?.uid.as_raw())
 }
 
 /// The number of a group. Only the host's own file is read: a name service may hang, and its

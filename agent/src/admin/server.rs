@@ -22,12 +22,13 @@ use tollgate_agent_core::engine::TopMemory;
 use tollgate_agent_core::input::tally::Tally;
 use tracing::{debug, info, warn};
 
-use super::access::{self, Access};
+use super::access::Access;
 use super::protocol::{Answer, Count, Counted, REQUEST_BYTES_MAX, Request};
 use crate::clock;
 use crate::desk::{Desk, Viewer};
 use crate::input::remove_stale_socket;
 use crate::input::stop::{Stop, Waited};
+use crate::peer::Peer;
 use tollgate_agent_core::config::Admin;
 
 /// Most connections at a time.
@@ -254,7 +255,7 @@ struct Connection<R: Region + 'static> {
 impl<R: Region + 'static> Connection<R> {
     fn serve(&mut self, stream: &UnixStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
-        let user = access::peer(stream)?;
+        let user = Peer::of(stream)?.uid;
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(SILENCE))?;
         let mut reader = BufReader::new(stream);

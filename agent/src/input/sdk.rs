@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tollgate::page::PageReader;
 use tollgate::page::hello::{self, Answer};
 use tollgate_agent_core::aggregate::{PageKey, Region};
 use tollgate_agent_core::config::Sdk;
@@ -45,6 +46,10 @@ const BEFORE_END_MILLIS: i64 = 25;
 const LOOK_SOON: Duration = Duration::from_millis(10);
 /// Connections beside those that have a page: hellos under way.
 const HELLOS_MAX: usize = 32;
+/// The same of one user, who must not keep all others out.
+const HELLOS_OF_USER_MAX: usize = 16;
+/// The part of the places and bytes that is there for users who have no page yet.
+const RESERVE: u64 = 8;
 /// Looks at pages that a stopping agent takes at most, to leave nothing behind.
 const LAST_LOOKS: u32 = 200;
 
@@ -150,7 +155,7 @@ impl<R: Region> Server<R> {
     fn wait(&self, stop: &Stop, pause: Duration) -> io::Result<()> {
         // A closed connection would be readable for ever.
         let open = self.connections.iter().filter(|c| c.closed.is_none());
-        let open = open.filter_map(|c| c.socket().or(c.process()));
+        let open = open.flat_map(|c| c.socket().into_iter().chain(c.process()));
         let sockets: Vec<_> = std::iter::once(self.socket.listener.as_fd())
             .chain(open)
             .collect();
@@ -169,9 +174,19 @@ impl<R: Region> Server<R> {
                     return;
                 }
             };
-            match Connection::new(stream) {
-                Ok(connection) => self.connections.push(connection),
-                Err(error) => debug!(%error, "application has gone already"),
+            let connection = match Connection::new(stream) {
+                Ok(connection) => connection,
+                Err(error) => {
+                    debug!(%error, "application has gone already");
+                    continue;
+                }
+            };
+            let uid = connection.peer.uid;
+            let hellos = self.connections.iter().filter(|c| c.page.is_none());
+            if hellos.filter(|c| c.peer.uid == uid).count() < HELLOS_OF_USER_MAX {
+                self.connections.push(connection);
+            } else {
+                debug!(uid, "a user has too many connections without a page");
             }
         }
     }
@@ -205,12 +220,13 @@ impl<R: Region> Server<R> {
     fn adopt(&mut self, kept: Vec<Kept>) {
         for kept in kept {
             let (peer, config) = (kept.name.peer, &self.socket.config);
-            if self.connections.len() >= config.pages_max as usize {
+            let bytes = MappedPage::bytes_of(&kept.page);
+            let key = kept.name.key();
+            if bytes <= config.page_bytes_max && self.lacks(key, bytes).is_some() {
                 self.waiting.push(kept);
                 continue;
             }
             let access = find_access(&config.allow, peer.uid, peer.gid);
-            let bytes = MappedPage::bytes_of(&kept.page);
             let map = MappedPage::map(&kept.page, bytes, config.page_bytes_max);
             let taken = map.ok().zip(access).map(|(map, access)| {
                 let words = map.words();
@@ -259,21 +275,6 @@ impl<R: Region> Server<R> {
             *self.refused.entry("not_allowed").or_default() += 1;
             return answer(hello::UNACCEPTABLE);
         };
-        let pages = || self.connections.iter().filter_map(|c| c.page.as_ref());
-        if pages().count() >= config.pages_max as usize {
-            warn!(pid = peer.pid, "too many pages; raise input.sdk.pages_max");
-            *self.refused.entry("too_many").or_default() += 1;
-            return answer(hello::BUSY);
-        }
-        let mapped: u64 = pages().map(|page| page.map.bytes()).sum();
-        if mapped.saturating_add(bytes) > config.pages_bytes_max && bytes <= config.page_bytes_max {
-            warn!(
-                pid = peer.pid,
-                "pages are too large together; raise input.sdk.pages_bytes_max"
-            );
-            *self.refused.entry("too_many").or_default() += 1;
-            return answer(hello::BUSY);
-        }
         let map = match MappedPage::map(fd, bytes, config.page_bytes_max) {
             Ok(map) => map,
             Err(error) => {
@@ -282,6 +283,19 @@ impl<R: Region> Server<R> {
                 return answer(hello::UNACCEPTABLE);
             }
         };
+        let key = PageReader::open(map.words()).map(|reader| PageKey {
+            id: reader.id(),
+            user: peer.uid,
+        });
+        if let Some(key) = key.ok().and_then(|key| self.lacks(key, bytes)) {
+            warn!(
+                pid = peer.pid,
+                uid = peer.uid,
+                "no place for another page; raise input.sdk.{key}"
+            );
+            *self.refused.entry("too_many").or_default() += 1;
+            return answer(hello::BUSY);
+        }
         match self
             .tally
             .handle_page(map.words(), peer.uid, &access, clock::now())
@@ -302,6 +316,7 @@ impl<R: Region> Server<R> {
                     stored,
                     kept,
                 });
+                self.succeed(at);
                 info!(pid = peer.pid, uid = peer.uid, "took a page");
                 answer
             }
@@ -317,6 +332,37 @@ impl<R: Region> Server<R> {
                 *self.refused.entry(reason).or_default() += 1;
                 answer(code)
             }
+        }
+    }
+
+    /// The key of the limit that leaves no room for a page beside all others; one that comes
+    /// again takes its own place. The last places are for users who have none.
+    fn lacks(&self, key: PageKey, bytes: u64) -> Option<&'static str> {
+        let config = &self.socket.config;
+        let pages = self.connections.iter().filter_map(|c| c.page.as_ref());
+        let others = pages.filter(|page| page.key != key);
+        let (mut count, mut mapped, mut has_one) = (1u64, bytes, false);
+        for other in others {
+            (count, mapped) = (count + 1, mapped.saturating_add(other.map.bytes()));
+            has_one |= other.key.user == key.user;
+        }
+        let most = |all: u64| all - if has_one { all / RESERVE } else { 0 };
+        if count > most(config.pages_max.into()) {
+            Some("pages_max")
+        } else if mapped > most(config.pages_bytes_max) {
+            Some("pages_bytes_max")
+        } else {
+            None
+        }
+    }
+
+    /// The connections of a process that has begun anew, as by execve(2): what it had before is
+    /// not counted on by anybody.
+    fn succeed(&mut self, at: usize) {
+        let (peer, closed) = (self.connections[at].peer, Instant::now());
+        for other in &mut self.connections {
+            let ended = other.closed.is_some_and(|at| at <= closed);
+            other.succeeded |= ended && peer.pid != 0 && other.peer == peer;
         }
     }
 
@@ -347,7 +393,7 @@ impl<R: Region> Server<R> {
         let mut next = LOOK_EVERY;
         for connection in &mut self.connections {
             let gone = connection.closed.is_some() && connection.is_gone(now);
-            let may_be_ending = connection.may_be_ending(now);
+            let pause_ending = connection.pause_ending(now);
             let Some(page) = &mut connection.page else {
                 continue;
             };
@@ -375,22 +421,21 @@ impl<R: Region> Server<R> {
                 next = next.min(pause);
                 continue;
             }
-            // The last look has to come after the end of the process; a page that waits for
-            // room is looked at until it has found some.
-            let undecided = !gone && may_be_ending;
-            let waits = pass == Pass::More;
-            if undecided || waits {
+            // The last look has to come after the end of the process, whose levels last until
+            // then; a page that waits for room is looked at until it has found some.
+            let undecided = !gone && pass != Pass::Quarantined;
+            if undecided || pass == Pass::More {
                 if undecided {
-                    pause = pause.min(LOOK_SOON);
+                    pause = pause.min(pause_ending);
                 }
                 page.again = Some(now + pause);
                 next = next.min(pause);
                 continue;
             }
-            self.tally.handle_end(page.key, gone, clock);
+            self.tally.handle_end(page.key, clock);
             store::remove(&page.stored);
             connection.page = None;
-            debug!(pid = connection.peer.pid, gone, "an application has ended");
+            debug!(pid = connection.peer.pid, "an application has ended");
         }
         self.connections.retain(|c| !c.is_over());
         while let Some(vanished) = self.tally.poll_vanished(clock) {

@@ -397,9 +397,9 @@ impl<R: Region> PageTally<R> {
         }
     }
 
-    /// The connection of a page has ended. `gone` says that its process has, too: then the
-    /// page is counted for the last time, and the mirrors are given free.
-    pub fn handle_end(&mut self, page: PageKey, gone: bool, now: Timestamp) {
+    /// The process of a page has ended, and it was counted for the last time: the mirrors are
+    /// given free, except those of a loss that is being declared.
+    pub fn handle_end(&mut self, page: PageKey, now: Timestamp) {
         let Some(known) = self.pages.get_mut(&page) else {
             return;
         };
@@ -407,7 +407,7 @@ impl<R: Region> PageTally<R> {
         known.entries = Vec::new();
         known.missing_since = now;
         // What is declared is evidence until that is durable.
-        if gone && known.declared.is_none() {
+        if known.declared.is_none() {
             self.pages.remove(&page);
             self.writer.end_mirrors(page, MARK_SLOT, now);
         }

@@ -8,15 +8,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tollgate::page::hello::{self, Answer, HELLO_BYTES};
 use tollgate_agent_core::aggregate::PageKey;
 use tollgate_agent_core::input::page::MISSING_GRACE_MILLIS;
 
 use super::mapping::MappedPage;
 use super::store::{Kept, Name};
+use super::{LOOK_EVERY, LOOK_SOON};
+use crate::peer::Peer;
 
 /// How long an application may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,14 +26,6 @@ const END_PATIENCE: Duration = Duration::from_secs(2);
 const MISSING_GRACE: Duration = Duration::from_millis(MISSING_GRACE_MILLIS.unsigned_abs());
 /// Descriptors that a hello may bring; those beyond the first are closed.
 const FDS_MAX: usize = 4;
-
-/// Who is at the other end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) pid: i32,
-}
 
 /// A page that was handed over.
 #[derive(Debug)]
@@ -64,6 +56,8 @@ pub(super) struct Connection {
     pub(super) page: Option<Page>,
     /// When the connection was found closed.
     pub(super) closed: Option<Instant>,
+    /// The same process has come with another page since it was closed.
+    pub(super) succeeded: bool,
 }
 
 /// What a readable connection brought.
@@ -82,20 +76,17 @@ pub(super) enum Brought {
 impl Connection {
     pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        let credentials = socket_peercred(&stream)?;
+        let peer = Peer::of(&stream)?;
         Ok(Self {
-            process: pidfd_open(credentials.pid, PidfdFlags::empty()).ok(),
-            peer: Peer {
-                uid: credentials.uid.as_raw(),
-                gid: credentials.gid.as_raw(),
-                pid: credentials.pid.as_raw_nonzero().get(),
-            },
+            process: peer.process(&stream),
+            peer,
             stream: Some(stream),
             since: Instant::now(),
             got: Vec::new(),
             fd: None,
             page: None,
             closed: None,
+            succeeded: false,
         })
     }
 
@@ -110,16 +101,16 @@ impl Connection {
             stored: of.name,
             kept: of.process.is_some(),
         };
-        let open = || pidfd_open(Pid::from_raw(peer.pid)?, PidfdFlags::empty()).ok();
         Self {
             stream: None,
             peer,
-            process: of.process.or_else(open),
+            process: of.process.or_else(|| peer.numbered()),
             since: Instant::now(),
             got: Vec::new(),
             fd: None,
             page: Some(page),
             closed: None,
+            succeeded: false,
         }
     }
 
@@ -142,12 +133,16 @@ impl Connection {
         self.page.is_none() && now.duration_since(self.since) > HELLO_TIMEOUT
     }
 
-    /// True once the process has ended, as far as that can be known. Of one that is known by
-    /// the service manager alone, and by nothing that would show its end, that is when it had
-    /// time to bring its page and did not.
+    /// True once the process has ended, as far as that can be known. Where nothing shows its
+    /// end, that is when it had time to bring its page again, and did not.
     pub(super) fn is_gone(&self, now: Instant) -> bool {
+        if self.succeeded {
+            return true;
+        }
         let Some(process) = &self.process else {
-            return self.stream.is_none() && now.duration_since(self.since) >= MISSING_GRACE;
+            let alone = self.stream.is_none().then_some(self.since);
+            let since = self.closed.or(alone);
+            return since.is_some_and(|since| now.duration_since(since) >= MISSING_GRACE);
         };
         let mut fds = [PollFd::new(process, PollFlags::IN)];
         let now = Timespec {
@@ -157,20 +152,25 @@ impl Connection {
         matches!(poll(&mut fds, Some(&now)), Ok(1))
     }
 
-    /// True if the process may still end as part of what closed the connection.
-    pub(super) fn may_be_ending(&self, now: Instant) -> bool {
+    /// How soon to look again for the end of a process whose connection is closed: soon after
+    /// that, because mostly one is part of the other.
+    pub(super) fn pause_ending(&self, now: Instant) -> Duration {
         let closed = self.closed.unwrap_or(now);
-        self.process.is_some() && now.duration_since(closed) < END_PATIENCE
+        if self.process.is_some() && now.duration_since(closed) < END_PATIENCE {
+            LOOK_SOON
+        } else {
+            LOOK_EVERY
+        }
     }
 
     /// Reads what is there.
     pub(super) fn read(&mut self, now: Instant) -> Brought {
+        // The end of the process comes before that of the connection if a child has inherited it.
+        if self.page.is_some() && self.is_gone(now) {
+            return Brought::Closed;
+        }
         let Some(stream) = &self.stream else {
-            return if self.is_gone(now) {
-                Brought::Closed
-            } else {
-                Brought::Nothing
-            };
+            return Brought::Nothing;
         };
         let mut bytes = [0; HELLO_BYTES];
         // Behind the hello nothing is expected; it is read to see the end.
@@ -255,6 +255,6 @@ mod tests {
         assert!(matches!(adopted.read(soon), Brought::Nothing));
         let late = adopted.since + MISSING_GRACE;
         assert!(matches!(adopted.read(late), Brought::Closed));
-        assert!(adopted.is_gone(late) && !adopted.may_be_ending(late));
+        assert!(adopted.is_gone(late));
     }
 }

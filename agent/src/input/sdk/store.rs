@@ -19,8 +19,8 @@ use rustix::net::{
 use tollgate_agent_core::aggregate::PageKey;
 use tracing::{debug, warn};
 
-use super::connection::Peer;
 use super::mapping::passed_descriptors;
+use crate::peer::Peer;
 
 const PAGE: &str = "tollgate-page";
 const PROCESS: &str = "tollgate-process";
@@ -45,6 +45,14 @@ pub(super) struct Name {
 impl Name {
     pub(super) fn new(peer: Peer, page: PageKey) -> Self {
         Self { peer, id: page.id }
+    }
+
+    /// The page's own name.
+    pub(super) fn key(&self) -> PageKey {
+        PageKey {
+            id: self.id,
+            user: self.peer.uid,
+        }
     }
 
     fn of(&self, what: &str) -> String {

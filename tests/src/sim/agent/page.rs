@@ -363,7 +363,7 @@ impl AgentNode {
         if let Some(forged) = self.apps.forged.take()
             && let Some(key) = forged.taken
         {
-            tally.handle_end(key, true, steady);
+            tally.handle_end(key, steady);
         }
         let Some(mut app) = self.apps.app.take() else {
             return Ok(());
@@ -375,7 +375,7 @@ impl AgentNode {
         }
         if let Some(key) = app.taken {
             context.hit(Probe::PageOrphan);
-            tally.handle_end(key, true, steady);
+            tally.handle_end(key, steady);
         }
         if pass != Some(Pass::Complete) {
             let room = context.options.has_room_for_all() && !context.options.forged_pages;

@@ -77,7 +77,7 @@ fn a_page_that_is_marked_as_anothers_is_declared_as_far_as_it_is_not_counted() {
         let pass = tally.handle_pass(key, &page.words, world.now, false);
         assert_eq!(pass, Pass::Quarantined);
     }
-    tally.handle_end(key, true, world.now);
+    tally.handle_end(key, world.now);
     // Back again, it is not counted twice.
     page.put(at::HOME, tally.mirror());
     quarantined(&mut life, &mut tally, &page, USER, &mut world);

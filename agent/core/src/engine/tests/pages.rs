@@ -63,7 +63,7 @@ fn a_page_is_counted_once_through_kills_of_the_agent() {
         last.handle_pass(key, &page.words, world.now, false),
         Pass::Complete
     );
-    last.handle_end(key, true, world.now);
+    last.handle_end(key, world.now);
     drop(last);
     world.finish(engine);
     assert_eq!(billed(&world, "acme"), counted);
@@ -241,7 +241,7 @@ fn a_slot_that_counted_for_another_page_does_not_count_again() {
         let pass = tally.handle_pass(key, &page.words, world.now, true);
         assert_eq!(pass, Pass::Complete);
         assert_eq!(tally.counts().stopped, 0, "{id}");
-        tally.handle_end(key, true, world.now);
+        tally.handle_end(key, world.now);
         for _ in 0..5 {
             world.now = world.now.plus_millis(10_000);
             engine.engine.handle_tick(world.now).expect("sealed");
@@ -270,7 +270,7 @@ fn a_level_ends_with_its_application() {
     world.now = world.now.plus_millis(25_000);
     let pass = tally.handle_pass(key, &page.words, world.now, true);
     assert_eq!(pass, Pass::Complete);
-    tally.handle_end(key, true, world.now);
+    tally.handle_end(key, world.now);
     for _ in 0..10 {
         world.now = world.now.plus_millis(10_000);
         engine.engine.handle_tick(world.now).expect("sealed");
@@ -385,7 +385,7 @@ fn a_page_that_was_done_with_and_comes_back_uncounted_is_counted_once_however_id
     };
     // Nobody has copied from it when it is done with, so that it may come again.
     let key = take(&mut tally, &page, world.now);
-    tally.handle_end(key, true, world.now);
+    tally.handle_end(key, world.now);
     let key = take(&mut tally, &page, world.now);
     page.put(at::HOME, tally.mirror());
     for _ in 0..3 {
