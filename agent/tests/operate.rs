@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Home, TIMEOUT, signal, stderr, stdout};
+use support::{Home, TIMEOUT, exit_code, signal, stderr, stdout};
 use tollgate_agent::admin::client::Client;
 use tollgate_agent::admin::protocol::Count;
 
@@ -307,5 +308,49 @@ fn reloads_lose_no_count() {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends until it is told that nobody listens; says how many were taken.
+fn flood(mut send: impl FnMut(&[u8]) -> std::io::Result<usize>) -> u64 {
+    let mut taken = 0;
+    while send(b"requests:1|c|#customer:acme").is_ok() {
+        taken += 1;
+    }
+    taken
+}
+
+/// Whatever a socket took is counted or declared lost, though more comes while the agent stops.
+#[test]
+fn a_stop_under_load_accounts_for_every_datagram() {
+    let port = free_port();
+    let home = Home::new(
+        9,
+        &format!(
+            "[input.dogstatsd]\nudp = \"127.0.0.1:{port}\"\nunix = \"dog.sock\"\nreceive_buffer = \"64KiB\"\n"
+        ),
+    );
+    let (mut running, _) = home.run();
+    let path = home.dir.path().join("dog.sock");
+    let udp = std::thread::spawn(move || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(("127.0.0.1", port)).expect("loopback");
+        // Of the last one that was sent it is told with the next.
+        flood(|bytes| socket.send(bytes)) - 1
+    });
+    let unix = std::thread::spawn(move || {
+        let socket = UnixDatagram::unbound().expect("a socket");
+        socket.connect(path).expect("listening");
+        flood(|bytes| socket.send(bytes))
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&running, "TERM");
+    assert_eq!(exit_code(&mut running), Some(0), "{}", home.log());
+    let sent = [udp, unix].map(|sender| sender.join().expect("sends"));
+
+    let (_running, mut client) = home.run();
+    let status = client.status().expect("a status");
+    for (input, sent) in ["dogstatsd.udp", "dogstatsd.unix"].into_iter().zip(sent) {
+        assert_eq!(account(&status, input, "received"), sent, "{status:#}");
     }
 }

@@ -6,7 +6,7 @@ mod server;
 mod stream;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -178,6 +178,26 @@ impl Bound {
         } else {
             self.serve(tally, stop)
         }
+    }
+
+    /// Nothing more comes in from now on, and what the kernel holds can be read to its end:
+    /// whoever sends is told at once, as if there were no socket any more.
+    fn refuse_more(&self) -> io::Result<()> {
+        if self.listener == Listener::Udp {
+            // A connected socket takes from its peer alone, and nobody else has this address.
+            let address = rustix::net::getsockname(&self.socket)?;
+            let mut own = SocketAddr::try_from(address)?;
+            if own.ip().is_unspecified() {
+                own.set_ip(match own.ip() {
+                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            rustix::net::connect(&self.socket, &own)?;
+        } else {
+            rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Read)?;
+        }
+        Ok(())
     }
 
     /// The name of the writer that its tally counts through.

@@ -18,8 +18,10 @@ use crate::input::stop::{Stop, Waited};
 
 /// Calls between two looks at the stop signal and the drops.
 const BURST: u32 = 16;
-/// How long a stopping thread goes on reading what senders keep sending.
-const DRAIN: Duration = Duration::from_millis(500);
+/// How long a stopping thread counts what is left at its socket: enough for the largest buffer.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Datagrams that are thrown away after that, at most.
+const LEFT_MAX: usize = 1 << 22;
 /// While datagrams keep coming, the thread sleeps this long instead of waiting for the next
 /// one: being woken for every few datagrams costs more than counting them. The socket's buffer
 /// holds far more than arrives meanwhile.
@@ -85,10 +87,36 @@ impl<R: Region + 'static> Server<R> {
                 }
             }
         }
+        self.drain();
+        debug!(socket = self.bound.name, "drained");
+    }
+
+    /// Counts what the kernel still holds; what there is no time for is counted as datagrams.
+    fn drain(&mut self) {
+        if let Err(error) = self.bound.refuse_more() {
+            warn!(%error, socket = self.bound.name, "senders are not told that nobody listens");
+        }
         let deadline = Instant::now() + DRAIN;
         while self.burst() != Left::Nothing && Instant::now() < deadline {}
+        let mut left: u64 = 0;
+        // As many at most as fit any buffer: if senders could not be told, they send on.
+        for _ in 0..LEFT_MAX / DATAGRAMS {
+            match self.datagrams.receive(self.bound.socket.as_fd()) {
+                Ok(received) => left += received as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        if left > 0 {
+            // Each datagram held at least one event.
+            self.tally.lost(InputLoss::Shutdown, left);
+            warn!(
+                datagrams = left,
+                socket = self.bound.name,
+                "there was no time to count what the socket still held"
+            );
+        }
         self.look_for_drops(true);
-        debug!(socket = self.bound.name, "drained");
     }
 
     fn burst(&mut self) -> Left {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags, accept_with, recv};
-use tollgate_agent_core::aggregate::{Region, Rejection};
+use tollgate_agent_core::aggregate::{InputLoss, Region, Rejection};
 use tollgate_agent_core::input::dogstatsd::DATAGRAM_SLACK_BYTES;
 use tollgate_agent_core::input::tally::Tally;
 use tracing::{debug, warn};
@@ -20,7 +20,7 @@ use crate::health::BEAT_EVERY;
 use crate::input::stop::Stop;
 use crate::{clock, pressure};
 
-/// Most connections at a time; one more waits in the kernel until one ends.
+/// Most connections at a time; one more waits in the kernel until one ends or falls silent.
 pub(crate) const CONNECTIONS_MAX: usize = 256;
 const LENGTH_BYTES: usize = 4;
 /// Room for one whole frame of the largest size.
@@ -28,7 +28,9 @@ const ROOM_BYTES: usize = LENGTH_BYTES + DATAGRAM_BYTES_MAX;
 /// Reads of one connection before the others have their turn.
 const READS: u32 = 8;
 /// How long a stopping thread goes on reading.
-const DRAIN: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long a connection may say nothing before another one may have its place.
+const IDLE: Duration = Duration::from_secs(30);
 
 impl Bound {
     /// Counts the frames of all connections until `stop` is raised, then what they still hold.
@@ -59,6 +61,10 @@ struct Connection {
     /// Made when the first byte arrives.
     buffer: Vec<u8>,
     held: usize,
+    /// When it last sent something.
+    heard: Instant,
+    /// There may be more than was read.
+    read_on: bool,
 }
 
 /// What reading a connection came to.
@@ -87,18 +93,27 @@ impl<R: Region + 'static> Server<R> {
                 self.read();
             }
         }
-        // Clients that are still connected find the socket closed, and connect again.
+        // Clients that are still connected find the socket closed, and connect again. What they
+        // have written by then is read to its end.
+        self.accept();
+        for connection in &self.connections {
+            connection.refuse_more();
+        }
         let deadline = Instant::now() + DRAIN;
         while self.read() && Instant::now() < deadline {}
         for connection in &self.connections {
             end_of(&mut self.tally, connection);
+            if connection.read_on {
+                // At least a frame; how many, nobody has looked.
+                self.tally.lost(InputLoss::Shutdown, 1);
+            }
         }
         debug!(connections = self.connections.len(), "drained");
     }
 
     /// Waits until anything can be done, or it is time for a sign of life.
     fn wait(&self, stop: &Stop) -> io::Result<()> {
-        let full = self.connections.len() >= CONNECTIONS_MAX;
+        let full = self.connections.len() >= CONNECTIONS_MAX && self.idlest().is_none();
         let hold = pressure::hold();
         let listener = (!full && !hold).then_some(&self.bound.socket);
         let connections = if hold { &[] } else { &self.connections[..] };
@@ -116,14 +131,47 @@ impl<R: Region + 'static> Server<R> {
         }
     }
 
+    /// A connection that has sent nothing for long; the one that has for longest.
+    fn idlest(&self) -> Option<usize> {
+        let connections = self.connections.iter().enumerate();
+        let idlest = connections.min_by_key(|(_, connection)| connection.heard);
+        let idle = idlest.filter(|(_, connection)| connection.heard.elapsed() >= IDLE);
+        idle.map(|(at, _)| at)
+    }
+
+    /// True if there is room for one more connection, if need be in place of one that says
+    /// nothing; its client finds it closed, and connects again when it has something to say.
+    fn make_room(&mut self) -> bool {
+        if self.connections.len() < CONNECTIONS_MAX {
+            return true;
+        }
+        let Some(at) = self.idlest() else {
+            return false;
+        };
+        self.connections[at].refuse_more();
+        // What came meanwhile is read, and then its end.
+        self.read();
+        self.connections.len() < CONNECTIONS_MAX
+    }
+
     fn accept(&mut self) {
-        while self.connections.len() < CONNECTIONS_MAX {
+        loop {
+            let mut waiting = [PollFd::new(&self.bound.socket, PollFlags::IN)];
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            if !matches!(poll(&mut waiting, Some(&now)), Ok(1)) || !self.make_room() {
+                return;
+            }
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             match accept_with(&self.bound.socket, flags) {
                 Ok(socket) => self.connections.push(Connection {
                     socket,
                     buffer: Vec::new(),
                     held: 0,
+                    heard: Instant::now(),
+                    read_on: false,
                 }),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => return,
@@ -147,9 +195,12 @@ impl<R: Region + 'static> Server<R> {
                 tally.handle_datagrams(listener, buffer, frame, clock::now());
             };
             match connection.read(&mut |buffer, frame| count(tally, buffer, frame)) {
-                Ok(Read::Waiting) => true,
+                Ok(Read::Waiting) => {
+                    connection.read_on = false;
+                    true
+                }
                 Ok(Read::More) => {
-                    more = true;
+                    (more, connection.read_on) = (true, true);
                     true
                 }
                 Ok(Read::Ended) => {
@@ -183,6 +234,12 @@ fn end_of<R: Region + 'static>(tally: &mut Tally<R>, connection: &Connection) {
 }
 
 impl Connection {
+    /// Its client is told from now on that nobody reads; what it has written can be read still.
+    fn refuse_more(&self) {
+        // It fails if the client has closed it, which is read, too.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Read);
+    }
+
     /// The length of the frame at the front, once it is known.
     fn frame(&self) -> Option<usize> {
         let length = self.buffer[..self.held].first_chunk()?;
@@ -199,6 +256,7 @@ impl Connection {
                 Ok((0, _)) => return Ok(Read::Ended),
                 Ok((read, _)) => {
                     self.held += read;
+                    self.heard = Instant::now();
                     if !self.take_frames(count) {
                         return Ok(Read::Ended);
                     }
@@ -269,6 +327,8 @@ mod tests {
             socket: server.into(),
             buffer: Vec::new(),
             held: 0,
+            heard: Instant::now(),
+            read_on: false,
         };
         (client, connection)
     }
