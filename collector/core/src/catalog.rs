@@ -8,6 +8,7 @@
 //! | `meters.toml`, `meters/*.toml` | `[[meter]]` tables |
 //! | `calendars/*.toml` | one calendar each: the bands of a week, and holidays |
 //! | `tax/*.toml` | `[[tax]]` tables: taxes with their rates |
+//! | `units/*.toml` | `[[unit]]` tables: pricing units such as tokens |
 //! | `rates/*.toml` | `[[rate]]` tables: exchange rates |
 //! | `cards/*.toml` | one version of one rate card each |
 //! | `templates/*.toml` | what several profiles have in common |
@@ -35,6 +36,7 @@ mod per_event;
 mod percentile;
 mod price;
 mod prices;
+mod pricing_units;
 mod profiles;
 mod read;
 mod sound;
@@ -83,7 +85,7 @@ pub use unit::{Unit, UnitError};
 
 use crate::entry::Digest;
 use crate::period::Zone;
-use crate::rate::Fast;
+use crate::rate::{Currency, Fast};
 use files::{Part, check_sizes, digest};
 use read::Reader;
 
@@ -146,6 +148,7 @@ pub struct Catalog {
     meters: BTreeMap<MeterName, Meter>,
     calendars: BTreeMap<String, Arc<Bands>>,
     taxes: BTreeMap<String, Tax>,
+    pricing_units: BTreeMap<String, Currency>,
     exchange: ExchangeRates,
     /// The versions of each card, oldest first.
     cards: BTreeMap<String, Vec<Arc<Card>>>,
@@ -174,6 +177,7 @@ impl Catalog {
             meters: BTreeMap::new(),
             calendars: BTreeMap::new(),
             taxes: BTreeMap::new(),
+            pricing_units: BTreeMap::new(),
             exchange: ExchangeRates::default(),
             cards: BTreeMap::new(),
             profiles: BTreeMap::new(),
@@ -187,6 +191,7 @@ impl Catalog {
             Part::Meters,
             Part::Calendars,
             Part::Taxes,
+            Part::Units,
             Part::Exchange,
             Part::Cards,
             Part::Templates,
@@ -250,6 +255,7 @@ impl Catalog {
             Part::Meters => self.read_meters(&mut reader, &root, path, places),
             Part::Calendars => bands::read(self, &mut reader, &root, path, places),
             Part::Taxes => tax::read(self, &mut reader, &root, path, places),
+            Part::Units => pricing_units::read(self, &mut reader, &root, path, places),
             Part::Exchange => exchange::read(self, &mut reader, &root, path, places),
             Part::Cards => cards::read(self, &mut reader, &root, path, places),
             Part::Templates => templates::read(self, &mut reader, &root, path, places),

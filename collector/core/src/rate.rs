@@ -25,7 +25,9 @@ mod tiers;
 pub use around::{AmountStep, Dated, QuantityStep};
 pub(crate) use around::{amount_of, take_discounts};
 pub use charge::Piece;
-pub use currency::{Currency, CurrencyError};
+pub use currency::{
+    Currency, CurrencyError, PRICING_UNIT_BYTES_MAX, PRICING_UNIT_PLACES_MAX, PricingUnitError,
+};
 pub use events::{EVENTS_MAX, Event, EventKey, EventSum};
 pub(crate) use fast::{Fast, multiple};
 pub use line::{AmountChange, Arithmetic, Basis, Contracted, LineItem};

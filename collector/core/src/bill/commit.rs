@@ -168,10 +168,33 @@ fn one<'c>(
 
 /// What counts of this period.
 fn counted(plans: &[Plan<'_>], standing: &Standing<'_>, lines: &[BillLine<'_>]) -> Option<Decimal> {
+    let places = counting(plans, standing, lines);
+    let mut amounts = places.into_iter().map(|place| lines[place].amount);
+    amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
+}
+
+/// The lines that a drawdown pays, by their places, if it pays them whole.
+pub(super) fn paid_whole(
+    input: &BillInput<'_>,
+    lines: &[BillLine<'_>],
+    drawdown: &BillLine<'_>,
+) -> Option<Vec<usize>> {
+    let plans = Plan::all(input.slices);
+    let mut all = standing(input, &plans).into_iter();
+    let found = all.find(|standing| {
+        standing.commitment.id == drawdown.key.id && standing.card == drawdown.key.card.as_deref()
+    })?;
+    let counted = counted(&plans, &found, lines)?;
+    let is_whole = counted.checked_add(drawdown.amount)?.is_zero();
+    is_whole.then(|| counting(&plans, &found, lines))
+}
+
+/// The lines that count, by their places.
+fn counting(plans: &[Plan<'_>], standing: &Standing<'_>, lines: &[BillLine<'_>]) -> Vec<usize> {
     let counts = &standing.commitment.counts;
     let currency = standing.currency.code();
     let prices = |line: &BillLine<'_>| prices_of(plans, line.key.card.as_deref(), currency);
-    let mine = |line: &&BillLine<'_>| {
+    let mine = |line: &BillLine<'_>| {
         let same_card = standing
             .card
             .is_none_or(|card| line.key.card.as_deref() == Some(card));
@@ -190,8 +213,11 @@ fn counted(plans: &[Plan<'_>], standing: &Standing<'_>, lines: &[BillLine<'_>]) 
                 (Source::Commitment(_), _) => false,
             }
     };
-    let mut amounts = lines.iter().filter(mine).map(|line| line.amount);
-    amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
+    let lines = lines.iter().enumerate();
+    lines
+        .filter(|(_, line)| mine(line))
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// A commitment in one period.

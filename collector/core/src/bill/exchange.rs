@@ -1,9 +1,10 @@
 //! From the currency of the card to that of the tenant.
 
+use rust_decimal::Decimal;
 use tollgate_common::Timestamp;
 
-use super::line::BillLine;
-use super::{BillInput, NoBill};
+use super::line::{BillLine, LineRole};
+use super::{BillInput, NoBill, commit};
 use crate::catalog::ExchangeRate;
 use crate::rate::{Currency, Mode, Ratio};
 
@@ -25,7 +26,7 @@ pub(super) fn convert(
         return Ok((lines.first().map(|line| line.currency), Vec::new()));
     };
     let mut used: Vec<ExchangeRate> = Vec::new();
-    for line in lines {
+    for line in lines.iter_mut() {
         if line.currency == to {
             continue;
         }
@@ -43,7 +44,28 @@ pub(super) fn convert(
             .ok_or(NoBill::TooLarge)?;
         line.net = line.billed;
     }
+    draw_down(input, lines, to).ok_or(NoBill::TooLarge)?;
     Ok((Some(to), used))
+}
+
+/// What a commitment pays for whole lines is what these come to, though each of them was rounded by
+/// itself.
+fn draw_down(input: &BillInput<'_>, lines: &mut [BillLine<'_>], to: Currency) -> Option<()> {
+    for place in 0..lines.len() {
+        let line = &lines[place];
+        if line.key.role != LineRole::Drawdown || line.currency == to {
+            continue;
+        }
+        let Some(paid) = commit::paid_whole(input, lines, line) else {
+            continue;
+        };
+        let mut billed = paid.into_iter().map(|place| lines[place].billed);
+        let sum = billed.try_fold(Decimal::ZERO, Decimal::checked_add)?;
+        let line = &mut lines[place];
+        line.billed = Decimal::ZERO.checked_sub(sum)?;
+        line.net = line.billed;
+    }
+    Some(())
 }
 
 fn last_rate(

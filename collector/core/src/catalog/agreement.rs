@@ -207,6 +207,16 @@ fn read_currency<'d>(
 ) -> Option<Option<Currency>> {
     let expected = "an ISO 4217 code such as \"EUR\"";
     let Some((to, field)) = reader.maybe::<Currency>(root, "currency", expected)? else {
+        let of_units = versions.iter().find(|card| !card.currency.is_money());
+        if let Some(card) = of_units.filter(|_| !reader.is_partial()) {
+            let message = format!(
+                "missing: card `{}` is in `{}`, which is no money that a bill can be in (expected \
+                 such as \"EUR\")",
+                card.id, card.currency
+            );
+            reader.refuse(root.span(), "currency", message);
+            return None;
+        }
         return Some(None);
     };
     let unknown = versions

@@ -11,7 +11,7 @@ use super::price::Price;
 use super::read::{Reader, Section};
 use super::tax::{self, TaxStyle};
 use super::versions::{Spot, VersionPlace};
-use super::{Catalog, Places, check_id, prices, read_date};
+use super::{Catalog, Places, check_id, prices, pricing_units, read_date};
 use crate::rate::Currency;
 
 /// One version of a rate card.
@@ -100,7 +100,7 @@ pub(super) fn read<'d>(
         ],
     );
     let id = reader.parse::<Id>(root, "id", "the card's name such as \"edge\"");
-    let currency = reader.parse::<Currency>(root, "currency", "an ISO 4217 code such as \"EUR\"");
+    let currency = pricing_units::read_currency(catalog, reader, root, "currency");
     let from = reader.parse::<Date>(
         root,
         "from",

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use super::cards::Date;
 use super::measure::Amount;
 use super::read::{Reader, Section};
-use super::{CATALOG_ROWS_MAX, Catalog, Places};
+use super::{CATALOG_ROWS_MAX, Catalog, Places, pricing_units};
 use crate::period::Zone;
 use crate::rate::Currency;
 use tollgate_common::Timestamp;
@@ -69,9 +69,8 @@ pub(super) fn read<'d>(
     reader.only(root, &["rate"]);
     for section in reader.tables(root, "rate", CATALOG_ROWS_MAX) {
         reader.only(&section, &["from", "to", "date", "rate"]);
-        let code = "an ISO 4217 code such as \"EUR\"";
-        let from = reader.parse::<Currency>(&section, "from", code);
-        let to = reader.parse::<Currency>(&section, "to", code);
+        let from = pricing_units::read_currency(catalog, reader, &section, "from");
+        let to = pricing_units::read_currency(catalog, reader, &section, "to");
         let date = reader.parse::<Date>(&section, "date", "a date such as \"2026-06-30\"");
         let expected = "what one unit of `from` is in `to`, as a decimal string such as \"1.085\"";
         let rate = reader.parse::<Amount>(&section, "rate", expected);

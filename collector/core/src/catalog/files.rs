@@ -20,6 +20,7 @@ pub(super) enum Part {
     Meters,
     Calendars,
     Taxes,
+    Units,
     Exchange,
     Cards,
     Templates,
@@ -51,6 +52,7 @@ impl Part {
             "meters" => Some(Self::Meters),
             "calendars" => Some(Self::Calendars),
             "tax" => Some(Self::Taxes),
+            "units" => Some(Self::Units),
             "rates" => Some(Self::Exchange),
             "cards" => Some(Self::Cards),
             "templates" => Some(Self::Templates),
@@ -103,7 +105,7 @@ pub(super) fn check_sizes(files: &BTreeMap<String, String>, errors: &mut Vec<Cat
             refuse(
                 path,
                 "not a file of a catalog (expected meters.toml, meters/NAME.toml, \
-                 calendars/NAME.toml, tax/NAME.toml, rates/NAME.toml, cards/NAME.toml, \
+                 calendars/NAME.toml, tax/NAME.toml, units/NAME.toml, rates/NAME.toml, cards/NAME.toml, \
                  templates/NAME.toml, profiles/NAME.toml or NAME.test.toml)"
                     .to_owned(),
             );

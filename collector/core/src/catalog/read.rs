@@ -121,6 +121,11 @@ impl<'d> Reader<'d> {
         self.partial = true;
     }
 
+    /// True if keys of the file itself may be missing.
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial
+    }
+
     /// The text of the file.
     pub(super) fn text_of_file(&self) -> &'d str {
         self.text

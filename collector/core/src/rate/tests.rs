@@ -8,6 +8,7 @@ mod published;
 mod published_parts;
 mod rig;
 mod slow;
+mod slow_parts;
 
 use std::collections::BTreeMap;
 

@@ -248,3 +248,66 @@ fn mistakes_in_tables_are_told() {
         );
     }
 }
+
+#[test]
+fn pricing_units_are_declared_and_worth_money() {
+    const UNITS: &str = "[[unit]]\nid = \"tokens\"\nplaces = 2\n";
+    const WORTH: &str =
+        "[[rate]]\nfrom = \"tokens\"\nto = \"EUR\"\ndate = \"2026-01-02\"\nrate = \"0.01\"\n";
+    let read = |units: &str, rates: &str, profile: &str| {
+        wrong("", profile, |files| {
+            files.insert("units/u.toml".to_owned(), units.to_owned());
+            files.insert("rates/worth.toml".to_owned(), rates.to_owned());
+            files.remove("profiles/shop.toml");
+            let card = files.get_mut("cards/edge.toml").expect("there");
+            *card = card.replacen("\"EUR\"", "\"tokens\"", 1);
+            // One that does not say everything.
+            let template = "id = \"t\"\ncard = \"edge\"\n".to_owned();
+            files.insert("templates/t.toml".to_owned(), template);
+        })
+    };
+    let euros = "currency = \"EUR\"\n";
+    assert_eq!(read(UNITS, WORTH, euros), Vec::<String>::new());
+    for (units, rates, profile, expected) in [
+        (
+            UNITS,
+            WORTH,
+            "",
+            "currency: missing: card `edge` is in `tokens`, which is no money",
+        ),
+        (
+            UNITS,
+            "",
+            euros,
+            "currency: card `edge` is in tokens, and there is no rate to EUR",
+        ),
+        (
+            UNITS,
+            WORTH,
+            "currency = \"tokens\"\n",
+            "currency: `tokens` is not an ISO 4217",
+        ),
+        (
+            "[[unit]]\nid = \"EUR\"\n",
+            "",
+            euros,
+            "unit[0].id: `EUR` is no name of a pricing unit",
+        ),
+        (
+            "[[unit]]\nid = \"points\"\n",
+            "",
+            euros,
+            "currency: pricing unit `tokens` is not declared",
+        ),
+        (
+            "[[unit]]\nid = \"tokens\"\nplaces = 10\n",
+            "",
+            euros,
+            "unit[0].places: expected an integer from 0 to 9",
+        ),
+    ] {
+        let mistakes = read(units, rates, profile);
+        let found = mistakes.iter().any(|mistake| mistake.contains(expected));
+        assert!(found, "{expected}: {mistakes:?}");
+    }
+}

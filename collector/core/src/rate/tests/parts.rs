@@ -390,13 +390,13 @@ fn what_cannot_be_gathered_is_said() {
 
 /// A table of whole units: prices in cents, bounds, volume or graduated.
 #[derive(Clone, Debug)]
-struct Table {
+pub(super) struct Table {
     volume: bool,
     bounds: Vec<u32>,
     cents: Vec<u32>,
 }
 
-fn table() -> impl Strategy<Value = Table> {
+pub(super) fn table() -> impl Strategy<Value = Table> {
     let bounds = proptest::collection::btree_set(1u32..60, 0..4);
     let cents = proptest::collection::vec(0u32..500, 4);
     (any::<bool>(), bounds, cents).prop_map(|(volume, bounds, cents)| Table {
@@ -407,7 +407,15 @@ fn table() -> impl Strategy<Value = Table> {
 }
 
 impl Table {
-    fn keys(&self, interval: &str) -> String {
+    pub(super) fn graduated(self) -> Self {
+        Self {
+            volume: false,
+            ..self
+        }
+    }
+
+    /// The key `tiers`.
+    pub(super) fn tiers(&self) -> String {
         let tiers: Vec<String> = (0..=self.bounds.len())
             .map(|at| {
                 let to = self
@@ -421,15 +429,19 @@ impl Table {
                 )
             })
             .collect();
+        format!("tiers = [{}]", tiers.join(", "))
+    }
+
+    fn keys(&self, interval: &str) -> String {
         format!(
-            "model = \"{}\"\nper = \"1 {{unit}}\"\ninterval = \"{interval}\"\ntiers = [{}]",
+            "model = \"{}\"\nper = \"1 {{unit}}\"\ninterval = \"{interval}\"\n{}",
             if self.volume { "volume" } else { "graduated" },
-            tiers.join(", ")
+            self.tiers()
         )
     }
 
     /// What the unit at a position costs, from 1.
-    fn unit(&self, position: u32) -> u32 {
+    pub(super) fn unit(&self, position: u32) -> u32 {
         let passed = self
             .bounds
             .iter()
