@@ -20,7 +20,7 @@ use crate::cell::{halves, histogram, level, sum, unique};
 use crate::local::Held;
 use crate::page::ADD_MAX;
 use crate::process::{self, PageRoom};
-use crate::series::{Invalid, Series, key};
+use crate::series::{self, Invalid, Series, key};
 use crate::{kinds, local, sys};
 
 /// Notes events that are not counted.
@@ -352,8 +352,18 @@ impl Level {
         self.change(|level| level.saturating_sub(n));
     }
 
+    /// Stores the levels of the process in a page that has taken the place of another one.
+    pub(crate) fn carry() {
+        for series in series::with_levels() {
+            Self { series }.change(|level| level);
+        }
+    }
+
     fn change(&self, change: impl Fn(u64) -> u64) {
-        let level = &self.series.level;
+        // There is none beyond the number of series that a process tells apart.
+        let Some(level) = self.series.level() else {
+            return drop_events(1);
+        };
         let changed = level.fetch_update(AcqRel, Acquire, |level| Some(change(level)));
         let mut now = changed.map_or(0, change);
         // One thread at a time stores; the others leave their change to it, and it looks

@@ -21,8 +21,8 @@ use crate::kinds;
 use crate::page::{self, ADD_MAX, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
 use crate::recent::{self, Recent};
 use crate::series::{NAME_HEAD, NO_ID, Series, name};
-use crate::sys::{self, Published};
-use crate::{Options, handover};
+use crate::sys::{self, Published, Wiped};
+use crate::{Level, Options, handover};
 
 /// Most blocks of a page. Threads beyond that share one, under a lock.
 const BLOCKS_MAX: usize = 4096;
@@ -156,6 +156,8 @@ fn make() -> Option<&'static Page> {
             } else {
                 Page::new(Options::installed().page_bytes).map(|page| {
                     let page = CURRENT.set(Box::new(page));
+                    // Of a page before this one, if it was of this process.
+                    Level::carry();
                     handover::start(page);
                 })
             };
@@ -200,7 +202,7 @@ impl Page {
     fn new(bytes: u64) -> io::Result<Self> {
         let layout = PageLayout::for_bytes(bytes);
         let (fd, words) = sys::sealed_memory(layout.words())?;
-        let leases = sys::wiped_on_fork(BLOCKS_MAX + 1)?;
+        let leases = sys::wiped_on_fork(Wiped::Leases, BLOCKS_MAX + 1)?;
         let id = sys::random()?;
         let word = |at: usize, value: u64| words[at].store(value, Relaxed);
         word(at::MAGIC, page::MAGIC);

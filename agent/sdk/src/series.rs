@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId};
+
+use crate::sys::{self, Published, Wiped};
 
 /// The number of a series that has none: it is looked up by its key.
 pub(crate) const NO_ID: u32 = u32::MAX;
@@ -31,8 +34,6 @@ pub(crate) struct Series {
     pub(crate) name: Box<[u8]>,
     pub(crate) aggregation: Aggregation,
     pub(crate) scale: Scale,
-    /// The level of the process, for levels.
-    pub(crate) level: AtomicU64,
 }
 
 /// Bytes of a name before the key.
@@ -59,6 +60,9 @@ type Known = HashMap<Box<[u8]>, Arc<Series>>;
 
 /// All numbered series of the process. They stay: a number is an index of many tables.
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+/// The levels of the process by the numbers of their series: in a child after `fork`, which has
+/// none yet, all of them are 0. Only what is used of it takes memory.
+static LEVELS: Published<&'static [AtomicU64]> = Published::none();
 
 impl Series {
     pub(crate) fn unnumbered(key: SeriesKey, aggregation: Aggregation, scale: Scale) -> Self {
@@ -68,21 +72,13 @@ impl Series {
             key,
             aggregation,
             scale,
-            level: AtomicU64::new(0),
         }
     }
 
     /// The series with its number; equal series are one.
     pub(crate) fn numbered(key: SeriesKey, aggregation: Aggregation, scale: Scale) -> Arc<Self> {
         let mut series = Self::unnumbered(key, aggregation, scale);
-        // In a child after `fork` the lock may be one that nobody holds any more.
-        let Some(mut known) = (0..LOCK_ATTEMPTS).find_map(|_| {
-            let known = KNOWN.try_lock().ok();
-            if known.is_none() {
-                std::thread::yield_now();
-            }
-            known
-        }) else {
+        let Some(mut known) = try_known() else {
             return Arc::new(series);
         };
         let known = known.get_or_insert_with(HashMap::new);
@@ -93,6 +89,12 @@ impl Series {
         if id >= IDS_MAX {
             return Arc::new(series);
         }
+        if aggregation == Aggregation::TimeWeighted && LEVELS.get().is_none() {
+            // Without memory there is none, and what is counted there is dropped visibly.
+            if let Ok(levels) = sys::wiped_on_fork(Wiped::Levels, IDS_MAX as usize) {
+                LEVELS.set(Box::new(levels));
+            }
+        }
         series.id = id;
         let series = Arc::new(series);
         known.insert(series.name.clone(), Arc::clone(&series));
@@ -100,7 +102,42 @@ impl Series {
     }
 }
 
+impl Series {
+    /// The level of the process. `None` for a series without a number.
+    pub(crate) fn level(&self) -> Option<&'static AtomicU64> {
+        LEVELS.get()?.get(self.id as usize)
+    }
+}
+
+/// All series whose level is not 0.
+pub(crate) fn with_levels() -> Vec<Arc<Series>> {
+    if LEVELS.get().is_none() {
+        return Vec::new();
+    }
+    // In a child the lock may be one that nobody holds any more; it has no levels either.
+    let Some(known) = try_known() else {
+        return Vec::new();
+    };
+    let all = known.iter().flat_map(HashMap::values);
+    let levels = all.filter(|series| {
+        series.aggregation == Aggregation::TimeWeighted
+            && series.level().is_some_and(|level| level.load(Relaxed) != 0)
+    });
+    levels.cloned().collect()
+}
+
 const LOCK_ATTEMPTS: u32 = 100_000;
+
+/// In a child after `fork` the lock may be one that nobody holds any more.
+fn try_known() -> Option<MutexGuard<'static, Option<Known>>> {
+    (0..LOCK_ATTEMPTS).find_map(|_| {
+        let known = KNOWN.try_lock().ok();
+        if known.is_none() {
+            std::thread::yield_now();
+        }
+        known
+    })
+}
 
 #[cfg(test)]
 mod tests {

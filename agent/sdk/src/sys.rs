@@ -71,15 +71,25 @@ pub(crate) fn lazy_memory(words: usize) -> io::Result<&'static [AtomicU64]> {
     Ok(words_at(anonymous(words * size_of::<AtomicU64>())?, words))
 }
 
-/// Memory that is all zeros in a child after `fork`, however the fork was made.
-pub(crate) fn wiped_on_fork(words: usize) -> io::Result<&'static [AtomicU64]> {
+/// What is wiped in a child.
+#[derive(Clone, Copy)]
+pub(crate) enum Wiped {
+    /// The leases of a page.
+    Leases,
+    /// The levels of the process.
+    Levels,
+}
+
+/// Memory that is all zeros in a child after `fork`, however the fork was made. Of each kind
+/// only the newest needs to be.
+pub(crate) fn wiped_on_fork(kind: Wiped, words: usize) -> io::Result<&'static [AtomicU64]> {
     let bytes = words * size_of::<AtomicU64>();
     let start = anonymous(bytes)?;
     let memory = words_at(start, words);
     // SAFETY: exactly the range just mapped, which nobody else knows yet.
     if unsafe { madvise(start, bytes, Advice::LinuxWipeOnFork) }.is_err() {
         // A kernel before 4.14: the C library tells of forks that go through it.
-        register_wipe(memory)?;
+        register_wipe(kind, memory)?;
     }
     Ok(memory)
 }
@@ -107,22 +117,24 @@ impl<T: Sync> Published<T> {
     }
 }
 
-static TO_WIPE: AtomicPtr<&'static [AtomicU64]> = AtomicPtr::new(null_mut());
+static TO_WIPE: [AtomicPtr<&'static [AtomicU64]>; 2] = [const { AtomicPtr::new(null_mut()) }; 2];
 
 extern "C" fn wipe_in_child() {
-    let memory = TO_WIPE.load(Relaxed);
-    if !memory.is_null() {
-        // SAFETY: only `register_wipe` stores there, a leaked box that is never freed.
-        let memory = unsafe { *memory };
-        for word in memory {
-            word.store(0, Relaxed);
+    for memory in &TO_WIPE {
+        let memory = memory.load(Relaxed);
+        if !memory.is_null() {
+            // SAFETY: only `register_wipe` stores there, a leaked box that is never freed.
+            let memory = unsafe { *memory };
+            for word in memory {
+                word.store(0, Relaxed);
+            }
         }
     }
 }
 
-fn register_wipe(memory: &'static [AtomicU64]) -> io::Result<()> {
+fn register_wipe(kind: Wiped, memory: &'static [AtomicU64]) -> io::Result<()> {
     static REGISTERED: Once = Once::new();
-    TO_WIPE.store(Box::leak(Box::new(memory)), Relaxed);
+    TO_WIPE[kind as usize].store(Box::leak(Box::new(memory)), Relaxed);
     let mut result = 0;
     REGISTERED.call_once(|| {
         // SAFETY: the handler is a function that lives as long as the process and does only

@@ -105,6 +105,13 @@ fn counts_in_destructors(page: &support::Page, counter: &tollgate::Counter) {
     assert_eq!(page.total("acme/requests{region=eu}").0, before + 60);
 }
 
+const SEATS: &str = "acme/seats{}";
+
+fn seats() -> tollgate::Level {
+    let meter = Meter::new("seats").expect("valid");
+    meter.level("acme", &[]).expect("valid")
+}
+
 fn a_forked_child_has_its_own_page(
     page: &support::Page,
     counter: &tollgate::Counter,
@@ -112,18 +119,24 @@ fn a_forked_child_has_its_own_page(
 ) {
     let local = counter.local();
     local.inc();
+    let seats = seats();
+    seats.set(5);
     let before = page.total("acme/requests{region=eu}");
     let child = support::fork(|| {
         for _ in 0..100 {
             local.inc();
             counter.inc();
         }
+        // It has none of its parent's.
+        seats.add(2);
+        seats.sub(1);
         i32::from(!tollgate::wait_until_handed_over(Duration::from_secs(10)))
     });
     let of_child = agent.accept();
     assert_eq!(child.join(), 0);
     assert_ne!(of_child.id(), page.id());
     assert_eq!(of_child.total("acme/requests{region=eu}"), (200, 200));
+    assert_eq!((of_child.level(SEATS), page.level(SEATS)), (1, 5));
     assert_eq!(page.total("acme/requests{region=eu}"), before);
 }
 
@@ -136,6 +149,10 @@ fn a_page_that_is_refused_is_given_up(counter: &tollgate::Counter, agent: Agent)
     let before = old.total("acme/requests{region=eu}");
     let fresh = agent.accept();
     assert_ne!(old.id(), fresh.id());
+    // A level goes on where it was.
+    assert_eq!(fresh.level(SEATS), 5);
+    seats().add(1);
+    assert_eq!(fresh.level(SEATS), 6);
     counter.add(3);
     assert_eq!(old.total("acme/requests{region=eu}"), before);
     assert_eq!(fresh.total("acme/requests{region=eu}"), (3, 1));

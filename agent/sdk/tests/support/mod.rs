@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use tollgate::cell::level;
 use tollgate::page::hello::{self, Answer};
 use tollgate::page::{PageReader, PageSlot};
+use tollgate_common::Aggregation;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -157,6 +159,18 @@ impl Page {
         let cells = self.cells(series);
         let add = |(a, b): (u64, u64), (c, d): &(u64, u64)| (a + c, b + d);
         cells.iter().fold((0, 0), add)
+    }
+
+    /// The level of a series in its only cell.
+    pub(crate) fn level(&self, series: &str) -> u64 {
+        let reader = self.reader();
+        let levels = self.slots().into_iter().filter(|slot| {
+            slot.key.to_string() == series && slot.aggregation == Aggregation::TimeWeighted
+        });
+        let levels = levels.map(|slot| level::read(reader.cell(&slot)).expect("quiet").level);
+        let levels: Vec<_> = levels.collect();
+        assert_eq!(levels.len(), 1, "{series} has one cell");
+        levels[0]
     }
 
     pub(crate) fn total_of_meter(&self, meter: &str) -> u64 {
