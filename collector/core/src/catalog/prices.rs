@@ -77,6 +77,24 @@ pub(super) fn read<'d>(
             spots.push(Spot::of(&id));
         }
     }
+    // What is not rated is not known to those who rate.
+    for price in &prices {
+        let Some(other) = price.selecting_meter() else {
+            continue;
+        };
+        if !prices
+            .iter()
+            .any(|known| known.meter.as_ref() == Some(other))
+        {
+            let message = format!(
+                "meter `{other}` selects the tiers of price `{}`, and has no price itself in this card \
+                 (expected one, if only with `unit = \"0\"`)",
+                price.id
+            );
+            reader.refuse(root.span(), "price", message);
+            sound = false;
+        }
+    }
     sound.then_some((prices, spots))
 }
 

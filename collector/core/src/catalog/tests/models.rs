@@ -299,6 +299,12 @@ fn levels_of_every_moment_and_what_selects_tiers_have_their_place() {
         let message = of(from, to);
         assert!(message.contains(expected), "{to}: {message}");
     }
+    let by_other = "meter = \"net.bytes\"\nmodel = \"volume\"\nper = \"1 GB\"\n\
+                    tier_by = { meter = \"paid\" }\ntiers = [{ to = \"10\", unit = \"1\" }, { unit = \"2\" }]";
+    assert!(
+        wrong(by_other, WEEK)
+            .contains("price: meter `paid` selects the tiers of price `p`, and has no")
+    );
     let month = level.replace("1 GB", "1 GB.mo");
     assert!(read(&month.replace("10 GB", "10 GB.mo"), WEEK).is_ok());
     assert!(

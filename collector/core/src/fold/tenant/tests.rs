@@ -5,6 +5,7 @@ mod due;
 mod dues;
 mod family;
 mod late;
+mod models;
 mod operated;
 mod parts;
 mod properties;
