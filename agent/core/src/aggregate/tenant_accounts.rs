@@ -18,7 +18,7 @@ use super::account::{self, Account, AccountWords, Counts};
 use super::pairs::is_overflow;
 use super::slot::SlotUse;
 use super::tenants::{self, TenantRecord};
-use super::{CellCut, Cells, Region};
+use super::{CellCut, Cells, Region, Rejection};
 
 /// The name of inputs that are no longer configured.
 pub const EARLIER_INPUTS: &str = "(earlier inputs)";
@@ -430,6 +430,22 @@ impl<R: Region> Cells<R> {
         all.sort_by_key(|of| std::cmp::Reverse(of.overflow_lookups));
         all.truncate(limit);
         all
+    }
+
+    /// Events that all inputs have rejected for this reason, of each tenant that has any and has
+    /// records of its own. Reads these records, and no slot.
+    pub(crate) fn rejected_of_tenants(&self, reason: Rejection) -> BTreeMap<TenantId, u64> {
+        let mut events: BTreeMap<TenantId, u64> = BTreeMap::new();
+        for writer in 0..self.layout().writers() {
+            for record in tenants::records(self.shared(), writer) {
+                let rejected = record.rejected_for(reason);
+                if let Some(tenant) = record.tenant.filter(|_| rejected > 0) {
+                    let sum = events.entry(tenant).or_default();
+                    *sum = sum.wrapping_add(rejected);
+                }
+            }
+        }
+        events
     }
 
     /// What the inputs account for beyond what they do for tenants.

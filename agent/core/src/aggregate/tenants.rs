@@ -102,6 +102,11 @@ impl TenantRecord {
             .fold(0, |n, &more| n.saturating_add(more))
     }
 
+    /// Events rejected for this reason.
+    pub(crate) fn rejected_for(&self, reason: Rejection) -> u64 {
+        self.rejected[reason as usize - 1]
+    }
+
     /// Adds what another writer knows of the same tenant.
     pub(crate) fn add(&mut self, other: &Self) {
         self.tenant.clone_from(&other.tenant);

@@ -192,45 +192,55 @@ fn join(met: &mut Loss, loss: &Loss, how: Merge) {
     *met = checked(met.clone());
 }
 
-/// What an account counts that is also a loss of usage, and as what it is declared.
-const WATCHED: [(Watched, LossReason); 3] = [
-    (
-        Watched::Lost(InputLoss::CounterReset),
-        LossReason::CounterReset,
-    ),
-    (Watched::Lost(InputLoss::Shutdown), LossReason::InputStopped),
-    (
-        Watched::Rejected(Rejection::SeriesFull),
-        LossReason::SeriesRefused,
-    ),
+/// What the accounts of inputs count as lost that is also a loss of usage, and as what it is
+/// declared. Whose it was nobody knows.
+const LOST: [(InputLoss, LossReason); 2] = [
+    (InputLoss::CounterReset, LossReason::CounterReset),
+    (InputLoss::Shutdown, LossReason::InputStopped),
 ];
 
-#[derive(Clone, Copy)]
-enum Watched {
-    Lost(InputLoss),
-    Rejected(Rejection),
+/// Looks whether the accounts of the inputs and of tenants have grown by something that is to be
+/// declared: events, of which nobody knows how much they were worth.
+pub(super) struct Watch {
+    lost: [u64; LOST.len()],
+    refused: Refused,
+    since: Timestamp,
 }
 
-/// Looks whether the accounts of the inputs have grown by something that is to be declared:
-/// events, of which nobody knows how much they were worth.
-pub(super) struct Watch {
-    seen: [u64; WATCHED.len()],
-    since: Timestamp,
+/// Events of series that found no room.
+#[derive(Default)]
+struct Refused {
+    all: u64,
+    /// By tenant; none with 0.
+    of: BTreeMap<TenantId, u64>,
+}
+
+impl Refused {
+    fn read<R: Region>(cells: &Cells<R>) -> Self {
+        // An input counts an event for all before it does for its tenant: read in this order,
+        // hardly any is taken for one of nobody that is about to be somebody's.
+        let all = cells.events_rejected(Rejection::SeriesFull);
+        let of = cells.rejected_of_tenants(Rejection::SeriesFull);
+        Self { all, of }
+    }
+
+    /// Those that are of no tenant with an account of its own.
+    fn of_nobody(&self) -> u64 {
+        let known = self
+            .of
+            .values()
+            .fold(0, |n: u64, &more| n.wrapping_add(more));
+        self.all.saturating_sub(known)
+    }
 }
 
 impl Watch {
     pub(super) fn new<R: Region>(cells: &Cells<R>, now: Timestamp) -> Self {
         Self {
-            seen: Self::read(cells),
+            lost: LOST.map(|(cause, _)| cells.events_lost(cause)),
+            refused: Refused::read(cells),
             since: now,
         }
-    }
-
-    fn read<R: Region>(cells: &Cells<R>) -> [u64; WATCHED.len()] {
-        WATCHED.map(|(what, _)| match what {
-            Watched::Lost(cause) => cells.events_lost(cause),
-            Watched::Rejected(reason) => cells.events_rejected(reason),
-        })
     }
 
     /// Declares what has been added up to `now`, in window time.
@@ -240,20 +250,37 @@ impl Watch {
         now: Timestamp,
         declarations: &Declarations,
     ) {
-        let seen = Self::read(cells);
-        for (at, (_, reason)) in WATCHED.into_iter().enumerate() {
-            if seen[at] != self.seen[at] {
-                declarations.declare(Loss {
-                    reason,
-                    tenant: None,
-                    meter: None,
-                    amount: LossAmount::Unknown,
-                    from: self.since.min(now),
-                    to: now,
-                });
+        let from = self.since.min(now);
+        let declare = |reason, tenant| {
+            declarations.declare(Loss {
+                reason,
+                tenant,
+                meter: None,
+                amount: LossAmount::Unknown,
+                from,
+                to: now,
+            });
+        };
+        for (seen, (cause, reason)) in self.lost.iter_mut().zip(LOST) {
+            let lost = cells.events_lost(cause);
+            if lost != *seen {
+                declare(reason, None);
             }
+            *seen = lost;
         }
-        (self.seen, self.since) = (seen, now);
+        if cells.events_rejected(Rejection::SeriesFull) != self.refused.all {
+            let refused = Refused::read(cells);
+            for (tenant, events) in &refused.of {
+                if self.refused.of.get(tenant) != Some(events) {
+                    declare(LossReason::SeriesRefused, Some(tenant.clone()));
+                }
+            }
+            if refused.of_nobody() > self.refused.of_nobody() {
+                declare(LossReason::SeriesRefused, None);
+            }
+            self.refused = refused;
+        }
+        self.since = now;
     }
 }
 

@@ -88,6 +88,8 @@ fn what_accounts_say_is_declared_with_its_time() {
     let began = world.now;
     world.tick(&mut life, 2_000).expect("ticks");
     life.writers[0].rejected(Rejection::SeriesFull, 2);
+    let acme = TenantId::new("acme").expect("valid");
+    life.writers[0].rejected_for(&acme, Rejection::SeriesFull, 3);
     life.writers[1].lost(InputLoss::CounterReset, 1);
     // Kernel drops are not declared: nobody had accepted them, and the account has them.
     life.writers[1].lost(InputLoss::KernelDrop, 1);
@@ -97,8 +99,15 @@ fn what_accounts_say_is_declared_with_its_time() {
     let reasons: Vec<_> = losses.iter().map(|loss| loss.reason).collect();
     assert_eq!(
         reasons,
-        [LossReason::CounterReset, LossReason::SeriesRefused]
+        [
+            LossReason::CounterReset,
+            LossReason::SeriesRefused,
+            LossReason::SeriesRefused
+        ]
     );
+    // Whose it was is said where it is known.
+    let of: Vec<_> = losses.iter().map(|loss| loss.tenant.clone()).collect();
+    assert_eq!(of, [None, Some(acme), None]);
     for loss in losses {
         assert_eq!(loss.from, began.plus_millis(2_000));
         assert_eq!(loss.to, began.plus_millis(4_000));
@@ -106,7 +115,7 @@ fn what_accounts_say_is_declared_with_its_time() {
     }
     world.tick(&mut life, 2_000).expect("ticks");
     world.finish(life);
-    assert_eq!(declared(&world).len(), 2, "once");
+    assert_eq!(declared(&world).len(), 3, "once");
 }
 
 /// Where the next record goes: the newest segment and its length.
