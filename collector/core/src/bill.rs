@@ -20,6 +20,7 @@ mod entries;
 mod exchange;
 mod grants;
 mod input;
+mod lanes;
 mod line;
 mod lines;
 mod offline;

@@ -240,6 +240,52 @@ fn usage_of_all_is_rated_as_one_and_shared_back() {
     world.verify();
 }
 
+/// Usage that two prices price is accepted once: one of them carries it, whichever that is in force.
+#[test]
+fn usage_that_two_prices_price_is_proven_once() {
+    let with = |prices: &[&str]| {
+        let mut files = files("", &[("shop", "payer = \"acme\"")]);
+        let card = files.get_mut("cards/edge.toml").expect("there");
+        let (head, rest) = card.split_once("[[price]]").expect("prices");
+        let (_, fee) = rest.split_once("[[price]]").expect("a fee");
+        *card = format!("{head}{}\n[[price]]{fee}", prices.concat());
+        files
+    };
+    let energy = "[[price]]\nid = \"energy\"\nmeter = \"http.requests\"\nmodel = \"per_unit\"\n\
+        per = \"10 {request}\"\nunit = \"1.00\"\n";
+    let power = energy.replace("energy", "power").replace("1.00", "0.10");
+    let mut world = World::new(with(&[energy, &power]));
+    world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
+    // The price that carried it is gone from 1800 on, and the other one goes on.
+    world.now = Timestamp::from_secs(1000);
+    world.catalog(with(&[&power]));
+    world.rows(&[("acme", 1800, 40), ("shop", 1800, 40)]);
+    assert_eq!(
+        world.close(3600),
+        [
+            "acme charge energy 120 12.00",
+            "acme charge platform 0 3.00",
+            "acme charge power 80 2.00",
+            "shop share energy 90 9.00",
+            "shop share power 40 1.30",
+        ]
+    );
+    world.verify();
+    world.rows(&[("shop", 30, 10), ("acme", 1900, 5)]);
+    assert_eq!(
+        world.close(3601),
+        [
+            "acme reversal energy -120 -12.00",
+            "acme charge energy 130 13.00",
+            "acme reversal power -80 -2.00",
+            "acme charge power 85 2.15",
+            "shop share energy 10 1.00",
+            "shop share power 0 0.10",
+        ]
+    );
+    world.verify();
+}
+
 #[test]
 fn late_usage_of_a_child_corrects_the_payers_period() {
     for (late, expected) in [

@@ -254,11 +254,11 @@ fn quantities(input: &BillInput<'_>, line: &BillLine<'_>, spans: &[Period]) -> O
     if !crate::rate::adds_up(meter.aggregation) {
         return None;
     }
-    let metered = input.usage.get(&meter.name)?;
-    let usage = &metered.usage;
+    let track = input.usage.get(&meter.name)?.track(line.source.item()?)?;
+    let usage = track.usage;
     // Usage under another card or price is of another line.
     let own = |slice: usize| {
-        let priced = metered.slices.get(slice).and_then(|slice| slice.priced);
+        let priced = track.slices.get(slice).and_then(|slice| slice.priced);
         priced.is_some_and(|(card, price)| {
             line.key.card.as_deref() == Some(card.id.as_str())
                 && line.key.id == price.id

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tollgate_common::{MeterName, Quantity, TenantId};
 
 use super::Carried;
+use super::lanes::{self, Lane};
 use crate::catalog::{Card, Catalog, Meter, Profile};
 use crate::period::{Period, Zone};
 use crate::rate::{self, MeterUsage, Ratio, Shape};
@@ -69,8 +70,10 @@ pub struct Next<'c> {
 pub struct Metered<'c> {
     /// By the parts that [`shape`] tells apart.
     pub usage: Cow<'c, MeterUsage>,
-    /// The slices of the period with the meter's prices.
+    /// The slices of the period with the prices that it is kept apart by.
     pub slices: Vec<rate::Slice<'c>>,
+    /// Each price by itself, where a card has several of the meter; else empty.
+    pub(super) lanes: Vec<Lane<'c>>,
 }
 
 impl<'c> Metered<'c> {
@@ -81,9 +84,11 @@ impl<'c> Metered<'c> {
         meter: &MeterName,
         usage: Cow<'c, MeterUsage>,
     ) -> Self {
+        let kept = priced(slices, zone, meter);
         Self {
+            lanes: lanes::lanes(slices, &kept, meter, &usage),
+            slices: kept,
             usage,
-            slices: priced(slices, zone, meter),
         }
     }
 }
@@ -97,13 +102,11 @@ pub fn shape(slices: &[Slice<'_>], period: Period, zone: Zone, meter: &Meter) ->
     )
 }
 
-/// The slices with the prices of a meter.
+/// The slices with the prices by which usage of a meter is kept apart.
 fn priced<'c>(slices: &[Slice<'c>], zone: Zone, meter: &MeterName) -> Vec<rate::Slice<'c>> {
     let priced = |slice: &Slice<'c>| {
         let card = slice.profile?.agreement.card(slice.card?);
-        let mut prices = card.prices.iter();
-        let price = prices.find(|price| price.meter.as_ref() == Some(meter))?;
-        Some((card, price))
+        Some((card, card.keeping(meter)?))
     };
     slices
         .iter()
@@ -140,32 +143,27 @@ pub fn metered<'c>(
 
 /// Tells every price whose tiers another meter selects how much that counts in the period.
 fn select(slices: &[Slice<'_>], metered: &mut BTreeMap<&MeterName, Metered<'_>>) {
-    let mut found = Vec::new();
-    for (&name, usage) in &*metered {
-        for (index, (priced, slice)) in usage.slices.iter().zip(slices).enumerate() {
-            let selecting = priced.priced.and_then(|(_, price)| price.selecting_meter());
-            let Some(other) = selecting else { continue };
-            let total = match metered.get(other) {
-                Some(other) => other.usage.total(),
-                None => Some(Quantity::ZERO),
-            };
-            let meter = slice.catalog.and_then(|catalog| catalog.meter(other));
-            let whole = total
-                .filter(|total| !total.is_negative())
-                .or(total.map(|_| Quantity::ZERO));
-            let selects = whole.zip(meter).and_then(|(whole, meter)| {
-                let scale = u32::from(meter.billed_scale().get());
-                Ratio::new(whole.units(), 10i128.checked_pow(scale)?)
-            });
-            found.push((name.clone(), index, selects));
-        }
+    let mut totals: BTreeMap<MeterName, Option<Quantity>> = BTreeMap::new();
+    for (name, usage) in &*metered {
+        let total = usage.usage.total();
+        totals.insert(
+            (*name).clone(),
+            total.map(|total| Ord::max(total, Quantity::ZERO)),
+        );
     }
-    for (name, index, selects) in found {
-        if let Some(slice) = metered
-            .get_mut(&name)
-            .and_then(|of| of.slices.get_mut(index))
-        {
-            slice.selects = selects;
+    let selects = |slice: &Slice<'_>, priced: &rate::Slice<'_>| {
+        let other = priced.priced?.1.selecting_meter()?;
+        let total = totals.get(other).copied().unwrap_or(Some(Quantity::ZERO))?;
+        let meter = slice.catalog?.meter(other)?;
+        let scale = u32::from(meter.billed_scale().get());
+        Ratio::new(total.units(), 10i128.checked_pow(scale)?)
+    };
+    for usage in metered.values_mut() {
+        let lanes = usage.lanes.iter_mut().map(|lane| &mut lane.slices);
+        for priced in std::iter::once(&mut usage.slices).chain(lanes) {
+            for (priced, slice) in priced.iter_mut().zip(slices) {
+                priced.selects = selects(slice, priced);
+            }
         }
     }
 }

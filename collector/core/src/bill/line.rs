@@ -128,7 +128,7 @@ fn step_of(step: &AmountStep<'_>, amount: Decimal) -> Step {
 pub struct Share<'c> {
     /// Who.
     pub tenant: &'c TenantId,
-    /// How much it used.
+    /// How much it used of what the line carries.
     pub quantity: Quantity,
     /// Its part of the net amount.
     pub net: Decimal,

@@ -7,9 +7,10 @@ use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity};
 
 use super::carried::{Advance, Carried};
+use super::lanes::{self, Track};
 use super::line::{LineKey, LineRole};
 use super::{BillInput, Metered, NoBill, Slice, Stage};
-use crate::catalog::{Billed, Card, Price, Profile};
+use crate::catalog::{Billed, Card, Meter, Price, Profile};
 use crate::period::{Period, Proration};
 use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_fee, rate_meter};
 
@@ -20,7 +21,7 @@ const ADVANCE_PERIODS_MAX: usize = 400;
 /// Usage that is not rated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnratedUsage {
-    /// Of which meter; `None` for a fee.
+    /// Of which meter; `None` for a fee, and for a price beside the one that carries the usage.
     pub meter: Option<MeterName>,
     /// Which price could not be computed, if one applies.
     pub price: Option<String>,
@@ -349,35 +350,73 @@ impl<'c> Rating<'_, 'c> {
                 self.no_meter(name, metered);
                 continue;
             };
-            let (usage, slices) = (metered.usage.as_ref(), &metered.slices);
-            let periods = (input.period, input.whole);
-            for outcome in rate_meter(usage, meter, periods, slices, false) {
-                match outcome {
-                    // Nothing is due unused in a period that does not count.
-                    Outcome::Line(_) if !input.due && is_unused(usage) => {}
-                    Outcome::Line(item) => {
-                        self.rated.insert(rated_key(item.card, item.price), item);
-                    }
-                    Outcome::Unrated {
-                        reason: why,
-                        price,
-                        quantity,
-                    } => self.unrated.push(UnratedUsage {
+            for track in metered.tracks() {
+                self.track(name, meter, track);
+            }
+        }
+    }
+
+    /// Rates what is priced by itself of a meter.
+    fn track(&mut self, name: &MeterName, meter: &'c Meter, track: Track<'c, 'c>) {
+        let input = self.input;
+        let carried = track.carried();
+        let prices = || track.slices.iter().filter_map(|slice| slice.priced);
+        if track.is_unknown() {
+            let price = prices().next().map(|(_, price)| price);
+            self.unknown(price, Unrated::PriceChanged);
+            return;
+        }
+        let periods = (input.period, input.whole);
+        for outcome in rate_meter(track.usage, meter, periods, track.slices, false) {
+            match outcome {
+                // Nothing is due unused in a period that does not count.
+                Outcome::Line(_) if !input.due && is_unused(track.usage) => {}
+                Outcome::Line(item) => {
+                    self.rated.insert(rated_key(item.card, item.price), item);
+                }
+                Outcome::Unrated {
+                    reason: why,
+                    price,
+                    quantity,
+                } => {
+                    let why = match why {
+                        NoAmount::NoPrice => reason(input.slices, name),
+                        NoAmount::NoRow => Unrated::NoRow,
+                        NoAmount::NoEvent => Unrated::NoEvent,
+                        NoAmount::PriceChanged => Unrated::PriceChanged,
+                        NoAmount::TooLarge => Unrated::TooLarge,
+                        NoAmount::BelowZero => Unrated::BelowZero,
+                    };
+                    let beside = matches!(why, Unrated::NoRow | Unrated::BelowZero);
+                    let quantity = match carried {
+                        lanes::Carried::Some(own) if !beside => own,
+                        lanes::Carried::All | lanes::Carried::Some(_) => quantity,
+                        // The price that carries the usage says so.
+                        lanes::Carried::Nothing if beside => continue,
+                        lanes::Carried::Nothing => {
+                            self.unknown(price, why);
+                            continue;
+                        }
+                    };
+                    self.unrated.push(UnratedUsage {
                         meter: Some(name.clone()),
                         price: price.map(|price| price.id.clone()),
                         quantity,
-                        reason: match why {
-                            NoAmount::NoPrice => reason(input.slices, name),
-                            NoAmount::NoRow => Unrated::NoRow,
-                            NoAmount::NoEvent => Unrated::NoEvent,
-                            NoAmount::PriceChanged => Unrated::PriceChanged,
-                            NoAmount::TooLarge => Unrated::TooLarge,
-                            NoAmount::BelowZero => Unrated::BelowZero,
-                        },
-                    }),
+                        reason: why,
+                    });
                 }
             }
         }
+    }
+
+    /// A price that is not computed, of usage that another one carries.
+    fn unknown(&mut self, price: Option<&Price>, reason: Unrated) {
+        self.unrated.push(UnratedUsage {
+            meter: None,
+            price: price.map(|price| price.id.clone()),
+            quantity: Quantity::ZERO,
+            reason,
+        });
     }
 
     /// Usage of a meter that no catalog of the period declares.
@@ -461,11 +500,13 @@ impl<'c> Rating<'_, 'c> {
     /// price for another meter has its line.
     fn left(&mut self) {
         for ((_, _, price, meter), item) in std::mem::take(&mut self.rated) {
-            if !item.quantity.is_zero() {
+            let metered = meter.and_then(|meter| self.input.usage.get(meter));
+            let quantity = metered.map_or(item.quantity, |metered| metered.carried(&item));
+            if !quantity.is_zero() {
                 self.unrated.push(UnratedUsage {
                     meter: meter.cloned(),
                     price: Some(price.to_owned()),
-                    quantity: item.quantity,
+                    quantity,
                     reason: Unrated::NoPrice,
                 });
             }
@@ -473,12 +514,7 @@ impl<'c> Rating<'_, 'c> {
     }
 
     fn fee_too_large(&mut self, price: &Price) {
-        self.unrated.push(UnratedUsage {
-            meter: None,
-            price: Some(price.id.clone()),
-            quantity: Quantity::ZERO,
-            reason: Unrated::TooLarge,
-        });
+        self.unknown(Some(price), Unrated::TooLarge);
     }
 
     /// What was charged in advance for a line of this period.

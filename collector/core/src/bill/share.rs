@@ -8,8 +8,6 @@ use tollgate_common::Quantity;
 
 use super::line::{BillLine, Share};
 use super::{BillInput, NoBill, split_by};
-use crate::catalog::{Card, Price};
-use crate::rate::Part;
 
 /// Shares out every line.
 pub(super) fn apply<'c>(input: &BillInput<'c>, lines: &mut [BillLine<'c>]) -> Result<(), NoBill> {
@@ -24,11 +22,11 @@ pub(super) fn apply<'c>(input: &BillInput<'c>, lines: &mut [BillLine<'c>]) -> Re
 
 fn shares<'c>(input: &BillInput<'c>, line: &BillLine<'c>) -> Option<Vec<Share<'c>>> {
     let used = |child: &super::Child<'c>| used(input, line, child);
-    let quantities: Option<Vec<Quantity>> = input.children.iter().map(used).collect();
+    let quantities: Option<Vec<(Quantity, Quantity)>> = input.children.iter().map(used).collect();
     let quantities = quantities?;
     let mut weights: Vec<i128> = quantities
         .iter()
-        .map(|quantity| Ord::max(quantity.units(), 0))
+        .map(|(quantity, _)| Ord::max(quantity.units(), 0))
         .collect();
     if weights.iter().all(|weight| *weight == 0) {
         let is_payer = |child: &super::Child<'c>| child.tenant == input.tenant;
@@ -42,36 +40,28 @@ fn shares<'c>(input: &BillInput<'c>, line: &BillLine<'c>) -> Option<Vec<Share<'c
         .iter()
         .zip(quantities)
         .zip(nets.into_iter().zip(taxes));
-    let share = |((child, quantity), (net, tax)): ((&super::Child<'c>, Quantity), _)| Share {
+    let share = |((child, (_, carried)), (net, tax)): ((&super::Child<'c>, _), _)| Share {
         tenant: child.tenant,
-        quantity,
+        quantity: carried,
         net,
         tax,
     };
     Some(parts.map(share).collect())
 }
 
-/// What a tenant has of the quantity of a line: what it used in the slices of the line's price, and
-/// as the price describes it.
-fn used(input: &BillInput<'_>, line: &BillLine<'_>, child: &super::Child<'_>) -> Option<Quantity> {
-    let of_line = line.meter().and_then(|meter| {
+/// What a tenant has of the quantity of a line, and how much of that the line carries: what it used
+/// in the slices of the line's price, and as the price describes it.
+fn used(
+    input: &BillInput<'_>,
+    line: &BillLine<'_>,
+    child: &super::Child<'_>,
+) -> Option<(Quantity, Quantity)> {
+    let of_line = || {
+        let meter = line.meter()?;
         let item = line.source.item()?;
         let usage = child.usage.get(&meter.name)?;
-        let slices = &input.usage.get(&meter.name)?.slices;
-        let first = slices.iter().find(|slice| {
-            let same = |(card, price): (&Card, &Price)| {
-                card.id == item.card.id
-                    && card.currency == item.card.currency
-                    && price.id == item.price.id
-            };
-            slice.priced.is_some_and(same)
-        })?;
-        let belongs = |part: &Part| {
-            let slice = slices.get(usize::from(part.slice));
-            part.cell != Part::NO_CELL && slice.is_some_and(|slice| slice.continues(first))
-        };
-        let parts = usage.parts().filter(move |(part, _)| belongs(part));
-        Some(Quantity::checked_sum(parts.map(|(_, quantity)| quantity)))
-    });
-    of_line.unwrap_or(Some(Quantity::ZERO))
+        let track = input.usage.get(&meter.name)?.track(item)?;
+        Some(track.share(usage, item))
+    };
+    of_line().unwrap_or(Some((Quantity::ZERO, Quantity::ZERO)))
 }

@@ -1,5 +1,6 @@
 mod contracted;
 mod cumulative;
 mod doc;
+mod published;
 mod slow;
 mod versions;

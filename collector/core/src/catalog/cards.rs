@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
+use tollgate_common::MeterName;
 
 use super::around::{self, Around, Names};
 use super::price::Price;
@@ -25,12 +26,29 @@ pub struct Card {
     pub from: NaiveDate,
     /// In which order amounts are computed.
     pub order: Order,
-    /// At most one for each meter, and any number of fees, in the order of the file.
+    /// Of meters, and fees, in the order of the file.
     pub prices: Vec<Price>,
     /// What stands around them; discounts on single lines are with their prices.
     pub around: Around,
     /// How its amounts are taxed.
     pub tax: TaxStyle,
+}
+
+impl Card {
+    /// The price by which usage of a meter is kept apart, and whose lines carry its quantity: the
+    /// one that [needs parts](Price::needs_parts), or else the first one.
+    pub fn keeping(&self, meter: &MeterName) -> Option<&Price> {
+        let own = self.prices.iter();
+        let own = own.filter(|price| price.meter.as_ref() == Some(meter));
+        let mut first = None;
+        for price in own {
+            if price.needs_parts() {
+                return Some(price);
+            }
+            first.get_or_insert(price);
+        }
+        first
+    }
 }
 
 /// A named and frozen order of computation.

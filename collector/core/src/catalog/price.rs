@@ -75,6 +75,39 @@ impl Price {
             && self.selecting_meter().is_none()
     }
 
+    /// True if usage has to be kept apart for it.
+    pub fn needs_parts(&self) -> bool {
+        self.interval != Interval::Period
+            || self.matrix.is_some()
+            || self.percentile.is_some()
+            || self.per_event.is_some()
+    }
+
+    /// What keeps `other` from being priced beside this price, from the same usage, if anything
+    /// does. `adds_up` if the meter's values do.
+    pub fn excludes(&self, other: &Self, adds_up: bool) -> Option<&'static str> {
+        let by_interval = |price: &Self| {
+            price.matrix.is_none() && price.percentile.is_none() && price.per_event.is_none()
+        };
+        let same_parts =
+            || self.interval == other.interval && by_interval(self) && by_interval(other);
+        if self.needs_parts() && other.needs_parts() && !same_parts() {
+            return Some("both need usage by parts: rows, intervals, slots or single events");
+        }
+        let by_time = |price: &Self| {
+            let moves = |matrix: &Matrix| {
+                matrix.bands.is_some() || matrix.rows.iter().any(|row| row.pool.is_some())
+            };
+            price.interval != Interval::Period || price.matrix.as_deref().is_some_and(moves)
+        };
+        if !adds_up && (by_time(self) || by_time(other)) {
+            return Some(
+                "one of them needs usage by time, and what the meter counts does not add up",
+            );
+        }
+        None
+    }
+
     /// The meter that selects the tier, if it is another one.
     pub fn selecting_meter(&self) -> Option<&MeterName> {
         let rows = self.matrix.iter().flat_map(|matrix| &matrix.rows);

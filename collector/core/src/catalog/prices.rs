@@ -35,6 +35,9 @@ impl FromStr for Blocks {
     }
 }
 
+/// Most prices of one meter in one card.
+const METER_PRICES_MAX: usize = 16;
+
 /// Reads the prices, each with the place of its id; `None` if there is a mistake in one of them.
 pub(super) fn read<'d>(
     catalog: &Catalog,
@@ -60,16 +63,27 @@ pub(super) fn read<'d>(
             continue;
         };
         let same_meter = |other: &&Price| price.meter.is_some() && other.meter == price.meter;
+        let adds_up = (meter.as_ref())
+            .and_then(|(name, _)| catalog.meter(name))
+            .is_none_or(|meter| crate::rate::adds_up(meter.aggregation));
+        let beside = || prices.iter().filter(same_meter);
+        let mut excluded =
+            beside().filter_map(|other| Some((other, price.excludes(other, adds_up)?)));
         if prices.iter().any(|other| other.id == price.id) {
             let message = format!("price `{}` is declared twice in this card", price.id);
             reader.refuse_field(&id, message);
             sound = false;
-        } else if let (Some(other), Some((name, meter))) = (prices.iter().find(same_meter), &meter)
-        {
+        } else if let (Some((other, why)), Some((name, meter))) = (excluded.next(), &meter) {
             let message = format!(
-                "meter `{name}` has the price `{}` already (expected one price for each meter)",
+                "meter `{name}` has the price `{}` already, and {why} (expected prices beside it \
+                 that need one sum of the period, or another meter)",
                 other.id
             );
+            reader.refuse_field(meter, message);
+            sound = false;
+        } else if let (true, Some((name, meter))) = (beside().count() >= METER_PRICES_MAX, &meter) {
+            let message =
+                format!("meter `{name}` has more than {METER_PRICES_MAX} prices in this card");
             reader.refuse_field(meter, message);
             sound = false;
         } else {

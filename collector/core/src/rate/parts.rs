@@ -543,6 +543,14 @@ impl MeterUsage {
         Ok(())
     }
 
+    /// Takes over what another usage has beside its parts: samples, single events, and when usage
+    /// was lost.
+    pub(crate) fn take_details(&mut self, other: &Self) {
+        self.samples.clone_from(&other.samples);
+        self.events.clone_from(&other.events);
+        self.lost.clone_from(&other.lost);
+    }
+
     /// The parts with their sums.
     pub fn parts(&self) -> impl ExactSizeIterator<Item = (Part, Quantity)> + Clone {
         self.parts.iter().map(|(part, sum)| (*part, *sum))

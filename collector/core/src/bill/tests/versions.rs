@@ -354,6 +354,13 @@ fn entry(kind: u8) -> String {
         1 => usage_price("a", "1", ""),
         2 => usage_price("a", "2", "maximum = \"5\"\n"),
         3 => usage_price("b", "1", "").replace("id = \"b\"", "id = \"a\""),
+        // Two prices of one meter: of the same parts, or the second one keeps usage by the day.
+        5 => usage_price("a", "1", "") + &usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1),
+        6 => {
+            let daily = usage_price("a", "2", "interval = \"P1D\"\n");
+            usage_price("a", "1", "") + &daily.replacen("\"a\"", "\"two\"", 1)
+        }
+        7 => usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1),
         _ => "[[price]]\nid = \"a\"\nmodel = \"flat\"\nflat = \"3\"\n".to_owned(),
     }
 }
@@ -364,7 +371,7 @@ proptest! {
     /// Whatever becomes of a price, usage is on exactly one line or unrated.
     #[test]
     fn no_usage_is_dropped(
-        stretches in prop::collection::vec((0u8..5, any::<bool>(), 0i128..100), 1..5),
+        stretches in prop::collection::vec((0u8..8, any::<bool>(), -20i128..100), 1..5),
     ) {
         // Catalogs that were applied one after another, each with a card of the same id.
         let catalogs: Vec<Catalog> = stretches
@@ -430,7 +437,8 @@ proptest! {
             let lines = bill.lines.iter().filter(|line| {
                 line.meter().is_some_and(|of| of.name == *meter)
             });
-            let rated: i128 = lines.map(|line| line.quantity().units()).sum();
+            let carried = lines.map(|line| metered[meter].carried(line.source.item().expect("it is rated")));
+            let rated: i128 = carried.map(Quantity::units).sum();
             let unrated = bill.unrated.iter().filter(|usage| usage.meter.as_ref() == Some(meter));
             let unrated: i128 = unrated.map(|usage| usage.quantity.units()).sum();
             prop_assert_eq!(rated + unrated, all);

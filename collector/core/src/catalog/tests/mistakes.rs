@@ -45,11 +45,6 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "cards/edge.toml:19:9: price[1].meter: meter `net.packets` is not declared (expected a [[meter]] in meters.toml or meters/)",
     ),
     (
-        "meter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1 GB\"",
-        "meter = \"http.requests\"\nmodel = \"per_unit\"\nper = \"1 {request}\"",
-        "cards/edge.toml:19:9: price[1].meter: meter `http.requests` has the price `requests` already (expected one price for each meter)",
-    ),
-    (
         "id = \"traffic\"",
         "id = \"requests\"",
         "cards/edge.toml:18:6: price[1].id: price `requests` is declared twice in this card",

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
-use tollgate_common::{Aggregation, MeterName, Scale};
+use tollgate_common::{Aggregation, MeterName, Quantity, Scale};
 
 use super::book::{Line, LineAccount, LineKey, Terms, UnratedReason};
 use super::family::{Member, Pool, Rated};
@@ -71,7 +71,7 @@ pub(super) fn bill(
     };
     match bill::compute(&input) {
         Ok(bill) => {
-            book_bill(&bill, usage, lines);
+            book_bill(&bill, &metered, usage, lines);
             shares::book(&bill, &metered, usage, members, lines);
             Some(bill.carried)
         }
@@ -95,12 +95,28 @@ fn metered<'c>(
     bill::metered(slices, zone, usage)
 }
 
-fn book_bill(bill: &Bill<'_>, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey, Line>) {
+/// How much usage a line carries: where several prices of a meter price the same usage, it is
+/// one's.
+pub(super) fn carried(
+    line: &BillLine<'_>,
+    metered: &BTreeMap<&MeterName, Metered<'_>>,
+) -> Quantity {
+    let of_meter = line.meter().zip(line.source.item());
+    let carried = of_meter.and_then(|(meter, item)| Some(metered.get(&meter.name)?.carried(item)));
+    carried.unwrap_or(line.quantity())
+}
+
+fn book_bill(
+    bill: &Bill<'_>,
+    metered: &BTreeMap<&MeterName, Metered<'_>>,
+    usage: &Rated<'_>,
+    lines: &mut BTreeMap<LineKey, Line>,
+) {
     for line in &bill.lines {
         let meter = line.meter();
         let key = key_of(bill, line);
         let mut booked = Line {
-            quantity: line.quantity(),
+            quantity: carried(line, metered),
             amount: Some(line.net),
             text: line.to_string(),
             contra: Some(contra(line)),
@@ -221,10 +237,11 @@ fn book_unrated(bill: &Bill<'_>, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey
             },
         };
         let line = lines.entry(key).or_default();
-        // Fees have no meter that tells them apart, so they share a line that names them.
+        // Fees, and prices of what another price carries, have no quantity that tells them apart, so
+        // they share a line that names them.
         if let (None, Some(price)) = (&unrated.meter, &unrated.price) {
             let before = if line.text.is_empty() {
-                "fee"
+                "price"
             } else {
                 &line.text
             };

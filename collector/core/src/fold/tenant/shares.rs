@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale};
 
-use super::billing::{currency_of, key_of, reason_of};
+use super::billing::{carried, currency_of, key_of, reason_of};
 use super::book::{Line, LineAccount, LineKey};
 use super::family::{Member, Rated};
-use crate::bill::{Bill, BillLine, Metered, Unrated, UnratedUsage};
+use crate::bill::{Bill, BillLine, Metered, Share, Unrated, UnratedUsage};
 use crate::ledger::Role;
 use crate::rate::{MeterUsage, Part};
 
@@ -51,7 +51,7 @@ pub(super) fn book(
             let mut part = Line {
                 quantity: share.quantity,
                 amount: Some(share.net),
-                text: text(bill, line, share.quantity, share.net),
+                text: text(bill, line, metered, share),
                 ..Line::default()
             };
             let usage = meter.and_then(|meter| member.rated.get(&meter.name));
@@ -77,13 +77,20 @@ pub(super) fn book(
     }
 }
 
-fn text(bill: &Bill<'_>, line: &BillLine<'_>, quantity: Quantity, net: Decimal) -> String {
+fn text(
+    bill: &Bill<'_>,
+    line: &BillLine<'_>,
+    metered: &BTreeMap<&MeterName, Metered<'_>>,
+    share: &Share<'_>,
+) -> String {
+    let (quantity, net) = (share.quantity, share.net);
     let currency = currency_of(bill, line);
     let whole = format!("{net} of {} {currency}", line.net);
-    match line.meter() {
+    let all = carried(line, metered);
+    match line.meter().filter(|_| !all.is_zero()) {
         Some(meter) => {
             let scale = meter.billed_scale();
-            let (part, all) = (quantity.display(scale), line.quantity().display(scale));
+            let (part, all) = (quantity.display(scale), all.display(scale));
             format!("{part} of {all} that are rated together: {whole}")
         }
         None => format!("without a quantity: {whole}"),

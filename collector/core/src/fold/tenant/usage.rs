@@ -121,17 +121,14 @@ impl Versions<'_> {
     }
 }
 
-/// The slices with the prices of a meter.
+/// The slices with the prices by which usage of a meter is kept apart.
 pub(super) fn priced_slices<'c>(
     slices: &'c [timeline::Slice],
     meter: &MeterName,
 ) -> Vec<rate::Slice<'c>> {
     let of = |slice: &'c timeline::Slice| {
         let card = slice.card.as_deref();
-        let price = card.and_then(|card| {
-            let mut prices = card.prices.iter();
-            prices.find(|price| price.meter.as_ref() == Some(meter))
-        });
+        let price = card.and_then(|card| card.keeping(meter));
         rate::Slice {
             selects: None,
             span: Period {

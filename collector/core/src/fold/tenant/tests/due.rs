@@ -342,7 +342,7 @@ fn what_is_due_and_cannot_be_computed_is_booked_as_unrated_once() {
     assert_eq!(
         said.collect::<Vec<_>>(),
         [
-            (None, &*format!("fee `platform` `support`: {too_large}")),
+            (None, &*format!("price `platform` `support`: {too_large}")),
             (Some("requests"), too_large)
         ]
     );

@@ -1,0 +1,146 @@
+//! Bills that vendors publish, and figures of the test suites of open-source billing systems. Each
+//! test names where the figures are from.
+
+use std::collections::BTreeMap;
+
+use crate::catalog::Catalog;
+
+/// A card and a profile around prices of the meters, and a test of a bill of June 2026.
+pub(super) struct Case<'a> {
+    pub(super) meters: &'a [&'a str],
+    pub(super) card: &'a str,
+    pub(super) profile: &'a str,
+    /// Other files.
+    pub(super) files: &'a [(&'a str, &'a str)],
+    pub(super) test: &'a str,
+}
+
+impl Case<'_> {
+    /// What is wrong with it, if anything is.
+    pub(super) fn run(&self) -> Result<(), String> {
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        let mut file = |name: &str, text: String| files.insert(name.to_owned(), text);
+        file("meters.toml", self.meters.concat());
+        let currency = if self.card.contains("currency = ") {
+            ""
+        } else {
+            "currency = \"EUR\"\n"
+        };
+        file(
+            "cards/c.toml",
+            format!(
+                "id = \"c\"\n{currency}from = \"2000-01-01\"\norder = \"standard/1\"\n{}",
+                self.card
+            ),
+        );
+        file(
+            "profiles/a.toml",
+            format!(
+                "tenant = \"a\"\ncard = \"c\"\nzone = \"UTC\"\n{}",
+                self.profile
+            ),
+        );
+        file(
+            "june.test.toml",
+            format!("profile = \"a\"\nperiod = \"2026-06\"\n{}", self.test),
+        );
+        for (name, text) in self.files {
+            file(name, (*text).to_owned());
+        }
+        let catalog = Catalog::parse(&files).map_err(|errors| errors.to_string())?;
+        let passed = catalog.run_tests().map_err(|errors| errors.to_string())?;
+        assert!(passed > 0);
+        Ok(())
+    }
+
+    pub(super) fn passes(&self) {
+        self.run().unwrap_or_else(|errors| panic!("{errors}"));
+    }
+}
+
+const ENERGY: &str = "[[meter]]\nname = \"e\"\nunit = \"kWh\"\nscale = 0\naggregation = \"sum\"\n";
+
+/// City of Seymour, Texas, residential electricity in winter: a base charge, energy by a declining
+/// schedule, and power cost on the same kilowatt hours; 1 % sales tax.
+#[test]
+fn seymour_energy_and_power_cost_of_the_same_kilowatt_hours() {
+    Case {
+        meters: &[ENERGY],
+        card: r#"currency = "USD"
+[[price]]
+id = "energy"
+meter = "e"
+model = "graduated"
+per = "1 kWh"
+rounding = { at = "tier" }
+tiers = [{ to = "250", unit = "0.064" }, { to = "700", unit = "0.049" }, { unit = "0.0446" }]
+[[price]]
+id = "power"
+meter = "e"
+model = "per_unit"
+per = "1 kWh"
+unit = "0.085"
+[[price]]
+id = "base"
+model = "flat"
+flat = "7.50"
+"#,
+        profile: "tax = \"t\"\n",
+        files: &[(
+            "tax/t.toml",
+            "[[tax]]\ncode = \"t\"\njurisdiction = \"X\"\nrates = [{ percent = \"1\" }]\n",
+        )],
+        test: "usage.e = \"1200\"\n\
+               lines = { energy = \"60.35\", power = \"102.00\", base = \"7.50\" }\n\
+               tax = \"1.70\"\ntotal = \"171.55\"\n",
+    }
+    .passes();
+}
+
+/// Black & Decker energy monitor EM100B, manual: generation and transmission each by tiers of the
+/// same 2700 kWh.
+#[test]
+fn black_and_decker_generation_and_transmission_of_the_same_kilowatt_hours() {
+    let tiers = |id: &str, prices: [&str; 3]| {
+        let [first, second, third] = prices;
+        format!(
+            "[[price]]\nid = \"{id}\"\nmeter = \"e\"\nmodel = \"graduated\"\nper = \"1 kWh\"\n\
+             tiers = [{{ to = \"1300\", unit = \"{first}\" }}, \
+             {{ to = \"2300\", unit = \"{second}\" }}, {{ unit = \"{third}\" }}]\n"
+        )
+    };
+    Case {
+        meters: &[ENERGY],
+        card: &(tiers("generation", ["0.05", "0.10", "0.15"])
+            + &tiers("transmission", ["0.02", "0.05", "0.07"])),
+        profile: "",
+        files: &[],
+        test: "usage.e = \"2700\"\nlines = { generation = \"225.00\", transmission = \"104.00\" }\n\
+               net = \"329.00\"\n",
+    }
+    .passes();
+}
+
+/// Prices beside each other need usage that one of them keeps apart for both.
+#[test]
+fn two_prices_by_rows_of_one_meter_are_refused() {
+    let matrix = |id: &str| {
+        format!(
+            "[[price]]\nid = \"{id}\"\nmeter = \"e\"\nmodel = \"matrix\"\nper = \"1 kWh\"\n\
+             [[price.rows]]\nid = \"all\"\nunit = \"1\"\n"
+        )
+    };
+    let refused = Case {
+        meters: &[ENERGY],
+        card: &(matrix("a") + &matrix("b")),
+        profile: "",
+        files: &[],
+        test: "usage.e = \"1\"\n",
+    }
+    .run();
+    let refused = refused.expect_err("it cannot be kept apart");
+    assert!(
+        refused.contains("meter `e` has the price `a` already, and both need usage by parts"),
+        "{refused}"
+    );
+}
