@@ -1,5 +1,6 @@
 //! Dimensions: the sorted key/value pairs that split a meter.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -16,8 +17,12 @@ pub const OVERFLOW_KEY: &str = "overflow";
 /// At most [`DIMENSIONS_MAX`] pairs. Keys: 1 to [`DIMENSION_KEY_BYTES_MAX`] bytes of ASCII
 /// letters, digits and `. _ - / : @`. Values: 0 to [`DIMENSION_VALUE_BYTES_MAX`] bytes of
 /// UTF-8 without control characters.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Dimensions(Arc<[(Box<str>, Box<str>)]>);
+///
+/// They lie in one piece of memory, as they stand in the canonical form of a series key: number of
+/// pairs, then of each the key with its length as `u8` and the value with its length as `u16`
+/// little-endian. No dimensions are no bytes.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Dimensions(Arc<[u8]>);
 
 /// Why pairs are not valid dimensions.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,7 +53,7 @@ impl Dimensions {
 
     /// The dimensions of a series whose own were dropped because a limit was reached.
     pub fn overflow() -> Self {
-        Self(Arc::from([(OVERFLOW_KEY.into(), "true".into())]))
+        Self::of_sorted(&[(OVERFLOW_KEY, "true")])
     }
 
     /// Sorts and checks `pairs`.
@@ -57,26 +62,63 @@ impl Dimensions {
         K: AsRef<str>,
         V: AsRef<str>,
     {
-        let mut checked: Vec<(Box<str>, Box<str>)> = Vec::new();
+        let mut checked: Vec<(K, V)> = Vec::new();
         for (key, value) in pairs {
-            let (key, value) = (key.as_ref(), value.as_ref());
-            check_key(key)?;
-            check_value(key, value)?;
+            check_key(key.as_ref())?;
+            check_value(key.as_ref(), value.as_ref())?;
             if checked.len() == DIMENSIONS_MAX {
                 return Err(DimensionsError::TooMany(DIMENSIONS_MAX + 1));
             }
-            checked.push((key.into(), value.into()));
+            checked.push((key, value));
         }
-        checked.sort_unstable();
-        if let Some(pair) = checked.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(DimensionsError::Duplicate(pair[0].0.to_string()));
+        checked.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        let same = |pair: &&[(K, V)]| pair[0].0.as_ref() == pair[1].0.as_ref();
+        if let Some(pair) = checked.windows(2).find(same) {
+            return Err(DimensionsError::Duplicate(pair[0].0.as_ref().to_owned()));
         }
-        Ok(Self(checked.into()))
+        Ok(Self::of_sorted(&checked))
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "lengths are bounded, see limits.rs"
+    )]
+    fn of_sorted<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> Self {
+        if pairs.is_empty() {
+            return Self::none();
+        }
+        let mut bytes = vec![pairs.len() as u8];
+        for (key, value) in pairs {
+            let (key, value) = (key.as_ref(), value.as_ref());
+            bytes.push(key.len() as u8);
+            bytes.extend_from_slice(key.as_bytes());
+            bytes.extend_from_slice(&(value.len() as u16).to_le_bytes());
+            bytes.extend_from_slice(value.as_bytes());
+        }
+        Self(bytes.into())
+    }
+
+    /// The dimensions whose canonical form `bytes` are, which somebody has checked.
+    pub(crate) fn of_checked(bytes: &[u8]) -> Self {
+        match bytes {
+            [0] => Self::none(),
+            _ => Self(bytes.into()),
+        }
+    }
+
+    /// Their part of the canonical form of a series key, see
+    /// [`SeriesKey::write_canonical`](crate::SeriesKey::write_canonical): at least one byte.
+    /// Equal for equal dimensions alone.
+    pub fn canonical(&self) -> &[u8] {
+        match &*self.0 {
+            [] => &[0],
+            bytes => bytes,
+        }
     }
 
     /// Number of pairs.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.canonical()[0].into()
     }
 
     /// True without any pair.
@@ -86,13 +128,65 @@ impl Dimensions {
 
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(k, _)| (**k).cmp(key)).ok()?;
-        self.0.get(at).map(|(_, value)| &**value)
+        let mut pairs = self.pairs();
+        let (_, value) = pairs.find(|(known, _)| *known == key.as_bytes())?;
+        Some(text(value))
     }
 
     /// The pairs in the order of their keys.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        self.pairs().map(|(key, value)| (text(key), text(value)))
+    }
+
+    fn pairs(&self) -> Pairs<'_> {
+        let (count, left) = self.0.split_first().unwrap_or((&0, &[]));
+        Pairs {
+            count: (*count).into(),
+            left,
+        }
+    }
+}
+
+/// The pairs of dimensions, as bytes.
+struct Pairs<'a> {
+    count: usize,
+    left: &'a [u8],
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.count = self.count.checked_sub(1)?;
+        let (length, left) = self.left.split_first()?;
+        let (key, left) = left.split_at(usize::from(*length));
+        let (length, left) = left.split_first_chunk()?;
+        let (value, left) = left.split_at(usize::from(u16::from_le_bytes(*length)));
+        self.left = left;
+        Some((key, value))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count, Some(self.count))
+    }
+}
+
+impl ExactSizeIterator for Pairs<'_> {}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("dimensions are made of texts")
+}
+
+/// Pair by pair; fewer pairs come before more that begin with them.
+impl Ord for Dimensions {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.pairs().cmp(other.pairs())
+    }
+}
+
+impl PartialOrd for Dimensions {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -107,7 +201,13 @@ pub(crate) fn check_key(key: &str) -> Result<(), DimensionsError> {
 }
 
 pub(crate) fn check_value(key: &str, value: &str) -> Result<(), DimensionsError> {
-    if value.len() > DIMENSION_VALUE_BYTES_MAX || value.chars().any(char::is_control) {
+    // Nearly all values are ASCII, of which many bytes are looked at at once.
+    let has_control = if value.is_ascii() {
+        value.bytes().any(|byte| byte.is_ascii_control())
+    } else {
+        value.chars().any(char::is_control)
+    };
+    if value.len() > DIMENSION_VALUE_BYTES_MAX || has_control {
         return Err(DimensionsError::Value(key.to_owned()));
     }
     Ok(())
@@ -121,6 +221,12 @@ impl fmt::Display for Dimensions {
             write!(f, "{comma}{key}={value}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Dimensions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dimensions({self})")
     }
 }
 

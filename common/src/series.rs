@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::dimensions::{Dimensions, DimensionsError};
+use crate::dimensions::{Dimensions, DimensionsError, check_key, check_value};
 use crate::ids::{MeterName, NameError, TenantId};
-use crate::limits::SERIES_KEY_BYTES_MAX;
+use crate::limits::{DIMENSIONS_MAX, SERIES_KEY_BYTES_MAX};
 
 /// Tenant, meter and dimensions: what a count is added to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -82,12 +82,9 @@ impl SeriesKey {
 
     /// Bytes of the canonical form.
     pub fn canonical_len(&self) -> usize {
-        let dimensions: usize = self
-            .dimensions
-            .iter()
-            .map(|(k, v)| 3 + k.len() + v.len())
-            .sum();
-        3 + self.tenant.as_str().len() + self.meter.as_str().len() + dimensions
+        2 + self.tenant.as_str().len()
+            + self.meter.as_str().len()
+            + self.dimensions.canonical().len()
     }
 
     /// Appends the canonical form: tenant and meter each as length `u8` and bytes, the number
@@ -98,19 +95,11 @@ impl SeriesKey {
         reason = "lengths are bounded, see limits.rs"
     )]
     pub fn write_canonical(&self, out: &mut Vec<u8>) {
-        let mut short = |text: &str| {
-            out.push(text.len() as u8);
-            out.extend_from_slice(text.as_bytes());
-        };
-        short(self.tenant.as_str());
-        short(self.meter.as_str());
-        out.push(self.dimensions.len() as u8);
-        for (key, value) in self.dimensions.iter() {
-            out.push(key.len() as u8);
-            out.extend_from_slice(key.as_bytes());
-            out.extend_from_slice(&(value.len() as u16).to_le_bytes());
-            out.extend_from_slice(value.as_bytes());
+        for name in [self.tenant.as_str(), self.meter.as_str()] {
+            out.push(name.len() as u8);
+            out.extend_from_slice(name.as_bytes());
         }
+        out.extend_from_slice(self.dimensions.canonical());
     }
 
     /// The canonical form, as [`SeriesKey::write_canonical`] writes it.
@@ -120,31 +109,53 @@ impl SeriesKey {
         out
     }
 
+    /// True if `bytes` are its canonical form.
+    pub fn is_canonical(&self, bytes: &[u8]) -> bool {
+        let after = |bytes: &'_ [u8], name: &str| {
+            let length = usize::from(*bytes.first()?);
+            let rest = bytes[1..].strip_prefix(name.as_bytes())?;
+            (length == name.len()).then_some(bytes.len() - rest.len())
+        };
+        let mut at = 0;
+        for name in [self.tenant.as_str(), self.meter.as_str()] {
+            match after(&bytes[at..], name) {
+                Some(length) => at += length,
+                None => return false,
+            }
+        }
+        bytes[at..] == *self.dimensions.canonical()
+    }
+
     /// Reads exactly one canonical form.
     pub fn from_canonical(bytes: &[u8]) -> Result<Self, SeriesKeyError> {
+        Self::from_canonical_near(bytes, None)
+    }
+
+    /// The same beside another key, whose names it shares where they are equal.
+    pub fn from_canonical_near(bytes: &[u8], near: Option<&Self>) -> Result<Self, SeriesKeyError> {
         if bytes.len() > SERIES_KEY_BYTES_MAX {
             return Err(SeriesKeyError::TooLong(bytes.len()));
         }
         let mut reader = Reader { bytes, at: 0 };
-        let tenant = TenantId::new(reader.short()?)?;
-        let meter = MeterName::new(reader.short()?)?;
-        let count = reader.byte()?;
-        let mut pairs = Vec::with_capacity(usize::from(count));
-        for _ in 0..count {
-            pairs.push((reader.short()?, reader.long()?));
-        }
+        let tenant = reader.short()?;
+        let tenant = match near.map(Self::tenant) {
+            Some(near) if near.as_str().as_bytes() == tenant => near.clone(),
+            _ => TenantId::new(reader.text(tenant)?)?,
+        };
+        let meter = reader.short()?;
+        let meter = match near.map(Self::meter) {
+            Some(near) if near.as_str().as_bytes() == meter => near.clone(),
+            _ => MeterName::new(reader.text(meter)?)?,
+        };
+        let from = reader.at;
+        reader.check_dimensions()?;
         if reader.at != bytes.len() {
             return Err(SeriesKeyError::Malformed(reader.at));
-        }
-        let sorted = pairs.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        let dimensions = Dimensions::new(pairs)?;
-        if !sorted {
-            return Err(SeriesKeyError::NotCanonical);
         }
         Ok(Self {
             tenant,
             meter,
-            dimensions,
+            dimensions: Dimensions::of_checked(&bytes[from..]),
         })
     }
 }
@@ -178,19 +189,42 @@ impl<'a> Reader<'a> {
         self.take(1).map(|bytes| bytes[0])
     }
 
-    fn text(&mut self, length: usize) -> Result<&'a str, SeriesKeyError> {
-        let at = self.at;
-        std::str::from_utf8(self.take(length)?).map_err(|_| SeriesKeyError::Malformed(at))
-    }
-
-    fn short(&mut self) -> Result<&'a str, SeriesKeyError> {
+    fn short(&mut self) -> Result<&'a [u8], SeriesKeyError> {
         let length = self.byte()?;
-        self.text(usize::from(length))
+        self.take(usize::from(length))
     }
 
-    fn long(&mut self) -> Result<&'a str, SeriesKeyError> {
+    fn long(&mut self) -> Result<&'a [u8], SeriesKeyError> {
         let length = self.take(2)?;
-        self.text(usize::from(u16::from_le_bytes([length[0], length[1]])))
+        self.take(usize::from(u16::from_le_bytes([length[0], length[1]])))
+    }
+
+    /// The text that was taken last.
+    fn text(&self, taken: &'a [u8]) -> Result<&'a str, SeriesKeyError> {
+        let malformed = |_| SeriesKeyError::Malformed(self.at - taken.len());
+        std::str::from_utf8(taken).map_err(malformed)
+    }
+
+    /// Passes over dimensions, and refuses those that are not canonical.
+    fn check_dimensions(&mut self) -> Result<(), SeriesKeyError> {
+        let count = usize::from(self.byte()?);
+        if count > DIMENSIONS_MAX {
+            return Err(DimensionsError::TooMany(count).into());
+        }
+        let mut before = "";
+        for _ in 0..count {
+            let key = self.short()?;
+            let key = self.text(key)?;
+            let value = self.long()?;
+            let value = self.text(value)?;
+            check_key(key)?;
+            check_value(key, value)?;
+            if before >= key {
+                return Err(SeriesKeyError::NotCanonical);
+            }
+            before = key;
+        }
+        Ok(())
     }
 }
 

@@ -223,7 +223,7 @@ impl RecordDecoder {
         Self::default()
     }
 
-    /// A decoder that remembers the series of records before (up to about 100 MiB), which is
+    /// A decoder that remembers the series of records before (up to about 256 MiB), which is
     /// several times faster where records repeat them, as those of a journal do. `seed` is a
     /// random number, for a hash table whose keys come from outside; it has no influence on
     /// what is decoded.

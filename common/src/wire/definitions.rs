@@ -121,12 +121,14 @@ pub(super) fn decode(
     let mut key = Vec::new();
     for index in 0..count {
         read_front_coded(&mut reader, &mut key, SERIES_KEY_BYTES_MAX)?;
-        let found = match &mut cache {
-            Some(cache) => cache.get(&key),
-            None => SeriesKey::from_canonical(&key).map(|series| Cached {
+        let found = if let Some(cache) = &mut cache {
+            cache.get(&key)
+        } else {
+            let series = SeriesKey::from_canonical_near(&key, dictionary.newest());
+            series.map(|series| Cached {
                 series: Arc::new(series),
                 rising: false,
-            }),
+            })
         };
         let found = found.map_err(|source| DecodeError::Series { index, source })?;
         let mut series = found.series;

@@ -219,6 +219,11 @@ impl Dictionary {
         self.entries.get(reference)
     }
 
+    /// The series that was defined last.
+    pub(super) fn newest(&self) -> Option<&SeriesKey> {
+        self.entries.last().map(|entry| &*entry.series)
+    }
+
     /// Adds a series at the end. Whether it is there already is for the caller to know.
     pub(super) fn define(
         &mut self,
