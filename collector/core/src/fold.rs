@@ -8,6 +8,7 @@
 pub mod dedupe;
 pub mod intake;
 mod kept;
+mod names;
 mod packed;
 pub mod rows;
 pub mod tenant;

@@ -26,6 +26,7 @@ mod numbers;
 mod outbox;
 mod progress;
 mod restore;
+mod states;
 mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};

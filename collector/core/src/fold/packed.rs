@@ -7,7 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Appends a number in groups of seven bits, the lowest first; the highest bit of a byte says that
 /// another follows.
-pub(super) fn put_u128(out: &mut Vec<u8>, mut number: u128) {
+pub(super) fn put_u128(out: &mut Vec<u8>, number: u128) {
+    // Nearly all numbers are short.
+    let mut number = match u64::try_from(number) {
+        Ok(short) => return put_u64(out, short),
+        Err(_) => number,
+    };
     loop {
         let low = (number & 0x7f) as u8;
         number >>= 7;
@@ -17,6 +22,14 @@ pub(super) fn put_u128(out: &mut Vec<u8>, mut number: u128) {
         }
         out.push(low | 0x80);
     }
+}
+
+fn put_u64(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push((number & 0x7f) as u8);
 }
 
 /// Appends a number with its sign in the lowest bit, so that small ones of either sign are short.

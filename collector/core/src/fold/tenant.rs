@@ -13,9 +13,11 @@
 //! rated with all the usage of its period.
 
 mod account;
+mod accounts;
 mod accrual;
 mod billing;
 mod book;
+mod books;
 mod changed;
 mod closable;
 mod close;
@@ -52,7 +54,8 @@ pub use operated::{OpenChange, OperatedRefused, Preview};
 pub use standing::{MissingAgent, PeriodStanding, WaitsFor};
 pub use usage_shares::{Amounts, MeterShares, Share, Shares, Standing};
 
-use self::account::{Account, AccountKey};
+use self::accounts::Accounts;
+use self::books::Books;
 use self::changed::Changed;
 use self::loss::LossKey;
 use self::series::Agents;
@@ -93,8 +96,7 @@ pub struct TenantFold {
     retired: BTreeSet<AgentId>,
     tenants: BTreeMap<TenantId, Tenant>,
     waiting: Waiting,
-    #[serde(with = "pairs")]
-    accounts: BTreeMap<AccountKey, Account>,
+    accounts: Accounts,
     /// Entries of losses that were not taken back.
     #[serde(with = "pairs")]
     losses: BTreeMap<LossKey, Vec<EntryRef>>,
@@ -137,9 +139,7 @@ pub struct Oddities {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Tenant {
     calendars: Calendars,
-    /// By start.
-    #[serde(with = "pairs")]
-    books: BTreeMap<Timestamp, PeriodBook>,
+    books: Books,
     /// Periods from here on are still to be looked at for what is due without usage.
     due_from: Option<Timestamp>,
     /// Periods count from here on.
@@ -192,7 +192,7 @@ impl TenantFold {
             retired: BTreeSet::new(),
             tenants: BTreeMap::new(),
             waiting: BTreeSet::new(),
-            accounts: BTreeMap::new(),
+            accounts: Accounts::default(),
             losses: BTreeMap::new(),
             oddities: Oddities::default(),
             reporters: Agents::default(),
@@ -254,8 +254,9 @@ impl TenantFold {
                     accepted.meter.clone(),
                     accepted.scale,
                 );
-                let account = self.accounts.entry(key.clone()).or_default();
-                account::add(&mut account.accepted, accepted.quantity);
+                let account = self.accounts.change(&key, |account| {
+                    account::add(&mut account.accepted, accepted.quantity);
+                });
                 effects.push(Effect::Account(account.state(&key)));
             }
             TenantInput::Loss(declared) => {
@@ -314,10 +315,7 @@ impl TenantFold {
         for (name, tenant) in &mut self.tenants {
             let catalog = self.catalogs.current_for(name).map(|catalog| &**catalog);
             // Usage may run ahead of the stamp a little; its period counts as open too.
-            let ahead = tenant
-                .books
-                .last_key_value()
-                .map_or(stamp, |(start, _)| *start);
+            let ahead = tenant.books.last().map_or(stamp, |book| book.period.start);
             let now = Ord::max(stamp, ahead);
             tenant.calendars.change(now, calendar_of(catalog, name));
             tenant.recent = None;
@@ -352,7 +350,6 @@ impl TenantFold {
     fn excerpt(&self, tenant: &TenantId) -> Self {
         let tenants = self.tenants.get_key_value(tenant);
         let of_tenant = |waiting: &&(_, TenantId, _)| waiting.1 == *tenant;
-        let accounts = self.accounts.iter().filter(|(key, _)| key.0 == *tenant);
         Self {
             partition: self.partition,
             chain: self.chain,
@@ -368,9 +365,7 @@ impl TenantFold {
                 .into_iter()
                 .collect(),
             waiting: self.waiting.iter().filter(of_tenant).cloned().collect(),
-            accounts: accounts
-                .map(|(key, account)| (key.clone(), account.clone()))
-                .collect(),
+            accounts: self.accounts.excerpt(tenant),
             losses: BTreeMap::new(),
             oddities: self.oddities,
             reporters: self.reporters.clone(),
@@ -470,7 +465,7 @@ fn bare_tenant<'t>(
             catalogs.current_for(name).map(|catalog| &**catalog),
             name,
         )),
-        books: BTreeMap::new(),
+        books: Books::default(),
         due_from: Some(Timestamp::MAX),
         due_since: None,
         dues: Dues::default(),
@@ -499,7 +494,7 @@ fn open_book(
         closing: None,
     }));
     waiting.insert((period.end, name.clone(), period.start));
-    tenant.books.insert(period.start, book);
+    tenant.books.insert(book);
 }
 
 /// The calendar of a tenant: its profile's, else calendar months in UTC.

@@ -23,13 +23,11 @@ pub(super) struct KeptRow {
     pub(super) detail: KeptDetail,
 }
 
-impl KeptRow {
-    /// What counts against [`super::life::ROWS_KEPT_MAX`].
-    fn weight(&self) -> usize {
-        match &self.detail.0 {
-            Detail::Distribution(histogram) => 1 + histogram.buckets().len() / 8,
-            _ => 1,
-        }
+/// What a row counts against [`super::life::ROWS_KEPT_MAX`].
+fn weight_of(detail: &Detail) -> usize {
+    match detail {
+        Detail::Distribution(histogram) => 1 + histogram.buckets().len() / 8,
+        _ => 1,
     }
 }
 
@@ -43,30 +41,51 @@ pub(super) struct KeptRows {
 }
 
 impl KeptRows {
-    /// The rows that add up, those of a series merged. `scratch` is memory to be used again.
+    /// The rows that add up, those of a series merged.
     pub(super) fn of(rows: &[Rollup], life: Incarnation) -> Self {
-        let adding = rows.iter().filter(|row| row.aggregation.adds_up());
         let mut key = Vec::new();
-        let kept = adding.map(|row| KeptRow {
-            fingerprint: fingerprint(row, life, &mut key),
-            value: row.value,
-            events: row.events,
-            detail: KeptDetail(row.detail.clone()),
+        let mut order: Vec<(u64, usize)> = rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.aggregation.adds_up())
+            .map(|(at, row)| (fingerprint(row, life, &mut key), at))
+            .collect();
+        order.sort_unstable();
+        if order.windows(2).all(|pair| pair[0].0 < pair[1].0) {
+            let each = order.iter().map(|(fingerprint, at)| {
+                let row = &rows[*at];
+                (*fingerprint, row.value, row.events, &row.detail)
+            });
+            return Self::pack(each);
+        }
+        let kept = order.iter().map(|(fingerprint, at)| {
+            let row = &rows[*at];
+            KeptRow {
+                fingerprint: *fingerprint,
+                value: row.value,
+                events: row.events,
+                detail: KeptDetail(row.detail.clone()),
+            }
         });
-        Self::pack(&merged(kept.collect()))
+        let merged = merged(kept.collect());
+        let each = merged
+            .iter()
+            .map(|row| (row.fingerprint, row.value, row.events, &row.detail.0));
+        Self::pack(each)
     }
 
-    fn pack(rows: &[KeptRow]) -> Self {
+    /// Packs rows that are in order, one for each fingerprint.
+    fn pack<'d>(rows: impl ExactSizeIterator<Item = (u64, Quantity, u64, &'d Detail)>) -> Self {
         let mut out = Vec::with_capacity(rows.len() * 16);
         let mut bytes = Vec::new();
         let mut weight = 0;
-        for row in rows {
-            weight += row.weight();
-            out.extend_from_slice(&row.fingerprint.to_le_bytes());
-            put_i128(&mut out, row.value.units());
-            put_u128(&mut out, row.events.into());
+        for (fingerprint, value, events, detail) in rows {
+            weight += weight_of(detail);
+            out.extend_from_slice(&fingerprint.to_le_bytes());
+            put_i128(&mut out, value.units());
+            put_u128(&mut out, events.into());
             bytes.clear();
-            if let Detail::Distribution(histogram) = &row.detail.0 {
+            if let Detail::Distribution(histogram) = detail {
                 histogram.write_canonical(&mut bytes);
             }
             put_bytes(&mut out, &bytes);
@@ -113,7 +132,7 @@ fn row(reader: &mut Unpack<'_>) -> Option<KeptRow> {
 /// Sorted by fingerprint, one row each. A series may have rows of several windows and parts; a
 /// fork compares their sum.
 fn merged(mut rows: Vec<KeptRow>) -> Vec<KeptRow> {
-    rows.sort_unstable_by_key(|row| row.fingerprint);
+    rows.sort_by_key(|row| row.fingerprint);
     rows.dedup_by(|row, kept| {
         let same = row.fingerprint == kept.fingerprint;
         if same {

@@ -24,6 +24,7 @@ use tollgate_common::{
 use super::NoticeKind;
 use super::lost::{LostRanges, read_reason, write_reason};
 use super::outbox::{Origin, Outbox, key_of, minus, plus};
+use super::states::{State, States};
 use crate::fold::DeclaredLoss;
 
 /// Most exact losses per life that can still be taken back.
@@ -99,20 +100,6 @@ pub(super) fn figures_of(batch: &Batch) -> Figures {
     figures
 }
 
-/// What is known of one account of a life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    /// What has been accepted up to and including batch `at`: its running total, unless the
-    /// agent's figures contradict each other.
-    total: Quantity,
-    /// The last batch with a running total for the account; the life's base before any.
-    at: u64,
-    /// When that batch was cut.
-    cut: Timestamp,
-    /// Rows since `at` in batches that broke the rule and had no total.
-    unlisted: Quantity,
-}
-
 /// An exact loss that may still be taken back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Declared {
@@ -162,7 +149,7 @@ pub(super) struct Totals {
     base: u64,
     /// Start of the first batch's span.
     opened: Timestamp,
-    states: Vec<(Key, State)>,
+    states: States,
     declared: Vec<Declared>,
 }
 
@@ -172,7 +159,7 @@ impl Totals {
             from_zero,
             base,
             opened,
-            states: Vec::new(),
+            states: States::default(),
             declared: Vec::new(),
         }
     }
@@ -185,20 +172,8 @@ impl Totals {
     /// Forgets everything; what was declared stands.
     pub(super) fn clear(&mut self) {
         self.from_zero = false;
-        self.states = Vec::new();
+        self.states = States::default();
         self.declared = Vec::new();
-    }
-
-    fn state(&self, key: &Key) -> Result<usize, usize> {
-        self.states.binary_search_by(|(known, _)| known.cmp(key))
-    }
-
-    /// The same where the key is probably that of `expected`.
-    fn state_near(&self, key: &Key, expected: usize) -> Result<usize, usize> {
-        match self.states.get(expected) {
-            Some((known, _)) if known == key => Ok(expected),
-            _ => self.state(key),
-        }
     }
 
     /// Takes up the figures of batch `sequence`, next in the prefix.
@@ -240,45 +215,43 @@ impl Totals {
         (cut, expected): (Timestamp, usize),
         context: &mut Context<'_>,
     ) -> usize {
-        let index = match self.state_near(key, expected) {
+        let index = match self.states.find_near(key, expected) {
             Ok(index) => index,
             // A branch's account begins with its first total.
             Err(_) if !self.from_zero && figure.total.is_none() => return expected,
             Err(index) => {
-                let fresh = State {
+                let mut fresh = State {
                     total: Quantity::ZERO,
                     at: self.base,
                     cut: self.opened,
                     unlisted: Quantity::ZERO,
                 };
-                self.states.insert(index, (key.clone(), fresh));
                 if !self.from_zero
                     && let Some(total) = figure.total
                 {
-                    self.states[index].1.total = minus(total, figure.rows);
+                    fresh.total = minus(total, figure.rows);
                 }
+                self.states.insert(index, key, fresh);
                 index
             }
         };
-        let state = &mut self.states[index].1;
-        let rows = plus(figure.rows, state.unlisted);
+        let before = self.states.get(index);
+        let rows = plus(figure.rows, before.unlisted);
         let Some(total) = figure.total else {
-            state.unlisted = rows;
+            let unlisted = rows;
+            self.states.set(index, State { unlisted, ..before });
             return index + 1;
         };
-        let before = std::mem::replace(
-            state,
-            State {
-                total,
-                at: sequence,
-                cut,
-                unlisted: Quantity::ZERO,
-            },
-        );
         let explained = plus(before.total, rows);
         let excess = minus(total, explained);
+        let state = State {
+            total: Ord::max(total, explained),
+            at: sequence,
+            cut,
+            unlisted: Quantity::ZERO,
+        };
+        self.states.set(index, state);
         if excess.is_negative() {
-            state.total = explained;
             context.mismatch(key, sequence, excess);
         } else if !excess.is_zero() {
             self.declare(
@@ -344,8 +317,9 @@ impl Totals {
                 continue;
             }
             let passed = self
-                .state(key)
-                .is_ok_and(|index| self.states[index].1.at > sequence);
+                .states
+                .find(key)
+                .is_ok_and(|index| self.states.get(index).at > sequence);
             if !passed {
                 self.account((sequence, sequence), key, *figure, (cut, 0), context);
             } else if self.from_zero && !figure.rows.is_zero() {
@@ -404,9 +378,10 @@ impl Totals {
     }
 
     fn raise(&mut self, key: &Key, by: Quantity) {
-        if let Ok(index) = self.state(key) {
-            let state = &mut self.states[index].1;
-            state.total = plus(state.total, by);
+        if let Ok(index) = self.states.find(key) {
+            let state = self.states.get(index);
+            let total = plus(state.total, by);
+            self.states.set(index, State { total, ..state });
         }
     }
 

@@ -78,7 +78,7 @@ impl TenantFold {
         self.waiting
             .remove(&(book.period.end, closing.tenant.clone(), book.period.start));
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
-        tenant.books.insert(book.period.start, book);
+        tenant.books.insert(book);
         if let Some(carried) = lines.carried {
             tenant.carried = carried;
         }

@@ -90,12 +90,13 @@ impl TenantFold {
             return;
         }
         let key = account::key_of(run.first());
-        let account = self.accounts.entry(key.clone()).or_default();
-        let figure = match run.refused {
-            None => &mut account.counted,
-            Some(_) => &mut account.refused,
-        };
-        account::add(figure, run.sum());
+        self.accounts.change(&key, |account| {
+            let figure = match run.refused {
+                None => &mut account.counted,
+                Some(_) => &mut account.refused,
+            };
+            account::add(figure, run.sum());
+        });
         touched.push(key);
     }
 

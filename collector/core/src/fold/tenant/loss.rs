@@ -72,8 +72,9 @@ impl TenantFold {
             .push(at);
         if let Some((key, quantity)) = account::of_loss(declared) {
             self.note_lost(stamp, declared);
-            let account = self.accounts.entry(key.clone()).or_default();
-            account::add(&mut account.lost, quantity);
+            let account = self.accounts.change(&key, |account| {
+                account::add(&mut account.lost, quantity);
+            });
             effects.push(Effect::Account(account.state(&key)));
         }
     }
@@ -116,8 +117,9 @@ impl TenantFold {
         let opposite = posting.quantity;
         self.post(stamp, posting, effects);
         if let Some((key, _)) = account::of_loss(declared) {
-            let account = self.accounts.entry(key.clone()).or_default();
-            account::add(&mut account.lost, opposite);
+            let account = self.accounts.change(&key, |account| {
+                account::add(&mut account.lost, opposite);
+            });
             effects.push(Effect::Account(account.state(&key)));
         }
     }

@@ -15,6 +15,7 @@ use tollgate_common::{
 };
 
 use super::account;
+use super::books::Books;
 use super::usage::UsageKey;
 use super::{TenantFold, tenant_of};
 use crate::effect::Effect;
@@ -215,11 +216,10 @@ impl TenantFold {
                 let books = self.tenants.get(&rerate.tenant).map(|known| &known.books);
                 let mut closed = books
                     .into_iter()
-                    .flat_map(|books| books.range(rerate.from..rerate.to))
-                    .filter(|(_, book)| book.is_closed())
+                    .flat_map(|books| books.starting_in(rerate.from..rerate.to))
+                    .filter(|book| book.is_closed())
                     .peekable();
-                closed.peek().is_some()
-                    && closed.all(|(_, book)| book.rerated == Some(rerate.catalog))
+                closed.peek().is_some() && closed.all(|book| book.rerated == Some(rerate.catalog))
             }
             OperatedAction::Retire { agent } => self.retired.contains(agent),
         }
@@ -230,7 +230,7 @@ impl TenantFold {
         let books = self.tenants.get(tenant).map(|known| &known.books);
         let unsettled = books
             .into_iter()
-            .flat_map(BTreeMap::values)
+            .flat_map(Books::values)
             .filter(|book| book.is_closed() && book.is_waiting());
         unsettled.map(|book| book.period.start).collect()
     }
@@ -281,8 +281,9 @@ impl TenantFold {
         for (row, rollup) in rows {
             if row.aggregation.adds_up() && row.release.is_none() {
                 let key = account::key_of(rollup);
-                let account = self.accounts.entry(key.clone()).or_default();
-                account::add(&mut account.corrected, rollup.value);
+                let account = self.accounts.change(&key, |account| {
+                    account::add(&mut account.corrected, rollup.value);
+                });
                 effects.push(Effect::Account(account.state(&key)));
             }
         }
@@ -353,8 +354,7 @@ impl TenantFold {
         let mut any = false;
         let closed = known
             .books
-            .range_mut(rerate.from..rerate.to)
-            .map(|(_, book)| book)
+            .starting_in_mut(rerate.from..rerate.to)
             .filter(|book| book.is_closed());
         for book in closed {
             any = true;

@@ -17,6 +17,7 @@ use tollgate_common::sketch::UniqueSketch;
 use tollgate_common::{AgentId, Aggregation, Detail, Dimensions, Quantity, Rollup, Timestamp};
 
 use crate::fold::kept::KeptDetail;
+use crate::fold::names::Names;
 use crate::fold::packed::{Packed, Unpack, halves, put_bytes, put_i128, put_u128, reserve};
 use crate::rate::{GatherError, MeterUsage, Part, Shape};
 
@@ -26,44 +27,7 @@ const NONE: u32 = u32::MAX;
 const TABLE_MIN: usize = 8;
 
 /// Agents by number, so that a level names its agent in four bytes.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Agents {
-    names: Vec<AgentId>,
-    numbers: std::collections::BTreeMap<AgentId, u32>,
-}
-
-impl Agents {
-    /// The number of an agent.
-    pub(super) fn number(&mut self, agent: &AgentId) -> u32 {
-        if let Some(number) = self.numbers.get(agent) {
-            return *number;
-        }
-        let number = u32::try_from(self.names.len()).expect("fewer than 2^32 agents");
-        self.names.push(agent.clone());
-        self.numbers.insert(agent.clone(), number);
-        number
-    }
-
-    fn name(&self, number: u32) -> Option<&AgentId> {
-        self.names.get(number as usize)
-    }
-}
-
-impl Serialize for Agents {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.names.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Agents {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut agents = Self::default();
-        for name in Vec::<AgentId>::deserialize(deserializer)? {
-            agents.number(&name);
-        }
-        Ok(agents)
-    }
-}
+pub(super) type Agents = Names<AgentId>;
 
 /// What comes with the rows that are counted.
 #[derive(Clone, Copy, Debug)]
@@ -236,7 +200,7 @@ fn order_of(entry: &Entry, agents: &Agents, start: Timestamp, agent: u32) -> Ord
         if entry.agent == agent {
             return Ordering::Equal;
         }
-        agents.name(entry.agent).cmp(&agents.name(agent))
+        agents.get(entry.agent).cmp(&agents.get(agent))
     };
     entry.start.cmp(&start).then_with(by_agent)
 }

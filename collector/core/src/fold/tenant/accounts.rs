@@ -1,0 +1,174 @@
+//! The accounts of a partition. There may be a million, nearly all of which have two figures that
+//! are no larger than a word: these are packed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::{MeterName, Quantity, Scale, TenantId};
+
+use super::account::{Account, AccountKey};
+use super::state::pairs;
+use crate::fold::names::Names;
+use crate::fold::packed::reserve;
+
+/// The accounts.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Accounts {
+    meters: Names<MeterName>,
+    /// Of each tenant those that can be packed, in the order of meters' numbers and scales.
+    packed: BTreeMap<TenantId, Vec<Packed>>,
+    /// All others.
+    #[serde(with = "pairs")]
+    whole: BTreeMap<AccountKey, Account>,
+}
+
+/// An account of which nothing was refused, lost or corrected.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Packed {
+    accepted: i64,
+    counted: i64,
+    meter: u32,
+    scale: Scale,
+}
+
+impl Packed {
+    /// `None` if the account does not fit.
+    fn of(meter: u32, scale: Scale, account: &Account) -> Option<Self> {
+        let others = [account.refused, account.lost, account.corrected];
+        if others.iter().any(|figure| !figure.is_zero()) {
+            return None;
+        }
+        Some(Self {
+            accepted: account.accepted.units().try_into().ok()?,
+            counted: account.counted.units().try_into().ok()?,
+            meter,
+            scale,
+        })
+    }
+
+    fn account(&self) -> Account {
+        Account {
+            accepted: Quantity::new(self.accepted.into()),
+            counted: Quantity::new(self.counted.into()),
+            ..Account::default()
+        }
+    }
+}
+
+impl Accounts {
+    /// The account, if anything was ever booked to it.
+    pub(super) fn get(&self, key: &AccountKey) -> Option<Account> {
+        if let Some(account) = self.whole.get(key) {
+            return Some(account.clone());
+        }
+        let (tenant, meter, scale) = key;
+        let (meter, own) = (self.meters.find(meter)?, self.packed.get(tenant)?);
+        let at = place(own, meter, *scale).ok()?;
+        Some(own[at].account())
+    }
+
+    /// Changes an account, which is there from now on; what it is then.
+    pub(super) fn change(
+        &mut self,
+        key: &AccountKey,
+        change: impl FnOnce(&mut Account),
+    ) -> Account {
+        if let Some(account) = self.whole.get_mut(key) {
+            change(account);
+            return account.clone();
+        }
+        let (tenant, meter, scale) = key;
+        let meter = self.meters.number(meter);
+        if !self.packed.contains_key(tenant) {
+            self.packed.insert(tenant.clone(), Vec::new());
+        }
+        let own = self.packed.get_mut(tenant).expect("it is there by now");
+        let at = place(own, meter, *scale);
+        let mut account = at.map_or_else(|_| Account::default(), |at| own[at].account());
+        change(&mut account);
+        match (Packed::of(meter, *scale, &account), at) {
+            (Some(packed), Ok(at)) => own[at] = packed,
+            (Some(packed), Err(at)) => {
+                reserve(own, 1);
+                own.insert(at, packed);
+            }
+            (None, at) => {
+                if let Ok(at) = at {
+                    own.remove(at);
+                }
+                self.whole.insert(key.clone(), account.clone());
+            }
+        }
+        account
+    }
+
+    /// Those of one tenant alone.
+    pub(super) fn excerpt(&self, tenant: &TenantId) -> Self {
+        let own = self.packed.get_key_value(tenant);
+        let whole = self.whole.iter().filter(|(key, _)| key.0 == *tenant);
+        Self {
+            meters: self.meters.clone(),
+            packed: own
+                .map(|(name, own)| (name.clone(), own.clone()))
+                .into_iter()
+                .collect(),
+            whole: whole
+                .map(|(key, account)| (key.clone(), account.clone()))
+                .collect(),
+        }
+    }
+}
+
+/// Where an account stands among those of its tenant.
+fn place(own: &[Packed], meter: u32, scale: Scale) -> Result<usize, usize> {
+    own.binary_search_by_key(&(meter, scale), |packed| (packed.meter, packed.scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(tenant: &str, meter: &str, scale: u8) -> AccountKey {
+        (
+            TenantId::new(tenant).expect("valid"),
+            MeterName::new(meter).expect("valid"),
+            Scale::new(scale).expect("valid"),
+        )
+    }
+
+    #[test]
+    fn accounts_are_the_same_packed_and_whole() {
+        let keys = [
+            key("acme", "b", 0),
+            key("acme", "a", 0),
+            key("acme", "a", 3),
+            key("rival", "a", 0),
+        ];
+        let changes: [fn(&mut Account); 6] = [
+            |account| account.accepted = Quantity::new(7),
+            |account| account.counted = Quantity::new(i64::MAX.into()),
+            |account| account.lost = Quantity::new(1),
+            |account| account.counted = Quantity::new(i128::from(i64::MAX) + 1),
+            |account| account.refused = Quantity::new(-3),
+            |account| account.corrected = Quantity::new(i128::MAX),
+        ];
+        let (mut accounts, mut plain) = (Accounts::default(), BTreeMap::new());
+        for (number, change) in changes.iter().cycle().take(40).enumerate() {
+            let key = &keys[number * number % keys.len()];
+            let expected: &mut Account = plain.entry(key.clone()).or_default();
+            change(expected);
+            assert_eq!(accounts.change(key, change), *expected);
+            for key in &keys {
+                assert_eq!(accounts.get(key), plain.get(key).cloned());
+            }
+        }
+        let bytes = postcard::to_allocvec(&accounts).expect("it can be written");
+        let read: Accounts = postcard::from_bytes(&bytes).expect("it can be read");
+        let excerpt = read.excerpt(&keys[3].0);
+        for key in &keys {
+            assert_eq!(read.get(key), plain.get(key).cloned());
+            let own = plain.get(key).filter(|_| key.0 == keys[3].0);
+            assert_eq!(excerpt.get(key), own.cloned());
+        }
+    }
+}

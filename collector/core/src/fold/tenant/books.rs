@@ -1,0 +1,84 @@
+//! The periods of a tenant. Most have one that is open, and there may be a hundred thousand
+//! tenants: a tree would keep room for ten more of each.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use tollgate_common::Timestamp;
+
+use super::usage::PeriodBook;
+use crate::fold::packed::reserve;
+
+/// Books in the order of their periods, each found by the start of its own.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Books(Vec<PeriodBook>);
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "it is asked as a map is")]
+impl Books {
+    fn place(&self, start: Timestamp) -> Result<usize, usize> {
+        let by_start = |book: &PeriodBook| book.period.start.cmp(&start);
+        // Nearly always the newest is asked for.
+        match self.0.last() {
+            Some(last) if last.period.start == start => Ok(self.0.len() - 1),
+            _ => self.0.binary_search_by(by_start),
+        }
+    }
+
+    pub(super) fn get(&self, start: &Timestamp) -> Option<&PeriodBook> {
+        let at = self.place(*start).ok()?;
+        Some(&self.0[at])
+    }
+
+    pub(super) fn get_mut(&mut self, start: &Timestamp) -> Option<&mut PeriodBook> {
+        let at = self.place(*start).ok()?;
+        Some(&mut self.0[at])
+    }
+
+    pub(super) fn contains_key(&self, start: &Timestamp) -> bool {
+        self.place(*start).is_ok()
+    }
+
+    /// Puts a book in its place, instead of the one of the same start if there is one.
+    pub(super) fn insert(&mut self, book: PeriodBook) {
+        match self.place(book.period.start) {
+            Ok(at) => self.0[at] = book,
+            Err(at) => {
+                reserve(&mut self.0, 1);
+                self.0.insert(at, book);
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, start: &Timestamp) -> Option<PeriodBook> {
+        let at = self.place(*start).ok()?;
+        Some(self.0.remove(at))
+    }
+
+    pub(super) fn last(&self) -> Option<&PeriodBook> {
+        self.0.last()
+    }
+
+    pub(super) fn values(&self) -> impl DoubleEndedIterator<Item = &PeriodBook> + Clone {
+        self.0.iter()
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut PeriodBook> {
+        self.0.iter_mut()
+    }
+
+    /// Those whose periods begin in a range.
+    pub(super) fn starting_in(&self, range: Range<Timestamp>) -> impl Iterator<Item = &PeriodBook> {
+        self.0
+            .iter()
+            .filter(move |book| range.contains(&book.period.start))
+    }
+
+    /// The same, to be changed.
+    pub(super) fn starting_in_mut(
+        &mut self,
+        range: Range<Timestamp>,
+    ) -> impl Iterator<Item = &mut PeriodBook> {
+        self.values_mut()
+            .filter(move |book| range.contains(&book.period.start))
+    }
+}
