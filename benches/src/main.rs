@@ -95,6 +95,16 @@ const BENCHES: &[Bench] = &[
         run: books::fold::run,
     },
     Bench {
+        name: "percentile",
+        about: "a month of 95th percentiles for ten thousand ports",
+        run: books::percentile::run,
+    },
+    Bench {
+        name: "restart",
+        about: "the collector starts on ten gigabytes of journal and a snapshot",
+        run: books::restart::run,
+    },
+    Bench {
         name: "footprint",
         about: "memory and CPU of an idle agent, size of the binaries",
         run: footprint::run,

@@ -17,32 +17,21 @@ use crate::report::{Better, Case, Report, median};
 const ROUNDS: u32 = 5;
 const PARTITIONS: u16 = 8;
 
-/// A million series of agents that seal ten thousand each: few tenants, whose series differ in
-/// dimensions.
-const LARGE: Shape = Shape {
-    agents: 100,
-    tenants: 50,
-    meters: 4,
-    series: 10_000,
-    dimensions: true,
-    aggregation: Aggregation::Sum,
-};
-
 const CASES: [(&str, Shape); 4] = [
-    ("sums, 100 agents", LARGE),
+    ("sums, 100 agents", Shape::LARGE),
     (
         "sums, 1,000 agents, whose last rows are kept for forks",
         Shape {
             agents: 1000,
             series: 1000,
-            ..LARGE
+            ..Shape::LARGE
         },
     ),
     (
         "maxima, each series of which is kept",
         Shape {
             aggregation: Aggregation::Max,
-            ..LARGE
+            ..Shape::LARGE
         },
     ),
     (
@@ -51,7 +40,7 @@ const CASES: [(&str, Shape); 4] = [
             tenants: 100_000,
             meters: 10,
             dimensions: false,
-            ..LARGE
+            ..Shape::LARGE
         },
     ),
 ];

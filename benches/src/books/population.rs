@@ -33,6 +33,17 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// A million series of agents that seal ten thousand each: few tenants, whose series differ in
+    /// dimensions.
+    pub(crate) const LARGE: Self = Self {
+        agents: 100,
+        tenants: 50,
+        meters: 4,
+        series: 10_000,
+        dimensions: true,
+        aggregation: Aggregation::Sum,
+    };
+
     /// Series of all agents.
     pub(crate) fn all_series(&self) -> usize {
         self.agents * self.series
