@@ -7,7 +7,7 @@ use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::{Draft, Plan};
 use super::work::{Work, settle, taken};
 use super::{BillInput, NoBill, split};
-use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Price};
+use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Order, Price};
 use crate::ledger::StepKind;
 use crate::rate::{Mode, Ratio};
 
@@ -50,25 +50,13 @@ pub(super) fn apply<'c>(
         .filter(|(_, joint)| joint.discount.is_valid(day))
         .collect();
     // What is equal stays in its order: cards before profiles.
-    joint.sort_by_key(|(_, joint)| joint.order());
+    joint.sort_by_key(|(_, joint)| joint.rank());
     let maximums = bounds(&scopes, &plans, |around| &around.maximums);
     let mut works = Vec::with_capacity(drafts.len());
     for draft in drafts {
         works.push(Work::new(input, draft, &maximums, &joint)?);
     }
-    let by_step = |works: &mut Vec<Work<'c>>, step: fn(&Off) -> bool| {
-        for work in works.iter_mut() {
-            work.own_discounts(step)?;
-        }
-        let of_step = joint.iter().filter(|(_, joint)| step(&joint.discount.off));
-        for (scope, joint) in of_step {
-            let chosen = chosen(works, scope, &joint.counts);
-            joint_discount(works, &chosen, &joint.discount)?;
-        }
-        Some(())
-    };
-    by_step(&mut works, |off| matches!(off, Off::Percent { .. })).ok_or(NoBill::TooLarge)?;
-    by_step(&mut works, |off| matches!(off, Off::Amount(_))).ok_or(NoBill::TooLarge)?;
+    take_discounts(&mut works, &joint).ok_or(NoBill::TooLarge)?;
     for work in &mut works {
         work.own_maximum().ok_or(NoBill::TooLarge)?;
     }
@@ -104,6 +92,39 @@ pub(super) fn apply<'c>(
     lines.extend(works.into_iter().map(Work::finish));
     lines.extend(added);
     Ok(lines)
+}
+
+/// Takes all discounts, in the orders of their cards.
+fn take_discounts<'c>(
+    works: &mut [Work<'c>],
+    joint: &[(&Scope<'c>, &'c JointDiscount)],
+) -> Option<()> {
+    let percent: fn(&Off) -> bool = |off| matches!(off, Off::Percent { .. });
+    let amount: fn(&Off) -> bool = |off| matches!(off, Off::Amount(_));
+    let own = |works: &mut [Work<'c>], order: Order, kind| {
+        let mut works = works.iter_mut();
+        works.try_for_each(|work| {
+            if work.draft.card.order == order {
+                work.own_discounts(kind)?;
+            }
+            Some(())
+        })
+    };
+    let together = |works: &mut [Work<'c>], order: Order, kind: fn(&Off) -> bool| {
+        let of_order = joint.iter().filter(|(_, joint)| joint.order == order);
+        for (scope, joint) in of_order.filter(|(_, joint)| kind(&joint.discount.off)) {
+            let chosen = chosen(works, scope, &joint.counts);
+            joint_discount(works, &chosen, &joint.discount)?;
+        }
+        Some(())
+    };
+    own(works, Order::AmountsFirst1, amount)?;
+    own(works, Order::AmountsFirst1, percent)?;
+    for kind in [percent, amount] {
+        own(works, Order::Standard1, kind)?;
+        together(works, Order::Standard1, kind)?;
+    }
+    together(works, Order::AmountsFirst1, |_| true)
 }
 
 /// The maximums or minimums of all scopes, those of groups first. Of a card they are those of its

@@ -11,7 +11,7 @@ use tollgate_common::TenantId;
 use toml::de::DeValue;
 
 use super::around::{self, Around, Counts, Names};
-use super::cards::{Card, Date};
+use super::cards::{Card, Date, Order};
 use super::grants::{self, Grant};
 use super::measure::Amount;
 use super::price::{Over, Price};
@@ -111,7 +111,9 @@ pub(super) fn read<'d>(
     let names = places.names.borrow().get(card).cloned();
     let names = names.unwrap_or_else(|| {
         let prices = versions.iter().flat_map(|card| &card.prices);
-        let names = Rc::new(Names::of(card, prices).for_profile());
+        // The same in all versions.
+        let order = versions.first().map_or(Order::default(), |card| card.order);
+        let names = Rc::new(Names::of(card, order, prices).for_profile());
         let mut known = places.names.borrow_mut();
         known.insert(card.to_owned(), Rc::clone(&names));
         names

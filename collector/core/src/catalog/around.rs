@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rust_decimal::Decimal;
 
 use super::CATALOG_ROWS_MAX;
-use super::cards::Id;
+use super::cards::{Id, Order};
 use super::commitments::{self, Commitment};
 use super::discounts::{self, JointDiscount};
 use super::measure::Amount;
@@ -113,6 +113,8 @@ pub(super) fn read<'d>(
 pub(super) struct Names {
     /// In which card, for messages.
     card: String,
+    /// In which order the card takes things off.
+    pub(super) order: Order,
     /// True if it is a profile that names them.
     pub(super) of_profile: bool,
     /// Their ids.
@@ -120,7 +122,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn of<'p>(card: &str, prices: impl Iterator<Item = &'p Price>) -> Self {
+    pub(super) fn of<'p>(
+        card: &str,
+        order: Order,
+        prices: impl Iterator<Item = &'p Price>,
+    ) -> Self {
         let mut ids = BTreeSet::new();
         for price in prices {
             if !ids.contains(&price.id) {
@@ -129,6 +135,7 @@ impl Names {
         }
         Self {
             card: card.to_owned(),
+            order,
             of_profile: false,
             ids,
         }

@@ -52,10 +52,15 @@ impl Card {
 }
 
 /// A named and frozen order of computation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
+    /// `amounts-first/1`: as `standard/1`, but what is taken off single lines comes before what is
+    /// taken off groups, and that before what is taken off the invoice; of each amounts come before
+    /// percentages.
+    AmountsFirst1,
     /// `standard/1`: aggregate, convert, allowance, price, percent discounts, amount discounts,
     /// maximum, minimum, commitment, currency conversion, tax, credit-note balance, grants.
+    #[default]
     Standard1,
 }
 
@@ -65,7 +70,11 @@ impl FromStr for Order {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "standard/1" => Ok(Self::Standard1),
-            _ => Err("unknown order of computation (expected `standard/1`)".to_owned()),
+            "amounts-first/1" => Ok(Self::AmountsFirst1),
+            _ => Err(
+                "unknown order of computation (expected `standard/1` or `amounts-first/1`)"
+                    .to_owned(),
+            ),
         }
     }
 }
@@ -129,7 +138,8 @@ pub(super) fn read<'d>(
     let tax = tax::read_style(reader, root);
     let around = prices.as_mut().and_then(|(prices, _)| {
         let name = id.as_ref().map_or("", |(Id(id), _)| id);
-        let names = Names::of(name, prices.iter());
+        let order = order.as_ref().map_or(Order::default(), |(order, _)| *order);
+        let names = Names::of(name, order, prices.iter());
         around::read(reader, root, &names, prices)
     });
     for price in prices.iter_mut().flat_map(|(prices, _)| prices) {
@@ -177,6 +187,7 @@ impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standard1 => f.pad("standard/1"),
+            Self::AmountsFirst1 => f.pad("amounts-first/1"),
         }
     }
 }

@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 
 use super::DISCOUNTS_MAX;
 use super::around::{Counts, Names};
-use super::cards::{Date, Id};
+use super::cards::{Date, Id, Order};
 use super::measure::{Amount, Measure};
 use super::price::{Interval, Price};
 use super::prices::checked;
@@ -29,6 +29,8 @@ pub struct Discount {
     pub until: Option<NaiveDate>,
     /// Among discounts of the same kind, lower ones come first.
     pub precedence: u32,
+    /// Kinds come one behind the other, lower ones first, as the card's order says.
+    step: u8,
 }
 
 /// What a discount takes away; never more than there is.
@@ -49,11 +51,11 @@ pub enum Off {
 
 impl Off {
     /// Kinds are applied in this order.
-    const fn step(&self) -> u8 {
-        match self {
-            Self::Quantity(_) => 0,
-            Self::Percent { .. } => 1,
-            Self::Amount(_) => 2,
+    const fn step(&self, order: Order) -> u8 {
+        match (self, order) {
+            (Self::Quantity(_), _) => 0,
+            (Self::Percent { .. }, Order::Standard1) | (Self::Amount(_), Order::AmountsFirst1) => 1,
+            (Self::Amount(_), Order::Standard1) | (Self::Percent { .. }, Order::AmountsFirst1) => 2,
         }
     }
 }
@@ -61,7 +63,7 @@ impl Off {
 impl Discount {
     /// Lower ones are applied first.
     pub(crate) fn rank(&self) -> (u8, u32) {
-        (self.off.step(), self.precedence)
+        (self.step, self.precedence)
     }
 
     /// True if it is the same discount in another version of a price.
@@ -82,6 +84,8 @@ pub struct JointDiscount {
     pub discount: Discount,
     /// The lines it is taken from, each in proportion to its amount.
     pub counts: Counts,
+    /// The order of the card.
+    pub order: Order,
 }
 
 /// What a discount is taken from.
@@ -141,20 +145,21 @@ pub(super) fn read<'d>(
     for price in prices {
         price.discounts.sort_by_key(Discount::rank);
     }
-    joint.sort_by_key(JointDiscount::order);
+    joint.sort_by_key(JointDiscount::rank);
     sound.then_some(joint)
 }
 
 impl JointDiscount {
     /// What is applied first: percentages, then amounts; of each a group's before the invoice's;
-    /// then by precedence.
-    pub(crate) fn order(&self) -> (u8, bool, u32) {
-        let discount = &self.discount;
-        (
-            discount.off.step(),
-            self.counts.prices.is_none(),
-            discount.precedence,
-        )
+    /// then by precedence. With amounts first a group's before the invoice's; of each amounts, then
+    /// percentages.
+    pub(crate) fn rank(&self) -> (u8, u8, u32) {
+        let (step, precedence) = self.discount.rank();
+        let of_invoice = u8::from(self.counts.prices.is_none());
+        match self.order {
+            Order::Standard1 => (step, of_invoice, precedence),
+            Order::AmountsFirst1 => (of_invoice, step, precedence),
+        }
     }
 }
 
@@ -196,6 +201,7 @@ fn read_discount<'d>(
     let (scope, applies) = read_scope(reader, section, names)?;
     let discount = |id: &str, off: Off| {
         Some(Discount {
+            step: off.step(names.order),
             id: id.to_owned(),
             of_profile: names.of_profile,
             off,
@@ -222,6 +228,7 @@ fn read_discount<'d>(
     let (Id(id), _) = id?;
     let joint = JointDiscount {
         discount: discount(&id, off)?,
+        order: names.order,
         counts: Counts {
             prices: applies,
             fees: true,

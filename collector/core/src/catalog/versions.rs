@@ -70,6 +70,16 @@ pub(super) fn check(catalog: &Catalog, places: &VersionPlaces, errors: &mut Vec<
                 );
                 refuse(&place.currency, message);
             }
+            if let Some(other) = before
+                && other.order != card.order
+            {
+                let message = format!(
+                    "card `{}` has the order `{}` from {} on (expected the same in all its versions, \
+                     or another card)",
+                    card.id, other.order, other.from
+                );
+                refuse(&place.currency, message);
+            }
             before = Some(card);
             for (price, spot) in card.prices.iter().zip(&place.ids) {
                 let last = known.insert(&price.id, (card, price));

@@ -27,7 +27,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "standard/1",
         "standard/2",
-        "cards/edge.toml:5:9: order: unknown order of computation (expected `standard/1`)",
+        "cards/edge.toml:5:9: order: unknown order of computation (expected `standard/1` or `amounts-first/1`)",
     ),
     (
         "\"graduated\"",

@@ -96,6 +96,15 @@ fn a_card_stays_in_its_currency() {
             .contains("cards/b.toml:2:12: currency: card `c` is in EUR from 2026-01-01 on"),
         "{error}"
     );
+    let new = card("2026-06-16", "EUR", PLAIN).replace("standard/1", "amounts-first/1");
+    let files = with(&[("cards/a.toml", &old), ("cards/b.toml", &new)]);
+    let error = Catalog::parse(&files)
+        .expect_err("another order")
+        .to_string();
+    assert!(
+        error.contains("card `c` has the order `standard/1` from"),
+        "{error}"
+    );
 }
 
 #[test]
