@@ -4,6 +4,9 @@
 //! one way to a bill ([`crate::bill`]): what was in force, slice by slice, and the draft as if it
 //! had been in force all the time. What other periods left (credit, grants, how far commitments
 //! have come) is left out of both, so that the difference is that of the prices.
+//!
+//! What another tenant pays for is a part of that tenant's costs on the side on which it does
+//! ([`paid_by`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,13 +64,6 @@ impl Terms {
         }
     }
 
-    /// A draft, as if it had been in force for ever.
-    pub fn draft(catalog: &Arc<Catalog>, tenant: &TenantId, period: Period) -> Self {
-        let mut timeline = Timeline::new();
-        timeline.apply(Timestamp::EPOCH, Arc::clone(catalog), None);
-        Self::in_force(&timeline, tenant, period)
-    }
-
     /// What is agreed at the end of the period.
     fn profile(&self) -> Option<&crate::catalog::Profile> {
         let mut profiles = self.slices.iter().rev();
@@ -87,29 +83,41 @@ impl Terms {
         self.slices.iter().map(Slice::for_bill).collect()
     }
 
-    /// What a period costs, and what is not rated.
+    /// What a period costs a tenant who pays for the usage of each of these, and what is not rated.
     ///
     /// # Errors
     /// See [`NoBill`].
     pub fn cost<'u>(
         &self,
         tenant: &TenantId,
-        usage: impl IntoIterator<Item = &'u WindowUsage>,
+        each: impl IntoIterator<Item = (&'u TenantId, Vec<&'u WindowUsage>)>,
     ) -> Result<Cost, NoBill> {
         let slices = self.slices();
         let (zone, period) = (self.zone(), self.period);
-        let mut gathered = Gathered::default();
-        for row in usage {
-            gathered.take(
-                row,
-                |meter| {
-                    let shape = bill::shape(&slices, period, zone, meter);
-                    (meter.billed_scale(), shape)
-                },
-                |name| self.meter(name),
-            );
+        let mut usage: BTreeMap<MeterName, MeterUsage> = BTreeMap::new();
+        let mut unrated = BTreeMap::new();
+        for (whose, rows) in each {
+            let mut gathered = Gathered::default();
+            for row in rows {
+                gathered.take(
+                    row,
+                    |meter| {
+                        let shape = bill::shape(&slices, period, zone, meter);
+                        (meter.billed_scale(), shape)
+                    },
+                    |name| self.meter(name),
+                );
+            }
+            let (theirs, not_rated) = gathered.finish();
+            unrated.extend(not_rated);
+            for (meter, theirs) in theirs {
+                let together = usage.entry(meter.clone()).or_default();
+                if together.merge(whose, &theirs).is_err() {
+                    unrated.insert(meter, TOO_LARGE);
+                }
+            }
         }
-        let (usage, mut unrated) = gathered.finish();
+        usage.retain(|meter, _| unrated.get(meter).is_none_or(|reason| *reason != TOO_LARGE));
         let Some(profile) = self.profile() else {
             unrated.extend(usage.into_keys().map(|meter| (meter, "no_profile")));
             return Ok(Cost {
@@ -135,6 +143,30 @@ impl Terms {
         })?;
         Ok(Cost::of(&bill, unrated))
     }
+}
+
+/// Why usage is not rated that cannot be gathered.
+const TOO_LARGE: &str = "amount_too_large";
+
+/// A draft as if it had been in force for ever.
+pub fn drafted(catalog: &Arc<Catalog>) -> Timeline {
+    let mut timeline = Timeline::new();
+    timeline.apply(Timestamp::EPOCH, Arc::clone(catalog), None);
+    timeline
+}
+
+/// What of a tenant's usage is for `payer` to pay, which may be the tenant itself.
+pub fn paid_by<'u>(
+    timeline: &Timeline,
+    payer: &TenantId,
+    tenant: &TenantId,
+    usage: impl IntoIterator<Item = &'u WindowUsage>,
+) -> Vec<&'u WindowUsage> {
+    let pays = |row: &&WindowUsage| {
+        let other = timeline.payer(tenant, row.window.start());
+        other.unwrap_or(tenant) == payer
+    };
+    usage.into_iter().filter(pays).collect()
 }
 
 /// What a period costs.
@@ -227,7 +259,7 @@ impl Gathered {
                     .count(shape, row.window, &row.dimensions, row.quantity)
                     .is_err()
                 {
-                    self.unrated.insert(row.meter.clone(), "amount_too_large");
+                    self.unrated.insert(row.meter.clone(), TOO_LARGE);
                 }
             }
             Aggregation::Max => {
@@ -273,13 +305,13 @@ impl Gathered {
             };
             let usage = self.usage.entry(meter.clone()).or_default();
             if usage.add(part, quantity).is_err() {
-                self.unrated.insert(meter, "amount_too_large");
+                self.unrated.insert(meter, TOO_LARGE);
             }
         }
         self.usage.retain(|meter, _| {
             self.unrated
                 .get(meter)
-                .is_none_or(|reason| *reason != "amount_too_large")
+                .is_none_or(|reason| *reason != TOO_LARGE)
         });
         (self.usage, self.unrated)
     }

@@ -134,7 +134,10 @@ fn row(
 }
 
 fn cost(terms: &Terms, rows: &[WindowUsage]) -> Cost {
-    terms.cost(&acme(), rows).expect("a bill")
+    let acme = acme();
+    terms
+        .cost(&acme, [(&acme, rows.iter().collect())])
+        .expect("a bill")
 }
 
 fn net(terms: &Terms, rows: &[WindowUsage]) -> String {
@@ -142,7 +145,7 @@ fn net(terms: &Terms, rows: &[WindowUsage]) -> String {
 }
 
 fn draft(catalog: &Arc<Catalog>) -> Terms {
-    Terms::draft(catalog, &acme(), june())
+    Terms::in_force(&drafted(catalog), &acme(), june())
 }
 
 #[test]
@@ -189,6 +192,35 @@ fn what_is_in_force_is_rated_slice_by_slice_and_a_draft_as_if_for_ever() {
     assert_eq!(net(&in_force, &rows), "15.00");
     assert_eq!(net(&draft(&with("1.00", "2.00")), &rows), "20.00");
     assert_eq!(net(&draft(&catalog(|_| {})), &rows), "10.00");
+}
+
+/// The tiers of the payer's card are those of all usage together, from the day on which it pays.
+#[test]
+fn what_another_tenant_pays_is_a_part_of_its_costs() {
+    let shop = TenantId::new("shop").expect("valid");
+    let family = catalog(|files| {
+        let theirs = PROFILE.replace("acme", "shop");
+        let payer = "payer = { tenant = \"acme\", from = \"2026-06-11\" }\n";
+        files.insert("profiles/shop.toml".to_owned(), theirs + payer);
+    });
+    let timeline = drafted(&family);
+    let own = [row("requests", 1, "a", Aggregation::Sum, 800)];
+    let theirs = [
+        row("requests", 5, "a", Aggregation::Sum, 300),
+        row("requests", 20, "a", Aggregation::Sum, 400),
+    ];
+    let cost = |payer: &TenantId| {
+        let acme = acme();
+        let each = [
+            (&acme, paid_by(&timeline, payer, &acme, &own)),
+            (&shop, paid_by(&timeline, payer, &shop, &theirs)),
+        ];
+        let terms = Terms::in_force(&timeline, payer, june());
+        terms.cost(payer, each).expect("a bill").net.to_string()
+    };
+    // 10 x 1.00 + 2 x 0.50
+    assert_eq!(cost(&acme()), "11.00");
+    assert_eq!(cost(&shop), "3.00");
 }
 
 #[test]

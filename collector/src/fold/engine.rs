@@ -397,7 +397,12 @@ impl<P: Projection> Engine<P> {
             .folds_of(tenant.as_ref())
             .next()
             .ok_or("nothing has been received yet")?;
-        super::operate::prepare(fold, request, note, stamp).map(Box::new)
+        let payers: Vec<(&TenantFold, &TenantId)> = tenant
+            .iter()
+            .flat_map(|tenant| fold.families().payers_of(tenant))
+            .flat_map(|payer| self.folds_of(Some(payer)).map(move |fold| (fold, payer)))
+            .collect();
+        super::operate::prepare(fold, &payers, request, note, stamp).map(Box::new)
     }
 
     /// Whether what an operator decided has been done everywhere.
@@ -409,16 +414,22 @@ impl<P: Projection> Engine<P> {
     /// Closings that settle what waits in the closed periods of a tenant, by an operator's word.
     pub(crate) fn unsettled(&self, tenant: &TenantId, note: &Note, now: Timestamp) -> Vec<Closing> {
         let stamp = now.max(self.intake.stamp());
-        let folds = self.folds_of(Some(tenant));
-        let closings = folds.flat_map(|fold| {
-            fold.unsettled(tenant).into_iter().filter_map(|instant| {
-                let cause = CloseCause::Operator {
-                    author: note.author.clone(),
-                    reason: note.reason.clone(),
-                    approved_by: note.approved_by.clone(),
-                };
-                fold.close_by_hand(stamp, tenant, instant, cause).ok()
-            })
+        // What another tenant pays for is settled there.
+        let payers = self.payers_of(tenant);
+        let whose = payers.iter().chain([tenant]);
+        let folds =
+            whose.flat_map(|whose| self.folds_of(Some(whose)).map(move |fold| (fold, whose)));
+        let closings = folds.flat_map(|(fold, tenant)| {
+            fold.unsettled(tenant)
+                .into_iter()
+                .filter_map(move |instant| {
+                    let cause = CloseCause::Operator {
+                        author: note.author.clone(),
+                        reason: note.reason.clone(),
+                        approved_by: note.approved_by.clone(),
+                    };
+                    fold.close_by_hand(stamp, tenant, instant, cause).ok()
+                })
         });
         closings.collect()
     }

@@ -8,7 +8,7 @@ use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::entry::{
     CorrectedRow, Correction, Digest, Operated, OperatedAction, RefusedReason, Rerate,
 };
-use tollgate_collector_core::fold::tenant::{OpenChange, Preview, TenantFold};
+use tollgate_collector_core::fold::tenant::{OpenChange, OperatedRefused, Preview, TenantFold};
 use tollgate_collector_core::ledger::{LedgerEntry, Note};
 use tollgate_common::{AgentId, MeterName, Quantity, TenantId, Timestamp};
 
@@ -70,9 +70,11 @@ pub struct Prepared {
     pub preview: Value,
 }
 
-/// An action by its words, with the catalog and the versions that `fold` knows.
+/// An action by its words, with the catalog and the versions that `fold` knows. `payers` are those who
+/// may pay for what it concerns.
 pub(super) fn prepare(
     fold: &TenantFold,
+    payers: &[(&TenantFold, &TenantId)],
     request: OperateRequest,
     note: Note,
     stamp: Timestamp,
@@ -103,9 +105,14 @@ pub(super) fn prepare(
         OperateRequest::Retire { agent } => OperatedAction::Retire { agent },
     };
     let operated = Operated { action, note };
-    let preview = fold
-        .preview(stamp, &operated)
-        .map_err(|error| error.to_string())?;
+    let refused = |error: OperatedRefused| error.to_string();
+    let mut preview = fold.preview(stamp, &operated).map_err(refused)?;
+    for (fold, payer) in payers {
+        let theirs = fold.preview_for_payer(stamp, payer, &operated);
+        let theirs = theirs.map_err(refused)?;
+        preview.booked.extend(theirs.booked);
+        preview.open.extend(theirs.open);
+    }
     Ok(Prepared {
         preview: shown(&preview),
         operated,
@@ -166,6 +173,7 @@ fn entry(entry: &LedgerEntry) -> Value {
     let posting = &entry.posting;
     json!({
         "kind": posting.kind,
+        "tenant": posting.tenant,
         "start": posting.start.to_string(),
         "end": posting.end.to_string(),
         "line": posting.line,

@@ -69,6 +69,11 @@ impl Families {
         !self.is_empty() && !self.payers_of(tenant).is_empty()
     }
 
+    /// True if a tenant ever paid for anybody.
+    pub fn is_payer(&self, tenant: &TenantId) -> bool {
+        self.children.contains_key(tenant) || self.of_others.contains(tenant)
+    }
+
     /// For whom a tenant ever paid, as far as they have profiles of their own.
     pub fn children_of(&self, payer: &TenantId) -> impl Iterator<Item = &TenantId> {
         self.children.get(payer).into_iter().flatten()

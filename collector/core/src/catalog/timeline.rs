@@ -136,10 +136,16 @@ impl Timeline {
     /// A catalog that is in force for ever, and by which everybody pays for what was counted as its
     /// own: for rating that anew.
     pub fn alone(catalog: Arc<Catalog>) -> Self {
-        let mut timeline = Self::new();
-        timeline.apply(Timestamp::EPOCH, catalog, None);
-        timeline.families = Families::default();
-        timeline
+        let version = Version {
+            stamp: Timestamp::EPOCH,
+            catalog: Arc::clone(&catalog),
+            tenants: None,
+        };
+        Self {
+            catalogs: BTreeMap::from([(catalog.digest(), catalog)]),
+            versions: vec![version],
+            families: Families::default(),
+        }
     }
 
     /// Adds a version; stamps never go back.

@@ -1,5 +1,7 @@
 //! `catalog plan`: what a draft changes, for whom, and in money.
 
+mod sides;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use tollgate_collector_core::catalog::timeline::Timeline;
 use tollgate_collector_core::catalog::{Catalog, diff};
 use tollgate_collector_core::entry::Digest;
 use tollgate_collector_core::period::Period;
-use tollgate_collector_core::plan::{Cost, Terms, WindowUsage, concerns};
+use tollgate_collector_core::plan::{Cost, concerns, drafted};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::super::args::OutputArgs;
@@ -19,9 +21,7 @@ use super::super::{Exit, Failure, load};
 use super::read_tested;
 use super::versions::Store;
 use crate::sqlite::query::{Filter, LIMIT_MAX};
-
-/// Most windows of one period that are held in memory; a period with more is not planned.
-const WINDOWS_MAX: usize = 5_000_000;
+use sides::Sides;
 
 /// A draft compared with what is in force.
 #[derive(Debug, Serialize)]
@@ -122,11 +122,17 @@ pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure
     names.extend(named(&draft));
     names.extend(in_force.as_deref().map(named).unwrap_or_default());
     names.retain(|name| only.is_empty() || only.contains(name));
+    let sides = Sides {
+        store: &store,
+        in_force: &timeline,
+        draft: &drafted(&draft),
+        known: &known,
+    };
     let mut tenants = Vec::with_capacity(names.len());
     for name in names.iter().filter(|name| !name.is_unattributed()) {
         let mut periods = Vec::new();
-        for (which, period) in known.get(name).into_iter().flatten() {
-            periods.push(compare(&store, &timeline, &draft, name, which, *period)?);
+        for (which, period) in sides.periods(name) {
+            periods.push(sides.compare(name, which, *period)?);
         }
         tenants.push(TenantPlan {
             tenant: name.clone(),
@@ -220,55 +226,6 @@ fn periods(store: &Store, now: Timestamp) -> Result<Periods, Failure> {
         .into_iter()
         .map(|(tenant, slots)| (tenant, named(slots)))
         .collect())
-}
-
-fn compare(
-    store: &Store,
-    timeline: &Timeline,
-    draft: &Arc<Catalog>,
-    tenant: &TenantId,
-    which: &'static str,
-    period: Period,
-) -> Result<PeriodPlan, Failure> {
-    let mut usage: Vec<WindowUsage> = Vec::new();
-    let mut more = false;
-    store
-        .reader
-        .windows(tenant, period, |window| {
-            more |= usage.len() == WINDOWS_MAX;
-            if !more {
-                usage.push(window);
-            }
-        })
-        .map_err(Failure::failed)?;
-    let costs = |terms: Terms| {
-        if more {
-            return Costs::Error(format!("more than {WINDOWS_MAX} windows of usage"));
-        }
-        match terms.cost(tenant, &usage) {
-            Ok(cost) => Costs::Cost(cost),
-            Err(error) => Costs::Error(error.to_string()),
-        }
-    };
-    let before = costs(Terms::in_force(timeline, tenant, period));
-    let after = costs(Terms::draft(draft, tenant, period));
-    let difference = match (before.cost(), after.cost()) {
-        // Nothing costs nothing in any currency.
-        (Some(old), Some(new))
-            if old.currency == new.currency || old.currency.is_none() || new.currency.is_none() =>
-        {
-            new.net.checked_sub(old.net)
-        }
-        _ => None,
-    };
-    Ok(PeriodPlan {
-        which,
-        start: period.start.to_string(),
-        end: period.end.to_string(),
-        before,
-        after,
-        difference,
-    })
 }
 
 /// The periods of which one side cannot be said.

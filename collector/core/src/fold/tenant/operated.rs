@@ -23,7 +23,7 @@ use crate::entry::{
     CloseCause, CorrectedRow, Correction, Operated, OperatedAction, OperatedError, Rerate,
 };
 use crate::fold::{RowSet, Rows, TenantInput};
-use crate::ledger::LedgerEntry;
+use crate::ledger::{EntryKind, LedgerEntry};
 use crate::position::Position;
 
 /// Who is said to have reported what an operator gives.
@@ -82,7 +82,7 @@ pub enum OperatedRefused {
 }
 
 /// What an operator's action would change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Preview {
     /// What would be booked for closed periods, late usage that waits included.
     pub booked: Vec<LedgerEntry>,
@@ -95,6 +95,10 @@ impl Preview {
     pub fn totals(&self) -> BTreeMap<&str, Option<Decimal>> {
         let mut totals = BTreeMap::new();
         for posting in self.booked.iter().map(|entry| &entry.posting) {
+            // A share is a part of what its payer's line says.
+            if posting.kind == EntryKind::Share {
+                continue;
+            }
             if let (Some(amount), Some(currency)) = (posting.amount, posting.currency.as_deref()) {
                 let total = totals.entry(currency).or_insert(Some(Decimal::ZERO));
                 *total = total.and_then(|total| total.checked_add(amount));
@@ -158,15 +162,41 @@ impl TenantFold {
     ) -> Result<Preview, OperatedRefused> {
         let Some(tenant) = operated.tenant() else {
             operated.check()?;
-            return Ok(Preview {
-                booked: Vec::new(),
-                open: Vec::new(),
-            });
+            return Ok(Preview::default());
         };
+        self.try_out(stamp, tenant, operated, |copy, position| {
+            copy.handle_operated(position, stamp, operated, &mut Vec::new())
+        })
+    }
+
+    /// The same of what `payer`, a tenant of this partition, pays for whoever it concerns.
+    ///
+    /// # Errors
+    /// See [`OperatedRefused`].
+    pub fn preview_for_payer(
+        &self,
+        stamp: Timestamp,
+        payer: &TenantId,
+        operated: &Operated,
+    ) -> Result<Preview, OperatedRefused> {
+        self.try_out(stamp, payer, operated, |copy, position| {
+            copy.handle_child_operated(position, stamp, operated, &mut Vec::new());
+            Ok(())
+        })
+    }
+
+    /// What would be booked for a tenant, and how its open periods would change, if this were done.
+    fn try_out(
+        &self,
+        stamp: Timestamp,
+        tenant: &TenantId,
+        operated: &Operated,
+        done: impl FnOnce(&mut Self, Position) -> Result<(), OperatedRefused>,
+    ) -> Result<Preview, OperatedRefused> {
         let mut copy = self.excerpt(tenant);
         let before = copy.open_lines(tenant);
         let position = Position::from_bytes([u8::MAX; 16]);
-        copy.handle_operated(position, stamp, operated, &mut Vec::new())?;
+        done(&mut copy, position)?;
         let mut booked = Vec::new();
         for instant in copy.unsettled(tenant) {
             let cause = CloseCause::Operator {

@@ -216,7 +216,9 @@ fn planned(world: &World) -> Cost {
     let timeline = world.fold.catalogs.timeline();
     let terms = Planned::in_force(timeline, &tenant("acme"), period);
     let rows = windows(usage(0).into_iter().chain(usage(1)).collect());
-    terms.cost(&tenant("acme"), &rows).expect("a bill")
+    let acme = tenant("acme");
+    let cost = terms.cost(&acme, [(&acme, rows.iter().collect())]);
+    cost.expect("a bill")
 }
 
 /// Prices, and then a tax, change in the middle of June for one of two tenants.
