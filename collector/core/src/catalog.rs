@@ -210,8 +210,9 @@ impl Catalog {
             errors.extend(places.unexplained());
         }
         catalog.due_unused = {
-            let mut prices = catalog.cards().flat_map(|card| &card.prices);
-            prices.any(Price::is_due_unused)
+            let mut profiles = catalog.profiles();
+            catalog.cards().any(Card::is_due_unused)
+                || profiles.any(|profile| profile.agreement.around.is_due_unused())
         };
         catalog.unbilled = std::mem::take(&mut places.unbilled);
         if errors.is_empty() {

@@ -37,7 +37,8 @@ pub use operated::{
 /// 3: a bill is computed as a whole and booked as double entries; usage is rated by the versions
 /// in force at its time.
 ///
-/// 4: what another tenant pays for counts in the payer's periods.
+/// 4: what another tenant pays for counts in the payer's periods; minimums over several lines and
+/// commitments are due for periods without usage too.
 pub const FOLD_VERSION: u16 = 4;
 
 /// BLAKE3 of a policy or a catalog.

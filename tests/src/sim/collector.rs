@@ -9,8 +9,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_collector_core::closer::Closer;
-use tollgate_collector_core::entry::Entry;
 use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
+use tollgate_collector_core::entry::{Digest, Entry};
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::Epoch;
 use tollgate_collector_core::journal::group::{Durable, GroupCommit, Pending, Token};
@@ -33,6 +33,7 @@ use super::random::Random;
 use super::workload;
 
 mod books;
+mod clerk;
 mod disturb;
 mod fold;
 mod life;
@@ -90,8 +91,14 @@ pub struct CollectorNode {
     room_at: Option<Timestamp>,
     /// The folder of the catalog and the policy, as the operator left them.
     catalog: BTreeMap<String, String>,
+    /// Which version that is, and which every catalog was that was ever written.
+    number: u64,
+    numbers: BTreeMap<Digest, u64>,
     policy: Policy,
     changes: u64,
+    /// What was decided about the books, and how often something still is at last.
+    acts: u64,
+    acts_at_last: u32,
     delete_projection: bool,
     /// Everything up to here was acknowledged to somebody.
     acknowledged: BTreeMap<Incarnation, u64>,
@@ -408,7 +415,11 @@ impl CollectorNode {
             let all = self.random.chance(300);
             self.offer(all, context)?;
         }
-        self.write(&entries, context)
+        self.write(&entries, context)?;
+        if self.settling {
+            self.keep_books_at_last(context)?;
+        }
+        Ok(())
     }
 
     /// Puts entries of the collector itself on their way.

@@ -115,6 +115,40 @@ probes! {
     Rerated = "operator_reratings",
     /// An operator retired an agent.
     Retired = "operator_retirements",
+    /// A one-off line or a credit was decided.
+    ManualLine = "manual_lines",
+    /// A line was disputed, or a dispute ended.
+    Disputed = "disputes",
+    /// An invoice was decided.
+    Invoiced = "invoices_decided",
+    /// The voiding of an invoice was decided.
+    Voided = "voidings_decided",
+    /// Documents that came to be.
+    Document = "documents",
+    /// Invoices that were voided.
+    DocumentVoided = "invoices_voided",
+    /// A period was closed by hand.
+    CloseByHand = "closings_by_hand",
+    /// A former version of the catalog was applied again.
+    CatalogTakenBack = "catalogs_taken_back",
+    /// A period whose usage was priced by several versions.
+    VersionInside = "versions_inside_periods",
+    /// A bill that was worked out by hand as well, and was the same.
+    BillByHand = "bills_by_hand",
+    /// A bill with tax.
+    BilledTax = "bills_with_tax",
+    /// A bill with what a minimum adds.
+    BilledMinimum = "bills_with_minimum",
+    /// A bill with what is missing to a commitment.
+    BilledTrueUp = "bills_with_true_up",
+    /// A bill with what draws a commitment down.
+    BilledDrawdown = "bills_with_drawdown",
+    /// A bill with what is above a commitment.
+    BilledOverage = "bills_with_overage",
+    /// A bill that a grant pays for.
+    BilledGrant = "bills_with_grant",
+    /// The conservation law was checked between two steps.
+    CheckedStep = "steps_checked",
     /// A loss of exact amount was booked.
     LossExact = "losses_exact",
     /// A loss of bounded amount was booked.

@@ -48,6 +48,8 @@ pub enum Fault {
     CollectorRestored,
     /// The disk of an agent is full, and then the agent is killed.
     FullKill,
+    /// Somebody decides something about the books.
+    Books,
 }
 
 /// The next time of each class of fault.
@@ -80,6 +82,7 @@ impl Schedule {
             (Fault::Change, faults.change),
             (Fault::CollectorRestored, faults.restore),
             (Fault::FullKill, faults.full_kill),
+            (Fault::Books, faults.books),
         ];
         let on = classes
             .into_iter()

@@ -206,7 +206,7 @@ fn billed(ledger: &[LedgerEntry]) -> Billed {
         if !counts || tenant.as_str() == FORGER {
             continue;
         }
-        let (start, end) = late_of(posting).unwrap_or((posting.start, posting.end));
+        let (start, end) = period_of(posting);
         let mut add = |tenant: &TenantId, shared, quantity| {
             let periods = billed.entry((tenant.clone(), meter.clone())).or_default();
             let period = periods.entry((start, shared));
@@ -220,6 +220,11 @@ fn billed(ledger: &[LedgerEntry]) -> Billed {
         }
     }
     billed
+}
+
+/// The period that a line is of, wherever it is booked.
+pub(super) fn period_of(posting: &Posting) -> (Timestamp, Timestamp) {
+    late_of(posting).unwrap_or((posting.start, posting.end))
 }
 
 /// The period whose late usage an adjustment books in another one.

@@ -9,6 +9,7 @@
 //! been destroyed with a host, and what the ledger says.
 
 pub mod agent;
+pub mod bookkeeper;
 pub mod campaign;
 pub mod collector;
 pub mod context;
@@ -16,11 +17,13 @@ pub mod coverage;
 pub mod faults;
 pub mod figures;
 pub mod home;
+pub mod money;
 pub mod network;
 pub mod options;
 pub mod oracle;
 pub mod projection;
 pub mod random;
+pub mod tariff;
 pub mod trace;
 pub mod workload;
 pub mod world;

@@ -7,6 +7,7 @@ use tollgate_agent_core::spool::SyncPolicy;
 use tollgate_common::{Timestamp, WindowWidth};
 
 use super::random::Random;
+use super::tariff::Around;
 use super::workload;
 
 /// A planted bug. Test-only; the simulation must catch each.
@@ -22,6 +23,10 @@ pub enum Canary {
     SkippedDirSync,
     /// The fold books what late usage changes twice.
     LateTwice,
+    /// Lines that an invoice has billed wait for the next one.
+    BilledAgain,
+    /// Usage is rated by the newest version instead of that of its time.
+    NewestPrice,
 }
 
 impl Canary {
@@ -32,6 +37,8 @@ impl Canary {
         Self::DedupeOff,
         Self::SkippedDirSync,
         Self::LateTwice,
+        Self::BilledAgain,
+        Self::NewestPrice,
     ];
 
     /// The name on the command line.
@@ -42,7 +49,20 @@ impl Canary {
             Self::DedupeOff => "dedupe-off",
             Self::SkippedDirSync => "skipped-dir-sync",
             Self::LateTwice => "late-twice",
+            Self::BilledAgain => "billed-again",
+            Self::NewestPrice => "newest-price",
         }
+    }
+
+    /// True for bugs that only show where people work on the books.
+    pub const fn is_in_books(self) -> bool {
+        matches!(self, Self::BilledAgain | Self::NewestPrice)
+    }
+
+    /// True for bugs that a replay by a sound fold finds at once: they have to be found from
+    /// outside.
+    pub const fn is_in_fold(self) -> bool {
+        self.is_in_books() || matches!(self, Self::LateTwice)
     }
 
     /// The planted bug with this name.
@@ -100,6 +120,8 @@ pub struct Faults {
     pub restore: Mean,
     /// The disk of an agent is full, and then the agent is killed and comes back soon.
     pub full_kill: Mean,
+    /// People decide something about the books.
+    pub books: Mean,
 }
 
 /// One run.
@@ -184,9 +206,16 @@ pub struct Options {
     pub anchored: bool,
     /// The first tenant pays for others.
     pub payer: bool,
+    /// Every period is a day of the tenant's zone.
+    pub daily: bool,
+    /// What stands around the prices.
+    pub around: Around,
     /// What goes wrong.
     pub faults: Faults,
 }
+
+/// About how long a period of a day is.
+const DAY_SECS: u32 = 86_400;
 
 /// Beginnings worth testing: an ordinary day, the last minutes of a month, both changes of
 /// daylight saving time in Berlin, the last minutes of a leap day.
@@ -241,9 +270,12 @@ impl Options {
             fee: later.fee,
             anchored: later.anchored,
             payer: later.payer,
+            daily: later.long,
+            around: later.around,
             faults: Faults {
                 restore: later.restore,
                 full_kill: later.full_kill,
+                books: later.books,
                 ..Faults::draw(&mut random, minutes, canary)
             },
             spool_sync: *random.pick(&[
@@ -261,9 +293,20 @@ impl Options {
         options.old_agent &= !options.forged_pages;
         // Whatever waits for the end of a month passes over thousands of short periods, each with
         // its fee: a clock that jumps, and usage of those who have no profile.
-        options.fee &= options.faults.clock_jump.is_none() && !options.forged_pages;
+        let walks = options.faults.clock_jump.is_none() && !options.forged_pages;
+        options.fee &= walks;
+        if !walks {
+            options.around.minimum = None;
+            options.around.commitment = None;
+        }
         if options.fee {
             options.period_secs = options.period_secs.max(900);
+        }
+        options.daily |= options.around.is_due_unused();
+        if options.daily {
+            // A new version comes into force before usage ends.
+            options.start = options.start.plus_millis(240_000);
+            options.period_secs = DAY_SECS;
         }
         options
     }
@@ -320,6 +363,9 @@ struct Later {
     fee: bool,
     anchored: bool,
     payer: bool,
+    around: Around,
+    long: bool,
+    books: Mean,
 }
 
 impl Later {
@@ -343,8 +389,16 @@ impl Later {
         let anchored = random.chance(250);
         let mut random = Random::new(seed ^ 0x7061_7965_7200_0000);
         let payer = random.chance(350);
+        let mut random = Random::new(seed ^ 0x626F_6F6B_7300_0000);
+        let on = random.chance(500);
+        let times = 3 + random.below(10);
+        let books = on.then(|| mean(times));
+        let on = random.chance(600);
+        let around = Around::draw(&mut random);
+        let around = if on { around } else { Around::default() };
+        let long = random.chance(200);
         // A planted bug is looked for in worlds as they were when it was planted.
-        let healthy = canary.is_none();
+        let healthy = canary.is_none_or(Canary::is_in_books);
         Self {
             restore: restore.filter(|_| healthy),
             full_kill: full_kill.filter(|_| healthy),
@@ -355,6 +409,9 @@ impl Later {
             fee: healthy && fee,
             anchored: healthy && anchored,
             payer: healthy && payer,
+            around: if healthy { around } else { Around::default() },
+            long: healthy && long,
+            books: books.filter(|_| healthy),
         }
     }
 }
@@ -388,9 +445,13 @@ impl Faults {
             change: class(300, 4),
             restore: None,
             full_kill: None,
+            books: None,
         };
         match canary {
-            None | Some(Canary::DedupeOff | Canary::LateTwice) => {}
+            None
+            | Some(
+                Canary::DedupeOff | Canary::LateTwice | Canary::BilledAgain | Canary::NewestPrice,
+            ) => {}
             // The lie shows only when the host goes down.
             Some(Canary::AckBeforeSync | Canary::SyncLie | Canary::SkippedDirSync) => {
                 faults.collector_reset = Some(minutes * 60_000 / 8);

@@ -5,7 +5,7 @@
 //! A host reset may take back the newest transactions (a database that does not sync every
 //! commit promises no more), never a part of one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_collector_core::effect::{AccountState, AgentState, Effect, UsageChange};
 use tollgate_collector_core::journal::{Epoch, PartitionId};
@@ -14,6 +14,8 @@ use tollgate_collector_core::position::Position;
 use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
 use tollgate_common::sketch::Histogram;
 use tollgate_common::{AgentId, Detail, MeterName, Scale, TenantId};
+
+use super::bookkeeper::Bookkeeper;
 
 /// Tables as of the last transaction.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,16 +30,20 @@ pub struct Tables {
     pub agents: BTreeMap<AgentId, AgentState>,
     /// How the values of distributions were spread.
     pub recorded: BTreeMap<(TenantId, MeterName), Histogram>,
+    /// The books, kept by hand.
+    pub books: Bookkeeper,
     chains: BTreeMap<u16, Chain>,
 }
 
 impl Tables {
     fn apply(&mut self, transaction: &Transaction) -> Result<(), String> {
+        let mut touched = BTreeSet::new();
         for effect in &transaction.effects {
             match effect {
                 Effect::Ledger(entry) => self.book(entry)?,
                 Effect::Account(account) => {
                     let key = (account.tenant.clone(), account.meter.clone(), account.scale);
+                    touched.insert(key.clone());
                     self.accounts.insert(key, account.clone());
                 }
                 Effect::Agent(agent) => {
@@ -49,7 +55,8 @@ impl Tables {
             }
         }
         self.position = Some(transaction.upto);
-        Ok(())
+        let mut touched = touched.iter().filter_map(|key| self.accounts.get(key));
+        touched.try_for_each(check_account)
     }
 
     fn record(&mut self, usage: &UsageChange) {
@@ -71,6 +78,7 @@ impl Tables {
         chain
             .verify_next(entry)
             .map_err(|error| format!("booking {}: {error}", entry.at))?;
+        self.books.take(entry)?;
         match self
             .ledger
             .insert((partition, entry.at.index), entry.clone())
@@ -78,6 +86,17 @@ impl Tables {
             None => Ok(()),
             Some(_) => Err(format!("ledger entry {} was rewritten", entry.at)),
         }
+    }
+}
+
+/// Whatever was accepted is somewhere, whenever somebody looks.
+fn check_account(account: &AccountState) -> Result<(), String> {
+    let parts = [account.counted, account.refused, account.lost];
+    let sum: i128 = parts.iter().map(|part| part.units()).sum();
+    if sum == account.accepted.units() + account.corrected.units() {
+        Ok(())
+    } else {
+        Err(format!("account does not balance: {account:?}"))
     }
 }
 

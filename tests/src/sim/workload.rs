@@ -1,8 +1,5 @@
 //! What is counted, and what it costs.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
 use tollgate_common::{AgentId, Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId};
 
 use super::options::Options;
@@ -123,86 +120,5 @@ pub fn value(aggregation: Aggregation, random: &mut Random) -> u64 {
         Aggregation::Unique => random.below(60),
         Aggregation::TimeWeighted => random.below(5),
         _ => quantity(random),
-    }
-}
-
-/// The catalog's files; `version` changes the prices.
-pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
-    let mut meters = String::new();
-    let declared = [
-        ("http.requests", "{request}", 0, "sum"),
-        ("net.bytes", "By", 0, "sum"),
-        ("cpu.seconds", "s", 3, "sum"),
-        ("seats", "{seat}", 0, "last"),
-        ("net.peak", "By", 0, "max"),
-        ("http.users", "{user}", 0, "unique"),
-        ("http.size", "By", 0, "distribution"),
-        ("cpu.cores", "{core}", 0, "time_weighted"),
-    ];
-    for (name, unit, scale, aggregation) in declared {
-        write!(
-            meters,
-            "[[meter]]\nname = \"{name}\"\nunit = \"{unit}\"\nscale = {scale}\naggregation = \"{aggregation}\"\n\n"
-        )
-        .expect("writing to a string does not fail");
-    }
-    let mut card = format!(
-        "id = \"edge\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"standard/1\"\n\n\
-         [[price]]\nid = \"requests\"\nmeter = \"http.requests\"\nmodel = \"graduated\"\n\
-         per = \"1000 {{request}}\"\ntiers = [\n  {{ to = \"20000\", unit = \"0.{}\" }},\n  {{ unit = \"0.25\", flat = \"1\" }},\n]\n\n\
-         [[price]]\nid = \"cpu\"\nmeter = \"cpu.seconds\"\nmodel = \"package\"\nper = \"60 s\"\nunit = \"0.07\"\n\
-         maximum = \"20\"\n\n[[discount]]\nid = \"partner\"\npercent = \"7.5\"\n",
-        40 + version % 50,
-    );
-    if !options.unpriced_meter {
-        card.push_str(
-            "\n[[price]]\nid = \"transit\"\nmeter = \"net.bytes\"\nmodel = \"volume\"\nper = \"1 MB\"\nallowance = \"1 kB\"\n\
-             tiers = [{ to = \"1 MB\", unit = \"0.0123\" }, { unit = \"0.0091\" }]\n",
-        );
-    }
-    if options.fee {
-        card.push_str("\n[[price]]\nid = \"platform\"\nmodel = \"flat\"\nflat = \"25.00\"\n");
-    }
-    let late = if options.late_next { "next" } else { "correct" };
-    let period = if options.anchored {
-        let secs = options.period_secs + 35;
-        format!("{{ every = \"PT{secs}S\", anchor = \"2026-01-01T00:15\" }}")
-    } else {
-        format!("{{ every = \"PT{}S\" }}", options.period_secs)
-    };
-    let mut files = BTreeMap::from([
-        ("meters.toml".to_owned(), meters),
-        ("cards/edge.toml".to_owned(), card),
-    ]);
-    let known = options.tenants - usize::from(options.unknown_tenant && options.tenants > 1);
-    let zones = ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "UTC"];
-    for (index, (name, zone)) in (0_u64..).zip(TENANTS[..known].iter().zip(zones)) {
-        let mut profile = format!(
-            "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {period}\nlate = \"{late}\"\n"
-        );
-        // With other versions others join and leave.
-        if options.payer && index > 0 && (2 * version + index) % 3 != 0 {
-            writeln!(profile, "payer = \"{}\"", TENANTS[0])
-                .expect("writing to a string does not fail");
-        }
-        files.insert(format!("profiles/{name}.toml"), profile);
-    }
-    files
-}
-
-#[cfg(test)]
-mod tests {
-    use tollgate_collector_core::catalog::Catalog;
-
-    use super::*;
-
-    #[test]
-    fn every_catalog_is_accepted() {
-        for seed in 0..50 {
-            let options = Options::from_seed(seed, None);
-            let files = catalog(&options, seed);
-            let checked = Catalog::parse(&files);
-            assert!(checked.is_ok(), "{}", checked.expect_err("not ok"));
-        }
     }
 }

@@ -307,6 +307,7 @@ impl World {
             Fault::DeleteProjection => self.collector.delete_projection(context),
             Fault::DeleteSnapshots => self.collector.delete_snapshots(context),
             Fault::Change => self.collector.change(context),
+            Fault::Books => self.collector.keep_books(context),
             Fault::CollectorRestored => self.collector.backup(context),
             Fault::Replay => self.collector.replay(context),
             Fault::FullKill => {

@@ -39,6 +39,12 @@ impl Around {
             && self.minimums.is_empty()
             && self.commitments.is_empty()
     }
+
+    /// True if it asks for money of a period in which nothing is used.
+    pub fn is_due_unused(&self) -> bool {
+        self.minimums.iter().any(|least| !least.amount.is_zero())
+            || self.commitments.iter().any(Commitment::is_due_unused)
+    }
 }
 
 /// Which lines count for something.

@@ -49,6 +49,11 @@ impl Card {
         }
         first
     }
+
+    /// True if something is due by it in a period in which nothing is used.
+    pub fn is_due_unused(&self) -> bool {
+        self.around.is_due_unused() || self.prices.iter().any(Price::is_due_unused)
+    }
 }
 
 /// A named and frozen order of computation.

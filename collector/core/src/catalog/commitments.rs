@@ -39,6 +39,13 @@ pub struct Commitment {
     pub true_up: bool,
 }
 
+impl Commitment {
+    /// True if it charges something that is not used.
+    pub fn is_due_unused(&self) -> bool {
+        !self.amount.is_zero() && (self.true_up || self.pay != Pay::Usage)
+    }
+}
+
 /// How a commitment is paid.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pay {

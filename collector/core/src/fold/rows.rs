@@ -234,6 +234,12 @@ impl UsageRows {
         self.rows.is_empty()
     }
 
+    /// The rows as agents sent them, in the order of the batch, each with the verdict of the
+    /// policy.
+    pub fn rows(&self) -> impl Iterator<Item = (&Rollup, Option<RefusedReason>)> {
+        self.rows.iter()
+    }
+
     /// The changes, in the order of the batch. What is too large to be added to anything stands in
     /// the ledger alone: no table of usage has to add it either, and a few such rows cannot
     /// overflow one.

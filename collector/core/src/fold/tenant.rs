@@ -111,11 +111,22 @@ pub struct TenantFold {
     due_next: Timestamp,
     /// When the catalog in force came.
     catalog_since: Option<Timestamp>,
-    /// True breaks the rules on purpose.
-    late_twice: bool,
+    /// Breaks the rules on purpose.
+    planted: Option<PlantedBug>,
     /// Who has changed since somebody looked.
     #[serde(skip)]
     changed: Changed,
+}
+
+/// A bug that is planted to show that tests find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PlantedBug {
+    /// What late usage changes is booked twice.
+    LateTwice,
+    /// Lines that an invoice has billed wait for the next one.
+    BilledAgain,
+    /// Usage is rated by the newest version instead of that of its time.
+    NewestPrice,
 }
 
 /// Inputs that had no effect because they did not fit the state. They stay at zero unless
@@ -200,14 +211,14 @@ impl TenantFold {
             partitions: 0,
             due_next: Timestamp::EPOCH,
             catalog_since: None,
-            late_twice: false,
+            planted: None,
             changed: Changed::default(),
         }
     }
 
     /// Breaks the rules on purpose, for showing that tests find it.
-    pub(super) fn book_late_usage_twice(&mut self) {
-        self.late_twice = true;
+    pub(super) fn plant(&mut self, bug: PlantedBug) {
+        self.planted = Some(bug);
     }
 
     /// The same with the number of partitions, which states of former versions do not know.
@@ -373,7 +384,7 @@ impl TenantFold {
             partitions: self.partitions,
             due_next: self.due_next,
             catalog_since: self.catalog_since,
-            late_twice: self.late_twice,
+            planted: self.planted,
             changed: Changed::default(),
         }
     }

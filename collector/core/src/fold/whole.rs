@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::Timestamp;
 
 use super::intake::{Intake, Notice};
-use super::tenant::TenantFold;
+use super::tenant::{PlantedBug, TenantFold};
 use crate::effect::Effect;
 use crate::entry::Stamped;
 use crate::position::Position;
@@ -16,7 +16,7 @@ use crate::position::Position;
 /// Version of the state's bytes and of what they mean; a state of another version is not read but
 /// made anew from the journal. It grows with [`FOLD_VERSION`](crate::entry::FOLD_VERSION) too:
 /// a state that an older fold has come to is not what this one would have come to.
-const STATE_VERSION: u16 = 6;
+const STATE_VERSION: u16 = 7;
 
 /// The fold of one journal partition.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Fold {
     tenants: Vec<TenantFold>,
     position: Option<Position>,
     /// Breaks the rules on purpose.
-    late_twice: bool,
+    planted: Option<PlantedBug>,
 }
 
 /// What one entry causes.
@@ -85,11 +85,11 @@ impl Fold {
         Self::from_parts(Intake::without_dedupe(), Vec::new(), None)
     }
 
-    /// A fold that books what late usage changes twice, for showing that tests find it.
+    /// A fold with a bug, for showing that tests find it.
     #[cfg(any(test, feature = "testing"))]
-    pub fn that_books_late_usage_twice() -> Self {
+    pub fn with_bug(bug: PlantedBug) -> Self {
         let mut fold = Self::new();
-        fold.late_twice = true;
+        fold.planted = Some(bug);
         fold.fit_partitions();
         fold
     }
@@ -104,7 +104,7 @@ impl Fold {
             intake,
             tenants,
             position,
-            late_twice: false,
+            planted: None,
         };
         fold.fit_partitions();
         fold
@@ -167,8 +167,8 @@ impl Fold {
             .extend((known..self.intake.partitions()).map(TenantFold::new));
         for tenant in &mut self.tenants {
             tenant.among(self.intake.partitions());
-            if self.late_twice {
-                tenant.book_late_usage_twice();
+            if let Some(bug) = self.planted {
+                tenant.plant(bug);
             }
         }
     }

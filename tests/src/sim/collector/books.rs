@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::{CloseCause, Entry};
-use tollgate_collector_core::fold::tenant::Accrual;
+use tollgate_collector_core::fold::tenant::{Accrual, TenantFold};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::PARTITION;
 use tollgate_collector_core::ledger::{Certainty, Chain, EntryKind, LedgerEntry};
 use tollgate_collector_core::projection::{Projection, Transaction};
 use tollgate_collector_core::verify::verify;
-use tollgate_common::MeterName;
+use tollgate_common::{Aggregation, MeterName, Quantity};
 
 use super::super::agent::cover_disk;
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
+use super::super::money::Money;
 use super::super::options::Canary;
 use super::super::oracle::LedgerSums;
 use super::super::projection::MemoryProjection;
@@ -77,7 +78,11 @@ impl CollectorNode {
         cover_ledger(&ledger, context);
         cover_disk(&self.journal_disk, context);
         cover_disk(&self.snapshot_disk, context);
-        self.check_accounts()?;
+        self.check_step()?;
+        self.check_dues()?;
+        let books = &self.projection.tables().books;
+        context.coverage.add(Probe::Document, books.documents);
+        context.coverage.add(Probe::DocumentVoided, books.voided);
         let process = self
             .process
             .as_ref()
@@ -96,6 +101,8 @@ impl CollectorNode {
     /// The journal from the first entry on gives the same state and the same books, byte by
     /// byte, as the life full of restarts.
     fn check_replay(&mut self, context: &mut Context) -> Result<(), Broken> {
+        let options = context.options.clone();
+        let mut money = Money::new(&options, &self.numbers);
         let process = self
             .process
             .as_ref()
@@ -126,6 +133,7 @@ impl CollectorNode {
             );
             let after = replayed.tables().position;
             let effects: Vec<Effect> = applied.effects;
+            money.take(&stamped, &effects, &mut context.coverage)?;
             let epoch = process.epoch;
             let transaction = Transaction {
                 partition: PARTITION,
@@ -148,7 +156,7 @@ impl CollectorNode {
         }
         let report = verify(journal, PARTITION, &self.projection).map_err(|e| e.to_string())?;
         // What the planted bug books has to be found from outside.
-        if !report.verified && context.options.canary != Some(Canary::LateTwice) {
+        if !report.verified && !context.options.canary.is_some_and(Canary::is_in_fold) {
             return Err(format!("the ledger does not verify: {report:?}"));
         }
         Self::cover(&notices, &closings, context);
@@ -158,16 +166,61 @@ impl CollectorNode {
         Ok(())
     }
 
-    /// The fold's own conservation accounts.
-    fn check_accounts(&self) -> Result<(), Broken> {
-        for account in self.projection.tables().accounts.values() {
-            let parts = [account.counted, account.refused, account.lost];
-            let sum: i128 = parts.iter().map(|part| part.units()).sum();
-            if sum != account.accepted.units() + account.corrected.units() {
-                return Err(format!("account does not balance: {account:?}"));
+    /// At any time: what agents accepted is counted, refused or lost, and what is counted is
+    /// booked or waits in a period.
+    pub(super) fn check_step(&self) -> Result<(), Broken> {
+        let Some(process) = &self.process else {
+            return Ok(());
+        };
+        let mut sums: BTreeMap<_, [i128; 3]> = BTreeMap::new();
+        for posting in self.projection.tables().ledger.values().map(|e| &e.posting) {
+            let (Some(tenant), Some(meter)) = (&posting.tenant, &posting.meter) else {
+                continue;
+            };
+            let is_loss = matches!(posting.kind, EntryKind::Loss | EntryKind::LossReversed);
+            let counts = if is_loss {
+                posting.certainty != Certainty::Unknown
+            } else {
+                posting.aggregation.is_some_and(Aggregation::adds_up)
+            };
+            if !counts {
+                continue;
+            }
+            let of = sums
+                .entry((tenant.clone(), meter.clone(), posting.scale))
+                .or_default();
+            let place = match posting.kind {
+                EntryKind::Refused => 1,
+                _ if is_loss => 2,
+                _ => 0,
+            };
+            of[place] += posting.quantity.units();
+            // The line that it is a share of is its payer's.
+            if let (EntryKind::Share, Some(payer)) = (posting.kind, &posting.payer) {
+                let key = (payer.clone(), meter.clone(), posting.scale);
+                sums.entry(key).or_default()[0] -= posting.quantity.units();
             }
         }
-        Ok(())
+        for (key, refused, quantity) in process.fold.tenants().iter().flat_map(TenantFold::unbooked)
+        {
+            sums.entry(key).or_default()[usize::from(refused)] += quantity.units();
+        }
+        for account in self.projection.tables().accounts.values() {
+            let parts = [account.counted, account.refused, account.lost];
+            let parts = parts.map(Quantity::units);
+            let key = (account.tenant.clone(), account.meter.clone(), account.scale);
+            let booked = sums.remove(&key).unwrap_or_default();
+            let whole = account.accepted.units() + account.corrected.units();
+            if parts != booked || parts.iter().sum::<i128>() != whole {
+                return Err(format!(
+                    "account does not balance: {account:?}, booked and waiting {booked:?}"
+                ));
+            }
+        }
+        match sums.into_iter().find(|(_, sums)| *sums != [0; 3]) {
+            Some((key, sums)) => Err(format!("{key:?} has no account and {sums:?} booked")),
+            None => Ok(()),
+        }
     }
 }
 

@@ -13,12 +13,13 @@ use tollgate_collector_core::journal::group::{Pending, Token};
 use tollgate_collector_core::ledger::Note;
 use tollgate_collector_core::policy::{Pattern, Policy, Rule};
 use tollgate_collector_core::receive::share::Offer;
-use tollgate_common::{Aggregation, Quantity, Scale, TenantId, Timestamp};
+use tollgate_common::{Aggregation, Quantity, Scale, Timestamp};
 
 use super::super::agent::Crash;
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
 use super::super::random::Random;
+use super::super::tariff;
 use super::super::workload;
 use super::{CollectorNode, WINDOW_BYTES};
 
@@ -106,48 +107,62 @@ impl CollectorNode {
     pub fn change(&mut self, context: &mut Context) -> Result<(), Broken> {
         self.changes += 1;
         if self.random.chance(400) {
-            return self.operate(context);
+            return self.operate(1_000_000, context);
         }
-        let entry = if self.random.chance(500) {
-            context.hit(Probe::CatalogChange);
-            self.catalog = workload::catalog(&context.options, self.changes);
-            let mut change = self.checked_catalog()?;
-            match self.random.below(4) {
-                0 => {
-                    context.hit(Probe::CatalogLimited);
-                    let name = workload::TENANTS[self.random.index(context.options.tenants)];
-                    let tenant = TenantId::new(name).expect("a tenant's name");
-                    change.tenants = Some(BTreeSet::from([tenant]));
-                }
-                1 => {
-                    context.hit(Probe::CatalogProposed);
-                    // It waits, for ever unless somebody approves.
-                    change.proposed = self.random.chance(500);
-                    if !change.proposed {
-                        let proposal = CatalogChange {
-                            proposed: true,
-                            ..change.clone()
-                        };
-                        self.write(&[Entry::Catalog(proposal)], context)?;
-                        change.approves = self.survey.upto;
-                    }
-                }
-                _ => {}
-            }
-            Entry::Catalog(change)
-        } else {
-            context.hit(Probe::PolicyChange);
-            self.policy = match self.random.below(4) {
-                0 => policy_of_one(),
-                n => policy(n == 1),
-            };
-            Entry::Policy(self.policy.change())
+        if self.random.chance(500) {
+            return self.change_catalog(context);
+        }
+        context.hit(Probe::PolicyChange);
+        self.policy = match self.random.below(4) {
+            0 => policy_of_one(),
+            n => policy(n == 1),
         };
+        let entry = Entry::Policy(self.policy.change());
         self.write(&[entry], context)
     }
 
+    /// The operator changes prices, for everybody or for one tenant, or goes back to former ones.
+    pub(super) fn change_catalog(&mut self, context: &mut Context) -> Result<(), Broken> {
+        context.hit(Probe::CatalogChange);
+        // Now and then a former version is taken back to.
+        let back = self.changes > 1 && self.random.chance(300);
+        if back {
+            context.hit(Probe::CatalogTakenBack);
+        }
+        self.number = if back {
+            self.random.below(self.changes)
+        } else {
+            self.changes
+        };
+        self.catalog = tariff::catalog(&context.options, self.number);
+        let mut change = self.checked_catalog()?;
+        match self.random.below(4) {
+            0 => {
+                context.hit(Probe::CatalogLimited);
+                let name = workload::TENANTS[self.random.index(context.options.tenants)];
+                change.tenants = Some(BTreeSet::from([workload::tenant(name)]));
+            }
+            1 => {
+                context.hit(Probe::CatalogProposed);
+                // It waits, for ever unless somebody approves.
+                change.proposed = self.random.chance(500);
+                if !change.proposed {
+                    let proposal = CatalogChange {
+                        proposed: true,
+                        ..change.clone()
+                    };
+                    self.write(&[Entry::Catalog(proposal)], context)?;
+                    change.approves = self.survey.upto;
+                }
+            }
+            _ => {}
+        }
+        self.write(&[Entry::Catalog(change)], context)
+    }
+
     /// The operator corrects usage, has periods rated anew, or retires an agent.
-    fn operate(&mut self, context: &mut Context) -> Result<(), Broken> {
+    /// Usage is corrected that is up to `back` milliseconds old.
+    pub(super) fn operate(&mut self, back: u64, context: &mut Context) -> Result<(), Broken> {
         let Some(process) = &self.process else {
             return Ok(());
         };
@@ -157,7 +172,7 @@ impl CollectorNode {
         let action = match random.below(10) {
             0..=5 => {
                 context.hit(Probe::Corrected);
-                let rows = (0..=random.below(3)).map(|_| correction(random, stamp));
+                let rows = (0..=random.below(3)).map(|_| correction(random, stamp, back));
                 OperatedAction::Correct(Correction {
                     tenant,
                     key: format!("correction-{}", self.changes),
@@ -173,7 +188,7 @@ impl CollectorNode {
                 context.hit(Probe::Rerated);
                 OperatedAction::Rerate(Rerate {
                     tenant,
-                    from: stamp.plus_millis(-random.millis(1, 2_000_000)),
+                    from: stamp.plus_millis(-random.millis(1, 2 * back)),
                     to: stamp,
                     catalog: known[random.index(known.len())],
                 })
@@ -275,7 +290,7 @@ impl CollectorNode {
 }
 
 /// A row of a correction: more or less of a meter that adds up, some time ago.
-fn correction(random: &mut Random, stamp: Timestamp) -> CorrectedRow {
+fn correction(random: &mut Random, stamp: Timestamp, back: u64) -> CorrectedRow {
     let (meter, scale) = *random.pick(&[("net.bytes", 0), ("cpu.seconds", 3)]);
     let quantity = i128::from(random.between(1, 5000));
     let less = random.chance(500);
@@ -284,7 +299,7 @@ fn correction(random: &mut Random, stamp: Timestamp) -> CorrectedRow {
         dimensions: BTreeMap::new(),
         aggregation: Aggregation::Sum,
         scale: Scale::new(scale).expect("in range"),
-        at: stamp.plus_millis(-random.millis(0, 1_000_000)),
+        at: stamp.plus_millis(-random.millis(0, back)),
         quantity: Quantity::new(if less { -quantity } else { quantity }),
         release: None,
     }

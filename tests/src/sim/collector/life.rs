@@ -8,6 +8,7 @@ use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryEncoder;
 use tollgate_collector_core::entry::{CatalogChange, CloseCause, Entry, Opened};
 use tollgate_collector_core::fold::intake::NoticeKind;
+use tollgate_collector_core::fold::tenant::PlantedBug;
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::Journal;
 use tollgate_collector_core::journal::JournalError;
@@ -26,9 +27,9 @@ use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
 use super::super::options::Canary;
 use super::super::projection::MemoryProjection;
-use super::super::workload;
+use super::super::tariff;
 use super::survey::Survey;
-use super::{CLOCK_MILLIS, CollectorNode, Process, disturb};
+use super::{CLOCK_MILLIS, CollectorNode, Process, clerk, disturb};
 
 /// Storage operations within which an armed crash strikes.
 const CRASH_OPERATIONS: u64 = 30;
@@ -42,7 +43,7 @@ impl CollectorNode {
         match context.options.canary {
             Some(Canary::SyncLie) => journal_disk.set_ignore_sync(true),
             Some(Canary::SkippedDirSync) => journal_disk.set_ignore_sync_dir(true),
-            Some(Canary::AckBeforeSync | Canary::DedupeOff | Canary::LateTwice) | None => {}
+            Some(_) | None => {}
         }
         Self {
             journal_disk,
@@ -54,7 +55,11 @@ impl CollectorNode {
             start_at: context.now,
             armed: None,
             room_at: None,
-            catalog: workload::catalog(&context.options, 0),
+            catalog: tariff::catalog(&context.options, 0),
+            number: 0,
+            numbers: BTreeMap::new(),
+            acts: 0,
+            acts_at_last: clerk::ACTS_AT_LAST,
             policy: disturb::policy(context.options.forbidden_tenant),
             changes: 0,
             delete_projection: false,
@@ -91,7 +96,9 @@ impl CollectorNode {
     pub(super) fn empty_fold(context: &Context) -> Fold {
         match context.options.canary {
             Some(Canary::DedupeOff) => Fold::without_dedupe(),
-            Some(Canary::LateTwice) => Fold::that_books_late_usage_twice(),
+            Some(Canary::LateTwice) => Fold::with_bug(PlantedBug::LateTwice),
+            Some(Canary::BilledAgain) => Fold::with_bug(PlantedBug::BilledAgain),
+            Some(Canary::NewestPrice) => Fold::with_bug(PlantedBug::NewestPrice),
             _ => Fold::new(),
         }
     }
@@ -236,8 +243,9 @@ impl CollectorNode {
         self.commit(context)
     }
 
-    pub(super) fn checked_catalog(&self) -> Result<CatalogChange, Broken> {
+    pub(super) fn checked_catalog(&mut self) -> Result<CatalogChange, Broken> {
         let catalog = Catalog::parse(&self.catalog).map_err(|error| error.to_string())?;
+        self.numbers.insert(catalog.digest(), self.number);
         Ok(CatalogChange::of(&catalog))
     }
 
@@ -355,7 +363,7 @@ impl CollectorNode {
             match cause {
                 CloseCause::Complete => context.hit(Probe::CloseComplete),
                 CloseCause::Settled => context.hit(Probe::CloseSettled),
-                CloseCause::Operator { .. } => {}
+                CloseCause::Operator { .. } => context.hit(Probe::CloseByHand),
             }
         }
     }

@@ -8,9 +8,9 @@ use tollgate_common::{TenantId, Timestamp};
 use super::billing::Around;
 use super::book;
 use super::late::Booking;
-use super::state::NO_CATALOG;
+use super::state::{Catalogs, NO_CATALOG};
 use super::usage::PeriodBook;
-use super::{TenantFold, digest, tenant_of};
+use super::{PlantedBug, TenantFold, digest, tenant_of};
 use crate::bill::{Carried, Stage};
 use crate::catalog::timeline::Slice;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
@@ -36,7 +36,12 @@ impl TenantFold {
         let Some(mut book) = self.book_to_close(stamp, closing) else {
             return false;
         };
-        let in_force = self.catalogs.in_force(&closing.tenant, &book);
+        let mut in_force = self.catalogs.in_force(&closing.tenant, &book);
+        if let (Some(PlantedBug::NewestPrice), Some(newest)) =
+            (self.planted, self.catalogs.current_for(&closing.tenant))
+        {
+            in_force = Catalogs::by_alone(newest, &closing.tenant, book.period);
+        }
         let terms = in_force.terms(&closing.tenant, book.period);
         let (next, carried) = self.around(&closing.tenant, &book);
         let around = Around {

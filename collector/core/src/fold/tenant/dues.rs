@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::{TenantFold, bare_tenant, tenant_of};
+use super::{PlantedBug, TenantFold, bare_tenant, tenant_of};
 use crate::effect::Effect;
 use crate::entry::{
     DOCUMENT_LINES_MAX, Issue, Issued, Manual, ManualAction, ManualLine, printed_number,
@@ -394,6 +394,9 @@ impl TenantFold {
                 due,
             } => {
                 let lines = dues.bill(currency, lines);
+                if self.planted == Some(PlantedBug::BilledAgain) {
+                    dues.open.extend(lines.clone());
+                }
                 let total = Dues::sum(lines.values());
                 (lines, total, currency.clone(), None, *due)
             }

@@ -17,7 +17,7 @@ use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
 
 use super::book::{self, Booked, Difference, LineAccount};
 use super::usage::PeriodBook;
-use super::{TenantFold, open_book};
+use super::{PlantedBug, TenantFold, open_book};
 use crate::catalog::{Catalog, Late};
 use crate::effect::Effect;
 use crate::entry::{Closing, Digest};
@@ -115,7 +115,7 @@ impl TenantFold {
         effects: &mut Vec<Effect>,
     ) -> Booked {
         let is_late = booking.closing.round > 0;
-        if is_late && self.late_twice {
+        if is_late && self.planted == Some(PlantedBug::LateTwice) {
             let posting = booking.difference(difference.key.kind(), difference);
             self.post(booking.stamp, posting, effects);
         }

@@ -9,8 +9,8 @@ use tollgate_common::{TenantId, Timestamp};
 use super::book::Terms;
 use super::usage::PeriodBook;
 use crate::bill;
+use crate::catalog::Catalog;
 use crate::catalog::timeline::{Slice, Timeline};
-use crate::catalog::{Catalog, Price};
 use crate::entry::{CatalogChange, Digest};
 use crate::period::Period;
 
@@ -101,8 +101,11 @@ impl Catalogs {
     /// True if a tenant's card that is in force at `instant` has something that is due without
     /// usage.
     pub(super) fn is_due_unused(&self, tenant: &TenantId, instant: Timestamp) -> bool {
-        let card = self.0.at(tenant, instant).card;
-        card.is_some_and(|card| card.prices.iter().any(Price::is_due_unused))
+        let slice = self.0.at(tenant, instant);
+        let Some((card, profile)) = slice.card.zip(slice.profile) else {
+            return false;
+        };
+        card.is_due_unused() || profile.agreement.around.is_due_unused()
     }
 
     pub(super) fn get(&self, digest: &Digest) -> Option<&Arc<Catalog>> {
@@ -119,13 +122,7 @@ impl Catalogs {
     pub(super) fn in_force(&self, tenant: &TenantId, book: &PeriodBook) -> InForce {
         let other = book.rerated.and_then(|digest| self.get(&digest));
         if let Some(catalog) = other {
-            let alone = Timeline::alone(Arc::clone(catalog));
-            // Usage was not kept apart for its grants, so lines are divided by time.
-            return InForce {
-                slices: alone.slices(tenant, book.period, 1),
-                newest: Some(Arc::clone(catalog)),
-                anew: true,
-            };
+            return Self::by_alone(catalog, tenant, book.period);
         }
         let known = book.known.map_or(self.0.known(), |known| known as usize);
         let newest = self.0.newest_known(tenant, known);
@@ -133,6 +130,17 @@ impl Catalogs {
             slices: bill::cut_by_grants(self.0.slices(tenant, book.period, known)),
             newest: newest.map(|version| Arc::clone(&version.catalog)),
             anew: false,
+        }
+    }
+
+    /// A catalog is in force for all of a period.
+    pub(super) fn by_alone(catalog: &Arc<Catalog>, tenant: &TenantId, period: Period) -> InForce {
+        let alone = Timeline::alone(Arc::clone(catalog));
+        // Usage was not kept apart for its grants, so lines are divided by time.
+        InForce {
+            slices: alone.slices(tenant, period, 1),
+            newest: Some(Arc::clone(catalog)),
+            anew: true,
         }
     }
 

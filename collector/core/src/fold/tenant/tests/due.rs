@@ -112,6 +112,72 @@ fn minimums_and_first_fees_are_due_without_usage() {
     assert_eq!(world.pass(121), [] as [&str; 0]);
 }
 
+const HALF_DAY: i64 = 43_200;
+const DAY: i64 = 2 * HALF_DAY;
+
+#[test]
+fn minimums_over_several_lines_are_due_with_usage_and_without() {
+    for of_profile in [false, true] {
+        let mut files = files("PT12H");
+        let place = if of_profile {
+            "profiles/acme.toml"
+        } else {
+            "cards/edge.toml"
+        };
+        let text = files.get_mut(place).expect("it is there");
+        text.push_str("\n[[minimum]]\nid = \"least\"\namount = \"15.00\"\n");
+        let mut world = world(files, 0);
+        assert_eq!(world.pass(HALF_DAY), ["charge least 0 15.00"]);
+        world.rows("a", vec![row("acme", "requests", HALF_DAY, 90)]);
+        world.watermark("a", 2 * HALF_DAY);
+        assert_eq!(
+            world.pass(2 * HALF_DAY),
+            ["charge least 0 6.00", "charge req 90 9.00"]
+        );
+    }
+}
+
+#[test]
+fn commitments_are_charged_without_usage() {
+    let charged = [
+        ("usage", ["", "charge term 0 6.00"]),
+        ("advance", ["charge term 0 15.00", ""]),
+        ("parts", ["charge term 0 7.50", "charge term 0 7.50"]),
+    ];
+    for (pay, days) in charged {
+        let mut files = files("P1D");
+        let text = files.get_mut("profiles/acme.toml").expect("it is there");
+        text.push_str("\n[[commitment]]\nid = \"term\"\namount = \"15.00\"\nterm = \"P2D\"\n");
+        text.push_str("from = \"1970-01-01\"\n");
+        text.push_str(&format!("pay = \"{pay}\"\n"));
+        let mut world = world(files, 0);
+        // Of the first term only the first day is used.
+        world.rows("a", vec![row("acme", "requests", 0, 90)]);
+        world.watermark("a", DAY);
+        for (expected_line, at) in days.iter().zip([DAY, 2 * DAY]) {
+            let booked = world.pass(at);
+            let found = booked
+                .iter()
+                .filter(|line| line.starts_with("charge term "));
+            let found: Vec<&str> = found
+                .map(String::as_str)
+                .filter(|line| !line.contains(" -"))
+                .collect();
+            let expected: Vec<&str> = [*expected_line]
+                .into_iter()
+                .filter(|expected_line| !expected_line.is_empty())
+                .collect();
+            assert_eq!(found, expected, "{pay}");
+        }
+        // Nothing of the second term is.
+        let before = world.effects.len();
+        world.pass(4 * DAY);
+        let booked = ledger(&world.effects[before..]);
+        let sum: Decimal = booked.iter().filter_map(|entry| entry.posting.amount).sum();
+        assert_eq!(sum, Decimal::from(15), "{pay}");
+    }
+}
+
 #[test]
 fn tenants_of_the_default_profile_owe_from_their_first_usage_on() {
     let mut files = with_fee("PT1M");

@@ -1,0 +1,294 @@
+//! Keeps the books once more, by hand: what waits for an invoice, what is disputed, which document
+//! has which number, and what every account has come to.
+//!
+//! It sees nothing but ledger entries, one after the other as they reach a projection, and holds
+//! them against what double entry promises at every step: legs sum to zero, a line stands on one
+//! invoice at a time and on none while it is disputed, a document asks for what its lines sum to,
+//! numbers have no gaps, and what waits and what is owed are what the accounts say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tollgate_collector_core::ledger::{
+    Account, Document, EntryKind, EntryRef, LedgerEntry, Leg, Posting,
+};
+use tollgate_common::TenantId;
+
+/// Amounts in units of the currency's last place.
+type Cents = i128;
+/// Whose account, in which currency.
+type Key = (TenantId, Account, String);
+
+/// A line that an invoice may bill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    tenant: TenantId,
+    currency: String,
+    cents: Cents,
+    /// The line that it changes.
+    of: Option<EntryRef>,
+    stands: Stands,
+}
+
+/// Where a line stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stands {
+    Waiting,
+    Disputed,
+    Billed,
+}
+
+/// A document in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Issued {
+    lines: Vec<u64>,
+    cents: Cents,
+}
+
+/// What the books say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bookkeeper {
+    lines: BTreeMap<EntryRef, Line>,
+    issued: BTreeMap<EntryRef, Issued>,
+    /// The last number of each issuer.
+    numbers: BTreeMap<String, u64>,
+    accounts: BTreeMap<Key, Cents>,
+    /// Documents that came to be.
+    pub documents: u64,
+    /// Documents that were voided.
+    pub voided: u64,
+}
+
+impl Bookkeeper {
+    /// The next entry of a partition.
+    pub fn take(&mut self, entry: &LedgerEntry) -> Result<(), String> {
+        let told = self.book(entry);
+        told.map_err(|wrong| format!("books: entry {}: {wrong}: {:?}", entry.at, entry.posting))
+    }
+
+    fn book(&mut self, entry: &LedgerEntry) -> Result<(), String> {
+        let posting = &entry.posting;
+        self.move_money(posting)?;
+        match posting.kind {
+            EntryKind::Hold | EntryKind::Release => self.dispute(posting),
+            EntryKind::Invoice | EntryKind::CreditNote => self.document(entry),
+            kind if kind.is_line() => {
+                self.line(entry);
+                Ok(())
+            }
+            _ if posting.legs.is_empty() => Ok(()),
+            _ => Err("what nobody pays moves money".to_owned()),
+        }
+    }
+
+    /// Legs sum to zero.
+    fn move_money(&mut self, posting: &Posting) -> Result<(), String> {
+        let mut sums: BTreeMap<&str, Cents> = BTreeMap::new();
+        for leg in &posting.legs {
+            let tenant = posting.tenant.clone().ok_or("money of nobody")?;
+            *sums.entry(&leg.currency).or_default() += cents(leg);
+            let key = (tenant, leg.account.clone(), leg.currency.clone());
+            *self.accounts.entry(key).or_default() += cents(leg);
+        }
+        match sums.into_iter().find(|(_, sum)| *sum != 0) {
+            Some((currency, sum)) => Err(format!("its legs in {currency} sum to {sum}")),
+            None => Ok(()),
+        }
+    }
+
+    fn line(&mut self, entry: &LedgerEntry) {
+        let posting = &entry.posting;
+        let unbilled = posting.legs.iter();
+        let Some(leg) = unbilled
+            .into_iter()
+            .find(|leg| leg.account == Account::Unbilled)
+        else {
+            return;
+        };
+        let of = posting.refers_to;
+        let disputed = of
+            .and_then(|of| self.lines.get(&of))
+            .is_some_and(|of| of.stands == Stands::Disputed);
+        let stands = if disputed {
+            Stands::Disputed
+        } else {
+            Stands::Waiting
+        };
+        if let Some(tenant) = posting.tenant.clone() {
+            let line = Line {
+                tenant,
+                currency: leg.currency.clone(),
+                cents: cents(leg),
+                of,
+                stands,
+            };
+            self.lines.insert(entry.at, line);
+        }
+    }
+
+    /// A line is disputed, or not any more, with all that changes it.
+    fn dispute(&mut self, posting: &Posting) -> Result<(), String> {
+        let named = posting.refers_to.ok_or("it names no line")?;
+        let (from, to) = if posting.kind == EntryKind::Hold {
+            (Stands::Waiting, Stands::Disputed)
+        } else {
+            (Stands::Disputed, Stands::Waiting)
+        };
+        let line = self.lines.get(&named).ok_or("there is no such line")?;
+        if line.stands != from || Some(&line.tenant) != posting.tenant.as_ref() {
+            return Err(format!("the line does not stand so: {line:?}"));
+        }
+        let mut together = BTreeSet::from([named]);
+        loop {
+            let more = self.lines.iter().filter(|(at, line)| {
+                !together.contains(at) && line.of.is_some_and(|of| together.contains(&of))
+            });
+            let waits = more.filter(|(_, line)| line.stands != Stands::Billed);
+            let more: Vec<EntryRef> = waits.map(|(at, _)| *at).collect();
+            if more.is_empty() {
+                break;
+            }
+            together.extend(more);
+        }
+        for at in together {
+            if let Some(line) = self.lines.get_mut(&at) {
+                line.stands = to;
+            }
+        }
+        Ok(())
+    }
+
+    fn document(&mut self, entry: &LedgerEntry) -> Result<(), String> {
+        let posting = &entry.posting;
+        let document = posting.document.as_deref().ok_or("it has no number")?;
+        let last = self
+            .numbers
+            .insert(document.issuer.clone(), document.sequence);
+        if last.is_some_and(|last| last + 1 != document.sequence) {
+            return Err(format!("its number follows {last:?}"));
+        }
+        self.documents += 1;
+        let owed = posting.legs.iter();
+        let owed = owed.filter(|leg| leg.account == Account::Receivable);
+        let owed: Cents = owed.map(cents).sum();
+        match posting.refers_to {
+            Some(voided) => self.void(voided, owed)?,
+            None => self.invoice(entry, document, owed)?,
+        }
+        let tenant = posting.tenant.as_ref().ok_or("a document to nobody")?;
+        self.check(tenant)
+    }
+
+    fn void(&mut self, voided: EntryRef, owed: Cents) -> Result<(), String> {
+        let issued = self.issued.remove(&voided);
+        let issued = issued.ok_or_else(|| format!("{voided} is no invoice in force"))?;
+        self.voided += 1;
+        for index in issued.lines {
+            if let Some(line) = self.lines.get_mut(&EntryRef { index, ..voided }) {
+                line.stands = Stands::Waiting;
+            }
+        }
+        if owed == -issued.cents {
+            Ok(())
+        } else {
+            Err(format!("it takes back {owed} of {}", issued.cents))
+        }
+    }
+
+    fn invoice(
+        &mut self,
+        entry: &LedgerEntry,
+        document: &Document,
+        owed: Cents,
+    ) -> Result<(), String> {
+        let mut sum = 0;
+        for index in &document.lines {
+            let at = EntryRef {
+                index: *index,
+                ..entry.at
+            };
+            let line = self.lines.get_mut(&at).ok_or("it bills what is no line")?;
+            let mine = Some(&line.tenant) == entry.posting.tenant.as_ref()
+                && Some(&line.currency) == entry.posting.currency.as_ref();
+            if !mine || line.stands != Stands::Waiting {
+                return Err(format!("it bills {at}: {line:?}"));
+            }
+            line.stands = Stands::Billed;
+            sum += line.cents;
+        }
+        if sum != owed {
+            return Err(format!("its lines sum to {sum} and it asks for {owed}"));
+        }
+        // One without lines has nothing that could be voided.
+        if !document.lines.is_empty() {
+            let lines = document.lines.clone();
+            let issued = Issued { lines, cents: owed };
+            self.issued.insert(entry.at, issued);
+        }
+        Ok(())
+    }
+
+    /// What waits and what is owed is what the accounts say.
+    fn check(&self, tenant: &TenantId) -> Result<(), String> {
+        let mut waiting: BTreeMap<&str, Cents> = BTreeMap::new();
+        let mut billed: BTreeMap<&str, Cents> = BTreeMap::new();
+        for line in self.lines.values().filter(|line| line.tenant == *tenant) {
+            let sums = if line.stands == Stands::Billed {
+                &mut billed
+            } else {
+                &mut waiting
+            };
+            *sums.entry(&line.currency).or_default() += line.cents;
+        }
+        let own = self.accounts.iter().filter(|((of, ..), _)| of == tenant);
+        for ((_, account, currency), balance) in own {
+            let sums = match account {
+                Account::Unbilled => &waiting,
+                Account::Receivable => &billed,
+                _ => continue,
+            };
+            let sum = sums.get(currency.as_str()).copied().unwrap_or_default();
+            if sum != *balance {
+                return Err(format!(
+                    "{account} of {tenant} is {balance} {currency}, its lines sum to {sum}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The lines of a tenant that stand on no invoice, by their numbers, and whether they are
+    /// disputed.
+    pub fn open(&self, tenant: &TenantId) -> BTreeMap<u64, bool> {
+        let own = self.lines.iter().filter(|(_, line)| line.tenant == *tenant);
+        let open = own.filter(|(_, line)| line.stands != Stands::Billed);
+        open.map(|(at, line)| (at.index, line.stands == Stands::Disputed))
+            .collect()
+    }
+
+    /// Everybody with lines.
+    pub fn tenants(&self) -> BTreeSet<TenantId> {
+        let lines = self.lines.values();
+        lines.map(|line| line.tenant.clone()).collect()
+    }
+
+    /// The accounts of everybody together are even in every currency, and those of each tenant are
+    /// what its lines say.
+    pub fn check_all(&self) -> Result<(), String> {
+        let mut sums: BTreeMap<&str, Cents> = BTreeMap::new();
+        for ((_, _, currency), balance) in &self.accounts {
+            *sums.entry(currency).or_default() += balance;
+        }
+        if let Some((currency, sum)) = sums.into_iter().find(|(_, sum)| *sum != 0) {
+            return Err(format!("all accounts in {currency} sum to {sum}"));
+        }
+        self.tenants()
+            .iter()
+            .try_for_each(|tenant| self.check(tenant))
+    }
+}
+
+fn cents(leg: &Leg) -> Cents {
+    let mut amount = leg.amount;
+    amount.rescale(2);
+    amount.mantissa()
+}
