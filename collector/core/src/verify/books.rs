@@ -317,3 +317,105 @@ impl Books {
         (self.report, self.usage)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tollgate_common::Timestamp;
+
+    use super::*;
+    use crate::ledger::{Chain, Posting, transfer};
+    use crate::position::Position;
+
+    const CHAIN: u16 = 0;
+
+    fn posting(kind: EntryKind, of: Option<u64>, amount: i64) -> Posting {
+        let (start, position) = (Timestamp::EPOCH, Position::from_bytes([0; 16]));
+        let amount = Decimal::new(amount, 2);
+        let legs = match kind {
+            EntryKind::Hold | EntryKind::Release => Vec::new(),
+            EntryKind::Invoice => transfer(Account::Receivable, Account::Unbilled, amount, "EUR"),
+            _ => {
+                let revenue = Account::Revenue("8400".to_owned());
+                transfer(Account::Unbilled, revenue, amount, "EUR")
+            }
+        };
+        Posting {
+            tenant: Some(TenantId::new("acme").expect("valid")),
+            amount: Some(amount),
+            currency: Some("EUR".to_owned()),
+            legs,
+            refers_to: of.map(|index| EntryRef {
+                partition: CHAIN,
+                index,
+            }),
+            ..Posting::new(kind, start, start, "line", position)
+        }
+    }
+
+    fn invoice(lines: &[u64], amount: i64) -> Posting {
+        let document = Document {
+            issuer: "berlin".to_owned(),
+            sequence: 1,
+            number: "B1".to_owned(),
+            serial: 0,
+            lines: lines.to_vec(),
+            due: None,
+            seller: None,
+            buyer: None,
+        };
+        Posting {
+            document: Some(Box::new(document)),
+            ..posting(EntryKind::Invoice, None, amount)
+        }
+    }
+
+    fn faults(postings: impl IntoIterator<Item = Posting>) -> Vec<String> {
+        let (mut chain, mut books) = (Chain::new(CHAIN), Books::default());
+        for posting in postings {
+            books.take(&chain.append(Timestamp::EPOCH, posting));
+        }
+        let (report, _) = books.finish(&Fold::new());
+        report.faults.into_iter().map(|fault| fault.fault).collect()
+    }
+
+    /// A line of 10.00, what it changed by later, and a dispute over the line.
+    fn disputed() -> Vec<Posting> {
+        vec![
+            posting(EntryKind::Manual, None, 1000),
+            posting(EntryKind::Adjustment, Some(1), 200),
+            posting(EntryKind::Hold, Some(1), 0),
+        ]
+    }
+
+    #[test]
+    fn an_invoice_over_a_disputed_line_is_a_fault() {
+        for (line, amount) in [(1, 1000), (2, 200)] {
+            let mut postings = disputed();
+            postings.push(invoice(&[line], amount));
+            assert_eq!(
+                faults(postings),
+                [format!("it bills {CHAIN}-{line}, which is held")]
+            );
+        }
+        // So is what changes the line while it is disputed.
+        let mut postings = disputed();
+        postings.push(posting(EntryKind::Adjustment, Some(1), 300));
+        postings.push(invoice(&[4], 300));
+        assert_eq!(faults(postings), ["it bills 0-4, which is held"]);
+        let mut postings = disputed();
+        postings.push(posting(EntryKind::Release, Some(1), 0));
+        postings.push(invoice(&[1, 2], 1200));
+        assert_eq!(faults(postings), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn an_invoice_over_a_billed_line_or_another_sum_is_a_fault() {
+        let line = || posting(EntryKind::Manual, None, 1000);
+        let again = faults([line(), invoice(&[1], 1000), invoice(&[1], 1000)]);
+        assert_eq!(again.len(), 1, "{again:?}");
+        assert_eq!(
+            faults([line(), invoice(&[1], 900)]),
+            ["its lines sum to 10.00, its total is 9.00"]
+        );
+    }
+}
