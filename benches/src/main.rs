@@ -105,6 +105,16 @@ const BENCHES: &[Bench] = &[
         run: books::restart::run,
     },
     Bench {
+        name: "rerate",
+        about: "a month of 100,000 tenants rated and booked anew from a snapshot, beside DuckDB",
+        run: books::rerate::run,
+    },
+    Bench {
+        name: "accrual-latency",
+        about: "from a count at a real agent to its rated accrual",
+        run: books::latency::run,
+    },
+    Bench {
         name: "footprint",
         about: "memory and CPU of an idle agent, size of the binaries",
         run: footprint::run,

@@ -187,6 +187,36 @@ pub(crate) fn http_ok(address: SocketAddr, path: &str) -> bool {
     ask().unwrap_or(false)
 }
 
+/// What a GET is answered with.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .context("the answer has no body")?;
+    if head.split(' ').nth(1) != Some("200") {
+        bail!("GET {path}: {head}");
+    }
+    Ok(body.to_owned())
+}
+
+/// A metric without labels.
+pub(crate) fn metric(address: SocketAddr, name: &str) -> Result<f64> {
+    let page = get(address, "/metrics")?;
+    let value = page
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .with_context(|| format!("there is no metric {name}"))?;
+    Ok(value.trim().parse()?)
+}
+
 /// `tollgate-agent status --json` of the agent of `folder`.
 pub(crate) fn agent_status(binaries: &Binaries, folder: &Path) -> Result<serde_json::Value> {
     let output = Command::new(&binaries.agent)

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub journal_behind: Counter,
     /// Whether the journal has been replayed.
     pub ready: Gauge,
+    /// Batches with rows of windows that had not begun.
+    pub future_batches: Counter,
     /// HTTP requests answered.
     pub http_requests: Counter,
     /// Reloads of catalog and policy that were refused because they are broken.
@@ -167,6 +169,7 @@ impl Metrics {
             snapshot_failures: Counter::default(),
             journal_behind: Counter::default(),
             ready: Gauge::default(),
+            future_batches: Counter::default(),
             http_requests: Counter::default(),
             reload_failures: Counter::default(),
         };
@@ -237,7 +240,7 @@ impl Metrics {
     }
 
     /// Every counter with its name and help; clones count together.
-    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 20] {
+    fn counters(&self) -> [(&'static str, &'static str, Counter<u64, AtomicU64>); 21] {
         [
             (
                 "accruals_rated",
@@ -324,6 +327,11 @@ impl Metrics {
                 "snapshot_failures",
                 "Snapshots that could not be written",
                 self.snapshot_failures.clone(),
+            ),
+            (
+                "future_batches",
+                "Batches with rows of windows that begin later than the tolerance allows",
+                self.future_batches.clone(),
             ),
             (
                 "http_requests",

@@ -61,6 +61,7 @@ pub(crate) fn run() -> Result<Report> {
         span: month,
         zone: Zone::UTC,
         priced: Some((card, price)),
+        selects: None,
     }];
     let shape = Shape::new(month, Aggregation::Sum, &slices);
 

@@ -3,13 +3,13 @@
 //! The two share the machine. The clock runs from the collector's welcome to the moment at which
 //! the agent has let go of its last batch: read, sent, journaled, synced, acknowledged.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use tollgate_common::AgentId;
 use tollgate_common::log::{LogConfig, SegmentLog};
 use tollgate_common::storage::file::DirStorage;
@@ -84,7 +84,8 @@ fn drain(binaries: &Binaries, series: usize) -> Result<Drained> {
     let collector = setup::start_collector(binaries, folder, http)?;
     let began = Instant::now();
     // A busy agent may put off an answer; then it is asked again.
-    while !figure(metrics, "tollgate_agent_connected").is_ok_and(|connected| connected > 0.0) {
+    while !setup::metric(metrics, "tollgate_agent_connected").is_ok_and(|connected| connected > 0.0)
+    {
         pause(began)?;
     }
     let before = [usage(agent.pid())?.cpu, usage(collector.pid())?.cpu];
@@ -143,22 +144,5 @@ fn fill(state: &Path, series: usize, batches: usize) -> Result<()> {
     reason = "a whole number below a million"
 )]
 fn waiting(metrics: SocketAddr) -> Result<usize> {
-    Ok(figure(metrics, "tollgate_agent_spool_batches")? as usize)
-}
-
-/// A metric without labels.
-fn figure(metrics: SocketAddr, name: &str) -> Result<f64> {
-    let mut stream = TcpStream::connect(metrics)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page)?;
-    let value = page
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        .with_context(|| format!("the agent does not say {name}"))?;
-    Ok(value.trim().parse()?)
+    Ok(setup::metric(metrics, "tollgate_agent_spool_batches")? as usize)
 }

@@ -198,6 +198,9 @@ impl<P: Projection> Engine<P> {
                 NoticeKind::Duplicate => {
                     self.metrics.duplicates.inc();
                 }
+                NoticeKind::Future => {
+                    self.metrics.future_batches.inc();
+                }
                 NoticeKind::JournalBehind => {
                     self.metrics.journal_behind.inc();
                 }
