@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tollgate_collector_core::catalog::{CATALOG_FILE_BYTES_MAX, CATALOG_FILES_MAX};
 
-/// Subfolders below subfolders are not looked into.
-const DEPTH_MAX: usize = 2;
+/// How deep folders may lie in each other: symbolic links may make a circle.
+const DEPTH_MAX: usize = 8;
 
 /// Why the folder cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,13 +27,21 @@ pub enum CatalogDirError {
     /// Too many files.
     #[error("{0} has more than the {CATALOG_FILES_MAX} files allowed")]
     TooMany(PathBuf),
+    /// Folders in folders, without end.
+    #[error(
+        "{0} lies more than {DEPTH_MAX} folders deep (expected cards/NAME.toml and the like, or a \
+         symbolic link that leads elsewhere than back)"
+    )]
+    TooDeep(PathBuf),
     /// A file that is too long.
     #[error("{0} is longer than the {CATALOG_FILE_BYTES_MAX} bytes allowed")]
     TooLong(PathBuf),
 }
 
-/// All TOML files of the folder and its subfolders: path below the folder, with `/`, to
-/// content. Hidden files and other kinds of files are passed over.
+/// All TOML files of the folder and of all folders in it, also where no file of a catalog may stand
+/// or its ending is written in another way: path below the folder, with `/`, to content. So a
+/// file in the wrong place is refused with its name, and not passed over. Hidden files and folders
+/// and other kinds of files are.
 pub fn read(dir: &Path) -> Result<BTreeMap<String, String>, CatalogDirError> {
     let mut files = BTreeMap::new();
     collect(dir, "", 1, &mut files)?;
@@ -65,12 +73,15 @@ fn collect(
             path: path.clone(),
             source,
         })?;
-        if metadata.is_dir() && depth < DEPTH_MAX {
+        if metadata.is_dir() && depth > DEPTH_MAX {
+            return Err(CatalogDirError::TooDeep(path));
+        }
+        if metadata.is_dir() {
             collect(&path, &format!("{below}/"), depth + 1, files)?;
         } else if metadata.is_file()
             && path
                 .extension()
-                .is_some_and(|extension| extension == "toml")
+                .is_some_and(|extension| extension.eq_ignore_ascii_case("toml"))
         {
             if files.len() == CATALOG_FILES_MAX {
                 return Err(CatalogDirError::TooMany(dir.to_owned()));
@@ -99,10 +110,12 @@ fn read_file(path: &Path) -> Result<String, CatalogDirError> {
 
 #[cfg(test)]
 mod tests {
+    use tollgate_collector_core::catalog::Catalog;
+
     use super::*;
 
     #[test]
-    fn reads_toml_two_levels_deep() {
+    fn reads_toml_wherever_it_stands() {
         let dir = tempfile::tempdir().expect("temporary folder");
         let write = |name: &str, content: &[u8]| {
             let path = dir.path().join(name);
@@ -116,13 +129,30 @@ mod tests {
             "README.md",
             ".x.toml",
             "cards/.a.toml.swp",
+            "cards/2026/c.toml",
+            "cards/new.TOML",
+            ".git/x.toml",
         ] {
             write(name, name.as_bytes());
         }
         let files = read(dir.path()).expect("reads");
         let names: Vec<_> = files.keys().map(String::as_str).collect();
-        assert_eq!(names, ["cards/a.toml", "meters.toml", "profiles/b.toml"]);
+        let expected = [
+            "cards/2026/c.toml",
+            "cards/a.toml",
+            "cards/new.TOML",
+            "meters.toml",
+            "profiles/b.toml",
+        ];
+        assert_eq!(names, expected);
         assert_eq!(files["cards/a.toml"], "cards/a.toml");
+        for wrong in ["cards/2026/c.toml", "cards/new.TOML"] {
+            let refused = Catalog::parse(&files).expect_err("not a place for a file");
+            assert!(
+                refused.to_string().contains(&format!("{wrong}: ")),
+                "{refused}"
+            );
+        }
 
         write("bad.toml", &[0xff]);
         assert!(matches!(read(dir.path()), Err(CatalogDirError::NotText(_))));
@@ -132,5 +162,12 @@ mod tests {
             read(&dir.path().join("none")),
             Err(CatalogDirError::Io { .. })
         ));
+    }
+    #[cfg(unix)]
+    #[test]
+    fn a_circle_of_folders_ends() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("again")).expect("links");
+        assert!(matches!(read(dir.path()), Err(CatalogDirError::TooDeep(_))));
     }
 }

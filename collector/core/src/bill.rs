@@ -28,6 +28,7 @@ mod rounding;
 mod share;
 mod split;
 mod taxes;
+mod top_up;
 mod work;
 
 pub use carried::{Advance, Carried, Contribution};

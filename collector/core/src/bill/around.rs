@@ -4,9 +4,9 @@
 use rust_decimal::Decimal;
 
 use super::line::{BillLine, LineKey, LineRole, Source};
-use super::lines::{Draft, Plan};
+use super::lines::{Draft, Plan, taxes};
 use super::work::{Work, settle, taken};
-use super::{BillInput, NoBill, split};
+use super::{BillInput, NoBill, split, top_up};
 use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Order, Price};
 use crate::ledger::StepKind;
 use crate::rate::{Mode, Ratio};
@@ -85,8 +85,11 @@ pub(super) fn apply<'c>(
             let charged = works_due(&works, &chosen)
                 .and_then(|due| due.checked_add(charged_by_minimums(&plans, scope, bound, &added)?))
                 .ok_or(NoBill::TooLarge)?;
-            let line = minimum(plan, scope, bound, least, charged)?;
-            added.extend(line);
+            if let Some(mut line) = minimum(plan, scope, bound, least, charged)? {
+                let lines = chosen.iter().map(|&place| &works[place]);
+                tax_like(&mut line, &plans, scope, bound, lines).ok_or(NoBill::TooLarge)?;
+                added.push(line);
+            }
         }
     }
     lines.extend(works.into_iter().map(Work::finish));
@@ -308,6 +311,35 @@ pub(super) fn prices_of<'c>(
     plans.flat_map(Plan::prices).collect()
 }
 
+/// What is missing is taxed like the prices that count, where these are all taxed alike, whether
+/// they are used or not; else like the lines that count, in proportion to what each costs. Where
+/// these cost nothing it has the taxes of the profile.
+fn tax_like<'w, 'c: 'w>(
+    line: &mut BillLine<'c>,
+    plans: &[Plan<'c>],
+    scope: &Scope<'c>,
+    bound: &Bound,
+    lines: impl Iterator<Item = &'w Work<'c>>,
+) -> Option<()> {
+    let own = |plan: &&Plan<'c>| {
+        let card = plan.card();
+        card.currency.code() == scope.currency && scope.card.is_none_or(|id| card.id == id)
+    };
+    let counted = plans.iter().filter(own).flat_map(|plan| {
+        let counted = plan.prices().filter(|price| bound.counts.includes(price));
+        counted.map(|price| taxes(price, plan.profile))
+    });
+    if let Some(taxes) = top_up::alike(counted) {
+        line.taxes = taxes;
+        return Some(());
+    }
+    let due: Option<Vec<_>> = lines
+        .map(|work| Some((work.draft.taxes, work.due()?)))
+        .collect();
+    line.mixed = top_up::mixed(due?.into_iter())?;
+    Some(())
+}
+
 /// The line of what is missing to a minimum, if anything is.
 fn minimum<'c>(
     plan: &Plan<'c>,
@@ -336,6 +368,7 @@ fn minimum<'c>(
         amount: missing,
         billed: missing,
         taxes: &plan.profile.agreement.taxes,
+        mixed: Vec::new(),
         net: missing,
         tax: Decimal::ZERO,
         fraction: Ratio::ONE,

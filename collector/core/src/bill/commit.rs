@@ -14,7 +14,7 @@ use super::carried::{Carried, Contribution};
 use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::{Plan, taxes};
 use super::split::split_by;
-use super::{BillInput, CommitmentState, NoBill, Stage};
+use super::{BillInput, CommitmentState, NoBill, Stage, top_up};
 use crate::catalog::{Card, Commitment, Pay, Profile, TaxStyle};
 use crate::period::{Anchor, Calendar, Period};
 use crate::rate::{Currency, Mode, Ratio};
@@ -95,12 +95,37 @@ fn standing<'c>(input: &BillInput<'c>, plans: &[Plan<'c>]) -> Vec<Standing<'c>> 
 /// or not: so what a term charges and what its usage draws down are taxed alike.
 fn taxes_of<'c>(commitment: &Commitment, card: &'c Card, profile: &'c Profile) -> &'c [String] {
     let prices = card.prices.iter();
-    let mut counted = prices
-        .filter(|price| commitment.counts.includes(price))
-        .map(|price| taxes(price, profile));
-    let first = counted.next();
-    let alike = first.filter(|first| counted.all(|taxes| taxes == *first));
+    let counted = prices.filter(|price| commitment.counts.includes(price));
+    let alike = top_up::alike(counted.map(|price| taxes(price, profile)));
     alike.unwrap_or(&profile.agreement.taxes)
+}
+
+/// What usage owes beside its lines, of lines that are taxed in several ways, is taxed like those of
+/// this period. What a term charges before its usage has the taxes of the profile, and so has what
+/// usage draws down from it: nothing is given back that was not charged.
+fn mix<'c>(
+    plans: &[Plan<'c>],
+    standing: &Standing<'c>,
+    lines: &[BillLine<'c>],
+    role: LineRole,
+) -> Option<top_up::Mixed<'c>> {
+    if !matches!(role, LineRole::TrueUp | LineRole::Overage) {
+        return Some(Vec::new());
+    }
+    let places = counting(plans, standing, lines).into_iter();
+    let mixed = top_up::mixed(places.flat_map(|place| top_up::parts(&lines[place])))?;
+    let counts = &standing.commitment.counts;
+    let own = plans.iter().filter(|plan| {
+        let card = plan.card();
+        card.currency == standing.currency && standing.card.is_none_or(|id| card.id == id)
+    });
+    let counted = own.flat_map(|plan| {
+        let counted = plan.prices().filter(|price| counts.includes(price));
+        counted.map(|price| taxes(price, plan.profile))
+    });
+    // As the prices say, whether they are used or not.
+    let is_uniform = top_up::alike(counted).is_some();
+    Some(if is_uniform { Vec::new() } else { mixed })
 }
 
 /// The term in which a period begins; `None` before the first one.
@@ -146,7 +171,11 @@ fn one<'c>(
         (LineRole::Overage, overage),
     ] {
         if !amount.is_zero() {
-            lines.push(standing.line(role, amount));
+            let mixed = mix(plans, standing, lines, role).ok_or(NoBill::TooLarge)?;
+            lines.push(BillLine {
+                mixed,
+                ..standing.line(role, amount)
+            });
         }
     }
     let part = Contribution {
@@ -319,6 +348,7 @@ impl<'c> Standing<'c> {
             amount,
             billed: amount,
             taxes: self.taxes,
+            mixed: Vec::new(),
             net: amount,
             tax: Decimal::ZERO,
             fraction: Ratio::ONE,

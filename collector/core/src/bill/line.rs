@@ -159,6 +159,9 @@ pub struct BillLine<'c> {
     pub billed: Decimal,
     /// The codes of its taxes, in the order in which they are applied.
     pub taxes: &'c [String],
+    /// Of what is missing to lines that are taxed in several ways: the taxes of each, and what
+    /// they come to; it is taxed in these proportions, and not by `taxes`. Else empty.
+    pub mixed: Vec<(&'c [String], Decimal)>,
     /// The amount without tax, in the bill's currency.
     pub net: Decimal,
     /// The tax on it, in the bill's currency.

@@ -8,7 +8,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::line::{BillLine, LineRole};
-use super::split::units;
+use super::split::{split_amount, units};
 use super::{BillInput, NoBill, rounding};
 use crate::catalog::{Tax, TaxBehavior, TaxFirst, TaxPer, TaxStyle};
 use crate::rate::{Currency, Mode, Ratio};
@@ -38,8 +38,8 @@ struct Group<'c> {
     style: TaxStyle,
     codes: &'c [String],
     day: NaiveDate,
-    /// By their place.
-    lines: Vec<usize>,
+    /// By their place, each with what of it is taxed so.
+    lines: Vec<(usize, Decimal)>,
 }
 
 /// Works out tax and net amount of every line, and answers the taxes with their sums.
@@ -52,30 +52,40 @@ pub(super) fn apply<'c>(
         return Ok(Vec::new());
     };
     let mut taxes: Vec<TaxLine<'c>> = Vec::new();
-    for group in groups(input, lines) {
+    let groups = groups(input, lines, currency.exponent()).ok_or(NoBill::TooLarge)?;
+    for line in &mut *lines {
+        (line.net, line.tax) = (Decimal::ZERO, Decimal::ZERO);
+    }
+    for group in groups {
         let rates = rates(input, &group)?;
         let places = currency.exponent();
         let together = match group.style.per {
             TaxPer::Invoice => vec![group.lines.clone()],
-            TaxPer::Line => group.lines.iter().map(|&place| vec![place]).collect(),
+            TaxPer::Line => group.lines.iter().map(|&line| vec![line]).collect(),
         };
-        for places_of in together {
-            let amounts: Vec<Decimal> =
-                places_of.iter().map(|&place| lines[place].billed).collect();
+        for parts in together {
+            let amounts: Vec<Decimal> = parts.iter().map(|(_, amount)| *amount).collect();
             let taxed = tax(&amounts, &rates, group.style, places).ok_or(NoBill::TooLarge)?;
             for (rate, (base, amount)) in rates.iter().zip(taxed.taxes) {
                 add(&mut taxes, rate, base, amount).ok_or(NoBill::TooLarge)?;
             }
-            for (&place, (net, tax)) in places_of.iter().zip(taxed.lines) {
-                (lines[place].net, lines[place].tax) = (net, tax);
+            for (&(place, _), (net, tax)) in parts.iter().zip(taxed.lines) {
+                let line = &mut lines[place];
+                line.net = line.net.checked_add(net).ok_or(NoBill::TooLarge)?;
+                line.tax = line.tax.checked_add(tax).ok_or(NoBill::TooLarge)?;
             }
         }
     }
     Ok(taxes)
 }
 
-/// The lines by how they are taxed.
-fn groups<'c>(input: &BillInput<'c>, lines: &[BillLine<'c>]) -> Vec<Group<'c>> {
+/// The lines by how they are taxed; what is taxed like several others is divided in proportion to
+/// them. `None` if that does not fit the numbers.
+fn groups<'c>(
+    input: &BillInput<'c>,
+    lines: &[BillLine<'c>],
+    places: u32,
+) -> Option<Vec<Group<'c>>> {
     let last_instant = |before: tollgate_common::Timestamp| {
         tollgate_common::Timestamp::from_millis(before.millis().saturating_sub(1))
     };
@@ -86,20 +96,29 @@ fn groups<'c>(input: &BillInput<'c>, lines: &[BillLine<'c>]) -> Vec<Group<'c>> {
         // A fee below zero gives back what the bill before charged.
         let gives_back = line.key.role == LineRole::Fee && line.billed.is_sign_negative();
         let day = if gives_back { day_before } else { day };
-        let alike = groups.iter_mut().find(|group| {
-            group.style == line.style && group.codes == line.taxes && group.day == day
-        });
-        match alike {
-            Some(group) => group.lines.push(place),
-            None => groups.push(Group {
-                style: line.style,
-                codes: line.taxes,
-                day,
-                lines: vec![place],
-            }),
+        let weights: Vec<Decimal> = line.mixed.iter().map(|(_, amount)| *amount).collect();
+        let parts = match weights[..] {
+            [] => vec![line.billed],
+            _ => split_amount(line.billed, places, &weights)?,
+        };
+        let codes = line.mixed.iter().map(|(codes, _)| *codes);
+        let alone = line.mixed.is_empty().then_some(line.taxes);
+        for (codes, amount) in codes.chain(alone).zip(parts) {
+            let alike = groups.iter_mut().find(|group| {
+                group.style == line.style && group.codes == codes && group.day == day
+            });
+            match alike {
+                Some(group) => group.lines.push((place, amount)),
+                None => groups.push(Group {
+                    style: line.style,
+                    codes,
+                    day,
+                    lines: vec![(place, amount)],
+                }),
+            }
         }
     }
-    groups
+    Some(groups)
 }
 
 fn rates<'c>(input: &BillInput<'c>, group: &Group<'c>) -> Result<Vec<Rate<'c>>, NoBill> {

@@ -300,6 +300,7 @@ impl<'c> Work<'c> {
             amount: self.shown,
             billed: self.shown,
             taxes: self.draft.taxes,
+            mixed: Vec::new(),
             net: self.shown,
             tax: Decimal::ZERO,
             fraction,

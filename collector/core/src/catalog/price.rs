@@ -253,12 +253,12 @@ pub enum Billed {
 pub struct Convert {
     /// So much of the meter's unit …
     pub from: Measure,
-    /// … is so much of the price's unit; and the result is rounded to multiples of this.
+    /// … is so much of the price's unit.
     pub to: Measure,
     /// `to / from`.
     pub factor: Ratio,
-    /// How it is rounded.
-    pub mode: Mode,
+    /// To what multiples of the price's unit the result is rounded, and how; `None` for not at all.
+    pub round: Option<(Measure, Mode)>,
 }
 
 /// A quantity that is included in every period.

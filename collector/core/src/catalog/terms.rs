@@ -11,7 +11,7 @@ use super::price::{Above, Allowance, Convert, Interval, Over, Prorated};
 use super::prices::checked;
 use super::read::{Reader, Section};
 use super::unit::Unit;
-use crate::rate::{Mode, Rounding};
+use crate::rate::{Mode, Ratio, Rounding};
 
 /// Most decimal places to which amounts are rounded.
 const PLACES_MAX: u32 = 12;
@@ -160,8 +160,12 @@ pub(super) fn read_convert<'d>(
         "convert",
         "a table such as { to = \"1 GB\", round = \"up\" }",
     )?;
-    reader.only(&table, &["from", "to", "round"]);
-    let mode = reader.parse::<Mode>(&table, "round", "how it is rounded, such as \"up\"");
+    reader.only(&table, &["from", "to", "step", "round"]);
+    let mode = reader.parse::<Rounded>(
+        &table,
+        "round",
+        "how it is rounded, such as \"up\", or \"none\"",
+    );
     let from = match table.field("from") {
         None => None,
         Some(field) => {
@@ -173,7 +177,7 @@ pub(super) fn read_convert<'d>(
     let (text, field) = reader.text(
         &table,
         "to",
-        "what it becomes, and is rounded to multiples of, such as \"1 GB\"",
+        "what it becomes, such as \"1 GB\"; without `from`, what it is rounded to multiples of",
     )?;
     let unit = match (&from, Measure::unit_of(text)) {
         (Some(_), Some(unit)) => unit,
@@ -185,14 +189,63 @@ pub(super) fn read_convert<'d>(
         reader.refuse_field(&field, "the factor does not fit the numbers");
         return None;
     };
-    let (mode, _) = mode?;
+    let step = read_step(reader, &table, &unit, &to)?;
+    let (Rounded(mode), mode_field) = mode?;
+    let rounds_alone = !table.has("from");
+    if mode.is_none() && (rounds_alone || table.has("step")) {
+        let message = "nothing is left to be done (expected `from`, or a way to round)";
+        reader.refuse_field(&mode_field, message);
+        return None;
+    }
     let convert = Convert {
         from,
         to,
         factor,
-        mode,
+        round: mode.map(|mode| (step, mode)),
     };
     Some((Some(convert), unit))
+}
+
+/// A way to round, or none.
+struct Rounded(Option<Mode>);
+
+impl FromStr for Rounded {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            return Ok(Self(None));
+        }
+        let mode = text.parse::<Mode>();
+        mode.map(|mode| Self(Some(mode)))
+            .map_err(|expected| format!("{expected}, or `none` beside `from`"))
+    }
+}
+
+/// What a converted quantity is rounded to multiples of: one of its unit, unless `step` says
+/// otherwise; what is not converted is rounded to `to`.
+fn read_step<'d>(
+    reader: &mut Reader<'d>,
+    table: &Section<'d>,
+    unit: &Unit,
+    to: &Measure,
+) -> Option<Measure> {
+    let converts = table.has("from");
+    match table.field("step") {
+        None if converts => Some(Measure::made(format!("1 {unit}"), Ratio::ONE)),
+        None => Some(to.clone()),
+        Some(field) if !converts => {
+            let message = "what is not converted is rounded to multiples of `to` (expected `from` \
+                           beside `step`)";
+            reader.refuse_field(&field, message);
+            None
+        }
+        Some(field) => {
+            let expected = format!("what it is rounded to multiples of, such as \"1 {unit}\"");
+            let text = reader.string(&field, &expected)?;
+            checked(reader, &field, Measure::with_unit(text, unit))
+        }
+    }
 }
 
 /// What is included.

@@ -35,9 +35,10 @@ pub(super) fn charged_quantity<'c>(
 ) -> Option<Ratio> {
     let mut quantity = metered;
     if let Some(convert) = &price.convert {
-        quantity = quantity
-            .checked_mul(convert.factor)?
-            .round_to(convert.to.value(), convert.mode)?;
+        quantity = quantity.checked_mul(convert.factor)?;
+        if let Some((step, mode)) = &convert.round {
+            quantity = quantity.round_to(step.value(), *mode)?;
+        }
         each(QuantityStep::Converted(convert), quantity);
     }
     if let Some(allowance) = &price.allowance {

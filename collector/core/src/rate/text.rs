@@ -82,16 +82,19 @@ fn write_quantities(
     write!(f, "{metered}")?;
     for (step, left) in steps {
         match step {
-            QuantityStep::Converted(convert) if convert.factor == Ratio::ONE => {
-                write!(f, " rounded {} to {left}", convert.mode)?;
-            }
-            QuantityStep::Converted(convert) => {
-                write!(
-                    f,
-                    " at {} for {}, rounded {}, is {left}",
-                    convert.to, convert.from, convert.mode
-                )?;
-            }
+            QuantityStep::Converted(convert) => match &convert.round {
+                Some((_, mode)) if convert.factor == Ratio::ONE => {
+                    write!(f, " rounded {mode} to {left}")?;
+                }
+                Some((step, mode)) => {
+                    write!(f, " at {} for {}, rounded {mode}", convert.to, convert.from)?;
+                    if step.value() != Ratio::ONE {
+                        write!(f, " to {step}")?;
+                    }
+                    write!(f, ", is {left}")?;
+                }
+                None => write!(f, " at {} for {} is {left}", convert.to, convert.from)?,
+            },
             QuantityStep::Included(allowance, part) => {
                 f.write_str(" less ")?;
                 write_part(f, allowance, *part)?;

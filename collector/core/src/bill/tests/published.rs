@@ -144,3 +144,52 @@ fn two_prices_by_rows_of_one_meter_are_refused() {
         "{refused}"
     );
 }
+
+const UNITS: &str = "[[meter]]\nname = \"u\"\nunit = \"1\"\nscale = 0\naggregation = \"sum\"\n\
+    [[meter]]\nname = \"v\"\nunit = \"1\"\nscale = 0\naggregation = \"sum\"\n";
+
+fn per_unit(id: &str, meter: &str, rest: &str) -> String {
+    format!(
+        "[[price]]\nid = \"{id}\"\nmeter = \"{meter}\"\nmodel = \"per_unit\"\nper = \"1 1\"\n\
+         unit = \"1\"\n{rest}"
+    )
+}
+
+const TAXES: (&str, &str) = (
+    "tax/t.toml",
+    "[[tax]]\ncode = \"t20\"\njurisdiction = \"X\"\nrates = [{ percent = \"20\" }]\n\
+     [[tax]]\ncode = \"t10\"\njurisdiction = \"X\"\nrates = [{ percent = \"10\" }]\n",
+);
+
+/// What is missing to a minimum or a commitment is taxed like what counts, split by amount (EU VAT
+/// of a minimum charge follows the supplies that it is for): 60.00 of which 45.00 and 15.00.
+#[test]
+fn what_is_missing_is_taxed_like_the_lines_that_count() {
+    let one = per_unit("a", "u", "tax = \"t20\"\n");
+    let two = one.clone() + &per_unit("b", "v", "tax = \"t10\"\n");
+    let bounds = [
+        "[[minimum]]\nid = \"m\"\namount = \"100\"\n",
+        "[[commitment]]\nid = \"m\"\namount = \"100\"\nterm = \"P1M\"\n",
+    ];
+    for bound in bounds {
+        for (prices, usage, tax) in [
+            (&one, "usage.u = \"40\"\n", "20.00"),
+            (&one, "", "20.00"),
+            // 30.00 and 45.00 at 20 %, 10.00 and 15.00 at 10 %.
+            (&two, "usage.u = \"30\"\nusage.v = \"10\"\n", "17.50"),
+            // Thirds of 97.00: 64.67 and 32.33 by largest remainder.
+            (&two, "usage.u = \"2\"\nusage.v = \"1\"\n", "16.66"),
+            // Nothing says how, and the profile has no tax.
+            (&two, "", "0.00"),
+        ] {
+            Case {
+                meters: &[UNITS],
+                card: &format!("{prices}{bound}"),
+                profile: "",
+                files: &[TAXES],
+                test: &format!("net = \"100.00\"\ntax = \"{tax}\"\n{usage}"),
+            }
+            .passes();
+        }
+    }
+}

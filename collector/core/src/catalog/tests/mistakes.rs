@@ -102,7 +102,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nconvert = { to = \"1 GB\" }",
-        "cards/edge.toml:23:11: price[1].convert.round: missing (expected how it is rounded, such as \"up\")",
+        "cards/edge.toml:23:11: price[1].convert.round: missing (expected how it is rounded, such as \"up\", or \"none\")",
     ),
     (
         "unit = \"0.08\"",
