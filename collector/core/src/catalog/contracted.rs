@@ -12,6 +12,7 @@ use rust_decimal::Decimal;
 use super::around::{BOUNDS_MAX, Names};
 use super::matrix::Matrix;
 use super::measure::{Amount, Measure, plain_decimal};
+use super::per_event::PerEvent;
 use super::price::{Model, Price, TierBy};
 use super::prices::checked;
 use super::read::{Field, Reader, Section};
@@ -182,7 +183,7 @@ fn apply<'d>(
             Some("the price is a percentage (expected `percent`)")
         }
         Rate::Unit(_) if !section.has(name) => Some("the price is no percentage (expected `unit`)"),
-        Rate::Tiers if price.per_event.is_some() && !price.is_percentage => {
+        Rate::Tiers if price.event_dimension().is_some() && !price.is_percentage => {
             Some("single events have increments in place of tiers (expected `times` or `unit`)")
         }
         _ => None,
@@ -196,6 +197,7 @@ fn apply<'d>(
         for own in &mut matrix.rows {
             if row.is_none_or(|row| own.id == row) {
                 let per = own.per.clone();
+                change_events(rate, own.per_event.as_mut())?;
                 change(
                     catalog,
                     reader,
@@ -210,7 +212,7 @@ fn apply<'d>(
         }
         return Ok(());
     }
-    change_events(rate, price)?;
+    change_events(rate, price.per_event.as_mut())?;
     let per = price.per.clone();
     change(
         catalog,
@@ -222,8 +224,8 @@ fn apply<'d>(
 }
 
 /// Fees and increments of single events.
-fn change_events(rate: &Rate, price: &mut Price) -> Result<(), Refusal> {
-    let Some(event) = &mut price.per_event else {
+fn change_events(rate: &Rate, event: Option<&mut PerEvent>) -> Result<(), Refusal> {
+    let Some(event) = event else {
         return Ok(());
     };
     match rate {

@@ -12,11 +12,12 @@ use tollgate_common::{Dimensions, Timestamp};
 use super::bands::Bands;
 use super::cards::Id;
 use super::measure::Measure;
+use super::per_event::PerEvent;
 use super::price::Model;
 use super::prices::{self, checked};
 use super::read::{Field, Reader, Section};
 use super::unit::Unit;
-use super::{Catalog, Places};
+use super::{Catalog, Meter, Places};
 use crate::period::Zone;
 use crate::policy;
 use crate::rate::{Part, Ratio, multiple};
@@ -54,6 +55,10 @@ pub struct Row {
     pub per: Measure,
     /// How quantity becomes an amount.
     pub model: Model,
+    /// How single events are priced, in place of the model.
+    pub per_event: Option<PerEvent>,
+    /// True if its unit prices are percentages of money.
+    pub is_percentage: bool,
 }
 
 /// A text, or a pattern in which `*` stands for any characters.
@@ -181,8 +186,8 @@ pub(super) fn read<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     section: &Section<'d>,
-    unit: &Unit,
-    per: Option<&Measure>,
+    (meter, currency): (&Meter, Option<&str>),
+    (unit, per): (&Unit, Option<&Measure>),
     places: &Places,
 ) -> Option<Matrix> {
     let precedence = reader.or_default(
@@ -204,7 +209,14 @@ pub(super) fn read<'d>(
     let mut rows: Vec<Row> = Vec::with_capacity(sections.len());
     let mut sound = true;
     for row in &sections {
-        let Some(read) = read_row(catalog, reader, row, bands.as_deref(), (unit, per)) else {
+        let context = RowContext {
+            meter,
+            currency,
+            bands: bands.as_deref(),
+            unit,
+            per,
+        };
+        let Some(read) = read_row(catalog, reader, row, &context) else {
             sound = false;
             continue;
         };
@@ -228,6 +240,15 @@ pub(super) fn read<'d>(
         rows.push(read);
     }
     if !sound {
+        return None;
+    }
+    if rows
+        .iter()
+        .any(|row| row.per_event.is_some() != rows[0].per_event.is_some())
+    {
+        let message = "either all rows price single events or none does (a percentage does with \
+                       `fixed`, of `\"0\"` too)";
+        reader.refuse_field(&field, message);
         return None;
     }
     let Some(order) = order(&rows, precedence?) else {
@@ -262,13 +283,26 @@ fn read_calendar<'d>(
     known.map(Some)
 }
 
+/// What a row is read with.
+pub(super) struct RowContext<'r> {
+    pub(super) meter: &'r Meter,
+    /// Of the card.
+    pub(super) currency: Option<&'r str>,
+    bands: Option<&'r Bands>,
+    pub(super) unit: &'r Unit,
+    /// What the price is quoted for, if it says so.
+    per: Option<&'r Measure>,
+}
+
 fn read_row<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     row: &Section<'d>,
-    bands: Option<&Bands>,
-    (unit, per): (&Unit, Option<&Measure>),
+    context: &RowContext<'_>,
 ) -> Option<Row> {
+    let &RowContext {
+        bands, unit, per, ..
+    } = context;
     let own_per = match row.field("per") {
         None => Some(None),
         Some(field) => {
@@ -283,20 +317,29 @@ fn read_row<'d>(
     let id = reader.maybe::<Id>(row, "id", "the row's name such as \"europe\"");
     let pool = reader.maybe::<Id>(row, "tier_pool", "the name of a pool such as \"all\"")?;
     let block = own_per.as_ref().and_then(|own| own.as_ref()).or(per);
-    let model = prices::read_row_model(catalog, reader, row, unit, block);
+    let read = prices::read_row_model(catalog, reader, row, context, block);
     let (when, band) = (when?, band?);
     let id = match id? {
         Some((Id(id), _)) => id,
         None => default_id(&when, band.and_then(|band| Some(bands?.name(band)))),
     };
+    let read = read?;
+    let own_per = own_per?;
+    if own_per.is_none() && read.per.is_none() && per.is_none() {
+        let message =
+            format!("missing (expected what prices are quoted for, such as \"1000 {unit}\")");
+        reader.refuse(row.span(), &row.key("per"), message);
+        return None;
+    }
     Some(Row {
         id,
         when,
         band,
         pool: pool.map(|(Id(pool), _)| pool),
-        // Without a sound `per` there is a mistake elsewhere.
-        per: own_per?.or_else(|| per.cloned())?,
-        model: model?,
+        per: read.per.or(own_per).or_else(|| per.cloned())?,
+        model: read.model,
+        per_event: read.per_event,
+        is_percentage: read.is_percentage,
     })
 }
 

@@ -101,6 +101,22 @@ impl ModelName {
         keys
     }
 
+    /// The keys that a row of this model may have beside those of all rows; none for a model that
+    /// rows do not have.
+    pub(super) fn row_keys(self) -> Vec<&'static str> {
+        let events = per_event::EVENT_KEYS;
+        match self {
+            Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
+                [&["per", "tier_pool"], self.scheme_keys()].concat()
+            }
+            Self::Percentage => {
+                [&["percent", "tiers", "bounds", "first_flat"][..], &events].concat()
+            }
+            Self::PerEvent => [&["per", "unit", "increments"][..], &events].concat(),
+            Self::Flat | Self::Matrix | Self::Percentile => Vec::new(),
+        }
+    }
+
     /// The keys that say how a quantity becomes an amount.
     pub(super) const fn scheme_keys(self) -> &'static [&'static str] {
         match self {

@@ -131,16 +131,18 @@ pub(super) fn read_percentage<'d>(
     })
 }
 
-/// Reads a price of single events.
+/// Reads a price of single events; `per` is what it is quoted for unless it says so itself.
 pub(super) fn read<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     meter: &Meter,
+    per: Option<&Measure>,
 ) -> Option<Charged> {
     let unit = meter.billed_unit();
-    let per = match section.field("per") {
-        None => Measure::made(format!("1 {unit}"), Ratio::ONE),
-        Some(field) => {
+    let per = match (section.field("per"), per) {
+        (None, Some(per)) => per.clone(),
+        (None, None) => Measure::made(format!("1 {unit}"), Ratio::ONE),
+        (Some(field), _) => {
             let expected = format!("what the unit price is quoted for, such as \"1 {unit}\"");
             let text = reader.string(&field, &expected)?;
             checked(reader, &field, Measure::with_unit(text, &unit))?

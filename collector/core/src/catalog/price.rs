@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use tollgate_common::MeterName;
 
 use super::discounts::Discount;
-use super::matrix::Matrix;
+use super::matrix::{Matrix, Row};
 use super::measure::Measure;
 use super::per_event::PerEvent;
 use super::percentile::Percentile;
@@ -75,6 +75,24 @@ impl Price {
             && self.selecting_meter().is_none()
     }
 
+    /// How single events of a row are priced, or of a price without rows; `None` if they are not.
+    pub fn events_of<'p>(&'p self, row: Option<&'p Row>) -> Option<&'p PerEvent> {
+        match row {
+            Some(row) => row.per_event.as_ref(),
+            None => self.per_event.as_ref(),
+        }
+    }
+
+    /// The dimension that tells apart the single events that it prices; `None` if it does not.
+    pub fn event_dimension(&self) -> Option<&Arc<str>> {
+        let rows = self.matrix.iter().flat_map(|matrix| &matrix.rows);
+        let mut all = self
+            .per_event
+            .iter()
+            .chain(rows.filter_map(|row| row.per_event.as_ref()));
+        all.next().map(|event| &event.dimension)
+    }
+
     /// True if usage has to be kept apart for it.
     pub fn needs_parts(&self) -> bool {
         self.interval != Interval::Period
@@ -136,7 +154,7 @@ impl Price {
         if slot != other_slot {
             return Some("their slots differ in length");
         }
-        if self.per_event.is_some() != other.per_event.is_some() {
+        if self.event_dimension().is_some() != other.event_dimension().is_some() {
             return Some("one of them prices single events");
         }
         if self.interval != other.interval {

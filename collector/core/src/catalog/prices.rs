@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use tollgate_common::MeterName;
 
 use super::cards::Id;
+use super::matrix::RowContext;
 use super::measure::{Amount, Measure};
 use super::models::ModelName;
 use super::price::{Blocks, FirstFlat, Interval, Model, Price, PriceTerms, Prorated, Scheme, Tier};
@@ -164,7 +165,7 @@ fn read_price<'d>(
             reader,
             section,
             model.map(|(name, _)| name),
-            declared,
+            (declared, currency),
             places,
         ),
     };
@@ -233,7 +234,7 @@ fn read_charged<'d>(
 ) -> Option<Price> {
     let unit = meter.billed_unit();
     if name != ModelName::Percentage {
-        let read = per_event::read(reader, section, meter)?;
+        let read = per_event::read(reader, section, meter, None)?;
         return Some(Price {
             per_event: read.per_event,
             ..bare(meter, unit, read.per, read.model)
@@ -266,7 +267,7 @@ fn read_metered<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     name: Option<ModelName>,
-    meter: &Meter,
+    (meter, currency): (&Meter, Option<&str>),
     places: &Places,
 ) -> Option<Price> {
     let over = terms::read_over(reader, section, meter)?;
@@ -276,7 +277,13 @@ fn read_metered<'d>(
     };
     // What is wrong further on depends on the unit.
     let (convert, unit) = terms::read_convert(reader, section, &metered)?;
-    let per = read_per(reader, section, &unit);
+    // Rows may each say for themselves.
+    let is_matrix = name == Some(ModelName::Matrix);
+    let per = if is_matrix && !section.has("per") {
+        None
+    } else {
+        Some(read_per(reader, section, &unit)?)
+    };
     let interval = reader.or_default(section, "interval", "such as \"P1D\"");
     let allowance = if section.has("rows") {
         Some(None)
@@ -285,21 +292,42 @@ fn read_metered<'d>(
     };
     let name = name?;
     let (model, matrix) = if name == ModelName::Matrix {
-        let matrix = matrix::read(catalog, reader, section, &unit, per.as_ref(), places)?;
+        let of_meter = (meter, currency);
+        let matrix = matrix::read(
+            catalog,
+            reader,
+            section,
+            of_meter,
+            (&unit, per.as_ref()),
+            places,
+        )?;
         (matrix.rows.first()?.model.clone(), Some(Arc::new(matrix)))
     } else {
         let model = read_model(catalog, reader, section, name, &unit, per.as_ref());
         (model?, None)
     };
+    let per = per.or_else(|| Some(matrix.as_ref()?.rows.first()?.per.clone()))?;
     Some(Price {
         convert,
         allowance: allowance?,
         interval: interval?,
         over: over.map(|(_, over)| over),
         prorated: terms::read_prorated(reader, section)?,
+        is_percentage: matrix
+            .as_ref()
+            .is_some_and(|matrix| matrix.rows.iter().all(|row| row.is_percentage)),
         matrix,
-        ..bare(meter, unit, per?, model)
+        ..bare(meter, unit, per, model)
     })
+}
+
+/// What a row says of how quantity becomes an amount.
+pub(super) struct RowModel {
+    pub(super) model: Model,
+    pub(super) per_event: Option<per_event::PerEvent>,
+    /// What a percentage, or a price of events, is quoted for.
+    pub(super) per: Option<Measure>,
+    pub(super) is_percentage: bool,
 }
 
 /// The model of a row, which has the same keys as that of a price: per unit without `tiers`, and
@@ -308,13 +336,13 @@ pub(super) fn read_row_model<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     row: &Section<'d>,
-    unit: &Unit,
+    context: &RowContext<'_>,
     per: Option<&Measure>,
-) -> Option<Model> {
+) -> Option<RowModel> {
     let name = match reader.maybe::<ModelName>(row, "model", "a model such as \"graduated\"")? {
-        Some((name, field)) if name.scheme_keys().is_empty() => {
-            let message = "no model of a row (expected `per_unit`, `package`, `graduated` or \
-                           `volume`)";
+        Some((name, field)) if name.row_keys().is_empty() => {
+            let message = "no model of a row (expected `per_unit`, `package`, `graduated`, \
+                           `volume`, `percentage` or `per_event`)";
             reader.refuse_field(&field, message);
             return None;
         }
@@ -322,10 +350,29 @@ pub(super) fn read_row_model<'d>(
         None if row.has("tiers") => ModelName::Graduated,
         None => ModelName::PerUnit,
     };
-    let mut keys = vec!["id", "when", "band", "tier_pool", "per", "model"];
-    keys.extend(name.scheme_keys());
+    let mut keys = vec!["id", "when", "band", "model"];
+    keys.extend(name.row_keys());
     reader.only(row, &keys);
-    read_model(catalog, reader, row, name, unit, per)
+    let read = match name {
+        ModelName::Percentage => {
+            per_event::read_percentage(reader, row, context.meter, context.currency)?
+        }
+        ModelName::PerEvent => per_event::read(reader, row, context.meter, per)?,
+        _ => {
+            return Some(RowModel {
+                model: read_model(catalog, reader, row, name, context.unit, per)?,
+                per_event: None,
+                per: None,
+                is_percentage: false,
+            });
+        }
+    };
+    Some(RowModel {
+        model: read.model,
+        per_event: read.per_event,
+        per: Some(read.per),
+        is_percentage: name == ModelName::Percentage,
+    })
 }
 
 /// A price that is due for every period.

@@ -33,12 +33,12 @@ pub(super) fn check<'d>(
         reader.refuse(section.span(), &section.key("first_flat"), message);
         return None;
     }
-    if price.rounding.site == Site::Event && price.per_event.is_none() {
+    if price.rounding.site == Site::Event && price.event_dimension().is_none() {
         let message = "only what single events cost is rounded (expected a price of single events)";
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
     }
-    if price.rounding.site == Site::Tier && price.per_event.is_some() {
+    if price.rounding.site == Site::Tier && price.event_dimension().is_some() {
         let message = "single events are priced without tiers (expected `at = \"event\"`)";
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
@@ -49,6 +49,18 @@ pub(super) fn check<'d>(
         let message = "quantities are prorated as the price is, in the period (expected neither \
                        `prorate = \"none\"` nor `interval`)";
         reader.refuse(section.span(), &section.key("prorated"), message);
+        return None;
+    }
+    if price.matrix.is_some()
+        && price.event_dimension().is_some()
+        && (price.interval != Interval::Period
+            || price.over.is_some()
+            || price.convert.is_some()
+            || price.prorated.tiers)
+    {
+        let message = "single events are priced in the period, as they are (expected no `interval`, \
+                       `over`, `convert` or `prorated`)";
+        reader.refuse(section.span(), &section.key("rows"), message);
         return None;
     }
     selects(reader, section, price)?;

@@ -295,7 +295,11 @@ impl<'c> Work<'_, 'c> {
             // A percentile and a sum under one id are charged by their shares of time.
             return self.ranked(&mut each);
         }
-        if self.versions.iter().any(|v| v.price.per_event.is_some()) {
+        if self
+            .versions
+            .iter()
+            .any(|v| v.price.event_dimension().is_some())
+        {
             return self.events(&mut each);
         }
         if self.is_level() {

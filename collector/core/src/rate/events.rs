@@ -1,5 +1,8 @@
 //! Single events, priced one by one in the order of their time, then of their ids.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId, Timestamp};
@@ -7,7 +10,7 @@ use tollgate_common::{Quantity, TenantId, Timestamp};
 use super::charge::{Piece, Version, Work};
 use super::tiers::{Places, Table, TierAmount, list_amount, unit_amount};
 use super::{Mode, Ratio, Site, metered};
-use crate::catalog::{Measure, PerEvent, Price, Tier};
+use crate::catalog::{Measure, PerEvent, Price, Row, Tier};
 
 /// Most events of one meter in one period; what has more cannot be rated.
 pub const EVENTS_MAX: usize = 1 << 20;
@@ -30,6 +33,8 @@ pub struct EventKey {
 pub struct Event {
     /// The slice of the period in which it lies.
     pub slice: u16,
+    /// The row of the matrix; 0 for a price without rows.
+    pub cell: u16,
     /// How much it is.
     pub quantity: Quantity,
 }
@@ -106,12 +111,13 @@ impl EventSum {
     /// Adds an event, in the price's unit; `None` if a number leaves its range.
     pub(super) fn add(
         &mut self,
-        price: &Price,
+        (price, row): (&Price, Option<&Row>),
         (table, places): (Table<'_>, Places),
         (free, reached): (&mut Free, &mut Ratio),
         quantity: Ratio,
     ) -> Option<()> {
-        let event = price.per_event.as_ref()?;
+        let event = price.events_of(row)?;
+        let per = row.map_or(&price.per, |row| &row.per);
         self.count += 1;
         let Some(quantity) = free.take(quantity)? else {
             self.free += 1;
@@ -132,7 +138,7 @@ impl EventSum {
                 inside = inside.round_to(step.value(), Mode::Up)?;
             }
             let cost = inside
-                .checked_div(price.per.value())?
+                .checked_div(per.value())?
                 .checked_mul(Ratio::from_decimal(segment.unit))?;
             *charged = charged.checked_add(inside)?;
             plain = plain.checked_add(cost)?;
@@ -165,41 +171,103 @@ impl EventSum {
     }
 }
 
+/// Events that are priced together: all of a price, or those of a row.
+struct Together<'c> {
+    free: Free,
+    reached: Ratio,
+    /// Of each version: its row, what its events cost, and what all have reached by its end.
+    versions: Vec<Option<OfVersion<'c>>>,
+}
+
+struct OfVersion<'c> {
+    row: Option<&'c Row>,
+    sum: EventSum,
+    end: Option<Ratio>,
+}
+
+impl<'c> Together<'c> {
+    /// No events of a row, by its name, or of prices without rows.
+    fn new(versions: &[Version<'c>], name: &str) -> Option<Self> {
+        let of = |version: &Version<'c>| {
+            let row = match &version.price.matrix {
+                Some(matrix) => Some(matrix.rows.iter().find(|row| row.id == name)?),
+                None => None,
+            };
+            Some(OfVersion {
+                row,
+                sum: EventSum::new(version.price.events_of(row)?),
+                end: None,
+            })
+        };
+        let all: Vec<Option<OfVersion<'c>>> = versions.iter().map(of).collect();
+        // What is free is said by the first version.
+        let (version, first) = versions
+            .iter()
+            .zip(&all)
+            .find_map(|(version, of)| Some((version, of.as_ref()?)))?;
+        Some(Self {
+            free: Free::new(version.price.events_of(first.row)?),
+            reached: Ratio::ZERO,
+            versions: all,
+        })
+    }
+}
+
 impl<'c> Work<'_, 'c> {
-    /// Single events, in order, each by the version of its time. What is free is said by the first
-    /// version.
+    /// Single events, in order, each by the version of its time; those of each row by themselves,
+    /// in the order of the names.
     pub(super) fn events(
         &self,
         each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
     ) -> Option<()> {
-        let first = self.versions.first()?.price.per_event.as_ref()?;
-        let (mut free, mut reached) = (Free::new(first), Ratio::ZERO);
-        let mut sums = Vec::with_capacity(self.versions.len());
-        for version in self.versions {
-            sums.push(EventSum::new(version.price.per_event.as_ref()?));
+        let mut all: BTreeMap<&'c str, Together<'c>> = BTreeMap::new();
+        if self.versions.first()?.price.matrix.is_none() {
+            all.insert("", Together::new(self.versions, "")?);
         }
-        // What all events together have reached by the end of each version.
-        let mut ends = vec![None; self.versions.len()];
         for event in self.parted.usage.events.values() {
             let Some(at) = self.version_of(event.slice) else {
                 continue;
             };
             let version = self.versions[at];
-            let by = (version.table(None), version.places());
+            let row = match &version.price.matrix {
+                Some(matrix) => Some(matrix.row(event.cell)?),
+                None => None,
+            };
+            let name = row.map_or("", |row| row.id.as_str());
+            let together = match all.entry(name) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Together::new(self.versions, name)?),
+            };
+            let by = (version.table(row), version.places());
             let quantity = metered(event.quantity, Some(self.meter))?;
-            sums[at].add(version.price, by, (&mut free, &mut reached), quantity)?;
-            ends[at] = Some(reached);
+            let of = together.versions[at].as_mut()?;
+            let (free, reached) = (&mut together.free, &mut together.reached);
+            of.sum
+                .add((version.price, row), by, (free, reached), quantity)?;
+            of.end = Some(together.reached);
         }
+        for together in all.into_values() {
+            self.pieces_of_events(together, each)?;
+        }
+        Some(())
+    }
+
+    fn pieces_of_events(
+        &self,
+        together: Together<'c>,
+        each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
+    ) -> Option<()> {
         let mut before = None;
-        for (at, sum) in sums.into_iter().enumerate() {
+        for (at, of) in together.versions.into_iter().enumerate() {
+            let Some(of) = of else { continue };
             let version = self.versions[at];
-            let end = ends[at].or(before).unwrap_or(Ratio::ZERO);
-            let tiers = version.tiers_of_events(before, end)?;
+            let end = of.end.or(before).unwrap_or(Ratio::ZERO);
+            let tiers = version.tiers_of_events(of.row, before, end)?;
             before = Some(end);
-            if sum.count == 0 && tiers.is_empty() && self.versions.len() > 1 {
+            if of.sum.count == 0 && tiers.is_empty() && self.versions.len() > 1 {
                 continue;
             }
-            each(at, version.event_piece(sum, tiers)?)?;
+            each(at, version.event_piece(of.row, of.sum, tiers)?)?;
         }
         Some(())
     }
@@ -208,12 +276,17 @@ impl<'c> Work<'_, 'c> {
 impl<'c> Version<'c> {
     /// What events have in tiers from one position to another, with the fees of the tiers that they
     /// reach. Without a position before, nothing was reached.
-    fn tiers_of_events(self, before: Option<Ratio>, end: Ratio) -> Option<Vec<TierAmount<'c>>> {
+    fn tiers_of_events(
+        self,
+        row: Option<&'c Row>,
+        before: Option<Ratio>,
+        end: Ratio,
+    ) -> Option<Vec<TierAmount<'c>>> {
         let mut tiers: Vec<TierAmount<'c>> = Vec::new();
-        if !self.price.per_event.as_ref()?.in_tiers {
+        if !self.price.events_of(row)?.in_tiers {
             return Some(tiers);
         }
-        let table = self.table(None);
+        let table = self.table(row);
         list_amount(table, end, |tier| tiers.push(tier))?;
         let mut lower: Vec<TierAmount<'c>> = Vec::new();
         if let Some(before) = before {
@@ -229,7 +302,12 @@ impl<'c> Version<'c> {
         Some(tiers)
     }
 
-    fn event_piece(self, sum: EventSum, tiers: Vec<TierAmount<'c>>) -> Option<Piece<'c>> {
+    fn event_piece(
+        self,
+        row: Option<&'c Row>,
+        sum: EventSum,
+        tiers: Vec<TierAmount<'c>>,
+    ) -> Option<Piece<'c>> {
         let (mut charged, mut amount) = (Ratio::ZERO, sum.amount);
         for part in sum
             .charged
@@ -244,7 +322,7 @@ impl<'c> Version<'c> {
         Some(Piece {
             span: self.span,
             interval: None,
-            row: None,
+            row,
             ranked: None,
             over_secs: None,
             metered: charged,

@@ -169,7 +169,10 @@ impl<'c> Parted<'c> {
     /// True if all that is used is there as single events, where they are priced: who gathered sums
     /// alone has nothing that could be priced, and must not be charged nothing.
     fn events_are_whole(self, used: Quantity) -> bool {
-        if self.own().all(|(_, _, _, price)| price.per_event.is_none()) {
+        if self
+            .own()
+            .all(|(_, _, _, price)| price.event_dimension().is_none())
+        {
             return true;
         }
         let events = self.usage.events.values();

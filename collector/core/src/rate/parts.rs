@@ -194,9 +194,7 @@ impl Shape {
                         slot_secs: percentile.slot_secs,
                         needs_direction: percentile.directions.needs_direction(),
                     }),
-                event: price
-                    .and_then(|price| price.per_event.as_ref())
-                    .map(|event| Arc::clone(&event.dimension)),
+                event: price.and_then(Price::event_dimension).map(Arc::clone),
             }
         };
         Self {
@@ -431,8 +429,10 @@ impl MeterUsage {
             self.sample(shape.period, slots, quantity)?;
         }
         let part = shape.part_of(window, dimensions);
-        if let Some(key) = shape.event_of(window, dimensions) {
-            self.add_event(key, part.slice, quantity)?;
+        if let Some(key) = shape.event_of(window, dimensions)
+            && part.cell != Part::NO_CELL
+        {
+            self.add_event(key, (part.slice, part.cell), quantity)?;
         }
         self.add(part, quantity)
     }
@@ -444,7 +444,7 @@ impl MeterUsage {
     pub fn add_event(
         &mut self,
         key: EventKey,
-        slice: u16,
+        (slice, cell): (u16, u16),
         quantity: Quantity,
     ) -> Result<(), GatherError> {
         if quantity.is_negative() {
@@ -458,7 +458,12 @@ impl MeterUsage {
         if self.events.len() >= EVENTS_MAX {
             return Err(GatherError::TooManyEvents);
         }
-        self.events.insert(key, Event { slice, quantity });
+        let event = Event {
+            slice,
+            cell,
+            quantity,
+        };
+        self.events.insert(key, event);
         Ok(())
     }
 
@@ -538,7 +543,7 @@ impl MeterUsage {
         for (key, event) in &other.events {
             let mut key = key.clone();
             key.tenant.get_or_insert_with(|| tenant.clone());
-            self.add_event(key, event.slice, event.quantity)?;
+            self.add_event(key, (event.slice, event.cell), event.quantity)?;
         }
         Ok(())
     }

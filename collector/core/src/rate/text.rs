@@ -326,7 +326,14 @@ impl LineItem<'_> {
             write!(f, ", {} of them free", sum.free)?;
         }
         f.write_str(": ")?;
-        let segments = price.per_event.iter().flat_map(|event| &event.segments);
+        // The row as these rates have it.
+        let row = piece.row.and_then(|row| {
+            let mut rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+            rows.find(|own| own.id == row.id)
+        });
+        let per = row.map_or(&price.per, |row| &row.per);
+        let event = price.events_of(row).into_iter();
+        let segments = event.flat_map(|event| &event.segments);
         let mut plus = "";
         for (segment, charged) in segments.zip(&sum.charged) {
             write!(f, "{plus}{charged} x {}", segment.unit)?;
@@ -339,7 +346,7 @@ impl LineItem<'_> {
             }
         }
         if !plus.is_empty() {
-            write!(f, " per {}", price.per)?;
+            write!(f, " per {per}")?;
         }
         for flat in piece.tiers.iter().filter_map(|tier| tier.flat) {
             write!(f, "{plus}{flat} flat")?;

@@ -193,3 +193,60 @@ fn what_is_missing_is_taxed_like_the_lines_that_count() {
         }
     }
 }
+
+/// Stripe, pricing in the US (stripe.com/pricing): 2.9 % and 30 cents of a domestic card's payment,
+/// 1.5 % more of an international one's.
+#[test]
+fn stripe_domestic_and_international_cards() {
+    Case {
+        meters: &["[[meter]]\nname = \"pay\"\nunit = \"USD\"\nscale = 2\n\
+                   aggregation = \"sum\"\nevent = \"ev\"\n"],
+        card: r#"currency = "USD"
+[[price]]
+id = "f"
+meter = "pay"
+model = "matrix"
+rows = [
+  { when = { card = "us" }, model = "percentage", percent = "2.9", fixed = "0.30" },
+  { when = { card = "*" }, model = "percentage", percent = "4.4", fixed = "0.30" },
+]
+"#,
+        profile: "",
+        files: &[],
+        test: "usage.pay = [{ quantity = \"100\", ev = \"a\", card = \"us\" }, \
+               { quantity = \"100\", ev = \"b\", card = \"de\" }]\nnet = \"7.90\"\n",
+    }
+    .passes();
+}
+
+/// Calls by destination, 60/1 and 60/60 (the usual notations of wholesale voice tariffs): 61 s are
+/// 61 s at 1 cent a minute, and 120 s at 5 cents.
+#[test]
+fn calls_by_destination_have_increments_of_their_own() {
+    let case = |rows: &str, test: &str| {
+        Case {
+            meters: &["[[meter]]\nname = \"c\"\nunit = \"s\"\nscale = 0\n\
+                       aggregation = \"sum\"\nevent = \"call\"\n"],
+            card: &format!(
+                "[[price]]\nid = \"c\"\nmeter = \"c\"\nmodel = \"matrix\"\nper = \"1 min\"\n\
+                 rounding = {{ at = \"event\" }}\nrows = [{rows}]\n"
+            ),
+            profile: "",
+            files: &[],
+            test,
+        }
+        .run()
+    };
+    let us = "{ when = { dest = \"us\" }, model = \"per_event\", unit = \"0.01\", \
+              increments = [{ to = \"60 s\", step = \"60 s\" }, { step = \"1 s\" }] }, ";
+    let de = "{ when = { dest = \"de\" }, model = \"per_event\", unit = \"0.05\", \
+              increments = [{ step = \"60 s\" }] }";
+    let calls = "usage.c = [{ quantity = \"61\", call = \"a\", dest = \"us\" }, \
+                 { quantity = \"61\", call = \"b\", dest = \"de\" }]\nnet = \"0.11\"\n";
+    case(&format!("{us}{de}"), calls).unwrap_or_else(|errors| panic!("{errors}"));
+    let refused = case(&format!("{us}{{ unit = \"1\" }}"), calls).expect_err("rows of two kinds");
+    assert!(
+        refused.contains("either all rows price single events or none does"),
+        "{refused}"
+    );
+}
