@@ -181,7 +181,7 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
             "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {period}\nlate = \"{late}\"\n"
         );
         // With other versions others join and leave.
-        if options.payer && index > 0 && (2 * version + index) % 3 != 0 {
+        if options.payer && index > 0 && !(2 * version + index).is_multiple_of(3) {
             writeln!(profile, "payer = \"{}\"", TENANTS[0])
                 .expect("writing to a string does not fail");
         }

@@ -39,6 +39,13 @@ impl Around {
             && self.minimums.is_empty()
             && self.commitments.is_empty()
     }
+
+    /// True if something of it may be due for a period without usage.
+    pub fn is_due_unused(&self) -> bool {
+        let bounds = self.minimums.iter().map(|bound| bound.amount);
+        let commitments = self.commitments.iter().map(|commitment| commitment.amount);
+        bounds.chain(commitments).any(|amount| !amount.is_zero())
+    }
 }
 
 /// Which lines count for something.

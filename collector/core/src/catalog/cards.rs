@@ -49,6 +49,11 @@ impl Card {
         }
         first
     }
+
+    /// True if something of it may be due for a period without usage.
+    pub fn is_due_unused(&self) -> bool {
+        self.prices.iter().any(Price::is_due_unused) || self.around.is_due_unused()
+    }
 }
 
 /// A named and frozen order of computation.

@@ -9,8 +9,8 @@ use tollgate_common::{TenantId, Timestamp};
 use super::book::Terms;
 use super::usage::PeriodBook;
 use crate::bill;
+use crate::catalog::Catalog;
 use crate::catalog::timeline::{Slice, Timeline};
-use crate::catalog::{Catalog, Price};
 use crate::entry::{CatalogChange, Digest};
 use crate::period::Period;
 
@@ -91,6 +91,12 @@ impl Catalogs {
         versions.any(|version| version.catalog.is_due_unused())
     }
 
+    /// True if any profile of any of them ever had a threshold.
+    pub(super) fn ever_thresholds(&self) -> bool {
+        let mut versions = self.0.versions().iter();
+        versions.any(|version| version.catalog.has_thresholds())
+    }
+
     /// The digests of all that ever were in force.
     pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
         let versions = self.0.versions().iter();
@@ -98,11 +104,10 @@ impl Catalogs {
         digests.into_iter()
     }
 
-    /// True if a tenant's card that is in force at `instant` has something that is due without
-    /// usage.
-    pub(super) fn is_due_unused(&self, tenant: &TenantId, instant: Timestamp) -> bool {
-        let card = self.0.at(tenant, instant).card;
-        card.is_some_and(|card| card.prices.iter().any(Price::is_due_unused))
+    /// True if something that is in force for a tenant in a period is due without usage.
+    pub(super) fn is_due_unused(&self, tenant: &TenantId, period: Period) -> bool {
+        let slices = self.0.slices(tenant, period, self.0.known());
+        slices.iter().any(Slice::is_due_unused)
     }
 
     pub(super) fn get(&self, digest: &Digest) -> Option<&Arc<Catalog>> {
@@ -117,13 +122,11 @@ impl Catalogs {
     /// What is in force when in a period: by all versions, or by those that were known when it was
     /// closed first. Of a period that is rated anew by another catalog: by that one.
     pub(super) fn in_force(&self, tenant: &TenantId, book: &PeriodBook) -> InForce {
-        let other = book.rerated.and_then(|digest| self.get(&digest));
-        if let Some(catalog) = other {
-            let alone = Timeline::alone(Arc::clone(catalog));
+        if let Some(alone) = self.rerated(book) {
             // Usage was not kept apart for its grants, so lines are divided by time.
             return InForce {
                 slices: alone.slices(tenant, book.period, 1),
-                newest: Some(Arc::clone(catalog)),
+                newest: alone.newest().map(|version| Arc::clone(&version.catalog)),
                 anew: true,
             };
         }
@@ -140,16 +143,35 @@ impl Catalogs {
     /// before it is rated.
     pub(super) fn next(&self, tenant: &TenantId, next: Period, book: &PeriodBook) -> Option<Slice> {
         let known = book.known.map_or(self.0.known(), |known| known as usize);
-        let begin = Period {
-            start: next.start,
-            end: next.start.plus_millis(1),
-        };
-        self.0.slices(tenant, begin, known).pop()
+        self.0.slices(tenant, beginning(next.start), known).pop()
+    }
+
+    /// What is in force for a tenant behind a period, by what the period is rated by.
+    pub(super) fn after(&self, tenant: &TenantId, book: &PeriodBook) -> Option<Slice> {
+        let behind = beginning(book.period.end);
+        match self.rerated(book) {
+            Some(alone) => alone.slices(tenant, behind, 1).pop(),
+            None => self.next(tenant, behind, book),
+        }
+    }
+
+    /// The catalog alone by which an operator had a period rated anew.
+    fn rerated(&self, book: &PeriodBook) -> Option<Timeline> {
+        let catalog = book.rerated.and_then(|digest| self.get(&digest))?;
+        Some(Timeline::alone(Arc::clone(catalog)))
     }
 
     pub(super) fn apply(&mut self, stamp: Timestamp, change: &CatalogChange, catalog: Catalog) {
         self.0
             .apply(stamp, Arc::new(catalog), change.tenants.clone());
+    }
+}
+
+/// The first moment from an instant on.
+fn beginning(start: Timestamp) -> Period {
+    Period {
+        start,
+        end: start.plus_millis(1),
     }
 }
 
