@@ -18,6 +18,7 @@ mod revoked;
 mod service;
 mod start;
 mod threads;
+mod thresholds;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -3,7 +3,8 @@
 mod support;
 
 use serde_json::Value;
-use support::{Site, billed};
+use support::{Collector, Site, billed, report};
+use tollgate_common::BatchHash;
 
 const ISSUER: &str = "settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"\nprefix = \"INV-\"\n\n\
     [approval]\nmanual = true\ncorrections = true";
@@ -289,4 +290,45 @@ async fn a_statement_beyond_its_tolerance_is_told_by_the_exit_code() {
         );
         assert_eq!(found, code, "{cost}: {out}");
     }
+}
+
+/// A period that goes on for years is billed when it reaches the threshold, and once more by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_period_is_billed_by_its_threshold_and_by_hand() {
+    let site = Site::new(ISSUER);
+    let profile = "tenant = \"acme\"\ncard = \"edge\"\nzone = \"UTC\"\nthreshold = { amount = \"1.50\" }\n\
+        period = { every = \"P100Y\", anchor = \"2000-01-01\" }\n";
+    std::fs::write(site.dir().join("catalog/profiles/acme.toml"), profile).expect("writes");
+    let collector = Collector::start(&site).await;
+    let parent = report(&collector, &site, BatchHash::ZERO, 1..=2).await;
+    let preview = ["invoice", "preview", "--tenant", "acme", "--json"];
+    assert_eq!(json(&site, &preview)["total"], "1.07");
+    let parent = report(&collector, &site, parent, 3..=3).await;
+    let issued = "/v1/ledger?kind=invoice";
+    collector
+        .until(issued, |answer| !answer["items"][0].is_null())
+        .await;
+    let shown = json(&site, &["invoice", "show", "INV-000001", "--json"]);
+    assert_eq!(shown["total"], "1.61");
+    assert_eq!(shown["note"]["reason"], "the threshold is reached");
+    // The next invoice bills what came since, and no more.
+    report(&collector, &site, parent, 4..=4).await;
+    assert_eq!(json(&site, &preview)["total"], "0.53");
+    let issue = [
+        "invoice", "issue", "--tenant", "acme", "--so-far", "--reason", "half", "--author", "kim",
+        "--json",
+    ];
+    assert_eq!(json(&site, &issue)[0]["total"], "0.53");
+    let shown = json(&site, &["invoice", "show", "INV-000002", "--json"]);
+    let amounts: Vec<&Value> = shown["lines"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|line| &line["amount"])
+        .collect();
+    assert_eq!(amounts, ["-1.61", "2.14"]);
+    assert_eq!(run(&site, &issue).0, 1, "nothing is new");
+    collector.stop().await;
+    let report = json(&site, &["ledger", "verify", "--json"]);
+    assert_eq!(report["books"]["documents"], 2);
 }

@@ -312,11 +312,16 @@ const REFUSED_FILES: &[(&str, &str, &str)] = &[
         "[[meter]]\nname = \"http.requests\"\nunit = \"1\"\nscale = 0\naggregation = \"sum\"\n",
         "meters/more.toml:2:8: meter[0].name: meter `http.requests` is declared twice (first in meters.toml, meter[0].name)",
     ),
-    // What `rate` works out and closings do not.
+    // Impossible dates, and two words about one end.
     (
         "profiles/shop.toml",
-        "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\nthreshold = { amount = \"5.00\" }\n",
-        "profiles/shop.toml:4:13: threshold: a running collector makes no invoice before the period ends",
+        "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\npayer = \"acme\"\nuntil = \"2026-02-01\"\n",
+        "profiles/shop.toml:5:9: until: somebody else pays for the tenant",
+    ),
+    (
+        "profiles/shop.toml",
+        "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\nfrom = \"2026-02-01\"\nuntil = \"2026-01-01\"\n",
+        "profiles/shop.toml:5:9: until: it ends on 2026-01-01, which is not after 2026-02-01",
     ),
     // No file of a catalog, no TOML, a test that fails.
     ("prices.toml", "", "prices.toml: not a file of a catalog"),

@@ -31,7 +31,7 @@ mod taxes;
 mod top_up;
 mod work;
 
-pub use carried::{Advance, Carried, Contribution};
+pub use carried::{Advance, Carried, Contribution, Taxed};
 pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
@@ -145,6 +145,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let commitments = commit::apply(input, &mut lines, &mut carried)?;
     let (currency, exchange) = exchange::convert(input, &mut lines)?;
     let taxes = taxes::apply(input, &mut lines, currency)?;
+    lines::note_taxes(input, &lines, &mut carried);
     share::apply(input, &mut lines)?;
     let sum = |amount: fn(&BillLine<'c>) -> Decimal| {
         lines
@@ -180,26 +181,23 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
 }
 
 impl Bill<'_> {
-    /// Whether an interim invoice is due: what counts for the threshold and was not invoiced yet
-    /// reaches its amount. `invoiced` is what earlier invoices of the period charged for these
-    /// lines, tax excluded.
-    pub fn reaches(&self, threshold: &Threshold, invoiced: Decimal) -> bool {
-        let counted = self.counted(threshold);
-        counted
-            .and_then(|counted| counted.checked_sub(invoiced))
-            .is_some_and(|open| open >= threshold.amount)
-    }
-
-    /// What the lines that count for a threshold cost so far, tax excluded; `None` if it does not
-    /// fit the numbers.
-    pub fn counted(&self, threshold: &Threshold) -> Option<Decimal> {
-        self.lines
-            .iter()
-            .filter(|line| {
-                let price = line.source.price();
-                price.is_some_and(|price| threshold.counts.includes(price))
-            })
-            .try_fold(Decimal::ZERO, |sum, line| sum.checked_add(line.net))
+    /// Whether an interim invoice is due: what the lines that count for the threshold cost so far, tax
+    /// excluded, less what is `posted` of each already, reaches its amount.
+    pub fn reaches(
+        &self,
+        threshold: &Threshold,
+        posted: impl Fn(&BillLine<'_>) -> Option<Decimal>,
+    ) -> bool {
+        let counts = |line: &&BillLine<'_>| {
+            let price = line.source.price();
+            price.is_some_and(|price| threshold.counts.includes(price))
+        };
+        let mut lines = self.lines.iter().filter(counts);
+        let open = lines.try_fold(Decimal::ZERO, |sum, line| {
+            let open = line.net.checked_sub(posted(line).unwrap_or_default())?;
+            sum.checked_add(open)
+        });
+        open.is_some_and(|open| open >= threshold.amount)
     }
 }
 

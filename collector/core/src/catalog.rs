@@ -63,7 +63,7 @@ pub use agreement::{Agreement, Payer, Threshold};
 pub use around::{Around, Bound, Counts};
 pub use bands::{BANDS_MAX, Bands};
 pub use cards::{Card, Order};
-pub use commitments::{Commitment, Pay};
+pub use commitments::{AtEnd, Commitment, Pay};
 pub use discounts::{Discount, JointDiscount, Off};
 pub use error::{CatalogError, CatalogErrors};
 pub use exchange::{ExchangeRate, ExchangeRates};
@@ -154,10 +154,10 @@ pub struct Catalog {
     cards: BTreeMap<String, Vec<Arc<Card>>>,
     profiles: BTreeMap<TenantId, Arc<Profile>>,
     default_profile: Option<Arc<Profile>>,
-    /// True if some price may be due for a period without usage.
+    /// True if a price, a minimum or a commitment may be due for a period without usage.
     due_unused: bool,
-    /// What a running collector does not bill yet.
-    unbilled: Vec<CatalogError>,
+    /// A profile has a threshold.
+    thresholds: bool,
 }
 
 impl Catalog {
@@ -183,7 +183,7 @@ impl Catalog {
             profiles: BTreeMap::new(),
             default_profile: None,
             due_unused: false,
-            unbilled: Vec::new(),
+            thresholds: false,
         };
         let mut places = Places::default();
         // Cards name meters and profiles name cards, so what is named is read first.
@@ -214,24 +214,15 @@ impl Catalog {
             catalog.cards().any(Card::is_due_unused)
                 || profiles.any(|profile| profile.agreement.around.is_due_unused())
         };
-        catalog.unbilled = std::mem::take(&mut places.unbilled);
+        catalog.thresholds = {
+            let mut profiles = catalog.profiles();
+            profiles.any(|profile| profile.agreement.threshold.is_some())
+        };
         if errors.is_empty() {
             Ok(catalog)
         } else {
             Err(CatalogErrors::new(errors))
         }
-    }
-
-    /// Refuses what `rate` and tests work out, but closings do not: a collector must not bill
-    /// it wrongly.
-    ///
-    /// # Errors
-    /// Every such key with its place.
-    pub fn check_billable(&self) -> Result<(), CatalogErrors> {
-        if self.unbilled.is_empty() {
-            return Ok(());
-        }
-        Err(CatalogErrors::new(self.unbilled.clone()))
     }
 
     fn read_file(
@@ -361,6 +352,11 @@ impl Catalog {
         self.due_unused
     }
 
+    /// True if a profile has a threshold.
+    pub fn has_thresholds(&self) -> bool {
+        self.thresholds
+    }
+
     /// A declared tax.
     pub fn tax(&self, code: &str) -> Option<&Tax> {
         self.taxes.get(code)
@@ -434,8 +430,6 @@ struct Places {
     broken_taxes: std::collections::BTreeSet<String>,
     /// Where profiles name their payers.
     payers: Vec<agreement::PayerPlace>,
-    /// What a running collector does not bill yet.
-    unbilled: Vec<CatalogError>,
     /// Where versions of cards say what.
     versions: versions::VersionPlaces,
     /// What may be named in each card: read once for all profiles with it.

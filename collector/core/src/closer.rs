@@ -1,4 +1,5 @@
-//! When periods are closed: asks the tenant folds and writes closings to the journal.
+//! When periods are closed, and open ones billed because of a threshold: asks the tenant folds and
+//! writes closings and interims to the journal.
 //!
 //! A closing takes effect when the fold reads it. Until then the tenant fold would propose it
 //! again, so the closer remembers what it has proposed; if the entry got lost on the way
@@ -21,8 +22,14 @@ pub const CLOSINGS_MAX: usize = 256;
 #[derive(Clone, Debug, Default)]
 pub struct Closer {
     /// Tenant, period and round, with the time of the proposal.
-    proposed: BTreeMap<(TenantId, Timestamp, u32), Timestamp>,
+    proposed: Proposed,
+    /// Tenant, period and part of interims, with the time of the proposal.
+    interims: Proposed,
+    /// What of each partition was looked at for thresholds: its [`TenantFold::changes`].
+    looked_at: BTreeMap<u16, u64>,
 }
+
+type Proposed = BTreeMap<(TenantId, Timestamp, u32), Timestamp>;
 
 impl Closer {
     /// A closer that has proposed nothing.
@@ -30,16 +37,45 @@ impl Closer {
         Self::default()
     }
 
-    /// The closings that are due at `stamp`, at most [`CLOSINGS_MAX`].
+    /// The closings that are due at `stamp`, at most [`CLOSINGS_MAX`], and the interims, as many.
     pub fn poll<'a>(
+        &mut self,
+        stamp: Timestamp,
+        tenants: impl IntoIterator<Item = &'a TenantFold> + Clone,
+    ) -> Vec<Entry> {
+        let closable = tenants
+            .clone()
+            .into_iter()
+            .flat_map(|tenant| tenant.poll_closable(stamp));
+        let mut entries = self.propose(stamp, closable);
+        entries.extend(self.poll_thresholds(stamp, tenants));
+        entries
+    }
+
+    fn poll_thresholds<'a>(
         &mut self,
         stamp: Timestamp,
         tenants: impl IntoIterator<Item = &'a TenantFold>,
     ) -> Vec<Entry> {
-        let closable = tenants
-            .into_iter()
-            .flat_map(|tenant| tenant.poll_closable(stamp));
-        self.propose(stamp, closable)
+        forget(&mut self.interims, stamp);
+        let mut entries = Vec::new();
+        for tenant in tenants {
+            let partition = tenant.partition();
+            let since = self.looked_at.get(&partition).copied();
+            let due = tenant.poll_thresholds(stamp, since);
+            if due.is_empty() {
+                self.looked_at.insert(partition, tenant.changes());
+            }
+            // What is proposed is looked at again until it is done.
+            for interim in due {
+                let key = (interim.tenant.clone(), interim.start, interim.part);
+                if entries.len() < CLOSINGS_MAX && !self.interims.contains_key(&key) {
+                    self.interims.insert(key, stamp);
+                    entries.push(Entry::Interim(Box::new(interim)));
+                }
+            }
+        }
+        entries
     }
 
     /// The same for closings that were asked for elsewhere, such as on the threads of the
@@ -49,8 +85,7 @@ impl Closer {
         stamp: Timestamp,
         closable: impl IntoIterator<Item = Closing>,
     ) -> Vec<Entry> {
-        self.proposed
-            .retain(|_, since| stamp.millis_since(*since) < PATIENCE_MILLIS);
+        forget(&mut self.proposed, stamp);
         let mut entries = Vec::new();
         for closing in closable {
             if entries.len() == CLOSINGS_MAX {
@@ -65,6 +100,11 @@ impl Closer {
         }
         entries
     }
+}
+
+/// What was proposed long ago got lost.
+fn forget(proposed: &mut Proposed, stamp: Timestamp) {
+    proposed.retain(|_, since| stamp.millis_since(*since) < PATIENCE_MILLIS);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod books;
 mod change;
 pub mod codec;
+mod interim;
 mod operated;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use change::{
     CHANGE_SIGNATURES_MAX, CHANGE_TENANTS_MAX, CHANGE_TEXT_BYTES_MAX, CatalogChange,
     ParseSignatureError, PublicKey, Signature, signed_message,
 };
+pub use interim::{Interim, InterimCause};
 pub use operated::{
     CORRECTION_ROWS_MAX, CORRECTION_UNITS_MAX, CorrectedRow, Correction, OPERATED_TEXT_BYTES_MAX,
     Operated, OperatedAction, OperatedError, Rerate, RowMistake,
@@ -37,8 +39,9 @@ pub use operated::{
 /// 3: a bill is computed as a whole and booked as double entries; usage is rated by the versions
 /// in force at its time.
 ///
-/// 4: what another tenant pays for counts in the payer's periods; minimums over several lines and
-/// commitments are due for periods without usage too.
+/// 4: what another tenant pays for counts in the payer's periods; parts of periods are prorated,
+/// minimums and commitments are due without usage too, commitments end with the agreement, and
+/// periods are billed before they end.
 pub const FOLD_VERSION: u16 = 4;
 
 /// BLAKE3 of a policy or a catalog.
@@ -262,6 +265,8 @@ pub enum Entry {
     Issue(Box<Issue>),
     /// An operator corrected usage, or retired an agent.
     Operated(Arc<Operated>),
+    /// An open period is booked as it stands, so that it can be billed.
+    Interim(Box<Interim>),
 }
 
 /// A journal that was set back to an older copy of itself. What it had beyond here is gone,

@@ -21,7 +21,9 @@ use tollgate_common::{
     AgentId, BatchSeq, Incarnation, Loss, MeterName, Quantity, Scale, TenantId, Timestamp,
 };
 
-use crate::entry::{CatalogChange, Closing, Issue, Manual, Opened, Operated, PolicyChange};
+use crate::entry::{
+    CatalogChange, Closing, Interim, Issue, Manual, Opened, Operated, PolicyChange,
+};
 
 pub use rows::{RowSet, Run};
 
@@ -56,6 +58,8 @@ pub enum TenantInput {
     Watermarks(Arc<BTreeMap<AgentId, Timestamp>>),
     /// A period of a tenant of this partition is closed.
     Close(Box<Closing>),
+    /// An open period of a tenant of this partition is booked as it stands.
+    Interim(Box<Interim>),
     /// A decision about the books of a tenant of this partition.
     Manual(Box<Manual>),
     /// A document for a tenant of this partition is issued under this number.

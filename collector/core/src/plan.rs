@@ -138,6 +138,7 @@ impl Terms {
             stage: Stage::Final,
             due: true,
             next: None,
+            after: None,
             carried: &carried,
             children: &[],
         })?;

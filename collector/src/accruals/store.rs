@@ -212,6 +212,7 @@ pub(crate) fn lines(accrual: &Accrual) -> Value {
                 "units": line.quantity.to_string(),
                 "scale": line.scale.get(),
                 "amount": line.amount,
+                "booked": line.booked,
                 "currency": line.currency,
                 "arithmetic": line.arithmetic,
             })

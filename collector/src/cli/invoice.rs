@@ -44,10 +44,21 @@ pub(super) fn run(command: InvoiceCommand) -> Result<Exit, Failure> {
             output,
             tenant,
             all: _,
+            so_far,
             until,
             currency,
             decision,
-        } => issue(&output, tenant, until.as_deref(), currency, &decision),
+        } => {
+            let what = if so_far {
+                WishedDocument::SoFar { currency }
+            } else {
+                let until = until.as_deref().map(crate::time::parse_instant);
+                let until = until.transpose();
+                let until = until.map_err(|error| Failure::new(Exit::Usage, error))?;
+                WishedDocument::Invoice { currency, until }
+            };
+            issue(&output, tenant, &what, &decision)
+        }
         InvoiceCommand::Void {
             output,
             number,
@@ -338,7 +349,14 @@ fn open_lines(answer: &Value) -> Result<Vec<(String, OpenLine)>, Failure> {
             let (Some(amount), Some(currency)) = (text("amount"), text("currency")) else {
                 continue;
             };
-            let amount: Decimal = amount.parse().map_err(|_| unreadable())?;
+            let number = |text: &str| text.parse::<Decimal>().map_err(|_| unreadable());
+            // What is booked already waits for an invoice, or stands on one.
+            let booked = text("booked").map_or(Ok(Decimal::ZERO), |text| number(&text))?;
+            let amount = number(&amount)?.checked_sub(booked);
+            let amount = amount.ok_or_else(unreadable)?;
+            if amount.is_zero() && !booked.is_zero() {
+                continue;
+            }
             let name = text("line").unwrap_or_default();
             let tax = (line["role"] == "tax").then(|| name.clone());
             lines.push((
@@ -447,17 +465,11 @@ fn wish(tenant: TenantId, what: WishedDocument, decision: &Decision) -> AdminReq
 fn issue(
     args: &OutputArgs,
     tenant: Option<TenantId>,
-    until: Option<&str>,
-    currency: Option<String>,
+    what: &WishedDocument,
     decision: &Decision,
 ) -> Result<Exit, Failure> {
-    let until = until
-        .map(crate::time::parse_instant)
-        .transpose()
-        .map_err(|error| Failure::new(Exit::Usage, error))?;
-    let what = WishedDocument::Invoice { currency, until };
     if let Some(tenant) = tenant {
-        let answer = ask(args, &wish(tenant, what, decision))?;
+        let answer = ask(args, &wish(tenant, what.clone(), decision))?;
         return tell(args, &[answer]);
     }
     let dues = ask(args, &AdminRequest::Dues)?;

@@ -174,6 +174,7 @@ fn describe(entry: &Entry, rows: bool) -> (&'static str, Value) {
         Entry::Clock => ("clock", json!({})),
         Entry::Lost(lost) => ("lost", json!(lost)),
         Entry::Restored(restored) => ("restored", json!(restored)),
+        Entry::Interim(interim) => ("interim", json!(interim)),
         Entry::Manual(manual) => ("manual", json!(manual)),
         Entry::Issue(issue) => ("issue", json!(issue)),
         Entry::Operated(operated) => ("operated", json!(operated)),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryDecoder;
-use tollgate_collector_core::entry::{CloseCause, Closing, Digest, Entry, Issue, Operated};
+use tollgate_collector_core::entry::{
+    CloseCause, Closing, Digest, Entry, Interim, Issue, Operated,
+};
 use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress, ProgressQuery};
 use tollgate_collector_core::fold::partition_of;
 use tollgate_collector_core::fold::tenant::{Accrual, IssueWish, TenantFold};
@@ -25,6 +27,8 @@ use crate::metrics::Metrics;
 
 /// Entries of one chunk, and so of one transaction.
 const CHUNK_ENTRIES: usize = 1024;
+/// Most tenants that are told at a time to have reached their threshold.
+const TO_BILL_MAX: usize = 256;
 /// Rollups of one chunk, about.
 const CHUNK_ROLLUPS: usize = 100_000;
 
@@ -461,14 +465,33 @@ impl<P: Projection> Engine<P> {
         tenants
     }
 
-    /// Closings that are due by the journal's own time, each proposed once.
+    /// The tenants whose threshold invoice is to be issued.
+    pub(crate) fn to_bill(&self) -> Vec<TenantId> {
+        let tenants = self.tenants.iter().flat_map(TenantFold::tenants_to_bill);
+        tenants.take(TO_BILL_MAX).cloned().collect()
+    }
+
+    /// The entry that books a tenant's open period as it stands; `None` if nothing is known of it.
+    pub(crate) fn interim(
+        &self,
+        tenant: &TenantId,
+        note: &Note,
+        now: Timestamp,
+    ) -> Option<Interim> {
+        let stamp = now.max(self.intake.stamp());
+        let fold = self.folds_of(Some(tenant)).next()?;
+        fold.interim_by_hand(stamp, tenant, note.clone())
+    }
+
+    /// Closings and interims that are due by the journal's own time, each proposed once.
     pub(crate) fn take_closings(&mut self) -> Vec<Entry> {
         self.closer.poll(self.intake.stamp(), &self.tenants)
     }
 
     /// True if a period would be due if the journal's time were `now`.
     pub(crate) fn would_close(&self, now: Timestamp) -> bool {
-        !self.closer.clone().poll(now, &self.tenants).is_empty()
+        let closable = self.tenants.iter().flat_map(|fold| fold.poll_closable(now));
+        !self.closer.clone().propose(now, closable).is_empty()
     }
 
     /// Tenants with whom nothing is agreed.

@@ -6,7 +6,7 @@
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tollgate_collector_core::entry::{Closing, Issue, Operated};
+use tollgate_collector_core::entry::{Closing, Interim, Issue, Operated};
 use tollgate_collector_core::fold::intake::{Progress, ProgressQuery, Restore};
 use tollgate_collector_core::fold::tenant::IssueWish;
 use tollgate_collector_core::ledger::Note;
@@ -112,6 +112,20 @@ pub enum Question {
     Dues {
         /// Where to answer.
         answer: oneshot::Sender<Vec<TenantId>>,
+    },
+    /// The tenants whose threshold invoice is to be issued.
+    ToBill {
+        /// Where to answer.
+        answer: oneshot::Sender<Vec<TenantId>>,
+    },
+    /// How a tenant's open period would be booked as it stands.
+    Interim {
+        /// Whose.
+        tenant: TenantId,
+        /// By whom, and why.
+        note: Note,
+        /// Where to answer: `None` if nothing is known of it.
+        answer: oneshot::Sender<Option<Interim>>,
     },
     /// How the fold stands.
     Status {
@@ -288,6 +302,21 @@ impl FoldHandle {
     /// The tenants for which lines wait.
     pub async fn dues(&self) -> Result<Vec<TenantId>, AskError> {
         self.ask(|answer| Question::Dues { answer }).await
+    }
+
+    /// The tenants whose threshold invoice is to be issued.
+    pub async fn to_bill(&self) -> Result<Vec<TenantId>, AskError> {
+        self.ask(|answer| Question::ToBill { answer }).await
+    }
+
+    /// The entry that books a tenant's open period as it stands; `None` if nothing is known of it.
+    pub async fn interim(&self, tenant: TenantId, note: Note) -> Result<Option<Interim>, AskError> {
+        self.ask(|answer| Question::Interim {
+            tenant,
+            note,
+            answer,
+        })
+        .await
     }
 
     /// How the fold stands.

@@ -265,6 +265,16 @@ impl<P: Projection> Worker<P> {
             Question::Issue { wish, answer } => {
                 let _ = answer.send(engine.issue(&wish, crate::time::now()));
             }
+            Question::ToBill { answer } => {
+                let _ = answer.send(engine.to_bill());
+            }
+            Question::Interim {
+                tenant,
+                note,
+                answer,
+            } => {
+                let _ = answer.send(engine.interim(&tenant, &note, crate::time::now()));
+            }
             Question::Dues { answer } => {
                 let _ = answer.send(engine.dues());
             }

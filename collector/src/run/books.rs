@@ -265,6 +265,12 @@ impl Books {
         note: Note,
     ) -> Result<Value, String> {
         let issuer = self.issuer_of(&tenant, &what).await?;
+        if matches!(what, WishedDocument::SoFar { .. }) {
+            let interim = self.fold.interim(tenant.clone(), note.clone()).await;
+            if let Some(interim) = interim.map_err(|error| error.to_string())? {
+                self.append(&Entry::Interim(Box::new(interim))).await?;
+            }
+        }
         let wish = IssueWish {
             tenant: tenant.clone(),
             issuer: issuer.clone(),
@@ -451,6 +457,37 @@ impl Books {
         };
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|error| error.to_string())?
+    }
+
+    /// Issues the invoices of tenants that have reached their threshold, and answers the tenants for
+    /// which that was refused, with the reason. `skip` are not tried.
+    pub(super) async fn bill_thresholds(
+        &self,
+        skip: impl Fn(&TenantId) -> bool,
+    ) -> Vec<(TenantId, String)> {
+        // Where two persons issue invoices, what a threshold booked waits for them.
+        if self.approval.issue {
+            return Vec::new();
+        }
+        // The fold is busy or ends; the next time is soon.
+        let tenants = self.fold.to_bill().await.unwrap_or_default();
+        let mut refused = Vec::new();
+        for tenant in tenants.into_iter().filter(|tenant| !skip(tenant)) {
+            let request = BooksRequest::Issue {
+                tenant: tenant.clone(),
+                what: WishedDocument::Threshold,
+                note: Note {
+                    author: "tollgate-collector".to_owned(),
+                    approved_by: None,
+                    reason: "the threshold is reached".to_owned(),
+                },
+            };
+            match self.act(request).await {
+                Ok(issued) => tracing::info!(%tenant, %issued, "threshold invoice issued"),
+                Err(reason) => refused.push((tenant, reason)),
+            }
+        }
+        refused
     }
 
     /// The tenants for which lines wait.

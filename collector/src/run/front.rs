@@ -18,7 +18,7 @@ use tollgate_common::Lineage;
 use super::books::Books;
 use super::catalogs::Desk;
 use super::service::Service;
-use super::{DataDir, Inputs, RunError};
+use super::{DataDir, Inputs, RunError, thresholds};
 use crate::fold::FoldHandle;
 use crate::journal::JournalHandle;
 use crate::metrics::Metrics;
@@ -151,7 +151,9 @@ impl Front {
             listen,
             http: http.address,
         };
-        tokio::spawn(admin::serve(admin_listener, Arc::new(service), stop_seen));
+        let service = Arc::new(service);
+        tokio::spawn(thresholds::serve(Arc::clone(&service), stop_seen.clone()));
+        tokio::spawn(admin::serve(admin_listener, service, stop_seen));
         Ok(Self {
             endpoint,
             shared,

@@ -76,11 +76,7 @@ fn read_tls(
 /// Reads and checks the catalog.
 fn read_catalog(config: &Config) -> Result<Catalog, InputError> {
     let files = catalog_dir::read(&config.catalog)?;
-    let checked = Catalog::parse(&files).and_then(|catalog| {
-        catalog.check_billable()?;
-        Ok(catalog)
-    });
-    checked.map_err(|errors| InputError::Catalog {
+    Catalog::parse(&files).map_err(|errors| InputError::Catalog {
         dir: config.catalog.clone(),
         errors,
         files,

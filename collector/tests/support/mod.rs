@@ -475,24 +475,35 @@ pub(crate) fn batch(
     batch
 }
 
-/// A running collector that has billed 321 requests of June at 0.50 per 100; `fold` are lines for
-/// the `[fold]` section.
-pub(crate) async fn billed(fold: &str) -> (Site, Collector) {
-    let site = Site::new(fold);
+/// Reports 107 requests of June in each of these batches of one life of `edge-1`; the hash of the last.
+pub(crate) async fn report(
+    collector: &Collector,
+    site: &Site,
+    mut parent: BatchHash,
+    numbers: std::ops::RangeInclusive<u64>,
+) -> BatchHash {
     let life = Incarnation::from_bytes([1; 16]);
-    let collector = Collector::start(&site).await;
-    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+    let mut peer = Peer::connect(collector, &site.agent("edge-1"))
         .await
         .expect("connects");
     peer.hello("edge-1", &[]).await;
-    let mut parent = BatchHash::ZERO;
-    for number in 1..=3 {
+    let last = *numbers.end();
+    for number in numbers {
         let rows = [(series("acme", "eu"), 100), (series("acme", "us"), 7)];
         let next = batch("edge-1", life, number, parent, &rows);
         parent = next.hash();
         peer.send(&Message::Batch(next)).await;
     }
-    assert_eq!(peer.ack_of(life, 3).await, 3);
+    assert_eq!(peer.ack_of(life, last).await, last);
+    parent
+}
+
+/// A running collector that has billed 321 requests of June at 0.50 per 100; `fold` are lines for
+/// the `[fold]` section.
+pub(crate) async fn billed(fold: &str) -> (Site, Collector) {
+    let site = Site::new(fold);
+    let collector = Collector::start(&site).await;
+    report(&collector, &site, BatchHash::ZERO, 1..=3).await;
     collector
         .until("/v1/ledger", |answer| !answer["items"][0].is_null())
         .await;

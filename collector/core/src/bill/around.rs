@@ -79,6 +79,9 @@ pub(super) fn apply<'c>(
     let mut added = Vec::new();
     if input.is_final() && input.due {
         for (scope, bound) in bounds(&scopes, &plans, |around| &around.minimums) {
+            if bound.prorate.is_none() && input.is_remainder() {
+                continue;
+            }
             let plan = &plans[scope.plan];
             let least = prorated(input, plan, scope, bound, |a| &a.minimums)?;
             let chosen = chosen(&works, scope, &bound.counts);
@@ -369,6 +372,8 @@ fn minimum<'c>(
         billed: missing,
         taxes: &plan.profile.agreement.taxes,
         mixed: Vec::new(),
+        taxed_on: None,
+        credit_of: None,
         net: missing,
         tax: Decimal::ZERO,
         fraction: Ratio::ONE,

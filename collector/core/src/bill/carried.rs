@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::Timestamp;
@@ -44,10 +45,24 @@ pub struct Advance {
     pub amount: Decimal,
     /// The taxes that were charged on it.
     pub taxes: Vec<String>,
+    /// How much tax that was, in the bill's currency: what is given back has no more. `None` if it is
+    /// not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax: Option<Decimal>,
+}
+
+/// How what a commitment charges and what its usage draws down are taxed in all of a term: by what
+/// the term's first bill said, so that both are taxed alike.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taxed {
+    /// The codes of the taxes.
+    pub codes: Vec<String>,
+    /// The day whose rates count.
+    pub day: NaiveDate,
 }
 
 /// What a period contributed to a commitment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contribution {
     /// When the term began.
     pub term: Timestamp,
@@ -55,6 +70,9 @@ pub struct Contribution {
     pub counted: Decimal,
     /// What was charged for it apart from usage: in advance, in parts, or missing at the end.
     pub charged: Decimal,
+    /// How the term is taxed, where it is charged before its usage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taxed: Option<Taxed>,
 }
 
 impl Carried {
@@ -80,6 +98,13 @@ impl Carried {
             }
         }
         Some(sum)
+    }
+
+    /// How a term is taxed that began with an earlier period.
+    pub(super) fn taxed(&self, key: &str, term: Period, period: Period) -> Option<&Taxed> {
+        let parts = self.commitments.get(key)?.range(..period.start);
+        let mut of_term = parts.filter(|(_, part)| part.term == term.start);
+        of_term.find_map(|(_, part)| part.taxed.as_ref())
     }
 
     /// Replaces what a period contributed, and forgets terms long over.

@@ -10,12 +10,12 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::around::prices_of;
-use super::carried::{Carried, Contribution};
+use super::carried::{Carried, Contribution, Taxed};
 use super::line::{BillLine, LineKey, LineRole, Source};
-use super::lines::{Plan, taxes};
+use super::lines::{Plan, taxes as taxes_of_price};
 use super::split::split_by;
-use super::{BillInput, CommitmentState, NoBill, Stage, top_up};
-use crate::catalog::{Card, Commitment, Pay, Profile, TaxStyle};
+use super::{BillInput, CommitmentState, NoBill, Stage, taxes, top_up};
+use crate::catalog::{AtEnd, Card, Commitment, Pay, Profile, TaxStyle};
 use crate::period::{Anchor, Calendar, Period};
 use crate::rate::{Currency, Mode, Ratio};
 
@@ -30,6 +30,8 @@ struct Standing<'c> {
     taxes: &'c [String],
     /// The day on which a term begins.
     anchor: NaiveDate,
+    /// Its last term ends with this period, because it is not agreed any more.
+    ends: bool,
 }
 
 /// Adds the lines of commitments, and what the period contributes to them.
@@ -48,47 +50,80 @@ pub(super) fn apply<'c>(
     Ok(states)
 }
 
-/// What a commitment is called in [`Carried`], with its term in this period.
-pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Period)> {
+/// What a commitment is called in [`Carried`], with its term in this period and its taxes.
+pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Period, Vec<String>)> {
     let mut all = standing(input, &Plan::all(input.slices)).into_iter();
     let found = all.find(|standing| standing.commitment.id == id)?;
     let key = Carried::commitment_key(found.card, id);
-    Some((key, term(input, &found)?))
+    Some((key, term(input, &found)?, found.taxes.to_vec()))
 }
 
-/// The commitments of all cards of the period and of the last profile, those of shorter terms
-/// first.
+/// The commitments of all cards and profiles of the period, each as it was agreed last, those of
+/// shorter terms first.
 fn standing<'c>(input: &BillInput<'c>, plans: &[Plan<'c>]) -> Vec<Standing<'c>> {
-    let last = Plan::last(plans);
-    let mut found = Vec::new();
-    for (index, plan) in plans.iter().enumerate() {
-        let card = plan.card();
-        let from_card = card
-            .around
-            .commitments
-            .iter()
-            .map(|one| (one, Some(card.id.as_str())));
-        let is_last = Some(index) == last;
-        let agreed = &plan.profile.agreement;
-        let from_profile = agreed.around.commitments.iter().map(|one| (one, None));
+    let mut found: Vec<Standing<'c>> = Vec::new();
+    let mut add = |commitment: &'c Commitment, of_card, card: &'c Card, profile: &'c Profile| {
+        let known = |other: &Standing<'c>| {
+            other.commitment.id == commitment.id
+                && other.card == of_card
+                && (of_card.is_none() || other.currency == card.currency)
+        };
+        if found.iter().any(known) {
+            return;
+        }
         let catalogs = input.slices.iter().rev().filter_map(|slice| slice.catalog);
         let first = catalogs
             .filter_map(|catalog| catalog.versions(&card.id).first())
             .map(|first| first.from)
             .next();
-        for (commitment, id) in from_card.chain(from_profile.filter(|_| is_last)) {
-            found.push(Standing {
-                commitment,
-                card: id,
-                currency: card.currency,
-                style: card.tax,
-                taxes: taxes_of(commitment, card, plan.profile),
-                anchor: commitment.from.or(first).unwrap_or(card.from),
-            });
+        found.push(Standing {
+            commitment,
+            card: of_card,
+            currency: card.currency,
+            style: card.tax,
+            taxes: taxes_of(commitment, card, profile),
+            anchor: commitment.from.or(first).unwrap_or(card.from),
+            ends: ends_with(input, commitment, of_card),
+        });
+    };
+    for plan in plans {
+        for (_, card) in plan.versions.iter().rev() {
+            for commitment in &card.around.commitments {
+                add(commitment, Some(card.id.as_str()), card, plan.profile);
+            }
+        }
+    }
+    for slice in input.slices.iter().rev() {
+        let (Some(profile), Some(card)) = (slice.profile, slice.card) else {
+            continue;
+        };
+        for commitment in &profile.agreement.around.commitments {
+            add(commitment, None, profile.agreement.card(card), profile);
         }
     }
     found.sort_by_key(|standing| standing.commitment.term_days());
     found
+}
+
+/// True if what is agreed behind the period does not name a commitment any more.
+fn ends_with(input: &BillInput<'_>, commitment: &Commitment, card: Option<&str>) -> bool {
+    if input.stage == Stage::Last {
+        return true;
+    }
+    let last = || {
+        let slice = input.slices.last()?;
+        Some((slice.profile?, slice.card?))
+    };
+    let Some((profile, agreed)) = input.after.or_else(last) else {
+        return true;
+    };
+    let around = match card {
+        None => &profile.agreement.around,
+        Some(card) if agreed.id == card => &agreed.around,
+        Some(_) => return true,
+    };
+    let mut commitments = around.commitments.iter();
+    !commitments.any(|other| other.id == commitment.id)
 }
 
 /// Taxed like the card's prices that count, where these are all taxed alike, whether they are used
@@ -96,7 +131,7 @@ fn standing<'c>(input: &BillInput<'c>, plans: &[Plan<'c>]) -> Vec<Standing<'c>> 
 fn taxes_of<'c>(commitment: &Commitment, card: &'c Card, profile: &'c Profile) -> &'c [String] {
     let prices = card.prices.iter();
     let counted = prices.filter(|price| commitment.counts.includes(price));
-    let alike = top_up::alike(counted.map(|price| taxes(price, profile)));
+    let alike = top_up::alike(counted.map(|price| taxes_of_price(price, profile)));
     alike.unwrap_or(&profile.agreement.taxes)
 }
 
@@ -121,7 +156,7 @@ fn mix<'c>(
     });
     let counted = own.flat_map(|plan| {
         let counted = plan.prices().filter(|price| counts.includes(price));
-        counted.map(|price| taxes(price, plan.profile))
+        counted.map(|price| taxes_of_price(price, plan.profile))
     });
     // As the prices say, whether they are used or not.
     let is_uniform = top_up::alike(counted).is_some();
@@ -152,15 +187,26 @@ fn one<'c>(
     let key = Carried::commitment_key(standing.card, &commitment.id);
     let before = carried.before(&key, term, input.period);
     let before = before.ok_or(NoBill::TooLarge)?;
+    let counted_before = before.counted;
     let account = Account {
         standing,
         term,
         before,
         counted: counted(plans, standing, lines).ok_or(NoBill::TooLarge)?,
-        is_last: input.is_final() && (input.period.end >= term.end || input.stage == Stage::Last),
+        is_last: input.is_final()
+            && (input.period.end >= term.end
+                || (standing.ends && commitment.at_end == AtEnd::Charge)),
     };
     let charged = account.charge(input).ok_or(NoBill::TooLarge)?;
     let (drawn, overage) = account.used().ok_or(NoBill::TooLarge)?;
+    // What is charged before its usage is taxed in all of the term as it is at first.
+    let taxed = (commitment.pay != Pay::Usage).then(|| {
+        let first = input.carried.taxed(&key, term, input.period);
+        first.map_or_else(
+            || (standing.taxes, taxes::last_day(input)),
+            |first| (first.codes.as_slice(), first.day),
+        )
+    });
     let charge_role = match commitment.pay {
         Pay::Usage => LineRole::TrueUp,
         Pay::Advance | Pay::Parts => LineRole::Commitment,
@@ -172,25 +218,34 @@ fn one<'c>(
     ] {
         if !amount.is_zero() {
             let mixed = mix(plans, standing, lines, role).ok_or(NoBill::TooLarge)?;
-            lines.push(BillLine {
+            let mut line = BillLine {
                 mixed,
                 ..standing.line(role, amount)
-            });
+            };
+            if let Some((codes, day)) = taxed.filter(|_| role != LineRole::Overage) {
+                (line.taxes, line.taxed_on) = (codes, Some(day));
+            }
+            lines.push(line);
         }
     }
+    let left = account.left().ok_or(NoBill::TooLarge)?;
+    let counted = account.counted;
     let part = Contribution {
         term: term.start,
-        counted: account.counted,
+        counted,
         charged,
+        taxed: taxed.map(|(codes, day)| Taxed {
+            codes: codes.to_vec(),
+            day,
+        }),
     };
     carried.contribute(key, term, input.period, part);
-    let left = account.left().ok_or(NoBill::TooLarge)?;
     Ok(Some(CommitmentState {
         commitment,
         currency: standing.currency,
         term,
-        before: before.counted,
-        counted: account.counted,
+        before: counted_before,
+        counted,
         left,
     }))
 }
@@ -349,6 +404,8 @@ impl<'c> Standing<'c> {
             billed: amount,
             taxes: self.taxes,
             mixed: Vec::new(),
+            taxed_on: None,
+            credit_of: None,
             net: amount,
             tax: Decimal::ZERO,
             fraction: Ratio::ONE,

@@ -34,7 +34,8 @@ pub enum Stage {
     /// The whole period.
     #[default]
     Final,
-    /// The whole period, and the last one of the agreement: terms of commitments end with it.
+    /// The whole period, and the last one of the agreement: terms of commitments end with it, and
+    /// nothing is charged in advance.
     Last,
 }
 
@@ -204,6 +205,9 @@ pub struct BillInput<'c> {
     /// The next period, if fees are billed for it in advance; `None` if the agreement ends or its
     /// future is not known.
     pub next: Option<Next<'c>>,
+    /// What is agreed behind the period: the terms of commitments that this does not name end with
+    /// it. `None` for what is in force last in the period.
+    pub after: Option<(&'c Profile, &'c Card)>,
     /// What other periods of the tenant left.
     pub carried: &'c Carried,
     /// Between whom the lines are shared out; empty if the tenant has no children.
@@ -214,5 +218,10 @@ impl BillInput<'_> {
     /// True if the whole period is billed.
     pub(super) fn is_final(&self) -> bool {
         self.stage != Stage::Interim
+    }
+
+    /// True if what is not prorated is not due: less than half of a period is billed.
+    pub(super) fn is_remainder(&self) -> bool {
+        self.period.is_remainder_of(self.whole)
     }
 }

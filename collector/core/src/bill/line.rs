@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId};
@@ -162,6 +163,10 @@ pub struct BillLine<'c> {
     /// Of what is missing to lines that are taxed in several ways: the taxes of each, and what
     /// they come to; it is taxed in these proportions, and not by `taxes`. Else empty.
     pub mixed: Vec<(&'c [String], Decimal)>,
+    /// The day whose tax rates count; `None` for the period's last one.
+    pub(super) taxed_on: Option<NaiveDate>,
+    /// Where something is given back that an earlier bill charged: the tax that it charged on it.
+    pub(super) credit_of: Option<Decimal>,
     /// The amount without tax, in the bill's currency.
     pub net: Decimal,
     /// The tax on it, in the bill's currency.

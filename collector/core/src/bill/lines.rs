@@ -8,9 +8,9 @@ use tollgate_common::{MeterName, Quantity};
 
 use super::carried::{Advance, Carried};
 use super::lanes::{self, Track};
-use super::line::{LineKey, LineRole};
+use super::line::{BillLine, LineKey, LineRole};
 use super::{BillInput, Metered, NoBill, Slice, Stage};
-use crate::catalog::{Billed, Card, Meter, Price, Profile};
+use crate::catalog::{Billed, Card, FirstFlat, Meter, Price, Profile};
 use crate::period::{Period, Proration};
 use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_fee, rate_meter};
 
@@ -161,6 +161,10 @@ impl<'c> Plan<'c> {
                 .filter_map(|(_, card)| find(card, price))
         };
         let Some(by) = price.terms.prorate else {
+            // A maximum stays, for what is used.
+            if input.is_remainder() && !whole {
+                return Ok(None);
+            }
             let last = versions().next_back();
             return Ok(last.and_then(of).map(Ratio::from_decimal));
         };
@@ -221,7 +225,7 @@ pub(super) enum DraftKind<'c> {
         /// Of a fee: its exact amounts for that part.
         fee: Option<Box<Fee>>,
         /// What was charged for it in advance.
-        charged: Decimal,
+        charged: Option<&'c Advance>,
     },
     /// A fee of the next period.
     Advance(LineItem<'c>),
@@ -325,6 +329,21 @@ pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Dec
         key: key(LineRole::Fee, card, price),
         amount,
         taxes: taxes(price, profile).to_vec(),
+        tax: None,
+    }
+}
+
+/// Notes what tax was charged on fees of the next period.
+pub(super) fn note_taxes(input: &BillInput<'_>, lines: &[BillLine<'_>], carried: &mut Carried) {
+    let next = input.next.map(|next| next.period.start);
+    let fees = next.and_then(|start| carried.advance.get_mut(&start));
+    for fee in fees.into_iter().flatten() {
+        let same = |line: &&BillLine<'_>| {
+            line.key.role == LineRole::Advance
+                && (&line.key.card, &line.key.id) == (&fee.key.card, &fee.key.id)
+                && line.key.currency == fee.key.currency
+        };
+        fee.tax = lines.iter().find(same).map(|line| line.tax);
     }
 }
 
@@ -371,6 +390,11 @@ impl<'c> Rating<'_, 'c> {
             match outcome {
                 // Nothing is due unused in a period that does not count.
                 Outcome::Line(_) if !input.due && is_unused(track.usage) => {}
+                // A first tier's flat fee is not prorated.
+                Outcome::Line(item)
+                    if input.is_remainder()
+                        && is_unused(track.usage)
+                        && item.price.model.first_flat == FirstFlat::Always => {}
                 Outcome::Line(item) => {
                     self.rated.insert(rated_key(item.card, item.price), item);
                 }
@@ -445,7 +469,7 @@ impl<'c> Rating<'_, 'c> {
             maximum: limit(|price| price.maximum, true)?,
             minimum: limit(|price| price.minimum, false)?,
             fee: None,
-            charged: Decimal::ZERO,
+            charged: None,
         };
         self.drafts.push(Draft {
             key: key(LineRole::Usage, plan.card(), price),
@@ -457,7 +481,8 @@ impl<'c> Rating<'_, 'c> {
     }
 
     fn fee(&mut self, plan: &Plan<'c>, price: &'c Price) {
-        if !self.input.due {
+        let is_whole = price.terms.prorate.is_none();
+        if !self.input.due || (is_whole && self.input.is_remainder()) {
             return;
         }
         let card = plan.card();
@@ -477,7 +502,7 @@ impl<'c> Rating<'_, 'c> {
             return;
         };
         let key = key(LineRole::Fee, card, price);
-        let charged = self.charged(&key).map_or(Decimal::ZERO, |fee| fee.amount);
+        let charged = self.charged(&key);
         let whole = fraction == Ratio::ONE
             && Ratio::from_decimal(item.base) == base
             && Ratio::from_decimal(item.list) == list;

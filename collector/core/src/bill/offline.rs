@@ -96,8 +96,8 @@ impl<'c> Offline<'c> {
         Some(advance(card, price, self.profile, amount))
     }
 
-    /// What a commitment is called in [`Carried`], with its term in this period.
-    pub fn commitment_term(&self, id: &str) -> Option<(String, Period)> {
+    /// What a commitment is called in [`Carried`], with its term in this period and its taxes.
+    pub fn commitment_term(&self, id: &str) -> Option<(String, Period, Vec<String>)> {
         let (usage, metered) = (Usage::default(), BTreeMap::new());
         commit::term_of(&self.input(&usage, &metered, &[]), id)
     }
@@ -108,6 +108,7 @@ impl<'c> Offline<'c> {
         metered: &'a BTreeMap<&'a MeterName, Metered<'a>>,
         children: &'a [Child<'a>],
     ) -> BillInput<'a> {
+        let next = self.next();
         BillInput {
             tenant: self.tenant,
             period: self.period,
@@ -116,15 +117,29 @@ impl<'c> Offline<'c> {
             slices: &self.slices,
             catalog: Some(self.catalog),
             usage: metered,
-            stage: usage.stage,
+            stage: self.stage(usage),
             due: true,
-            next: self.next(),
+            next,
+            after: next.map(|next| (next.profile, next.card)),
             carried: &usage.carried,
             children,
         }
     }
 
+    /// The last bill is that of the period in which the agreement ends.
+    fn stage(&self, usage: &Usage) -> Stage {
+        let ends = self.profile.validity().end <= self.period.end;
+        match usage.stage {
+            Stage::Final if ends => Stage::Last,
+            stage => stage,
+        }
+    }
+
+    /// What is agreed when the period is over.
     fn next(&self) -> Option<Next<'c>> {
+        if !self.profile.validity().contains(self.period.end) {
+            return None;
+        }
         let period = self.profile.calendar.period_containing(self.period.end);
         let card = self
             .catalog
@@ -141,9 +156,11 @@ impl<'c> Offline<'c> {
 /// begins or ends.
 fn slices<'c>(catalog: &'c Catalog, profile: &'c Profile, period: Period) -> Vec<Slice<'c>> {
     let zone = profile.calendar.zone;
+    let valid = profile.validity();
     let versions = catalog.versions(&profile.card).iter();
     let mut starts: Vec<_> = versions
         .map(|card| zone.start_of_day(card.from))
+        .chain([valid.start, valid.end])
         .filter(|from| period.start < *from && *from < period.end)
         .chain(cuts(profile, period, zone))
         .chain([period.start])
@@ -154,11 +171,15 @@ fn slices<'c>(catalog: &'c Catalog, profile: &'c Profile, period: Period) -> Vec
     starts
         .iter()
         .zip(ends)
-        .map(|(&start, end)| Slice {
-            span: Period { start, end },
-            catalog: Some(catalog),
-            profile: Some(profile),
-            card: catalog.card_in_force(&profile.card, zone, start),
+        .map(|(&start, end)| {
+            let card = || catalog.card_in_force(&profile.card, zone, start);
+            let agreed = valid.contains(start).then_some(profile);
+            Slice {
+                span: Period { start, end },
+                catalog: Some(catalog),
+                profile: agreed,
+                card: agreed.and_then(|_| card()),
+            }
         })
         .collect()
 }

@@ -6,6 +6,7 @@
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
+use tollgate_common::Timestamp;
 
 use super::line::{BillLine, LineRole};
 use super::split::{split_amount, units};
@@ -38,6 +39,8 @@ struct Group<'c> {
     style: TaxStyle,
     codes: &'c [String],
     day: NaiveDate,
+    /// Most tax that is given back, of a line that stands alone.
+    credit_of: Option<Decimal>,
     /// By their place, each with what of it is taxed so.
     lines: Vec<(usize, Decimal)>,
 }
@@ -65,7 +68,12 @@ pub(super) fn apply<'c>(
         };
         for parts in together {
             let amounts: Vec<Decimal> = parts.iter().map(|(_, amount)| *amount).collect();
-            let taxed = tax(&amounts, &rates, group.style, places).ok_or(NoBill::TooLarge)?;
+            let mut taxed = tax(&amounts, &rates, group.style, places).ok_or(NoBill::TooLarge)?;
+            if let Some(charged) = group.credit_of {
+                taxed
+                    .give_back_at_most(charged, group.style)
+                    .ok_or(NoBill::TooLarge)?;
+            }
             for (rate, (base, amount)) in rates.iter().zip(taxed.taxes) {
                 add(&mut taxes, rate, base, amount).ok_or(NoBill::TooLarge)?;
             }
@@ -79,6 +87,16 @@ pub(super) fn apply<'c>(
     Ok(taxes)
 }
 
+/// The day whose rates count: the last one of the period.
+pub(super) fn last_day(input: &BillInput<'_>) -> NaiveDate {
+    day_before(input, input.period.end)
+}
+
+fn day_before(input: &BillInput<'_>, instant: Timestamp) -> NaiveDate {
+    let before = instant.millis().saturating_sub(1);
+    input.zone.date_at(Timestamp::from_millis(before))
+}
+
 /// The lines by how they are taxed; what is taxed like several others is divided in proportion to
 /// them. `None` if that does not fit the numbers.
 fn groups<'c>(
@@ -86,16 +104,17 @@ fn groups<'c>(
     lines: &[BillLine<'c>],
     places: u32,
 ) -> Option<Vec<Group<'c>>> {
-    let last_instant = |before: tollgate_common::Timestamp| {
-        tollgate_common::Timestamp::from_millis(before.millis().saturating_sub(1))
-    };
-    let day = input.zone.date_at(last_instant(input.period.end));
-    let day_before = input.zone.date_at(last_instant(input.period.start));
+    let day = last_day(input);
+    let day_before = day_before(input, input.period.start);
     let mut groups: Vec<Group<'c>> = Vec::new();
     for (place, line) in lines.iter().enumerate() {
         // A fee below zero gives back what the bill before charged.
         let gives_back = line.key.role == LineRole::Fee && line.billed.is_sign_negative();
-        let day = if gives_back { day_before } else { day };
+        let day = match line.taxed_on {
+            Some(day) => day,
+            None if gives_back => day_before,
+            None => day,
+        };
         let weights: Vec<Decimal> = line.mixed.iter().map(|(_, amount)| *amount).collect();
         let parts = match weights[..] {
             [] => vec![line.billed],
@@ -104,8 +123,13 @@ fn groups<'c>(
         let codes = line.mixed.iter().map(|(codes, _)| *codes);
         let alone = line.mixed.is_empty().then_some(line.taxes);
         for (codes, amount) in codes.chain(alone).zip(parts) {
+            // What has a most that its tax may be stands alone.
             let alike = groups.iter_mut().find(|group| {
-                group.style == line.style && group.codes == codes && group.day == day
+                group.style == line.style
+                    && group.codes == codes
+                    && group.day == day
+                    && line.credit_of.is_none()
+                    && group.credit_of.is_none()
             });
             match alike {
                 Some(group) => group.lines.push((place, amount)),
@@ -113,6 +137,7 @@ fn groups<'c>(
                     style: line.style,
                     codes,
                     day,
+                    credit_of: line.credit_of,
                     lines: vec![(place, amount)],
                 }),
             }
@@ -159,6 +184,27 @@ struct Taxed {
     taxes: Vec<(Decimal, Decimal)>,
     /// Net amount and tax of each line.
     lines: Vec<(Decimal, Decimal)>,
+}
+
+impl Taxed {
+    /// Tax that is given back is never more than was `charged`; the last taxes are lessened.
+    fn give_back_at_most(&mut self, charged: Decimal, style: TaxStyle) -> Option<()> {
+        let (net, tax) = self.lines.first_mut()?;
+        let mut excess = Decimal::ZERO.checked_sub(tax.checked_add(charged)?)?;
+        if excess <= Decimal::ZERO {
+            return Some(());
+        }
+        *tax = tax.checked_add(excess)?;
+        if style.behavior == TaxBehavior::Inclusive {
+            *net = net.checked_sub(excess)?;
+        }
+        for (_, amount) in self.taxes.iter_mut().rev() {
+            let less = excess.min(Decimal::ZERO.checked_sub(*amount)?);
+            *amount = amount.checked_add(less)?;
+            excess = excess.checked_sub(less)?;
+        }
+        Some(())
+    }
 }
 
 fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) -> Option<Taxed> {

@@ -102,10 +102,12 @@ impl<'c> Work<'c> {
                 many && parted.own().any(|(_, _, _, price)| limits(price))
             }
         };
-        let is_premature = minimum.is_some() && !input.is_final();
+        // One that is not due yet, or not for so short a part of a period.
+        let is_premature = (minimum.is_some() && !input.is_final())
+            || (minimum.is_none() && item.price.minimum.is_some());
         self.is_loose
             || fee.is_some()
-            || !charged.is_zero()
+            || charged.is_some()
             || is_bounded
             || is_premature
             || joint
@@ -178,8 +180,12 @@ impl<'c> Work<'c> {
     /// What the line costs in its period, whenever it is charged.
     pub(super) fn due(&self) -> Option<Decimal> {
         match &self.draft.kind {
-            DraftKind::Rated { charged, .. } => self.shown.checked_add(*charged),
-            DraftKind::Advance(_) | DraftKind::Unused(_) => Some(self.shown),
+            DraftKind::Rated {
+                charged: Some(fee), ..
+            } => self.shown.checked_add(fee.amount),
+            DraftKind::Rated { .. } | DraftKind::Advance(_) | DraftKind::Unused(_) => {
+                Some(self.shown)
+            }
         }
     }
 
@@ -272,35 +278,45 @@ impl<'c> Work<'c> {
 
     /// Less what was charged for the line in advance; below zero that is a credit.
     pub(super) fn deduct_advance(&mut self) -> Option<()> {
-        let DraftKind::Rated { charged, .. } = &self.draft.kind else {
+        let DraftKind::Rated {
+            charged: Some(fee), ..
+        } = &self.draft.kind
+        else {
             return Some(());
         };
-        if charged.is_zero() {
-            return Some(());
-        }
-        let shown = self.shown.checked_sub(*charged)?;
+        let shown = self.shown.checked_sub(fee.amount)?;
         self.show(Ratio::from_decimal(shown), shown, StepKind::Advance, "")
     }
 
     pub(super) fn finish(self) -> BillLine<'c> {
         let fraction = self.fraction();
         let card = self.draft.card;
-        let source = match self.draft.kind {
-            DraftKind::Rated { item, .. } => Source::Rated(item),
-            DraftKind::Advance(item) => Source::Advance(item),
-            DraftKind::Unused(_) => Source::Unused,
+        let (source, charged) = match self.draft.kind {
+            DraftKind::Rated { item, charged, .. } => (Source::Rated(item), charged),
+            DraftKind::Advance(item) => (Source::Advance(item), None),
+            DraftKind::Unused(fee) => (Source::Unused, Some(fee)),
+        };
+        let gives_back = self.shown.is_sign_negative() && !self.shown.is_zero();
+        // It was charged in the currency that the card had then.
+        let currency = match source {
+            Source::Unused => self.draft.key.currency.parse().unwrap_or(card.currency),
+            _ => card.currency,
         };
         BillLine {
             key: self.draft.key,
             source,
-            currency: card.currency,
+            currency,
             style: card.tax,
             list: self.list,
             worked: self.steps,
             amount: self.shown,
             billed: self.shown,
-            taxes: self.draft.taxes,
+            taxes: charged
+                .filter(|_| gives_back)
+                .map_or(self.draft.taxes, |fee| fee.taxes.as_slice()),
             mixed: Vec::new(),
+            taxed_on: None,
+            credit_of: charged.filter(|_| gives_back).and_then(|fee| fee.tax),
             net: self.shown,
             tax: Decimal::ZERO,
             fraction,

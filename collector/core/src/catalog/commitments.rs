@@ -37,6 +37,33 @@ pub struct Commitment {
     pub overage: Option<Decimal>,
     /// Whether the term's last invoice charges what was not spent.
     pub true_up: bool,
+    /// What becomes of a term that the agreement does not see the end of.
+    pub at_end: AtEnd,
+}
+
+/// What becomes of the rest of a term when the agreement ends before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It is due with the agreement's last invoice.
+    #[default]
+    Charge,
+    /// It is not charged any more.
+    Waive,
+}
+
+impl FromStr for AtEnd {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "charge" => Ok(Self::Charge),
+            "waive" => Ok(Self::Waive),
+            _ => Err(
+                "expected `charge` (the rest is due with the agreement's last invoice) or `waive` \
+                 (it is not charged any more)",
+            ),
+        }
+    }
 }
 
 impl Commitment {
@@ -113,7 +140,7 @@ fn read_one<'d>(
     names: &Names,
 ) -> Option<Commitment> {
     let known = [
-        "id", "counts", "fees", "amount", "term", "from", "pay", "overage", "true_up",
+        "id", "counts", "fees", "amount", "term", "from", "pay", "overage", "true_up", "at_end",
     ];
     reader.only(section, &known);
     let id = reader.parse::<Id>(section, "id", "its name such as \"year\"");
@@ -124,6 +151,7 @@ fn read_one<'d>(
     let from = reader.maybe::<Date>(section, "from", "a date such as \"2026-01-01\"");
     let pay = reader.or_default::<Pay>(section, "pay", "\"usage\", \"advance\" or \"parts\"");
     let overage = read_overage(reader, section);
+    let at_end = reader.or_default::<AtEnd>(section, "at_end", "\"charge\" or \"waive\"");
     let true_up = match section.field("true_up") {
         None => Some(true),
         Some(field) if pay.is_some_and(|pay| pay != Pay::Usage) => {
@@ -143,6 +171,7 @@ fn read_one<'d>(
         pay: pay?,
         overage: overage?,
         true_up: true_up?,
+        at_end: at_end?,
     })
 }
 

@@ -3,19 +3,25 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
-use tollgate_common::TenantId;
+use tollgate_common::{TenantId, Timestamp};
 
 use super::agreement::{self, Agreement, PayerPlace};
+use super::discounts::read_validity;
 use super::read::{Reader, Section};
-use super::{Catalog, CatalogError, Places, check_id, contracted, templates};
-use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Zone};
+use super::{Catalog, Places, check_id, contracted, templates};
+use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Period, Zone};
 
 /// What is agreed with a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Whose; `None` for the default profile, which serves every tenant without one.
     pub tenant: Option<TenantId>,
+    /// The first day on which it holds, in its zone; `None` for always.
+    pub from: Option<NaiveDate>,
+    /// The first day on which it does not hold any more; `None` for never.
+    pub until: Option<NaiveDate>,
     /// The rate card by its id.
     pub card: String,
     /// Zone and length of the billing periods.
@@ -26,6 +32,17 @@ pub struct Profile {
     pub settlement: Option<Settlement>,
     /// What else is agreed.
     pub agreement: Agreement,
+}
+
+impl Profile {
+    /// When it holds: outside of this time nothing is agreed with the tenant.
+    pub fn validity(&self) -> Period {
+        let begin = |day| self.calendar.zone.start_of_day(day);
+        Period {
+            start: self.from.map_or(Timestamp::EPOCH, begin),
+            end: self.until.map_or(Timestamp::MAX, begin),
+        }
+    }
 }
 
 /// What becomes of usage that comes after its period was closed.
@@ -121,12 +138,6 @@ pub(super) const TERMS: &[&str] = &[
     "threshold",
 ];
 
-/// Keys that only `rate` and tests work out, and what a running collector says of them.
-const UNBILLED: &[(&str, &str)] = &[(
-    "threshold",
-    "a running collector makes no invoice before the period ends yet (take the key away)",
-)];
-
 /// Reads the file of one profile into the catalog.
 pub(super) fn read<'d>(
     catalog: &mut Catalog,
@@ -135,7 +146,8 @@ pub(super) fn read<'d>(
     path: &str,
     places: &mut Places,
 ) {
-    reader.only(root, &[&["tenant", templates::KEY], TERMS].concat());
+    let own = ["tenant", templates::KEY, "from", "until"];
+    reader.only(root, &[&own, TERMS].concat());
     let whose = reader.parse::<Whose>(
         root,
         "tenant",
@@ -152,6 +164,7 @@ pub(super) fn read<'d>(
     if !places.claim(reader, &field, &what, path) {
         return;
     }
+    let validity = read_validity(reader, root);
     let Some(Terms {
         card,
         calendar,
@@ -162,23 +175,29 @@ pub(super) fn read<'d>(
     else {
         return;
     };
+    let Some((from, until)) = validity else {
+        return;
+    };
+    if agreement.payer.is_some() {
+        for field in ["from", "until"]
+            .into_iter()
+            .filter_map(|key| root.field(key))
+        {
+            let message = "somebody else pays for the tenant: its agreement has no beginning and no \
+                           end (expected the day in `payer.from`, or no payer)";
+            reader.refuse_field(&field, message);
+        }
+    }
     if let Some(payer) = root.field("payer") {
         places.payers.push(PayerPlace {
             tenant: tenant.clone(),
             place: reader.place(&payer),
         });
     }
-    for (key, message) in UNBILLED {
-        if let Some(field) = root.field(key) {
-            let place = reader.place(&field);
-            places.unbilled.push(CatalogError {
-                message: (*message).to_owned(),
-                ..place
-            });
-        }
-    }
     let profile = Arc::new(Profile {
         tenant: tenant.clone(),
+        from,
+        until,
         card,
         calendar,
         late,

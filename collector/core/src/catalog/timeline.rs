@@ -93,9 +93,22 @@ impl Slice {
         }
     }
 
+    /// What is agreed, with the version of the card that is in force.
+    pub fn agreed(&self) -> Option<(&Profile, &Card)> {
+        Some((self.profile.as_deref()?, self.card.as_deref()?))
+    }
+
     /// True if `instant` lies in it.
     pub fn contains(&self, instant: Timestamp) -> bool {
         self.from <= instant && instant < self.to
+    }
+
+    /// True if something of it may be due without usage.
+    pub fn is_due_unused(&self) -> bool {
+        let around = |profile: &Arc<Profile>| profile.agreement.around.is_due_unused();
+        self.card
+            .as_ref()
+            .is_some_and(|card| card.is_due_unused() || self.profile.as_ref().is_some_and(around))
     }
 
     /// The digest of the version in force.
@@ -303,7 +316,32 @@ fn cut_by_cards(
     slices: &mut Vec<Slice>,
 ) {
     let catalog = version.map(|version| &version.catalog);
-    let profile = catalog.and_then(|catalog| catalog.shared_profile(tenant));
+    let agreed = catalog.and_then(|catalog| catalog.shared_profile(tenant));
+    let valid = agreed.map(|profile| profile.validity());
+    let inside = valid.and_then(|valid| valid.overlap(stretch));
+    let (Some(profile), Some(inside)) = (agreed, inside) else {
+        cut_by_versions((catalog, None), stretch, paid_from, slices);
+        return;
+    };
+    for (start, end, profile) in [
+        (stretch.start, inside.start, None),
+        (inside.start, inside.end, Some(profile)),
+        (inside.end, stretch.end, None),
+    ] {
+        if start < end {
+            let paid_from = paid_from.clamp(start, end);
+            cut_by_versions((catalog, profile), Period { start, end }, paid_from, slices);
+        }
+    }
+}
+
+/// Adds the slices of a stretch in which one profile is in force, or none.
+fn cut_by_versions(
+    (catalog, profile): (Option<&Arc<Catalog>>, Option<&Arc<Profile>>),
+    stretch: Period,
+    paid_from: Timestamp,
+    slices: &mut Vec<Slice>,
+) {
     let mut push = |from, to, card: Option<&Arc<Card>>| {
         let slice = Slice {
             from,

@@ -7,15 +7,17 @@ mod table;
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, TenantId, Timestamp};
 use toml::de::DeTable;
 
+use super::cards::Date;
 use super::measure::Amount;
 use super::prices::checked;
 use super::read::{Reader, Section};
 use super::{Catalog, CatalogError, CatalogErrors, Part, read_date};
-use crate::bill::{Bill, Carried, Contribution, NoBill, Offline, Stage, Usage};
+use crate::bill::{Bill, Carried, Contribution, NoBill, Offline, Stage, Taxed, Usage};
 use crate::period::{Period, Zone};
 use crate::rate::MeterUsage;
 pub use table::UsageFormat;
@@ -362,16 +364,17 @@ fn read_before<'d>(
         let expected = "a table of what was spent towards each commitment";
         let commitments = reader.table(&table, "commitment", expected)?;
         for id in commitments.names() {
-            let Some((key, term)) = offline.commitment_term(&id) else {
+            let Some((key, term, codes)) = offline.commitment_term(&id) else {
                 let message = format!("there is no commitment `{id}` in its term");
                 reader.refuse(commitments.span(), &commitments.key(&id), message);
                 return None;
             };
-            let (counted, charged) = read_spent(reader, &commitments, &id)?;
+            let (counted, charged, day) = read_spent(reader, &commitments, &id)?;
             let part = Contribution {
                 term: term.start,
                 counted,
                 charged,
+                taxed: day.map(|day| Taxed { codes, day }),
             };
             carried
                 .commitments
@@ -400,19 +403,20 @@ fn read_spent<'d>(
     reader: &mut Reader<'d>,
     commitments: &Section<'d>,
     id: &str,
-) -> Option<(Decimal, Decimal)> {
+) -> Option<(Decimal, Decimal, Option<NaiveDate>)> {
     let amount = "an amount as a decimal string such as \"10.00\"";
     let is_text = commitments.field(id)?.value.as_str().is_some();
     if is_text {
         let (Amount(counted), _) = reader.parse::<Amount>(commitments, id, amount)?;
-        return Some((counted, Decimal::ZERO));
+        return Some((counted, Decimal::ZERO, None));
     }
     let expected = "an amount, or a table with `counted` and `charged`";
     let table = reader.table(commitments, id, expected)?;
-    reader.only(&table, &["counted", "charged"]);
+    reader.only(&table, &["counted", "charged", "taxed_on"]);
+    let day = reader.maybe::<Date>(&table, "taxed_on", "a date such as \"2026-06-30\"");
     let (Amount(counted), _) = reader.parse::<Amount>(&table, "counted", amount)?;
     let (Amount(charged), _) = reader.parse::<Amount>(&table, "charged", amount)?;
-    Some((counted, charged))
+    Some((counted, charged, day?.map(|(Date(day), _)| day)))
 }
 
 /// An instant in a period: a month, a day, both in the zone, or RFC 3339.

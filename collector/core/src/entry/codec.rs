@@ -40,6 +40,7 @@ const KIND_RESTORED: u8 = 10;
 const KIND_MANUAL: u8 = 20;
 const KIND_ISSUE: u8 = 21;
 const KIND_OPERATED: u8 = 30;
+const KIND_INTERIM: u8 = 40;
 
 /// An encoded entry that waits for its stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,6 +169,7 @@ impl EntryEncoder {
             Entry::Manual(manual) => json(KIND_MANUAL, manual, &mut bytes)?,
             Entry::Issue(issue) => json(KIND_ISSUE, issue, &mut bytes)?,
             Entry::Operated(operated) => json(KIND_OPERATED, &**operated, &mut bytes)?,
+            Entry::Interim(interim) => json(KIND_INTERIM, interim, &mut bytes)?,
         };
         let body = u32::try_from(bytes.len() - HEADER_BYTES)
             .map_err(|_| EncodeError::TooLong(bytes.len()))?;
@@ -273,6 +275,7 @@ impl EntryDecoder {
             KIND_MANUAL => Entry::Manual(parse(body)?),
             KIND_ISSUE => Entry::Issue(parse(body)?),
             KIND_OPERATED => Entry::Operated(std::sync::Arc::new(parse(body)?)),
+            KIND_INTERIM => Entry::Interim(parse(body)?),
             other => return Err(DecodeError::Kind(other)),
         })
     }

@@ -8,8 +8,8 @@ use tollgate_common::{
 
 use super::*;
 use crate::entry::{
-    CatalogChange, CloseCause, Closing, FOLD_VERSION, LostEntry, Missing, PolicyChange, PublicKey,
-    Restored, Signature,
+    CatalogChange, CloseCause, Closing, FOLD_VERSION, Interim, InterimCause, LostEntry, Missing,
+    PolicyChange, PublicKey, Restored, Signature,
 };
 use crate::fold::intake::test_support::{Sealer, row};
 use crate::position::Position;
@@ -96,6 +96,16 @@ fn entries() -> Vec<Entry> {
             agents: BTreeMap::from([(agent(), Timestamp::from_secs(3))]),
             missing: vec![agent()],
         }),
+        Entry::Interim(Box::new(Interim {
+            tenant: TenantId::new("acme").expect("valid"),
+            start: Timestamp::EPOCH,
+            end: Timestamp::from_secs(60),
+            part: 2,
+            cause: InterimCause::Threshold {
+                amount: "50.00".parse().expect("a decimal"),
+            },
+            fold_version: FOLD_VERSION,
+        })),
         Entry::Clock,
         Entry::Lost(LostEntry {
             position: Position::from_bytes([5; 16]),

@@ -223,6 +223,10 @@ impl Intake {
                 let partition = partition_of(&closing.tenant, self.partitions());
                 out.send(partition, TenantInput::Close(Box::new(closing.clone())));
             }
+            Entry::Interim(interim) => {
+                let partition = partition_of(&interim.tenant, self.partitions());
+                out.send(partition, TenantInput::Interim(interim.clone()));
+            }
             Entry::Manual(manual) => {
                 let partition = partition_of(&manual.tenant, self.partitions());
                 out.send(partition, TenantInput::Manual(manual.clone()));

@@ -26,6 +26,7 @@ mod digest;
 mod due;
 mod dues;
 mod family;
+mod interim;
 mod late;
 mod loss;
 mod operated;
@@ -116,6 +117,9 @@ pub struct TenantFold {
     /// Who has changed since somebody looked.
     #[serde(skip)]
     changed: Changed,
+    /// See [`TenantFold::changes`].
+    #[serde(skip)]
+    changes: u64,
 }
 
 /// A bug that is planted to show that tests find it.
@@ -140,6 +144,8 @@ pub struct Oddities {
     /// Closings of no period, of one that is not over, of another round, or by an unknown
     /// catalog. Also closings that were decided twice at the same time.
     pub closings_ignored: u64,
+    /// Interims of no open period, that were decided twice, or of what cannot be rated.
+    pub interims_ignored: u64,
     /// Manual entries that are not sound, were made before, or name a line that does not wait.
     pub manual_ignored: u64,
     /// What operators did that does not fit the state, or was done twice.
@@ -168,6 +174,9 @@ struct Tenant {
     /// It is among those that have changed.
     #[serde(skip)]
     changed: bool,
+    /// What [`TenantFold::changes`] was when something last changed what its periods cost.
+    #[serde(skip)]
+    changed_at: u64,
 }
 
 /// A snapshot that cannot be read.
@@ -213,6 +222,7 @@ impl TenantFold {
             catalog_since: None,
             planted: None,
             changed: Changed::default(),
+            changes: 0,
         }
     }
 
@@ -238,6 +248,7 @@ impl TenantFold {
         input: &TenantInput,
     ) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.changes += 1;
         match input {
             TenantInput::Opened(opened) => self.handle_opened(opened),
             TenantInput::Catalog(change) => match Catalog::parse(&change.files) {
@@ -294,6 +305,13 @@ impl TenantFold {
                     self.oddities.closings_ignored += 1;
                 }
             }
+            TenantInput::Interim(interim) => {
+                if self.handle_interim(position, stamp, interim, &mut effects) {
+                    self.changed_one(stamp, &interim.tenant);
+                } else {
+                    self.oddities.interims_ignored += 1;
+                }
+            }
             TenantInput::Manual(manual) => {
                 if !self.handle_manual(position, stamp, manual, &mut effects) {
                     self.oddities.manual_ignored += 1;
@@ -330,6 +348,7 @@ impl TenantFold {
             let now = Ord::max(stamp, ahead);
             tenant.calendars.change(now, calendar_of(catalog, name));
             tenant.recent = None;
+            tenant.changed_at = self.changes;
         }
     }
 
@@ -386,6 +405,7 @@ impl TenantFold {
             catalog_since: self.catalog_since,
             planted: self.planted,
             changed: Changed::default(),
+            changes: self.changes,
         }
     }
 
@@ -484,6 +504,7 @@ fn bare_tenant<'t>(
         corrections: BTreeSet::new(),
         recent: None,
         changed: false,
+        changed_at: 0,
     })
 }
 

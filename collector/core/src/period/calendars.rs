@@ -87,10 +87,10 @@ impl Calendars {
         self.stretch_at(period.start).calendar.zone
     }
 
-    /// Which part a period is of the whole one of its calendar: less than one for the first period
-    /// of a new calendar where the former left it only a part. What two zones' clocks are apart
-    /// neither adds to a period nor takes from it.
-    pub fn share_of_whole(&self, period: Period, by: Proration) -> Ratio {
+    /// The whole period of its calendar that a period is, or is a part of: larger than it only for
+    /// the first period of a new calendar where the former left a part. What two zones' clocks are
+    /// apart neither adds to a period nor takes from it.
+    pub fn whole_of(&self, period: Period) -> Period {
         let stretch = self.stretch_at(period.start);
         let calendar = stretch.calendar;
         let whole = calendar.period_containing(period.end.plus_millis(-1));
@@ -98,17 +98,15 @@ impl Calendars {
         let by_clocks_alone =
             stretch.other_clocks && missing <= Ord::min(CLOCKS_APART_MILLIS, whole.millis() / 2);
         if missing <= 0 || by_clocks_alone {
-            return Ratio::ONE;
+            return period;
         }
-        whole.fraction(period, by, calendar.zone)
+        whole
     }
 
-    /// True for the first period of a new calendar if less than half of it is left: most of its time
-    /// belongs to periods of the calendar before. A fee that is not prorated is not due for it.
-    pub fn is_remainder(&self, period: Period) -> bool {
-        let calendar = self.stretch_at(period.start).calendar;
-        let whole = calendar.period_containing(period.end.plus_millis(-1));
-        period.millis() < whole.millis() / 2
+    /// Which part a period is of the whole one of its calendar ([`Calendars::whole_of`]).
+    pub fn share_of_whole(&self, period: Period, by: Proration) -> Ratio {
+        let whole = self.whole_of(period);
+        whole.fraction(period, by, self.zone_of(period))
     }
 
     /// The calendar that holds at `instant`, and how long.

@@ -55,6 +55,12 @@ impl Period {
         self.end.millis_since(self.start)
     }
 
+    /// True if it is less than half of a `whole` period: most of that belongs to other periods. What is
+    /// not prorated is not due for it.
+    pub const fn is_remainder_of(self, whole: Self) -> bool {
+        self.millis() < whole.millis() / 2
+    }
+
     /// What lies in both, if anything does.
     pub fn overlap(self, other: Self) -> Option<Self> {
         let (start, end) = (

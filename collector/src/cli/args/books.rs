@@ -98,9 +98,11 @@ pub enum InvoiceCommand {
     #[command(
         long_about = "Asks the running collector to issue an invoice over all lines of closed periods that wait, for \
             one tenant or for all. The next number of the issuer is given when the journal is read: numbers have no \
-            gaps. A total of zero or below zero is kept back as the issuer's `zero` and `negative` say.",
+            gaps. With --so-far the open period is booked as it stands and billed too; later invoices bill what it \
+            has come to less that. A total of zero or below zero is kept back as the issuer's `zero` and `negative` say.",
         after_help = "Examples:\n  tollgate-collector invoice issue --tenant acme --until 2026-07-01 --reason 'June'\n  \
-            tollgate-collector invoice issue --all --reason 'June'"
+            tollgate-collector invoice issue --all --reason 'June'\n  \
+            tollgate-collector invoice issue --tenant acme --so-far --reason 'first half of July'"
     )]
     Issue {
         /// How to print.
@@ -112,6 +114,9 @@ pub enum InvoiceCommand {
         /// To everybody for whom lines wait.
         #[arg(long)]
         all: bool,
+        /// With what the open period costs so far, which is booked first.
+        #[arg(long, conflicts_with_all = ["all", "until"])]
+        so_far: bool,
         /// Only what ends no later than this instant (2026-07-01, or RFC 3339).
         #[arg(long, value_name = "TIME")]
         until: Option<String>,

@@ -64,6 +64,7 @@ impl CollectorNode {
                 | Entry::Close(_)
                 | Entry::Clock
                 | Entry::Lost(_)
+                | Entry::Interim(_)
                 | Entry::Manual(_)
                 | Entry::Issue(_)
                 | Entry::Operated(_) => {}

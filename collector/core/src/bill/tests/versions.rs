@@ -77,6 +77,26 @@ fn a_discount_of_the_invoice_changes_nothing_else_of_versions() {
     }
 }
 
+/// A grant cuts the period, and no discount begins there.
+#[test]
+fn a_discount_that_begins_within_the_period_is_not_begun_by_a_grant() {
+    let grant = "[[grant]]\nid = \"g\"\namount = \"5.00\"\nuntil = \"2026-06-16\"\n";
+    let plain = usage_price("a", "1", "");
+    for discount in ["applies = [\"a\"]", "scope = \"invoice\""] {
+        let discount = format!(
+            "[[discount]]\nid = \"half\"\n{discount}\npercent = \"50\"\nfrom = \"2026-06-10\"\n"
+        );
+        for profile in ["", grant] {
+            check(
+                [&plain, &plain],
+                &discount,
+                profile,
+                &format!("net = \"1000.00\"\n{HALVES}"),
+            );
+        }
+    }
+}
+
 #[test]
 fn limits_of_versions_follow_how_they_are_prorated() {
     let least = |amount: &str, by: &str| {
@@ -217,6 +237,7 @@ fn bill<T>(
         stage: Stage::Final,
         due: true,
         next: None,
+        after: None,
         carried,
         children: &[],
     };
@@ -304,6 +325,7 @@ fn a_minimum_counts_what_was_charged_in_advance() {
                 },
                 amount: Decimal::new(2000, 2),
                 taxes: Vec::new(),
+                tax: None,
             }],
         )]),
         ..Carried::default()
@@ -428,6 +450,7 @@ proptest! {
             stage: Stage::Final,
             due: true,
             next: None,
+        after: None,
             carried: &carried,
             children: &[],
         };

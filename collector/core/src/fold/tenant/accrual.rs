@@ -8,7 +8,6 @@ use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
-use super::billing::Around;
 use super::book::{self, Line, LineAccount, LineKey};
 use crate::bill::Stage;
 use crate::catalog::Catalog;
@@ -54,6 +53,8 @@ pub struct AccrualLine {
     pub scale: Scale,
     /// Rated amount.
     pub amount: Option<Decimal>,
+    /// What of it is booked already, because the period was billed before its end.
+    pub booked: Option<Decimal>,
     /// ISO 4217 code.
     pub currency: Option<String>,
     /// The arithmetic, or the reason, for people.
@@ -85,13 +86,9 @@ impl TenantFold {
             for book in known.books.values().filter(|book| !book.is_closed()) {
                 let in_force = self.catalogs.in_force(name, book);
                 let terms = in_force.terms(name, book.period);
-                let (next, carried) = self.around(name, book);
-                let around = Around {
-                    carried: &carried,
-                    stage: Stage::Interim,
-                    next: next.as_ref().map(|(period, slice)| (*period, slice)),
-                };
-                let lines = book::lines(terms, around, book);
+                let surroundings = self.around(name, book);
+                let mut lines = book::lines(terms, surroundings.at(Stage::Interim), book);
+                book::keep_booked(&book.booked, &mut lines.own);
                 let accrual = |whose: &TenantId, lines: BTreeMap<LineKey, Line>| Accrual {
                     tenant: whose.clone(),
                     payer: (whose != name).then(|| name.clone()),
@@ -101,7 +98,14 @@ impl TenantFold {
                     catalog: catalog.map(|catalog| catalog.digest()),
                     lines: lines
                         .into_iter()
-                        .map(|(key, line)| accrual_line(catalog, key, line, whose != name))
+                        .map(|(key, line)| {
+                            let own = book.booked.get(&key).filter(|_| whose == name);
+                            let booked = own.and_then(|booked| booked.amount);
+                            AccrualLine {
+                                booked,
+                                ..accrual_line(catalog, key, line, whose != name)
+                            }
+                        })
                         .collect(),
                 };
                 accruals.push(accrual(name, lines.own));
@@ -135,6 +139,7 @@ fn accrual_line(
         quantity: line.quantity,
         scale: key.scale,
         amount: line.amount,
+        booked: None,
         currency: key.currency().map(str::to_owned),
         arithmetic: line.text,
         meter: key.meter,

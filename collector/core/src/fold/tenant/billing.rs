@@ -15,7 +15,7 @@ use super::usage::PeriodBook;
 use crate::bill::{
     self, Bill, BillInput, BillLine, Carried, LineRole, Metered, Next, NoBill, Stage,
 };
-use crate::catalog::timeline;
+use crate::catalog::{Threshold, timeline};
 use crate::ledger::{Account, GL_DEFAULT, Original, Role, negated};
 use crate::period::{Period, Zone};
 
@@ -26,12 +26,27 @@ pub(super) struct Around<'c> {
     pub(super) carried: &'c Carried,
     /// The whole period, or more of it is to come.
     pub(super) stage: Stage,
+    /// What it is asked for whether the bill reaches it.
+    pub(super) threshold: Option<&'c Threshold>,
+    /// The whole period of the calendar, of which the period may be a part.
+    pub(super) whole: Period,
     /// What is in force when the next period begins, and that period.
     pub(super) next: Option<(Period, &'c timeline::Slice)>,
+    /// What is in force behind the period, by what it is rated by.
+    pub(super) after: Option<&'c timeline::Slice>,
 }
 
-/// Adds the lines of a period's bill, and answers what other periods have to know of it; `None`
-/// without a bill. `pool` is what can be rated, and `members` are those for whom the tenant pays.
+/// What a bill says beside its lines.
+#[derive(Debug)]
+pub(super) struct Billed {
+    /// What other periods have to know.
+    pub(super) carried: Carried,
+    /// What is not booked yet reaches the threshold.
+    pub(super) reached: bool,
+}
+
+/// Adds the lines of a period's bill, and answers what else it says; `None` without a bill. `pool`
+/// is what can be rated, and `members` are those for whom the tenant pays.
 pub(super) fn bill(
     terms: Terms<'_>,
     around: Around<'_>,
@@ -39,7 +54,7 @@ pub(super) fn bill(
     pool: &Pool<'_>,
     members: &mut [Member<'_>],
     lines: &mut BTreeMap<LineKey, Line>,
-) -> Option<Carried> {
+) -> Option<Billed> {
     let usage = &pool.together;
     let slices = terms.slices.iter().map(timeline::Slice::for_bill);
     let slices: Vec<bill::Slice<'_>> = slices.collect();
@@ -48,17 +63,17 @@ pub(super) fn bill(
     let metered = metered(&slices, zone, usage);
     let children = pool.children();
     let next = around.next.and_then(|(period, slice)| {
+        let (profile, card) = slice.agreed()?;
         Some(Next {
             period,
-            profile: slice.profile.as_deref()?,
-            card: slice.card.as_deref()?,
+            profile,
+            card,
         })
     });
     let input = BillInput {
         tenant: terms.tenant,
         period: terms.period,
-        // What a change of calendars leaves of a period owes nothing; what counts is whole.
-        whole: terms.period,
+        whole: around.whole,
         zone,
         slices: &slices,
         catalog: terms.newest,
@@ -66,6 +81,7 @@ pub(super) fn bill(
         stage: around.stage,
         due: book.due,
         next,
+        after: around.after.and_then(timeline::Slice::agreed),
         carried: around.carried,
         children: &children,
     };
@@ -73,7 +89,17 @@ pub(super) fn bill(
         Ok(bill) => {
             book_bill(&bill, &metered, usage, lines);
             shares::book(&bill, &metered, usage, members, lines);
-            Some(bill.carried)
+            let booked = |line: &BillLine<'_>| {
+                let booked = book.booked.get(&key_of(&bill, line))?;
+                booked.amount
+            };
+            let reached = around
+                .threshold
+                .is_some_and(|threshold| bill.reaches(threshold, booked));
+            Some(Billed {
+                carried: bill.carried,
+                reached,
+            })
         }
         Err(error) => {
             book_none(&error, usage, lines);

@@ -11,10 +11,9 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
-use super::billing::{self, Around};
+use super::billing::{self, Around, Billed};
 use super::family::{self, Member, Pool, Rated};
 use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
-use crate::bill::Carried;
 use crate::catalog::{Catalog, Meter, timeline};
 use crate::entry::RefusedReason;
 use crate::ledger::{Account, EntryKind, EntryRef, Original, Role, Step};
@@ -296,8 +295,8 @@ pub(super) struct Lines {
     pub(super) own: BTreeMap<LineKey, Line>,
     /// What those have of them, and beside them, for whom it pays.
     pub(super) children: BTreeMap<TenantId, BTreeMap<LineKey, Line>>,
-    /// What other periods have to know of the bill; `None` without one.
-    pub(super) carried: Option<Carried>,
+    /// What else the bill says; `None` without one.
+    pub(super) billed: Option<Billed>,
 }
 
 /// All lines of a period.
@@ -315,7 +314,7 @@ pub(super) fn lines(terms: Terms<'_>, around: Around<'_>, book: &PeriodBook) -> 
     }
     let blanks = family::blanks(&rated, &members);
     let pool = Pool::new(terms.tenant, rated, &mut members, &blanks, &mut own);
-    let carried = if terms.tenant.is_unattributed() {
+    let billed = if terms.tenant.is_unattributed() {
         None
     } else {
         billing::bill(terms, around, book, &pool, &mut members, &mut own)
@@ -331,7 +330,7 @@ pub(super) fn lines(terms: Terms<'_>, around: Around<'_>, book: &PeriodBook) -> 
     Lines {
         own,
         children,
-        carried,
+        billed,
     }
 }
 
@@ -415,20 +414,25 @@ pub(super) struct Difference {
     pub(super) before: Option<Booked>,
 }
 
+/// A line can go away: when its amount became too large it continues as unrated. What is booked of it
+/// is nothing then.
+pub(super) fn keep_booked(booked: &BTreeMap<LineKey, Booked>, lines: &mut BTreeMap<LineKey, Line>) {
+    for (key, booked) in booked {
+        lines.entry(key.clone()).or_insert_with(|| Line {
+            amount: key.currency().map(|_| Decimal::ZERO),
+            text: "0, because the usage is now booked elsewhere".to_owned(),
+            contra: booked.contra.clone(),
+            ..Line::default()
+        });
+    }
+}
+
 /// What has to be booked so that the ledger says `lines`, in the order of the keys.
 pub(super) fn differences(
     booked: &BTreeMap<LineKey, Booked>,
     mut lines: BTreeMap<LineKey, Line>,
 ) -> Vec<Difference> {
-    // A line can go away: when its amount became too large it continues as unrated.
-    for key in booked.keys() {
-        lines.entry(key.clone()).or_insert_with(|| Line {
-            amount: key.currency().map(|_| Decimal::ZERO),
-            text: "0, because the usage is now booked elsewhere".to_owned(),
-            contra: booked.get(key).and_then(|booked| booked.contra.clone()),
-            ..Line::default()
-        });
-    }
+    keep_booked(booked, &mut lines);
     let mut differences = Vec::new();
     for (key, line) in lines {
         let before = booked.get(&key);

@@ -7,16 +7,50 @@ use tollgate_common::{TenantId, Timestamp};
 
 use super::billing::Around;
 use super::book;
-use super::late::Booking;
+use super::late::{Booking, Change};
 use super::state::{Catalogs, NO_CATALOG};
 use super::usage::PeriodBook;
 use super::{PlantedBug, TenantFold, digest, tenant_of};
 use crate::bill::{Carried, Stage};
+use crate::catalog::Late;
 use crate::catalog::timeline::Slice;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::{Closing, Digest};
 use crate::period::Period;
 use crate::position::Position;
+
+/// What stands around a period.
+pub(super) struct Surroundings {
+    /// What other periods left.
+    carried: Carried,
+    /// The whole period of the calendar, of which it may be a part.
+    whole: Period,
+    /// The next period with what is in force then.
+    next: Option<(Period, Slice)>,
+    /// What is in force behind the period, by what it is rated by.
+    after: Option<Slice>,
+}
+
+impl Surroundings {
+    /// For a bill of this stage; the last one if nothing is agreed behind the period.
+    pub(super) fn at(&self, stage: Stage) -> Around<'_> {
+        let ends = self
+            .after
+            .as_ref()
+            .is_some_and(|slice| slice.profile.is_none());
+        Around {
+            carried: &self.carried,
+            stage: match stage {
+                Stage::Final if ends => Stage::Last,
+                stage => stage,
+            },
+            whole: self.whole,
+            threshold: None,
+            next: self.next.as_ref().map(|(period, slice)| (*period, slice)),
+            after: self.after.as_ref(),
+        }
+    }
+}
 
 impl TenantFold {
     /// Closes a period, or settles late usage of a closed one. False if the closing does not
@@ -43,19 +77,23 @@ impl TenantFold {
             in_force = Catalogs::by_alone(newest, &closing.tenant, book.period);
         }
         let terms = in_force.terms(&closing.tenant, book.period);
-        let (next, carried) = self.around(&closing.tenant, &book);
-        let around = Around {
-            carried: &carried,
-            stage: Stage::Final,
-            next: next.as_ref().map(|(period, slice)| (*period, slice)),
-        };
-        let lines = book::lines(terms, around, &book);
+        let surroundings = self.around(&closing.tenant, &book);
+        let lines = book::lines(terms, surroundings.at(Stage::Final), &book);
         let mut catalogs: Vec<Digest> = in_force.slices.iter().filter_map(Slice::digest).collect();
         catalogs.dedup();
+        let is_late = closing.round > 0;
+        let profile = catalog
+            .as_ref()
+            .and_then(|catalog| catalog.profile(&closing.tenant));
+        let late = profile.map_or(Late::default(), |profile| profile.late);
         let booking = Booking {
-            closing,
+            tenant: &closing.tenant,
+            change: match late {
+                Late::Next if is_late => Change::InNext,
+                Late::Next | Late::Correct => Change::Anew,
+            },
+            is_late,
             period: book.period,
-            catalog: catalog.as_deref(),
             catalogs,
             digests: digest::of_meters(&book),
             date: self.posting_date(stamp, closing),
@@ -84,25 +122,34 @@ impl TenantFold {
             .remove(&(book.period.end, closing.tenant.clone(), book.period.start));
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
         tenant.books.insert(book);
-        if let Some(carried) = lines.carried {
-            tenant.carried = carried;
+        // What a threshold booked is billed with the rest.
+        if tenant.dues.reached == Some(closing.end) {
+            tenant.dues.reached = None;
+        }
+        if let Some(billed) = lines.billed {
+            tenant.carried = billed.carried;
         }
         true
     }
 
-    /// What stands around a period: the next one with what is in force then, and what other
-    /// periods left.
-    pub(super) fn around(
-        &self,
-        name: &TenantId,
-        book: &PeriodBook,
-    ) -> (Option<(Period, Slice)>, Carried) {
+    /// What stands around a period.
+    pub(super) fn around(&self, name: &TenantId, book: &PeriodBook) -> Surroundings {
         let Some(tenant) = self.tenants.get(name) else {
-            return (None, Carried::default());
+            return Surroundings {
+                carried: Carried::default(),
+                whole: book.period,
+                next: None,
+                after: None,
+            };
         };
         let next = tenant.calendars.period_containing(book.period.end);
         let slice = self.catalogs.next(name, next, book);
-        (slice.map(|slice| (next, slice)), tenant.carried.clone())
+        Surroundings {
+            carried: tenant.carried.clone(),
+            whole: tenant.calendars.whole_of(book.period),
+            next: slice.map(|slice| (next, slice)),
+            after: self.catalogs.after(name, book),
+        }
     }
 
     /// The day on which a closing counts in the general ledger: the last of the period, because

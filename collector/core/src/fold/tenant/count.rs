@@ -54,6 +54,7 @@ impl TenantFold {
                 },
                 tenant,
                 timeline: self.catalogs.timeline(),
+                changes: self.changes,
                 waiting: &mut self.waiting,
                 catalog_since: self.catalog_since,
                 due_next: &mut self.due_next,
@@ -134,6 +135,8 @@ pub(super) struct Counter<'a> {
     pub(super) reporter: Reporter<'a>,
     pub(super) tenant: &'a mut Tenant,
     pub(super) timeline: &'a Timeline,
+    /// What is now the newest change.
+    pub(super) changes: u64,
     pub(super) waiting: &'a mut Waiting,
     pub(super) catalog_since: Option<Timestamp>,
     pub(super) due_next: &'a mut Timestamp,
@@ -170,6 +173,7 @@ impl Counter<'_> {
 
     fn count_in(&mut self, period: Period, run: &Run<'_>, effects: &mut Vec<Effect>) {
         let tenant = &mut *self.tenant;
+        tenant.changed_at = self.changes;
         let earliest = run.rows.iter().map(|row| row.window.start()).min();
         let earliest = earliest.unwrap_or(period.start);
         let reached_back = run.refused.is_none() && tenant.reach_back(earliest, self.catalog_since);

@@ -5,8 +5,8 @@
 //! tenant that only the default profile describes, from the one of its earliest usage if that is
 //! later. From there on every period is looked at, also where the journal's time jumps over
 //! several. A period that counts keeps to it under later catalogs; one that does not, because it was
-//! over before, owes nothing when it has usage. Nor does the remainder of a period that a change of
-//! calendar leaves, which would owe for the same month once more.
+//! over before, owes nothing when it has usage. Of what a change of calendar leaves of a period only
+//! that part is due, see `docs/periods.md`.
 
 use tollgate_common::Timestamp;
 
@@ -46,8 +46,7 @@ impl TenantFold {
                     return true;
                 }
                 let period = tenant.calendars.period_containing(from);
-                let is_due = !tenant.calendars.is_remainder(period)
-                    && self.catalogs.is_due_unused(name, period.start);
+                let is_due = self.catalogs.is_due_unused(name, period);
                 match tenant.books.get_mut(&period.start) {
                     Some(book) if is_due => {
                         if book.owe(stamp) {

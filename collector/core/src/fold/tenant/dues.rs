@@ -4,6 +4,7 @@
 //! See `docs/invoices.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 use chrono::{Days, NaiveDate};
 use rust_decimal::Decimal;
@@ -65,6 +66,8 @@ pub struct Dues {
     documents: Vec<IssuedDocument>,
     /// Keys of manual entries.
     keys: BTreeSet<String>,
+    /// The end of the open period that reached its threshold, and whose invoice is to be issued.
+    pub(super) reached: Option<Timestamp>,
 }
 
 /// What to do with an invoice that asks for nothing.
@@ -132,6 +135,13 @@ pub enum WishedDocument {
         /// Only of what ends no later than this.
         until: Option<Timestamp>,
     },
+    /// The same with what the open period costs so far: it is booked first.
+    SoFar {
+        /// Only of this currency; needed where lines wait in several.
+        currency: Option<String>,
+    },
+    /// An invoice over what a threshold booked.
+    Threshold,
     /// A credit note that voids this invoice.
     Void {
         /// Its number.
@@ -241,11 +251,11 @@ impl Dues {
         &self,
         tenant: &TenantId,
         currency: Option<&str>,
-        until: Option<Timestamp>,
+        ends: &RangeInclusive<Timestamp>,
     ) -> Result<(String, Vec<u64>, Decimal), IssueRefused> {
         let waits = |due: &&Due| {
             !due.held
-                && until.is_none_or(|until| due.end <= until)
+                && ends.contains(&due.end)
                 && currency.is_none_or(|currency| due.currency == currency)
         };
         let waiting: Vec<(&u64, &Due)> = self.open.iter().filter(|(_, due)| waits(due)).collect();
@@ -270,22 +280,19 @@ impl Dues {
     fn propose(&self, wish: &IssueWish, today: NaiveDate) -> Result<Issued, IssueRefused> {
         match &wish.what {
             WishedDocument::Invoice { currency, until } => {
-                let (currency, lines, total) =
-                    self.select(&wish.tenant, currency.as_deref(), *until)?;
-                if total.is_zero() && wish.issuer.zero == ZeroPolicy::Suppress {
-                    return Err(IssueRefused::Zero);
-                }
-                let is_credit = total.is_sign_negative() && !total.is_zero();
-                if is_credit && wish.issuer.negative == NegativePolicy::Carry {
-                    return Err(IssueRefused::Negative(total));
-                }
-                let terms = Days::new(u64::from(wish.issuer.terms_days));
-                let due = today.checked_add_days(terms).filter(|_| !is_credit);
-                Ok(Issued::Invoice {
-                    currency,
-                    lines,
-                    due,
-                })
+                let until = until.map_or(Timestamp::EPOCH..=Timestamp::MAX, |until| {
+                    Timestamp::EPOCH..=until
+                });
+                self.invoice(wish, today, currency.as_deref(), &until)
+            }
+            WishedDocument::SoFar { currency } => {
+                let all = Timestamp::EPOCH..=Timestamp::MAX;
+                self.invoice(wish, today, currency.as_deref(), &all)
+            }
+            WishedDocument::Threshold => {
+                let nothing = || IssueRefused::NothingToBill(wish.tenant.clone());
+                let end = self.reached.ok_or_else(nothing)?;
+                self.invoice(wish, today, None, &(end..=end))
             }
             WishedDocument::Void { number } => {
                 let found = self.documents.iter().enumerate().find(|(_, document)| {
@@ -308,6 +315,31 @@ impl Dues {
                 Ok(Issued::CreditNote { voids })
             }
         }
+    }
+
+    /// An invoice over lines that end within these instants.
+    fn invoice(
+        &self,
+        wish: &IssueWish,
+        today: NaiveDate,
+        currency: Option<&str>,
+        ends: &RangeInclusive<Timestamp>,
+    ) -> Result<Issued, IssueRefused> {
+        let (currency, lines, total) = self.select(&wish.tenant, currency, ends)?;
+        if total.is_zero() && wish.issuer.zero == ZeroPolicy::Suppress {
+            return Err(IssueRefused::Zero);
+        }
+        let is_credit = total.is_sign_negative() && !total.is_zero();
+        if is_credit && wish.issuer.negative == NegativePolicy::Carry {
+            return Err(IssueRefused::Negative(total));
+        }
+        let terms = Days::new(u64::from(wish.issuer.terms_days));
+        let due = today.checked_add_days(terms).filter(|_| !is_credit);
+        Ok(Issued::Invoice {
+            currency,
+            lines,
+            due,
+        })
     }
 
     /// Takes the lines of an invoice out of what waits; those that no longer do are left out.
@@ -393,6 +425,7 @@ impl TenantFold {
                 lines,
                 due,
             } => {
+                dues.reached = None;
                 let lines = dues.bill(currency, lines);
                 if self.planted == Some(PlantedBug::BilledAgain) {
                     dues.open.extend(lines.clone());

@@ -121,6 +121,7 @@ impl TenantFold {
                     },
                     tenant,
                     timeline: self.catalogs.timeline(),
+                    changes: self.changes,
                     waiting: &mut self.waiting,
                     catalog_since: self.catalog_since,
                     due_next: &mut self.due_next,
@@ -261,7 +262,7 @@ impl TenantFold {
                 let mut posting =
                     booking.posting(kind, &difference, difference.quantity, difference.amount);
                 posting.tenant = Some(name.clone());
-                posting.payer = Some(booking.closing.tenant.clone());
+                posting.payer = Some(booking.tenant.clone());
                 posting.usage = difference
                     .key
                     .meter

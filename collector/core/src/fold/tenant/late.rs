@@ -1,4 +1,5 @@
-//! How what a closed period says anew is booked, by the policy of the tenant's profile.
+//! How what a period says anew is booked: of a closed one by the policy of the tenant's profile, of one
+//! that was billed before it ended as by `correct`.
 //!
 //! - `correct`: the line is taken back whole by a reversal, and stands anew as a charge of the same
 //!   period, which names the reversal. The two sum to the difference, tiers of the whole quantity
@@ -18,18 +19,28 @@ use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
 use super::book::{self, Booked, Difference, LineAccount};
 use super::usage::PeriodBook;
 use super::{PlantedBug, TenantFold, open_book};
-use crate::catalog::{Catalog, Late};
 use crate::effect::Effect;
-use crate::entry::{Closing, Digest};
+use crate::entry::Digest;
 use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Posting, negated, transfer};
 use crate::period::Period;
 use crate::position::Position;
 
-/// A closing of a period with what its entries have in common.
+/// How a line is booked of which something stands already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// It is taken back whole and stands anew.
+    Anew,
+    /// The difference is booked in the next period that is open.
+    InNext,
+}
+
+/// A closing, or an interim, of a period with what its entries have in common.
 pub(super) struct Booking<'c> {
-    pub(super) closing: &'c Closing,
+    pub(super) tenant: &'c TenantId,
+    pub(super) change: Change,
+    /// The period was closed before.
+    pub(super) is_late: bool,
     pub(super) period: Period,
-    pub(super) catalog: Option<&'c Catalog>,
     /// The catalogs by which it is rated, oldest first.
     pub(super) catalogs: Vec<Digest>,
     /// Digests of the usage, by meter.
@@ -41,12 +52,6 @@ pub(super) struct Booking<'c> {
 }
 
 impl Booking<'_> {
-    fn late(&self) -> Late {
-        self.catalog
-            .and_then(|catalog| catalog.profile(&self.closing.tenant))
-            .map_or(Late::default(), |profile| profile.late)
-    }
-
     /// An entry of the line, with this quantity and amount.
     pub(super) fn posting(
         &self,
@@ -58,7 +63,7 @@ impl Booking<'_> {
         let Period { start, end } = self.period;
         let key = &difference.key;
         let mut posting = Posting::new(kind, start, end, key.name(), self.position);
-        posting.tenant = Some(self.closing.tenant.clone());
+        posting.tenant = Some(self.tenant.clone());
         posting.meter.clone_from(&key.meter);
         posting.quantity = quantity;
         posting.scale = key.scale;
@@ -114,18 +119,15 @@ impl TenantFold {
         difference: &Difference,
         effects: &mut Vec<Effect>,
     ) -> Booked {
-        let is_late = booking.closing.round > 0;
-        if is_late && self.planted == Some(PlantedBug::LateTwice) {
+        if booking.is_late && self.planted == Some(PlantedBug::LateTwice) {
             let posting = booking.difference(difference.key.kind(), difference);
             self.post(booking.stamp, posting, effects);
         }
         let is_rated = matches!(difference.key.account, LineAccount::Rated { .. });
-        let (original, standing) = match booking.late() {
-            Late::Correct if is_late && is_rated => {
-                self.book_correction(booking, difference, effects)
-            }
-            Late::Next if is_late && is_rated => self.book_in_next(booking, difference, effects),
-            Late::Correct | Late::Next => {
+        let (original, standing) = match booking.change {
+            Change::Anew if is_rated => self.book_anew(booking, difference, effects),
+            Change::InNext if is_rated => self.book_in_next(booking, difference, effects),
+            Change::Anew | Change::InNext => {
                 let posting = booking.difference(difference.key.kind(), difference);
                 let at = self.post(booking.stamp, posting, effects);
                 (at, at)
@@ -143,8 +145,8 @@ impl TenantFold {
         }
     }
 
-    /// A reversal of what stands, and the line as it is now.
-    fn book_correction(
+    /// A reversal of what stands, if anything does, and the line as it is now.
+    fn book_anew(
         &mut self,
         booking: &Booking<'_>,
         difference: &Difference,
@@ -188,7 +190,7 @@ impl TenantFold {
         difference: &Difference,
         effects: &mut Vec<Effect>,
     ) -> (EntryRef, EntryRef) {
-        let next = self.next_open(&booking.closing.tenant, booking.period, effects);
+        let next = self.next_open(booking.tenant, booking.period, effects);
         let posting = Posting {
             start: next.start,
             end: next.end,

@@ -91,6 +91,12 @@ impl Catalogs {
         versions.any(|version| version.catalog.is_due_unused())
     }
 
+    /// True if any profile of any of them ever had a threshold.
+    pub(super) fn ever_thresholds(&self) -> bool {
+        let mut versions = self.0.versions().iter();
+        versions.any(|version| version.catalog.has_thresholds())
+    }
+
     /// The digests of all that ever were in force.
     pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
         let versions = self.0.versions().iter();
@@ -98,14 +104,10 @@ impl Catalogs {
         digests.into_iter()
     }
 
-    /// True if a tenant's card that is in force at `instant` has something that is due without
-    /// usage.
-    pub(super) fn is_due_unused(&self, tenant: &TenantId, instant: Timestamp) -> bool {
-        let slice = self.0.at(tenant, instant);
-        let Some((card, profile)) = slice.card.zip(slice.profile) else {
-            return false;
-        };
-        card.is_due_unused() || profile.agreement.around.is_due_unused()
+    /// True if something that is in force for a tenant in a period is due without usage.
+    pub(super) fn is_due_unused(&self, tenant: &TenantId, period: Period) -> bool {
+        let slices = self.0.slices(tenant, period, self.0.known());
+        slices.iter().any(Slice::is_due_unused)
     }
 
     pub(super) fn get(&self, digest: &Digest) -> Option<&Arc<Catalog>> {
@@ -148,16 +150,35 @@ impl Catalogs {
     /// before it is rated.
     pub(super) fn next(&self, tenant: &TenantId, next: Period, book: &PeriodBook) -> Option<Slice> {
         let known = book.known.map_or(self.0.known(), |known| known as usize);
-        let begin = Period {
-            start: next.start,
-            end: next.start.plus_millis(1),
-        };
-        self.0.slices(tenant, begin, known).pop()
+        self.0.slices(tenant, beginning(next.start), known).pop()
+    }
+
+    /// What is in force for a tenant behind a period, by what the period is rated by.
+    pub(super) fn after(&self, tenant: &TenantId, book: &PeriodBook) -> Option<Slice> {
+        let behind = beginning(book.period.end);
+        match self.rerated(book) {
+            Some(alone) => alone.slices(tenant, behind, 1).pop(),
+            None => self.next(tenant, behind, book),
+        }
+    }
+
+    /// The catalog alone by which an operator had a period rated anew.
+    fn rerated(&self, book: &PeriodBook) -> Option<Timeline> {
+        let catalog = book.rerated.and_then(|digest| self.get(&digest))?;
+        Some(Timeline::alone(Arc::clone(catalog)))
     }
 
     pub(super) fn apply(&mut self, stamp: Timestamp, change: &CatalogChange, catalog: Catalog) {
         self.0
             .apply(stamp, Arc::new(catalog), change.tenants.clone());
+    }
+}
+
+/// The first moment from an instant on.
+fn beginning(start: Timestamp) -> Period {
+    Period {
+        start,
+        end: start.plus_millis(1),
     }
 }
 

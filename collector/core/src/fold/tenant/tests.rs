@@ -4,6 +4,7 @@ mod closing;
 mod due;
 mod dues;
 mod family;
+mod interim;
 mod late;
 mod models;
 mod operated;

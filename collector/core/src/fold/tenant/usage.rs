@@ -292,6 +292,8 @@ pub(super) struct PeriodBook {
     pub(super) rerated: Option<Digest>,
     /// True if what is due without usage is due here.
     pub(super) due: bool,
+    /// How often it was booked before it was closed.
+    pub(super) interims: u32,
     /// In the order of their keys.
     usage: Vec<Usage>,
     /// What others used for whom the tenant pays, by tenant: their usage, and what is booked of it.
@@ -311,6 +313,7 @@ impl PeriodBook {
             known: None,
             rerated: None,
             due: false,
+            interims: 0,
             usage: Vec::new(),
             children: BTreeMap::new(),
             booked: BTreeMap::new(),

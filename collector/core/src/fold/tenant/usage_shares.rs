@@ -385,6 +385,7 @@ mod tests {
             unit: None,
             quantity: Quantity::new(units),
             scale: Scale::ZERO,
+            booked: None,
             amount: amount.map(|text| text.parse().expect("a decimal")),
             currency: amount.map(|_| "EUR".to_owned()),
             arithmetic: String::new(),

@@ -461,16 +461,87 @@ fn what_a_change_of_zone_leaves_of_a_month_is_billed_with_the_next() {
     assert_eq!(posting.start, at(JULY - 7200), "Berlin's June ended there");
 }
 
+/// The card with a fee and a minimum that are prorated like this.
+fn prorated(every: &str, prorate: &str) -> BTreeMap<String, String> {
+    let mut files = in_zone("UTC", every);
+    let card = files.get_mut("cards/edge.toml").expect("there");
+    let minimum = "[[minimum]]\nid = \"least\"\nfees = false\namount = \"10.00\"\n";
+    card.push_str(&format!(
+        "prorate = \"{prorate}\"\n{minimum}prorate = \"{prorate}\"\n"
+    ));
+    files
+}
+
+/// What a new calendar leaves of its first period is charged a share of its fee and its minimum; what
+/// is not prorated is due if it is at least half of one.
 #[test]
-fn more_than_half_of_a_first_period_owes_its_fee() {
-    let mut world = world(in_zone("UTC", "P1M"), JUNE_15);
-    world.catalog(in_zone("UTC", "P1Y"));
-    world.now = at(JULY);
-    world.rows("a", vec![row("acme", "requests", JULY, 10)]);
-    assert_eq!(world.pass(JULY), ["charge platform 0 25.00"], "June");
-    // The second half of 2026 is 184 of 365 days, and so more than half a year.
-    assert_eq!(
-        world.pass(1_798_761_600),
-        ["charge platform 0 25.00", "charge req 10 1.00"]
+fn a_part_of_a_period_owes_its_part() {
+    // The second half of 2026 is 184 of 365 days; what is left of a quarter after May, 30 of 91.
+    for (every, prorate, from, to, charged) in [
+        ("P1Y", "duration", JULY, 1_798_761_600, ["12.60", "4.04"]),
+        ("P1Y", "none", JULY, 1_798_761_600, ["25.00", "9.00"]),
+        ("P3M", "days", 1_780_272_000, JULY, ["8.24", "2.30"]),
+        ("P3M", "none", 1_780_272_000, JULY, ["", ""]),
+    ] {
+        let mut world = world(prorated("P1M", prorate), from - 86_400);
+        world.catalog(prorated(every, prorate));
+        world.now = at(from);
+        world.rows("a", vec![row("acme", "requests", from, 10)]);
+        world.pass(from);
+        let [fee, least] = charged;
+        let expected = [
+            format!("charge least 0 {least}"),
+            format!("charge platform 0 {fee}"),
+            "charge req 10 1.00".to_owned(),
+        ];
+        let expected = expected.into_iter().filter(|line| !line.ends_with("0 "));
+        assert_eq!(
+            world.pass(to),
+            expected.collect::<Vec<_>>(),
+            "{every} {prorate}"
+        );
+    }
+}
+
+/// Who joins within a period owes for the rest of it, and who leaves for what was before.
+#[test]
+fn fees_are_due_from_joining_to_leaving() {
+    let mut world = world(files("P1M"), JUNE_15);
+    let mut joined = with_fee("P1M");
+    let profile = "tenant = \"globex\"\ncard = \"edge\"\nzone = \"UTC\"\n";
+    joined.insert("profiles/globex.toml".to_owned(), profile.to_owned());
+    world.catalog(joined.clone());
+    // 16 of 30 days.
+    assert_eq!(world.pass(JULY), ["charge platform 0 13.33"; 2]);
+    joined.insert(
+        "profiles/globex.toml".to_owned(),
+        format!("{profile}until = \"2026-07-25\"\n"),
     );
+    world.catalog(joined);
+    // 24 of 31 days.
+    assert_eq!(
+        world.pass(AUGUST_2),
+        ["charge platform 0 25.00", "charge platform 0 19.35"]
+    );
+    assert_eq!(world.pass(1_788_307_200), ["charge platform 0 25.00"]);
+}
+
+/// A minimum over several lines and a commitment are due though nothing is used.
+#[test]
+fn what_stands_around_prices_is_due_without_usage() {
+    for around in [
+        "[[minimum]]\nid = \"least\"\namount = \"10.00\"\n",
+        "[[commitment]]\nid = \"least\"\namount = \"10.00\"\nterm = \"P1M\"\n",
+        "[[commitment]]\nid = \"least\"\namount = \"120.00\"\nterm = \"P1Y\"\npay = \"parts\"\nfrom = \"2026-06-01\"\n",
+    ] {
+        let mut of_card = files("P1M");
+        of_card.insert("cards/edge.toml".to_owned(), format!("{CARD}{around}"));
+        let mut of_profile = files("P1M");
+        let profile = of_profile.get_mut("profiles/acme.toml").expect("there");
+        profile.push_str(&format!("\n{around}"));
+        for files in [of_card, of_profile] {
+            let mut world = world(files, JUNE_15);
+            assert_eq!(world.pass(JULY), ["charge least 0 10.00"], "{around}");
+        }
+    }
 }

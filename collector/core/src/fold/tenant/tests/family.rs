@@ -122,3 +122,29 @@ fn what_a_child_uses_changes_the_accruals_of_its_payer() {
     assert_eq!(kept, world.fold.accruals(None));
     assert_eq!(kept[1..], world.fold.accruals(Some(&tenant("shop"))));
 }
+
+/// A payer that is billed before its period ends: what the others have of it is theirs at once.
+#[test]
+fn what_is_billed_before_the_end_is_shared_at_once() {
+    let mut world = world();
+    world.family_rows("a", &|| vec![row("acme", "requests", 0, 30)]);
+    world.family_rows("a", &|| vec![row("shop", "requests", 0, 90)]);
+    world.now = at(100);
+    let note = crate::ledger::Note {
+        author: "kim".to_owned(),
+        approved_by: None,
+        reason: "half".to_owned(),
+    };
+    let interim = world
+        .fold
+        .interim_by_hand(world.now, &tenant("acme"), note)
+        .expect("open");
+    let booked = ledger(&world.apply(&TenantInput::Interim(Box::new(interim))));
+    assert_eq!(
+        short(&booked),
+        ["charge req 120 11.00", "share req 90 8.25"]
+    );
+    world.watermark("a", 3600);
+    world.now = at(3600);
+    assert_eq!(short(&world.close_due()), Vec::<String>::new());
+}
