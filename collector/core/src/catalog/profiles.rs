@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::TenantId;
 
 use super::agreement::{self, Agreement, PayerPlace};
+use super::files::Part;
 use super::read::{Reader, Section};
 use super::{Catalog, CatalogError, Places, check_id, contracted, templates};
 use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Zone};
@@ -245,7 +246,10 @@ fn read_card<'d>(
         reader.refuse_field(&field, error);
         return None;
     }
-    if !catalog.cards.contains_key(card) && !places.broken_cards.contains(card) {
+    if !catalog.cards.contains_key(card)
+        && !places.broken_cards.contains(card)
+        && !places.unread.contains(&Part::Cards)
+    {
         let message =
             format!("card `{card}` is not declared (expected the `id` of a file in cards/)");
         reader.refuse_field(&field, message);
