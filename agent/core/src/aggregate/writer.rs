@@ -168,7 +168,8 @@ impl<R: Region> Writer<R> {
         let width = self.width();
         let wide = self.place().wide(&self.table.places, slot, aggregation);
         let wide = wide.ok_or(SetError::WrongSlot)?;
-        halves::set(wide.cell, now.millis(), width, value, keep);
+        let taken = |half, events| wide.is_taken(half, events);
+        halves::set(wide.cell, now.millis(), width, value, keep, taken);
         wide.done(slot).map_err(|_| SetError::WrongSlot)
     }
 
@@ -248,7 +249,8 @@ impl<R: Region> Writer<R> {
             halves: wide.cell,
             heap: wide.heap,
         };
-        cell.insert(&mut self.table.heap, now.millis(), width, hash)?;
+        let taken = |half, events| wide.is_taken(half, events);
+        cell.insert(&mut self.table.heap, (now.millis(), width), hash, taken)?;
         wide.done(slot)
     }
 
@@ -372,6 +374,8 @@ impl<'a, R: Region> Place<'a, R> {
         Some(Wide {
             slot: slot.at(),
             cell: &words[wide::cell_range(aggregation)],
+            applied: self.shared.applied_word(),
+            bases: [0, 1].map(|parity| &words[wide::base_range(aggregation, parity)]),
             sum,
             heap,
         })
@@ -382,11 +386,23 @@ impl<'a, R: Region> Place<'a, R> {
 struct Wide<'a> {
     slot: usize,
     cell: &'a [AtomicU64],
+    applied: &'a AtomicU64,
+    /// Of even and of odd batches.
+    bases: [&'a [AtomicU64]; 2],
     sum: &'a [AtomicU64],
     heap: &'a [AtomicU64],
 }
 
 impl Wide<'_> {
+    /// True if a half (0 or 1) that shows so many events is sealed: its window is told.
+    #[cold]
+    fn is_taken(&self, half: usize, events: u64) -> bool {
+        let [Some(even), Some(odd)] = self.bases.map(|base| base.get(half)) else {
+            return true;
+        };
+        baseline::in_force(self.applied, [even, odd]) == events
+    }
+
     /// Counts the event, after everything else of it has been stored.
     fn done(&self, slot: Slot) -> Result<(), AddError> {
         sum::add(&self.sum[0], &self.sum[1], 0, 1, slot.0, || 0)

@@ -148,7 +148,7 @@ fn maxima_go_on_exactly_through_lives() {
         let value = 1000 - i64::try_from(sets.len()).expect("small");
         for (at, value) in [(now, value), (now + 1, value - 500)] {
             let words = &words[cell..cell + halves::WORDS];
-            halves::set(words, at, WIDTH, value, halves::Keep::Max);
+            halves::set(words, at, WIDTH, value, halves::Keep::Max, |_, _| true);
             sets.push((at, value));
         }
     });
@@ -172,7 +172,8 @@ fn distinct_values_go_on_exactly_through_lives() {
                 halves,
                 heap: words,
             };
-            of.insert(&mut heap, now, WIDTH, hash).expect("room");
+            of.insert(&mut heap, (now, WIDTH), hash, |_, _| true)
+                .expect("room");
             inserts.push((now - now % WIDTH, hash));
         }
     });
