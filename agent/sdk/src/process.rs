@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tollgate_common::Aggregation;
+
 use crate::cell::{Room, lease};
 use crate::kinds;
 use crate::page::{self, ADD_MAX, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
@@ -409,6 +411,10 @@ impl Page {
         if let Some(at) = self.publish(arena, block, series, &series.name, true) {
             block.cells.insert(series.name.clone(), at);
             return Some(at);
+        }
+        if series.aggregation == Aggregation::TimeWeighted {
+            // Of several levels in one cell the last would stand for all of them.
+            return None;
         }
         let key = series.key.to_overflow();
         let name = name(&key, series.aggregation, series.scale);

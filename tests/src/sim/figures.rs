@@ -35,8 +35,8 @@ struct Reading {
 pub struct Figures {
     readings: BTreeMap<Key, (Option<Aggregation>, Vec<Reading>)>,
     recorded: BTreeMap<Key, Histogram>,
-    /// Levels that hold, by agent and writer, and since when.
-    levels: BTreeMap<(usize, usize, Key), (u64, Timestamp)>,
+    /// Levels that hold, by agent, and since when.
+    levels: BTreeMap<(usize, Key), (u64, Timestamp)>,
     /// Level times milliseconds up to the last change.
     integrals: BTreeMap<Key, i128>,
     /// Seals were rare.
@@ -60,11 +60,11 @@ impl Figures {
         self.rare = true;
     }
 
-    /// An agent's writer has taken a value for a window of the time `at`, for the series or
+    /// An agent has taken a value for a window of the time `at`, for the series or
     /// (`overflow`) for those beyond a limit.
     pub fn taken(
         &mut self,
-        (agent, writer): (usize, usize),
+        agent: usize,
         (series, overflow): (&Series, bool),
         (window, at): (Timestamp, Timestamp),
         value: u64,
@@ -77,9 +77,7 @@ impl Figures {
                 histogram.record(value, 1).expect("few values");
             }
             Aggregation::TimeWeighted => {
-                let before = self
-                    .levels
-                    .insert((agent, writer, key.clone()), (value, at));
+                let before = self.levels.insert((agent, key.clone()), (value, at));
                 self.add_level(key, before, at);
             }
             Aggregation::Last | Aggregation::Max | Aggregation::Unique => {
@@ -104,8 +102,8 @@ impl Figures {
 
     /// The agent has made its last cut.
     pub fn ended(&mut self, agent: usize, at: Timestamp) {
-        let of_agent = self.levels.extract_if(.., |(of, _, _), _| *of == agent);
-        for ((_, _, key), held) in of_agent.collect::<Vec<_>>() {
+        let of_agent = self.levels.extract_if(.., |(of, _), _| *of == agent);
+        for ((_, key), held) in of_agent.collect::<Vec<_>>() {
             self.add_level(key, Some(held), at);
         }
     }

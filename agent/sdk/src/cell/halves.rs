@@ -69,7 +69,7 @@ fn newest(cell: &[AtomicU64]) -> Option<i64> {
 /// clock that named it was wrong: every value would wait for that time otherwise.
 ///
 /// `taken` says whether a half (0 or 1) that shows so many sets is taken; it is asked only when
-/// a maximum begins another window.
+/// a maximum begins another window. Gives the half that was set.
 pub fn set(
     cell: &[AtomicU64],
     now: i64,
@@ -77,7 +77,7 @@ pub fn set(
     value: i64,
     keep: Keep,
     taken: impl FnOnce(usize, u64) -> bool,
-) {
+) -> usize {
     let window = window_start(now, width);
     let window = newest(cell)
         .filter(|newest| *newest <= window.saturating_add(CLOCK_STEP_MAX_MILLIS))
@@ -99,6 +99,7 @@ pub fn set(
     half[AT_WINDOWS + version].store(window.cast_unsigned(), Relaxed);
     half[AT_VALUES + version].store(value.cast_unsigned(), Relaxed);
     half[0].store(count, Release);
+    index
 }
 
 /// Brings a half (0 or 1) to what was read in that of another cell, by the cell's only writer:
