@@ -139,6 +139,7 @@ impl Connector {
                 if is_open(socket) {
                     return None;
                 }
+                self.page.let_go();
                 self.pause = PAUSE.0;
                 self.back_off();
             }

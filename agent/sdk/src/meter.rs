@@ -268,7 +268,8 @@ impl Max {
     pub fn record(&self, value: i64) {
         let width = process::window_millis();
         let mut set = |cell: &[AtomicU64]| {
-            halves::set(cell, sys::coarse_millis(), width, value, halves::Keep::Max);
+            let (now, keep) = (sys::coarse_millis(), halves::Keep::Max);
+            halves::set(cell, now, width, value, keep, |_, _| process::is_attended());
         };
         if let Some((cell, _)) = local::wide_cell(self.series.id, halves::WORDS) {
             set(cell);
@@ -323,7 +324,9 @@ impl Unique {
         let width = process::window_millis();
         count_wide(&self.series, |halves, heap, room| {
             let cell = unique::Cell { halves, heap };
-            cell.insert(room, sys::coarse_millis(), width, hash).is_ok()
+            let taken = |_, _| process::is_attended();
+            cell.insert(room, (sys::coarse_millis(), width), hash, taken)
+                .is_ok()
         });
     }
 }

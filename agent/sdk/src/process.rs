@@ -16,6 +16,8 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use tollgate_common::Aggregation;
+
 use crate::cell::{Room, lease};
 use crate::kinds;
 use crate::page::{self, ADD_MAX, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
@@ -37,6 +39,10 @@ const CHUNK_WORDS: (usize, usize) = (32, 512);
 const RESERVE: usize = 16;
 /// Width of an agent's windows unless it says otherwise.
 const WINDOW_SECS: i64 = 10;
+/// How long after it has the page an agent has looked at it for sure: it looks once a second.
+const LOOKED_MILLIS: i64 = 3000;
+/// Instead of an instant: no agent has the page.
+const NOBODY: i64 = i64::MAX;
 /// How long to wait before trying again to make a page.
 const RETRY_MILLIS: i64 = 1000;
 
@@ -122,6 +128,8 @@ pub(crate) struct Page {
     fd: OwnedFd,
     /// Word 0 tells that the page is in use, the others belong to blocks.
     leases: &'static [AtomicU64],
+    /// Since when an agent has it, in steady milliseconds, or [`NOBODY`].
+    attended: AtomicI64,
     arena: Mutex<Arena>,
     /// For threads without a block of their own.
     shared: Mutex<Block>,
@@ -182,6 +190,16 @@ pub(crate) fn window_millis() -> i64 {
     present().map_or(WINDOW_SECS * 1000, Page::window_millis)
 }
 
+/// True while an agent looks at the page: what a window holds that ended two windows ago is in its
+/// hands. What nobody looks at has to stay.
+#[cold]
+pub(crate) fn is_attended() -> bool {
+    present().is_some_and(|page| {
+        let since = page.attended.load(Relaxed);
+        since != NOBODY && sys::steady_millis().saturating_sub(since) >= LOOKED_MILLIS
+    })
+}
+
 /// Notes events that found no room.
 pub(crate) fn dropped(events: u64) {
     match present() {
@@ -219,6 +237,7 @@ impl Page {
             id,
             fd,
             leases,
+            attended: AtomicI64::new(NOBODY),
             arena: Mutex::new(Arena {
                 next: layout.arena(),
                 slots: 0,
@@ -374,6 +393,12 @@ impl Page {
     pub(crate) fn hand_over(&self, mirror: u64, window_secs: u32) {
         self.words[at::WINDOW].store(window_secs.into(), Relaxed);
         self.words[at::HOME].store(mirror, Release);
+        self.attended.store(sys::steady_millis(), Relaxed);
+    }
+
+    /// The agent that had the page has gone.
+    pub(crate) fn let_go(&self) {
+        self.attended.store(NOBODY, Relaxed);
     }
 
     /// True once an agent has it.
@@ -386,6 +411,10 @@ impl Page {
         if let Some(at) = self.publish(arena, block, series, &series.name, true) {
             block.cells.insert(series.name.clone(), at);
             return Some(at);
+        }
+        if series.aggregation == Aggregation::TimeWeighted {
+            // Of several levels in one cell the last would stand for all of them.
+            return None;
         }
         let key = series.key.to_overflow();
         let name = name(&key, series.aggregation, series.scale);

@@ -181,6 +181,11 @@ pub(crate) fn coarse_millis() -> i64 {
     millis(ClockId::RealtimeCoarse)
 }
 
+/// A clock that nobody sets, in milliseconds, up to a tick of the kernel late.
+pub(crate) fn steady_millis() -> i64 {
+    millis(ClockId::MonotonicCoarse)
+}
+
 /// The wall clock in milliseconds since 1970.
 pub(crate) fn precise_millis() -> i64 {
     millis(ClockId::Realtime)

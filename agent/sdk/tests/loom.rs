@@ -166,7 +166,7 @@ fn a_half_is_never_read_by_half() {
             let writer = Arc::clone(&cell);
             let writing = thread::spawn(move || {
                 for n in [1, 2, 3] {
-                    halves::set(&writer, n * 20, 10, n * 20, keep);
+                    halves::set(&writer, n * 20, 10, n * 20, keep, |_, _| true);
                 }
             });
             if let Some(cut) = halves::read(&cell, 0) {
@@ -255,7 +255,8 @@ fn distinct_values_belong_to_the_window_that_is_read() {
         let insert =
             |halves: &Arc<Vec<AtomicU64>>, heap: &Arc<Vec<AtomicU64>>, room: &mut Bump, n| {
                 let cell = unique::Cell { halves, heap };
-                cell.insert(room, n, 10, n.unsigned_abs()).expect("room");
+                cell.insert(room, (n, 10), n.unsigned_abs(), |_, _| true)
+                    .expect("room");
             };
         insert(&halves, &heap, &mut room, 20);
         let of = (Arc::clone(&halves), Arc::clone(&heap));
@@ -275,6 +276,42 @@ fn distinct_values_belong_to_the_window_that_is_read() {
         writing.join().expect("no panic");
         cell.read(0, &mut copy).expect("quiet");
         assert_eq!(copy, [40]);
+    });
+}
+
+/// A table that goes on in a newer window, because nobody has taken it: what is read of the older
+/// one has nothing of the newer, and nothing is missing of what was there before.
+#[test]
+fn distinct_values_that_are_not_taken_go_on_in_a_newer_window() {
+    model(|| {
+        let of = (words(unique::WORDS), words(9));
+        let mut room = Bump(1);
+        let insert = |of: &(Arc<Vec<_>>, Arc<Vec<_>>), room: &mut Bump, now: i64| {
+            let (halves, heap) = (&of.0, &of.1);
+            let cell = unique::Cell { halves, heap };
+            cell.insert(room, (now, 10), now.unsigned_abs(), |_, _| false)
+                .expect("room");
+        };
+        insert(&of, &mut room, 20);
+        let writer = of.clone();
+        let writing = thread::spawn(move || insert(&writer, &mut room, 40));
+        let cell = unique::Cell {
+            halves: &of.0,
+            heap: &of.1,
+        };
+        let mut copy = Vec::new();
+        if let Some(cut) = cell.read(0, &mut copy) {
+            assert!(copy.contains(&20), "{copy:?}");
+            assert!(
+                cut.window == 40 || copy == [20],
+                "{copy:?} of {}",
+                cut.window
+            );
+        }
+        writing.join().expect("no panic");
+        let cut = cell.read(0, &mut copy).expect("quiet");
+        copy.sort_unstable();
+        assert_eq!((cut.window, &copy[..]), (40, &[20, 40][..]));
     });
 }
 
@@ -304,7 +341,7 @@ fn insert(
     hash: u64,
 ) {
     let cell = unique::Cell { halves, heap };
-    cell.insert(room, 0, 10, hash).expect("room");
+    cell.insert(room, (0, 10), hash, |_, _| true).expect("room");
 }
 
 /// A table that grows, and whose former room another cell takes at once: a reader gets a set

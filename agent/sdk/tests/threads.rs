@@ -172,4 +172,20 @@ fn a_full_page_keeps_the_tenant(page: &support::Page) {
     assert!(overflow > 0, "some lost their dimensions");
     assert_eq!(kept, 30_000, "and none their tenant");
     assert_eq!(tollgate::dropped(), 0);
+    // A level is not one of many: the last of them would stand for all. It has room or is dropped.
+    let lanes = Meter::new("lanes").expect("valid");
+    for n in 0..2_000 {
+        let region = format!("r{n}");
+        let level = lanes.level("acme", &[("region", &region)]);
+        level.expect("valid").set(5);
+    }
+    let slots = page.slots();
+    let levels: Vec<_> = slots
+        .iter()
+        .filter(|slot| slot.key.meter().as_str() == "lanes")
+        .map(|slot| slot.key.to_string())
+        .collect();
+    assert!(!levels.iter().any(|key| key.contains("overflow")));
+    assert!(tollgate::dropped() > 0);
+    assert_eq!(levels.len() as u64 + tollgate::dropped(), 2_000);
 }

@@ -2,6 +2,7 @@
 //!
 //! What lies before the snapshot is weighed by nobody: its entries are copies of a few. Behind it
 //! stand as many rollups as the collector ever lets gather before it takes the next snapshot.
+//! [`SIZE`] in the environment makes all of it smaller, for a look.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,22 +25,26 @@ use crate::process::usage;
 use crate::report::{Better, Case, Report};
 use crate::setup;
 
-/// The journal is at least so long.
-const JOURNAL_BYTES: u64 = 10_000_000_000;
-/// Windows behind the snapshot, of a million rollups each: a snapshot is taken after 40 million.
-const TAIL_WINDOWS: u32 = 40;
+/// The variable that says how many gigabytes the journal has, from 1 to 10.
+const SIZE: &str = "TOLLGATE_BENCH_JOURNAL_GB";
+/// The journal is at least so long if nothing is said.
+const JOURNAL_GIGABYTES: u32 = 10;
+/// Windows behind the snapshot for each gigabyte, of a million rollups each: a snapshot is taken
+/// after 40 million.
+const TAIL_WINDOWS: u32 = 4;
 const PARTITIONS: u16 = 8;
 /// Most that may wait for a commit.
 const GROUP_BYTES: usize = 16 << 20;
 const DEADLINE: Duration = Duration::from_mins(10);
 
 pub(crate) fn run() -> Result<Report> {
+    let gigabytes = gigabytes()?;
     let binaries = binaries::build()?;
     let folder = tempfile::tempdir()?;
     let (listen, http) = (setup::free_port()?, setup::free_port()?);
     setup::make_pki(&binaries, folder.path())?;
     setup::write_collector_config(folder.path(), listen, http)?;
-    let written = write(&folder.path().join("data"))?;
+    let written = write(&folder.path().join("data"), gigabytes)?;
 
     let begin = Instant::now();
     let running = Running::start(
@@ -83,6 +88,17 @@ pub(crate) fn run() -> Result<Report> {
     })
 }
 
+/// How long the journal is to be.
+fn gigabytes() -> Result<u32> {
+    let Some(said) = std::env::var_os(SIZE) else {
+        return Ok(JOURNAL_GIGABYTES);
+    };
+    let number = said.to_str().and_then(|said| said.parse().ok());
+    number
+        .filter(|number| (1..=JOURNAL_GIGABYTES).contains(number))
+        .with_context(|| format!("{SIZE} is a whole number from 1 to {JOURNAL_GIGABYTES}"))
+}
+
 /// How much was written.
 struct Written {
     journal: u64,
@@ -92,13 +108,17 @@ struct Written {
 }
 
 /// Writes a journal, a snapshot of it, and a projection that stands at its end.
-fn write(data: &Path) -> Result<Written> {
+fn write(data: &Path, gigabytes: u32) -> Result<Written> {
     let shape = Shape::LARGE;
+    let (length, tail) = (
+        u64::from(gigabytes) * 1_000_000_000,
+        gigabytes * TAIL_WINDOWS,
+    );
     let dir = DataDir::new(data);
     let _lock = dir.lock()?;
     let config = LogConfig {
         segment_bytes: 256 << 20,
-        bytes_max: 4 * JOURNAL_BYTES,
+        bytes_max: 4 * length,
     };
     let (mut journal, _) = dir.open_journal(config)?;
     let epoch = journal.acquire(PARTITION)?;
@@ -118,13 +138,13 @@ fn write(data: &Path) -> Result<Written> {
     // Batches alone: what is said twice of a catalog would be another version.
     let filler: Vec<_> = first.split_off(2);
     let mut position = position;
-    while bytes < JOURNAL_BYTES {
+    while bytes < length {
         position = append(&mut journal, &filler, &mut bytes)?;
     }
     let (intake, tenants, _) = fold.into_parts();
     let content = Fold::from_parts(intake, tenants, Some(position)).to_bytes();
     dir.snapshots()?.save_bytes(position, &content)?;
-    for window in 1..=TAIL_WINDOWS {
+    for window in 1..=tail {
         let mut entries = Vec::new();
         for stamped in population.window(window) {
             entries.push(encoder.encode(&stamped.entry)?.stamped(stamped.stamp));
@@ -141,7 +161,7 @@ fn write(data: &Path) -> Result<Written> {
     Ok(Written {
         journal: bytes,
         snapshot: content.len(),
-        rollups: u64::from(TAIL_WINDOWS) * shape.all_series() as u64,
+        rollups: u64::from(tail) * shape.all_series() as u64,
     })
 }
 

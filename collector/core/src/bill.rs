@@ -162,6 +162,13 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
         .chain([credit])
         .try_fold(total, Decimal::checked_sub)
         .ok_or(NoBill::TooLarge)?;
+    // Also sums of nothing have the places of the currency.
+    let shown = |mut amount: Decimal| {
+        let places = currency.map_or(0, Currency::exponent);
+        amount.rescale(Ord::max(amount.scale(), places));
+        amount
+    };
+    let [net, tax, total, credit, due] = [net, tax, total, credit, due].map(shown);
     Ok(Bill {
         period: input.period,
         currency,

@@ -120,7 +120,30 @@ impl Meter {
     /// # Errors
     /// See [`MeasureError`].
     pub fn read_quantity(&self, text: &str) -> Result<Quantity, MeasureError> {
-        measure::quantity(text, &self.billed_unit(), self.billed_scale())
+        let unit = self.billed_unit();
+        if self.aggregation == Aggregation::TimeWeighted && !text.contains(' ') {
+            // Ten seats, or ten seconds of a seat?
+            let number = measure::plain_decimal(text).map_or("10", |_| text);
+            let example = format!("{number} {}.h", self.unit);
+            return Err(MeasureError::NoUnit { example });
+        }
+        measure::quantity(text, &unit, self.billed_scale())
+    }
+
+    /// The same of a quantity that may be below zero, where the meter's values add up.
+    ///
+    /// # Errors
+    /// See [`MeasureError`].
+    pub fn read_signed(&self, text: &str) -> Result<Quantity, MeasureError> {
+        match text.strip_prefix('-') {
+            Some(rest) if self.aggregation.adds_up() => {
+                let quantity = self.read_quantity(rest)?;
+                Quantity::ZERO
+                    .checked_sub(quantity)
+                    .ok_or(MeasureError::Digits)
+            }
+            _ => self.read_quantity(text),
+        }
     }
 
     /// Decimal places of what is billed: of a level over time three more, because agents count
@@ -239,6 +262,7 @@ impl Catalog {
             Err(error) => {
                 let span = error.span().unwrap_or(0..0);
                 reader.refuse(span, "", format!("not valid TOML: {}", error.message()));
+                places.unread.push(part);
                 return;
             }
         };
@@ -417,6 +441,8 @@ impl Catalog {
 /// Where things were declared first, to name both places of a repetition.
 #[derive(Default)]
 struct Places {
+    /// What files hold that are no TOML: whatever is not declared may stand there.
+    unread: Vec<Part>,
     claimed: BTreeMap<String, String>,
     /// Meters that are declared with mistakes: a price of one is not at fault.
     broken_meters: std::collections::BTreeSet<MeterName>,

@@ -123,20 +123,9 @@ fn corrected(catalog: &Catalog, row: RowRequest) -> Result<CorrectedRow, String>
     let meter = catalog
         .meter(&row.meter)
         .ok_or_else(|| format!("the catalog does not declare meter `{}`", row.meter))?;
-    let (text, is_less) = match row.quantity.strip_prefix('-') {
-        Some(rest) => (rest, true),
-        None => (row.quantity.as_str(), false),
-    };
     let quantity = meter
-        .read_quantity(text)
+        .read_signed(&row.quantity)
         .map_err(|error| error.to_string())?;
-    let quantity = if is_less {
-        Quantity::ZERO
-            .checked_sub(quantity)
-            .ok_or("the quantity is too large")?
-    } else {
-        quantity
-    };
     Ok(CorrectedRow {
         meter: row.meter,
         dimensions: row.dimensions,

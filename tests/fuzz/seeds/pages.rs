@@ -56,7 +56,7 @@ fn page(kinds: &[Aggregation]) -> Vec<u8> {
         let cell = &words[cell_at..next];
         match aggregation {
             Aggregation::Max | Aggregation::Last => {
-                halves::set(cell, 1_780_315_200_000, 10_000, -5, halves::Keep::Max);
+                halves::set(cell, 1_780_315_200_000, 10_000, -5, halves::Keep::Max, |_, _| true);
             }
             Aggregation::TimeWeighted => level::set(cell, 1_780_315_200_000, 10_000, 5),
             _ => cell.iter().take(2).for_each(|word| word.store(3, Relaxed)),

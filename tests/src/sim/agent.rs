@@ -250,7 +250,7 @@ impl AgentNode {
             Pressure::Hold => context.hit(Probe::Hold),
         }
         if full || status.pressure != Pressure::None {
-            context.oracle.figures.disturb("seals are rare");
+            context.oracle.figures.seals_are_rare();
         }
     }
 

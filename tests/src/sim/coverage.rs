@@ -213,6 +213,8 @@ probes! {
     Detail = "details_shipped",
     /// A run in which every figure of every aggregation had to be exact.
     ExactRun = "exact_runs",
+    /// A run in which seals were rare and the figures of all windows together had to be exact.
+    ExactTotals = "exact_totals",
     /// A tenant's meter whose series lost their dimensions, and that was billed exactly.
     ExactOverflow = "exact_overflows",
     /// A level that was billed exactly.

@@ -2,7 +2,10 @@
 //! period, how many values differed, how they were distributed, and levels over time.
 //!
 //! In a world where nothing is destroyed and every window is sealed, each of them has to be
-//! exact. Elsewhere none may say more than was seen. A meter whose series lost their dimensions
+//! exact. Where seals are rare, a value may be told for a later window of its series, and so
+//! perhaps in a later period; but the largest and the newest of all are billed, no different
+//! value is missing, and what is cumulative stays exact. Elsewhere none may say more than was
+//! seen. A meter whose series lost their dimensions
 //! to a limit is billed for the series that had room and for those that had none together: each
 //! of the two has its own newest, largest or distinct values.
 
@@ -32,25 +35,36 @@ struct Reading {
 pub struct Figures {
     readings: BTreeMap<Key, (Option<Aggregation>, Vec<Reading>)>,
     recorded: BTreeMap<Key, Histogram>,
-    /// Levels that hold, by agent and writer, and since when.
-    levels: BTreeMap<(usize, usize, Key), (u64, Timestamp)>,
+    /// Levels that hold, by agent, and since when.
+    levels: BTreeMap<(usize, Key), (u64, Timestamp)>,
     /// Level times milliseconds up to the last change.
     integrals: BTreeMap<Key, i128>,
-    /// Why values may have given way to those of later windows.
-    disturbed: Option<&'static str>,
+    /// Seals were rare.
+    rare: bool,
+}
+
+/// What figures have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exact {
+    /// What was seen in each period.
+    Periods,
+    /// What was seen in all, whatever period it is in.
+    Altogether,
+    /// No more than was seen.
+    Bounded,
 }
 
 impl Figures {
-    /// Seals are rare, or usage is destroyed: not every figure is exact in this run.
-    pub fn disturb(&mut self, why: &'static str) {
-        self.disturbed.get_or_insert(why);
+    /// Seals are rare: a value may be told for a later window.
+    pub fn seals_are_rare(&mut self) {
+        self.rare = true;
     }
 
-    /// An agent's writer has taken a value for a window of the time `at`, for the series or
+    /// An agent has taken a value for a window of the time `at`, for the series or
     /// (`overflow`) for those beyond a limit.
     pub fn taken(
         &mut self,
-        (agent, writer): (usize, usize),
+        agent: usize,
         (series, overflow): (&Series, bool),
         (window, at): (Timestamp, Timestamp),
         value: u64,
@@ -63,9 +77,7 @@ impl Figures {
                 histogram.record(value, 1).expect("few values");
             }
             Aggregation::TimeWeighted => {
-                let before = self
-                    .levels
-                    .insert((agent, writer, key.clone()), (value, at));
+                let before = self.levels.insert((agent, key.clone()), (value, at));
                 self.add_level(key, before, at);
             }
             Aggregation::Last | Aggregation::Max | Aggregation::Unique => {
@@ -90,15 +102,19 @@ impl Figures {
 
     /// The agent has made its last cut.
     pub fn ended(&mut self, agent: usize, at: Timestamp) {
-        let of_agent = self.levels.extract_if(.., |(of, _, _), _| *of == agent);
-        for ((_, _, key), held) in of_agent.collect::<Vec<_>>() {
+        let of_agent = self.levels.extract_if(.., |(of, _), _| *of == agent);
+        for ((_, key), held) in of_agent.collect::<Vec<_>>() {
             self.add_level(key, Some(held), at);
         }
     }
 
     /// Whether every figure has to be exact.
-    fn is_exact(&self, options: &Options) -> bool {
-        options.is_exact() && self.disturbed.is_none()
+    fn exact(&self, options: &Options) -> Exact {
+        match (options.is_exact(), self.rare) {
+            (false, _) => Exact::Bounded,
+            (true, false) => Exact::Periods,
+            (true, true) => Exact::Altogether,
+        }
     }
 
     /// Checks what the ledger and the usage tables say once every period is closed.
@@ -109,24 +125,27 @@ impl Figures {
         recorded: &BTreeMap<Key, Histogram>,
         coverage: &mut Coverage,
     ) -> Result<(), String> {
-        let exact = self.is_exact(options);
-        if exact {
-            coverage.hit(Probe::ExactRun);
+        let exact = self.exact(options);
+        match exact {
+            Exact::Periods => coverage.hit(Probe::ExactRun),
+            Exact::Altogether => coverage.hit(Probe::ExactTotals),
+            Exact::Bounded => {}
         }
         // Policy refuses a part of the first tenant's usage.
         let refused = |key: &Key| options.forbidden_tenant && key.0.as_str() == TENANTS[0];
         check_declarations(ledger)?;
         let billed = billed(ledger);
         for (key, (aggregation, readings)) in &self.readings {
-            let exact = exact && !refused(key);
+            let exact = if refused(key) { Exact::Bounded } else { exact };
             let periods = billed.get(key);
             if let Some(aggregation) = aggregation {
                 check_readings(*aggregation, key, readings, periods, (exact, options))?;
             }
-            if exact && readings.iter().any(|reading| reading.overflow) {
+            if exact == Exact::Periods && readings.iter().any(|reading| reading.overflow) {
                 coverage.hit(Probe::ExactOverflow);
             }
         }
+        let exact = exact != Exact::Bounded;
         if exact {
             self.check_recorded(recorded, &refused)?;
         }
@@ -257,9 +276,15 @@ fn check_readings(
     key: &Key,
     readings: &[Reading],
     periods: Option<&BTreeMap<Begin, Period>>,
-    (exact, options): (bool, &Options),
+    (exact, options): (Exact, &Options),
 ) -> Result<(), String> {
     let (tenant, meter) = key;
+    // What a second receiver appends later comes later.
+    let ordered = aggregation != Aggregation::Last || options.faults.replay.is_none();
+    if exact == Exact::Altogether && ordered {
+        check_altogether(aggregation, key, readings, periods)?;
+    }
+    let exact = exact == Exact::Periods;
     let mut covered = 0;
     for ((start, _), period) in periods.into_iter().flatten() {
         let inside = |reading: &&Reading| (*start..period.end).contains(&reading.window);
@@ -280,8 +305,6 @@ fn check_readings(
                 .max_by_key(|reading| (reading.window, reading.agent))
                 .map_or(0, |reading| reading.value),
         });
-        // What a second receiver appends later comes later.
-        let ordered = aggregation != Aggregation::Last || options.faults.replay.is_none();
         let quantity = period.quantity;
         if quantity > most {
             return Err(format!(
@@ -301,6 +324,57 @@ fn check_readings(
         ));
     }
     Ok(())
+}
+
+/// Where a value may be told for a later window: nothing is lost by that.
+fn check_altogether(
+    aggregation: Aggregation,
+    key: &Key,
+    readings: &[Reading],
+    periods: Option<&BTreeMap<Begin, Period>>,
+) -> Result<(), String> {
+    // Of two rooms the figures of a period cannot be told apart.
+    if readings.iter().any(|reading| reading.overflow) {
+        return Ok(());
+    }
+    let quantities = || {
+        let periods = periods.into_iter().flatten();
+        periods.map(|(_, period)| period.quantity)
+    };
+    let (tenant, meter) = key;
+    let (billed, expected) = match aggregation {
+        Aggregation::Unique => {
+            let all = i128::from(distinct(readings.iter()));
+            (quantities().sum::<i128>().min(all), all)
+        }
+        Aggregation::Max => {
+            let most = readings.iter().map(|reading| reading.value).max();
+            let most = i128::from(most.unwrap_or(0));
+            (quantities().max().unwrap_or(0), most)
+        }
+        _ => {
+            // Nothing comes after it, so that its window is told.
+            let newest = |reading: &&Reading| (reading.window, reading.agent);
+            let Some(newest) = readings.iter().max_by_key(newest) else {
+                return Ok(());
+            };
+            let value = i128::from(newest.value);
+            let periods = periods.into_iter().flatten();
+            let of_it = periods
+                .filter(|((start, _), period)| (*start..period.end).contains(&newest.window))
+                .map(|(_, period)| period.quantity);
+            let of_it: Vec<_> = of_it.collect();
+            let billed = of_it.iter().find(|&&billed| billed == value);
+            let billed = billed.or(of_it.first()).copied();
+            (billed.unwrap_or(0), value)
+        }
+    };
+    if billed == expected {
+        return Ok(());
+    }
+    Err(format!(
+        "{tenant}/{meter} ({aggregation}): {billed} billed in all, not {expected}"
+    ))
 }
 
 /// The figure of the series that had room and that of those that had none, together.

@@ -321,7 +321,8 @@ impl Options {
     }
 
     /// True if nothing that is planned destroys usage, refuses it, or turns the clock: every
-    /// figure is then exact, unless rare sealing takes the windows from it.
+    /// figure is then exact, if rare sealing takes the windows from some of it, then over all
+    /// windows.
     pub fn is_exact(&self) -> bool {
         let faults = &self.faults;
         let harmful = [

@@ -425,6 +425,11 @@ impl<R: Region> Cells<R> {
         words.get(wide::cell_range(aggregation))
     }
 
+    /// The numbers of the last sets of both halves of a last value.
+    pub(crate) fn last_sets(&self, writer: u32, place: u32) -> [u32; 2] {
+        wide::sets(self.heap(writer).get(place as usize..).unwrap_or(&[]))
+    }
+
     /// The baseline of a wide cell that batch `sequence` writes: for last values, maxima and
     /// distinct counts the counts of both halves, for levels instant and integral (low, high).
     pub(crate) fn wide_base(

@@ -159,7 +159,12 @@ impl<R: Region> Writer<R> {
         let new = cut.events.wrapping_sub(mine.events);
         allowance.take(0, new)?;
         self.receive(new);
-        halves::copy(wide.cell, half, cut);
+        let keep = match aggregation {
+            Aggregation::Max => halves::Keep::Max,
+            _ => halves::Keep::Last,
+        };
+        let taken = |half, events| wide.is_taken(half, events);
+        halves::follow(wide.cell, half, cut, keep, taken);
         let to = self.mirrored(wide.slot, [0, halves::events(wide.cell)]);
         self.received_of(new, done(&wide, slot, to))
     }
@@ -275,7 +280,8 @@ impl<R: Region> Writer<R> {
         let new = cut.inserts.wrapping_sub(cell.inserts(half));
         allowance.take(0, new)?;
         self.receive(new);
-        let copied = cell.follow(&mut self.table.heap, half, cut, content);
+        let taken = |half, events| wide.is_taken(half, events);
+        let copied = cell.follow(&mut self.table.heap, (half, cut), content, taken);
         let counted = copied.map_err(FollowError::from).and_then(|()| {
             let to = self.mirrored(wide.slot, [0, unique::events(wide.cell)]);
             done(&wide, slot, to)

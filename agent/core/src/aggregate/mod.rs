@@ -16,6 +16,7 @@ mod accounts;
 mod carry;
 mod carry_mirrors;
 mod cells;
+mod gauge;
 mod header;
 mod idle;
 mod layout;
@@ -45,8 +46,10 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
+pub(crate) use carry::Ended;
 pub(crate) use cells::{Activity, CellCut, Cells};
 pub use cells::{Cardinality, WriterError};
+pub(crate) use gauge::LEVEL_BYTES;
 pub(crate) use header::CutRecord;
 pub use header::{CellsError, Identity, InheritedLoss, WRITER_NAME_BYTES_MAX};
 pub(crate) use idle::Idle;
@@ -67,6 +70,7 @@ pub use tenant_accounts::{
     EARLIER_INPUTS, InputAccount, TenantAccount, TenantAccounts, TenantOverflow,
 };
 pub use tenants::Row;
+pub(crate) use wide::level_words;
 pub(crate) use words::Put;
 #[cfg(test)]
 pub(crate) use words::probe;

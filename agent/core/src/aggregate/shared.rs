@@ -13,6 +13,7 @@ use tollgate_common::{SeriesKey, TenantId};
 
 use super::Region;
 use super::account::ACCOUNT_WORDS;
+use super::gauge::Levels;
 use super::header::{self, Identity};
 use super::layout::{Areas, BASE_WORDS, CellsLayout, SLOT_WORDS, SUM_WORDS};
 use super::table;
@@ -104,6 +105,10 @@ pub(crate) struct Shared<R> {
     /// Series in use by tenant, where that is limited. Writers meet here when one makes or
     /// retires a series, never when it counts; the sealer does not come here.
     tenants: Mutex<HashMap<TenantId, u32, foldhash::quality::RandomState>>,
+    /// Levels, which several writers may set.
+    levels: Levels,
+    /// How many last values have been set, which tells whose is the newest.
+    sets: AtomicU32,
 }
 
 impl<R: Region> Shared<R> {
@@ -126,6 +131,8 @@ impl<R: Region> Shared<R> {
             cardinality: writers.map(|_| Cardinality::default()).collect(),
             live: AtomicU32::new(0),
             tenants: Mutex::default(),
+            levels: Levels::default(),
+            sets: AtomicU32::new(0),
             region,
             layout,
             identity,
@@ -260,6 +267,21 @@ impl<R: Region> Shared<R> {
 
     pub(super) fn cardinality(&self, writer: u32) -> &Cardinality {
         &self.cardinality[writer as usize]
+    }
+
+    pub(super) fn levels(&self) -> &Levels {
+        &self.levels
+    }
+
+    /// The number of the set of a last value that is being made: none before has it, but for
+    /// those so long ago that numbers have begun again, and 0 is none.
+    pub(super) fn next_set(&self) -> u32 {
+        self.sets.fetch_add(1, Relaxed).wrapping_add(1).max(1)
+    }
+
+    /// Sets were made up to this number, by an earlier process.
+    pub(super) fn sets_made(&self, number: u32) {
+        self.sets.fetch_max(number, Relaxed);
     }
 
     /// Series in use, of all writers.

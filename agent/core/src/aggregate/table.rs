@@ -20,16 +20,19 @@ mod series;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use foldhash::quality::FixedState;
+use hashbrown::HashMap;
 use tollgate::cell::{Room, baseline, level, sum};
 use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId};
 
 use self::index::Index;
 use super::Region;
 use super::account::bump;
+use super::gauge::{Level, LevelCell};
 use super::layout::WIDE_UNIT;
 use super::owner::{Owner, PageKey};
 use super::pairs::is_overflow;
@@ -123,6 +126,8 @@ pub(super) struct Table {
     /// Pages whose mirrors are not needed any more. Others are never idle: their pages may
     /// go on where they stand at any time.
     ended: BTreeSet<PageKey>,
+    /// The levels of slots, all cells of their series.
+    levels: HashMap<u32, Arc<Level>, foldhash::fast::RandomState>,
 }
 
 fn hash(state: &FixedState, words: impl Iterator<Item = u64>, kind: Kind) -> u64 {
@@ -206,6 +211,7 @@ impl Table {
             tenants: Tenants::default(),
             scratch: Scratch::default(),
             ended: BTreeSet::new(),
+            levels: HashMap::default(),
         };
         // A writer that was had before has its series accounted for.
         let first = shared.begin(writer);
@@ -250,6 +256,11 @@ impl Table {
                 }
                 table.put_place(slot, head, place);
                 table.insert(shared, writer, slot, head);
+                table.join_level((shared, writer), slot, head);
+                if head.aggregation == Aggregation::Last {
+                    let words = block.heap.get(place as usize..).unwrap_or(&[]);
+                    shared.sets_made(wide::newest_set(words));
+                }
             }
         }
         if damaged {
@@ -383,8 +394,46 @@ impl Table {
         }
         self.put_place(slot, head, place);
         self.insert(shared, writer, slot, head);
+        self.join_level((shared, writer), slot, head);
         self.tell_live(shared, writer);
         Some(handle(writer, slot, head))
+    }
+
+    /// A level is one with that of the same series in the cells of other writers. That of a mirror
+    /// is one by itself.
+    fn join_level<R: Region>(
+        &mut self,
+        (shared, writer): (&Shared<R>, u32),
+        slot: u32,
+        head: SlotHead,
+    ) {
+        if head.aggregation != Aggregation::TimeWeighted || head.mirrors {
+            return;
+        }
+        let block = Block::of(shared, writer);
+        let place = head.place(block.keys) as usize + wide::cell_range(head.aggregation).start;
+        let cell = LevelCell {
+            writer,
+            slot,
+            at: shared.layout().wide(writer).start + place,
+        };
+        let key = || loads(head.key_words(block.keys));
+        // A writer leaves before it takes the description away.
+        let same = |of: LevelCell| {
+            let block = Block::of(shared, of.writer);
+            let other = known(shared, &block, of.slot);
+            (other.key_bytes, other.scale) == (head.key_bytes, head.scale)
+                && loads(other.key_words(block.keys)).eq(key())
+        };
+        let hash = hash_of(&self.hasher, head, block.keys);
+        let level = shared.levels().join(hash, cell, same);
+        self.levels.insert(slot, level);
+    }
+
+    /// The level of a slot, with all cells of its series.
+    pub(super) fn level(&self, slot: usize) -> Option<&Level> {
+        let slot = u32::try_from(slot).ok()?;
+        self.levels.get(&slot).map(Arc::as_ref)
     }
 
     fn put_place(&mut self, slot: u32, head: SlotHead, place: u32) {
@@ -435,6 +484,9 @@ impl Table {
         let hash_of = |other: u32| hash_of(hasher, known(shared, &block, other), block.keys);
         if !self.slots.remove(hashed, slot, hash_of) {
             return None;
+        }
+        if let Some(level) = self.levels.remove(&slot) {
+            shared.levels().leave(&level, writer, slot);
         }
         SlotHead::set_state(block.slot(slot), State::Retired);
         sum::hand_over(block.sum(slot), generation + 1);

@@ -32,10 +32,51 @@ const fn sizes(aggregation: Aggregation) -> (usize, usize) {
     }
 }
 
+/// Words behind the baselines. Of a last value it is one: the numbers of the last set of each half,
+/// the even one in the low half of the word, which tell the newest value of several writers.
+const fn behind(aggregation: Aggregation) -> usize {
+    match aggregation {
+        Aggregation::Last | Aggregation::Max => 1,
+        _ => 0,
+    }
+}
+
 /// Words of a whole wide cell.
 pub(crate) fn words(aggregation: Aggregation) -> u32 {
     let (cell, base) = sizes(aggregation);
-    u32::try_from(AT_CELL + cell + 2 * base).expect("a few words")
+    u32::try_from(AT_CELL + cell + 2 * base + behind(aggregation)).expect("a few words")
+}
+
+/// Words that the wide cell of a level takes.
+pub(crate) fn level_words() -> u32 {
+    words(Aggregation::TimeWeighted).next_multiple_of(super::layout::WIDE_UNIT)
+}
+
+// Cells of agents before the numbers of sets were there have room for them.
+const _: () = assert!(AT_SETS + 1 == 2 * super::layout::WIDE_UNIT as usize);
+
+/// The word with the numbers of sets, within the wide cell of a last value.
+const AT_SETS: usize = AT_CELL + halves::WORDS + 2 * 2;
+
+/// Notes the number of the last set of a half (0 or 1) of a last value.
+pub(crate) fn put_set(wide: &[AtomicU64], half: usize, number: u32) {
+    if let Some(word) = wide.get(AT_SETS) {
+        let shift = 32 * (half & 1);
+        let other = word.load(Relaxed) & !(u64::from(u32::MAX) << shift);
+        word.put(other | u64::from(number) << shift, Relaxed);
+    }
+}
+
+/// The numbers of the last sets of both halves of a last value; 0 if they are not known.
+pub(crate) fn sets(wide: &[AtomicU64]) -> [u32; 2] {
+    let word = wide.get(AT_SETS).map_or(0, |word| word.load(Relaxed));
+    [0, 32].map(|shift| u32::try_from(word >> shift & u64::from(u32::MAX)).unwrap_or(0))
+}
+
+/// The larger one of them.
+pub(crate) fn newest_set(wide: &[AtomicU64]) -> u32 {
+    let [even, odd] = sets(wide);
+    even.max(odd)
 }
 
 /// The words of the cell within a wide cell.

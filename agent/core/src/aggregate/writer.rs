@@ -72,9 +72,12 @@ const fn tag(aggregation: Aggregation, writer: u32) -> u16 {
     (writer << 8) as u16 | aggregation as u16
 }
 
-/// No room for another series, not even for one without dimensions.
+/// No room for another series, not even for one without dimensions; or none for a level, which is
+/// not counted without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no room for another series, not even without its dimensions; raise limits.series_max")]
+#[error(
+    "no room for another series, not even without its dimensions (which a level is never counted without); raise the limits of series"
+)]
 pub struct SeriesFull;
 
 /// Why a value is not set.
@@ -168,7 +171,11 @@ impl<R: Region> Writer<R> {
         let width = self.width();
         let wide = self.place().wide(&self.table.places, slot, aggregation);
         let wide = wide.ok_or(SetError::WrongSlot)?;
-        halves::set(wide.cell, now.millis(), width, value, keep);
+        let taken = |half, events| wide.is_taken(half, events);
+        let half = halves::set(wide.cell, now.millis(), width, value, keep, taken);
+        if keep == halves::Keep::Last {
+            wide::put_set(wide.words, half, self.shared.next_set());
+        }
         wide.done(slot).map_err(|_| SetError::WrongSlot)
     }
 
@@ -188,14 +195,22 @@ impl<R: Region> Writer<R> {
         self.set_half(slot, now, value, kind)
     }
 
-    /// Sets the level that holds from `now` on; it is billed by time until it is set to 0.
+    /// Sets the level that holds from `now` on; it is billed by time until it is set to 0. It is
+    /// the level of the series: what another writer has set ends.
     pub fn set_level(&mut self, slot: Slot, now: Timestamp, value: i64) -> Result<(), SetError> {
         let value = u64::try_from(value).map_err(|_| SetError::Negative)?;
         let width = self.width();
         let kind = Aggregation::TimeWeighted;
         let wide = self.place().wide(&self.table.places, slot, kind);
         let wide = wide.ok_or(SetError::WrongSlot)?;
-        level::set(wide.cell, now.millis(), width, value);
+        match self.table.level(slot.at()) {
+            Some(level) => {
+                let own = (self.index, u32::try_from(wide.slot).unwrap_or(u32::MAX));
+                let words = self.shared.words();
+                level.set(words, own, (now.millis(), width), value);
+            }
+            None => level::set(wide.cell, now.millis(), width, value),
+        }
         wide.done(slot).map_err(|_| SetError::WrongSlot)
     }
 
@@ -248,7 +263,8 @@ impl<R: Region> Writer<R> {
             halves: wide.cell,
             heap: wide.heap,
         };
-        cell.insert(&mut self.table.heap, now.millis(), width, hash)?;
+        let taken = |half, events| wide.is_taken(half, events);
+        cell.insert(&mut self.table.heap, (now.millis(), width), hash, taken)?;
         wide.done(slot)
     }
 
@@ -371,7 +387,10 @@ impl<'a, R: Region> Place<'a, R> {
         let words = heap.get(place.at()..place.at() + wide::words(aggregation) as usize)?;
         Some(Wide {
             slot: slot.at(),
+            words,
             cell: &words[wide::cell_range(aggregation)],
+            applied: self.shared.applied_word(),
+            bases: [0, 1].map(|parity| &words[wide::base_range(aggregation, parity)]),
             sum,
             heap,
         })
@@ -381,12 +400,26 @@ impl<'a, R: Region> Place<'a, R> {
 /// The words of a series with a wide cell.
 struct Wide<'a> {
     slot: usize,
+    /// All of it.
+    words: &'a [AtomicU64],
     cell: &'a [AtomicU64],
+    applied: &'a AtomicU64,
+    /// Of even and of odd batches.
+    bases: [&'a [AtomicU64]; 2],
     sum: &'a [AtomicU64],
     heap: &'a [AtomicU64],
 }
 
 impl Wide<'_> {
+    /// True if a half (0 or 1) that shows so many events is sealed: its window is told.
+    #[cold]
+    fn is_taken(&self, half: usize, events: u64) -> bool {
+        let [Some(even), Some(odd)] = self.bases.map(|base| base.get(half)) else {
+            return true;
+        };
+        baseline::in_force(self.applied, [even, odd]) == events
+    }
+
     /// Counts the event, after everything else of it has been stored.
     fn done(&self, slot: Slot) -> Result<(), AddError> {
         sum::add(&self.sum[0], &self.sum[1], 0, 1, slot.0, || 0)

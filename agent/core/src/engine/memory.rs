@@ -8,7 +8,9 @@ use tollgate_common::Rollup;
 use tollgate_common::limits::DICTIONARY_BYTES_MAX;
 
 use super::EngineConfig;
-use crate::aggregate::{CellsLayout, LayoutError, TENANTS_SEEN_MAX, index_bytes};
+use crate::aggregate::{
+    CellsLayout, LEVEL_BYTES, LayoutError, TENANTS_SEEN_MAX, index_bytes, level_words,
+};
 use crate::seal::PART_BYTES_MAX;
 use crate::spool::CACHE_BYTES;
 
@@ -76,7 +78,9 @@ impl EngineConfig {
         let rows = rows_queued.saturating_add(series.saturating_mul(2));
         // A batch that is read while a backlog drains may name each series once more.
         let backlog = CACHE_BYTES as u64 + 3 * batch_bytes + COMPRESSOR_BYTES;
-        let lookup = table * writers + slots * LIST_BYTES;
+        let level_words = u64::from(level_words());
+        let levels = (u64::from(layout.wide_words()) / level_words * writers).min(series);
+        let lookup = table * writers + slots * LIST_BYTES + levels * LEVEL_BYTES;
         let dictionary = (2 * (series * KEY_BYTES + keys)).min(2 * DICTIONARY_BYTES_MAX as u64);
         Ok(vec![
             part("cells (mapped file)", layout.words() as u64 * 8),

@@ -6,15 +6,15 @@ use serde::Serialize;
 use tollgate_common::log::OpenReport;
 use tollgate_common::storage::Storage;
 use tollgate_common::{
-    AgentId, BatchHash, BatchSeq, Incarnation, LossReason, Parent, ParentEnd, Timestamp, Tombstone,
-    Window,
+    AgentId, BatchHash, BatchSeq, Incarnation, Loss, LossAmount, LossReason, Parent, ParentEnd,
+    Timestamp, Tombstone, Window,
 };
 
 use super::clock::Clock;
 use super::declare::{Declarations, Watch};
 use super::{Engine, EngineConfig, EngineError};
 use crate::aggregate::{
-    AccountWords, Cells, CellsError, CellsHome, CellsLayout, Identity, LayoutError, Region,
+    AccountWords, Cells, CellsError, CellsHome, CellsLayout, Ended, Identity, LayoutError, Region,
     WRITER_NAME_BYTES_MAX, v1,
 };
 use crate::recover::{self, Beginning, Facts, NoFacts, Plan};
@@ -185,8 +185,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
             Old::Unsealed(cells) => Some(cells.last_alive()),
             Old::Over { cells, .. } => cells.as_ref().map(Cells::last_alive),
         };
-        let (cells, recovery) = match found.old {
-            Old::Unsealed(cells) => (cells, Recovery::Continued),
+        let (cells, recovery, ended) = match found.old {
+            Old::Unsealed(cells) => (cells, Recovery::Continued, None),
             Old::Over {
                 beginning,
                 recovery,
@@ -194,8 +194,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 sealed_until,
             } => {
                 let old = cells.as_ref().map(|cells| (cells, sealed_until));
-                let fresh = begin(config, layout, home, start, beginning, old)?;
-                (fresh, recovery)
+                let (fresh, ended) = begin(config, layout, home, start, beginning, old)?;
+                (fresh, recovery, sealed_until.zip(Some(ended)))
             }
         };
         let report = StartReport {
@@ -215,7 +215,28 @@ impl<R: Region, S: Storage> Engine<R, S> {
             let sealed = engine.seal(opened_at.into(), Mode::Window, Room::Reserve)?;
             engine.full_since = (!sealed).then_some(start.now);
         }
+        if let Some((until, ended)) = ended {
+            engine.declare_ended(until, ended)?;
+        }
         Ok((engine, report))
+    }
+
+    /// Declares levels that have ended with the life before, because there is no room for them.
+    fn declare_ended(&mut self, until: Timestamp, ended: Ended) -> Result<(), StartError> {
+        let now = self.cells.identity().opened_at;
+        for (tenant, meter) in ended {
+            self.declarations.declare(Loss {
+                reason: LossReason::SeriesRefused,
+                tenant: Some(tenant),
+                meter: Some(meter),
+                amount: LossAmount::Unknown,
+                from: until.min(now),
+                to: now,
+            });
+        }
+        // What finds no room waits for the next tick.
+        self.seal_declarations(now.into(), Room::Reserve)?;
+        Ok(())
     }
 
     fn assemble(
@@ -460,7 +481,7 @@ fn begin<H: CellsHome>(
     start: Start,
     beginning: Beginning,
     old: Option<(&Cells<H::Region>, Option<Timestamp>)>,
-) -> Result<Cells<H::Region>, StartError> {
+) -> Result<(Cells<H::Region>, Ended), StartError> {
     let identity = Identity {
         agent: config.agent.clone(),
         incarnation: Incarnation::from_bytes(start.random),
@@ -478,7 +499,7 @@ fn begin<H: CellsHome>(
             AccountWords::default(),
         ),
     };
-    let mut carried = Ok(());
+    let mut carried = Ok(Ended::new());
     let mut fill = |words: &[std::sync::atomic::AtomicU64]| {
         Cells::<H::Region>::fill(words, layout, &identity, &accounts, &retired);
         if let Some((cells, sealed_until)) = old {
@@ -488,6 +509,7 @@ fn begin<H: CellsHome>(
     let region = home
         .replace(layout.words(), &mut fill)
         .map_err(StartError::Replace)?;
-    carried.map_err(StartError::Reopen)?;
-    Cells::open_with(region, config.limits).map_err(StartError::Reopen)
+    let ended = carried.map_err(StartError::Reopen)?;
+    let cells = Cells::open_with(region, config.limits).map_err(StartError::Reopen)?;
+    Ok((cells, ended))
 }

@@ -38,6 +38,13 @@ pub(super) struct Side {
     pub(super) window: Window,
     pub(super) value: i128,
     pub(super) detail: Detail,
+    /// Of a last value the number of its set, or 0 if that is not known.
+    pub(super) set: u32,
+}
+
+/// True if a set is known to have been made after another one.
+fn is_newer(set: u32, than: u32) -> bool {
+    set != 0 && (than == 0 || set.wrapping_sub(than) < 1 << 31)
 }
 
 /// Largest value of a row: a collector takes no larger one. Only levels that stand for nothing
@@ -54,11 +61,19 @@ fn detail_bytes(detail: &Detail) -> usize {
 }
 
 /// Two writers have counted for the same series and window.
-fn merged(aggregation: Aggregation, (before, detail): (i128, &Detail), later: Side) -> Side {
+fn merged(
+    aggregation: Aggregation,
+    (before, detail, set): (i128, &Detail, u32),
+    later: Side,
+) -> Side {
     let mut side = later;
     match aggregation {
-        // The place of a later writer comes later, and its value stands.
-        Aggregation::Last => return side,
+        Aggregation::Last => {
+            if is_newer(set, side.set) {
+                (side.value, side.set) = (before, set);
+            }
+            return side;
+        }
         Aggregation::Max => side.value = side.value.max(before),
         // At most as many differences below 2^64 as there are slots, or integrals.
         _ => side.value = side.value.saturating_add(before).min(SIDE_MAX),
@@ -150,12 +165,15 @@ impl Part {
         let met = rows.get(at).copied();
         if let Some(met) = met.filter(|met| self.side(met, span).0 == side.window) {
             let (_, before, detail) = self.side(&met, span);
-            side = merged(place.aggregation(), (before, detail), side);
+            let set = self.sides.get(met.side as usize).map_or(0, |side| side.set);
+            side = merged(place.aggregation(), (before, detail, set), side);
             row.events = met.events.saturating_add(events);
             self.rows.remove(group + at);
         }
         match u64::try_from(side.value) {
-            Ok(value) if side.window == span && side.detail.is_none() => row.value = value,
+            Ok(value) if side.window == span && side.detail.is_none() && side.set == 0 => {
+                row.value = value;
+            }
             _ => {
                 self.detail_bytes += detail_bytes(&side.detail);
                 row.side = u32::try_from(self.sides.len()).expect("sides are bounded like rows");
@@ -291,6 +309,7 @@ impl<R: Region> Cutter<'_, R> {
                 window: self.window,
                 value: value.into(),
                 detail: Detail::None,
+                set: 0,
             };
             part.push(group, place, side, self.window, events);
         }

@@ -86,6 +86,7 @@ impl<R: Region> Cutter<'_, R> {
             window: self.window_of(at),
             value,
             detail: Detail::None,
+            set: 0,
         }
     }
 
@@ -96,13 +97,20 @@ impl<R: Region> Cutter<'_, R> {
         let [Some(even), Some(odd)] = [0, 1].map(|half| halves::read(cell, half)) else {
             return Some(Cut::Busy);
         };
-        for ((base, next), now) in base.iter().zip(next).zip([even, odd]) {
+        let sets = match place.aggregation() {
+            Aggregation::Last => self.cells.last_sets(place.writer(), at),
+            _ => [0; 2],
+        };
+        for (((base, next), now), set) in base.iter().zip(next).zip([even, odd]).zip(sets) {
             let before = base.load(Relaxed);
             if now.events == before {
                 continue;
             }
             next.put(now.events, Relaxed);
-            let side = self.plain(now.window, now.value.into());
+            let side = Side {
+                set,
+                ..self.plain(now.window, now.value.into())
+            };
             let events = now.events.wrapping_sub(before);
             part.push(group, place, side, self.window, events);
         }
@@ -144,6 +152,7 @@ impl<R: Region> Cutter<'_, R> {
                 window: self.window_of(cut.window),
                 value: sketch.estimate().into(),
                 detail: Detail::Unique(Arc::new(sketch)),
+                set: 0,
             };
             let events = cut.inserts.wrapping_sub(before);
             part.push(group, place, side, self.window, events);
@@ -187,6 +196,7 @@ impl<R: Region> Cutter<'_, R> {
             window: self.window,
             value: sum.into(),
             detail: Detail::Distribution(Arc::new(Histogram::from_buckets(buckets).ok()?)),
+            set: 0,
         };
         part.push(group, place, side, self.window, events);
         Some(Cut::Changed)

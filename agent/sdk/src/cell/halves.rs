@@ -8,8 +8,11 @@
 //! that what it read was not being written. The count is also the number of sets, from
 //! which the difference to the baseline tells whether there is anything to seal.
 //!
-//! A value not sealed before its half is needed again, two windows later, gives way to
-//! the newer one; its events are counted with that. Only a full spool delays a seal so long.
+//! A half is needed again two windows later. What it shows gives way then if it is taken: if
+//! who reads the cell has all of it. Otherwise (seals are rare because the spool is nearly full,
+//! or nobody reads) it goes on in the newer window: a maximum is the larger one, and of last
+//! values the newest stands. So no maximum is lost, only when it was; one that was taken in part
+//! may be told for the newer window, too.
 
 use super::atomic::Ordering::{Acquire, Relaxed, Release};
 use super::atomic::{AtomicU64, fence};
@@ -64,15 +67,28 @@ fn newest(cell: &[AtomicU64]) -> Option<i64> {
 /// Time does not go back in a cell: a set for a window older than the newest one counts for
 /// the newest, because it arrived after that. Unless the newest is so far ahead that the
 /// clock that named it was wrong: every value would wait for that time otherwise.
-pub fn set(cell: &[AtomicU64], now: i64, width: i64, value: i64, keep: Keep) {
+///
+/// `taken` says whether a half (0 or 1) that shows so many sets is taken; it is asked only when
+/// a maximum begins another window. Gives the half that was set.
+pub fn set(
+    cell: &[AtomicU64],
+    now: i64,
+    width: i64,
+    value: i64,
+    keep: Keep,
+    taken: impl FnOnce(usize, u64) -> bool,
+) -> usize {
     let window = window_start(now, width);
     let window = newest(cell)
         .filter(|newest| *newest <= window.saturating_add(CLOCK_STEP_MAX_MILLIS))
         .map_or(window, |newest| newest.max(window));
-    let half = &cell[half_of(window, width) * HALF_WORDS..][..HALF_WORDS];
+    let index = half_of(window, width);
+    let half = &cell[index * HALF_WORDS..][..HALF_WORDS];
     let count = half[0].load(Relaxed);
-    let value = match (keep, version_of(half, count)) {
-        (Keep::Max, (before, largest)) if count > 0 && before == window => largest.max(value),
+    let (before, stands) = version_of(half, count);
+    let goes_on = || count > 0 && (before == window || !taken(index, count));
+    let value = match keep {
+        Keep::Max if goes_on() => stands.max(value),
         _ => value,
     };
     let count = count.wrapping_add(1);
@@ -83,6 +99,7 @@ pub fn set(cell: &[AtomicU64], now: i64, width: i64, value: i64, keep: Keep) {
     half[AT_WINDOWS + version].store(window.cast_unsigned(), Relaxed);
     half[AT_VALUES + version].store(value.cast_unsigned(), Relaxed);
     half[0].store(count, Release);
+    index
 }
 
 /// Brings a half (0 or 1) to what was read in that of another cell, by the cell's only writer:
@@ -104,6 +121,26 @@ pub fn copy(cell: &[AtomicU64], half: usize, cut: &HalfCut) {
         half[AT_VALUES + version].store(cut.value.cast_unsigned(), Relaxed);
         half[0].store(*count, Release);
     }
+}
+
+/// Brings a half (0 or 1) to what was read in that of another cell, like [`copy`], but for a
+/// maximum of this cell that is not `taken`: it goes on as in [`set`].
+pub fn follow(
+    cell: &[AtomicU64],
+    half: usize,
+    cut: &HalfCut,
+    keep: Keep,
+    taken: impl FnOnce(usize, u64) -> bool,
+) {
+    let words = &cell[half * HALF_WORDS..][..HALF_WORDS];
+    let count = words[0].load(Relaxed);
+    let (before, stands) = version_of(words, count);
+    let goes_on = || count > 0 && (before == cut.window || !taken(half, count));
+    let value = match keep {
+        Keep::Max if goes_on() => stands.max(cut.value),
+        _ => cut.value,
+    };
+    copy(cell, half, &HalfCut { value, ..*cut });
 }
 
 /// What one half (0 or 1) holds, or `None` while the writer is faster than the reader.
@@ -150,9 +187,9 @@ mod tests {
     fn windows_alternate_between_halves_and_time_does_not_go_back() {
         let cell = cell();
         assert_eq!(read(&cell, 0).map(|cut| cut.events), Some(0));
-        set(&cell, 101_000, WIDTH, -5, Keep::Last);
-        set(&cell, 112_000, WIDTH, 7, Keep::Last);
-        set(&cell, 109_000, WIDTH, 8, Keep::Last);
+        set(&cell, 101_000, WIDTH, -5, Keep::Last, |_, _| true);
+        set(&cell, 112_000, WIDTH, 7, Keep::Last, |_, _| true);
+        set(&cell, 109_000, WIDTH, 8, Keep::Last, |_, _| true);
         assert_eq!(found(&cell, 0), (100, -5, 1));
         assert_eq!(found(&cell, 1), (110, 8, 2));
         assert_eq!(events(&cell), 3);
@@ -162,20 +199,65 @@ mod tests {
     fn a_maximum_stands_within_its_window_only() {
         let cell = cell();
         for (now, value) in [(100_000, 5), (101_000, 9), (102_000, -3), (110_000, 1)] {
-            set(&cell, now, WIDTH, value, Keep::Max);
+            set(&cell, now, WIDTH, value, Keep::Max, |_, _| true);
         }
         assert_eq!(found(&cell, 0), (100, 9, 3));
         assert_eq!(found(&cell, 1), (110, 1, 1));
-        set(&cell, 120_000, WIDTH, -7, Keep::Max);
+        set(&cell, 120_000, WIDTH, -7, Keep::Max, |_, _| true);
         assert_eq!(found(&cell, 0), (120, -7, 4));
+    }
+
+    #[test]
+    fn a_maximum_that_nobody_has_taken_goes_on_in_a_newer_window() {
+        let cell = cell();
+        let taken = std::cell::Cell::new(0);
+        let set = |now, value| {
+            set(&cell, now, WIDTH, value, Keep::Max, |half, events| {
+                half == 0 && events <= taken.get()
+            });
+        };
+        set(100_000, 1000);
+        set(110_000, 7);
+        set(120_000, 1);
+        set(150_000, -1);
+        assert_eq!(found(&cell, 0), (120, 1000, 2));
+        assert_eq!(found(&cell, 1), (150, 7, 2));
+        taken.set(2);
+        set(140_000, 3);
+        assert_eq!(found(&cell, 1), (150, 7, 3), "time does not go back");
+        set(160_000, 2);
+        assert_eq!(found(&cell, 0), (160, 2, 3));
+        set(180_000, 1);
+        assert_eq!(found(&cell, 0), (180, 2, 4), "taken in part");
+    }
+
+    #[test]
+    fn what_follows_a_maximum_keeps_what_is_not_taken() {
+        let (from, to) = (cell(), cell());
+        let follow = |keep, taken: bool| {
+            let cut = read(&from, 0).expect("quiet");
+            follow(&to, 0, &cut, keep, |_, _| taken);
+            found(&to, 0)
+        };
+        let set = |now, value| set(&from, now, WIDTH, value, Keep::Max, |_, _| true);
+        set(100_000, 1000);
+        assert_eq!(follow(Keep::Max, false), (100, 1000, 1));
+        set(120_000, 1);
+        assert_eq!(follow(Keep::Max, false), (120, 1000, 2));
+        set(120_000, 2);
+        assert_eq!(follow(Keep::Max, true), (120, 1000, 3), "the same window");
+        set(140_000, 3);
+        assert_eq!(follow(Keep::Max, true), (140, 3, 4));
+        set(160_000, 1);
+        assert_eq!(follow(Keep::Last, false), (160, 1, 5));
     }
 
     #[test]
     fn a_clock_that_was_wrong_does_not_hold_the_cell_in_its_future() {
         let cell = cell();
-        set(&cell, 50_000_000_000, WIDTH, 1, Keep::Last);
-        set(&cell, 100_000, WIDTH, 2, Keep::Last);
-        set(&cell, 110_000, WIDTH, 3, Keep::Last);
+        set(&cell, 50_000_000_000, WIDTH, 1, Keep::Last, |_, _| true);
+        set(&cell, 100_000, WIDTH, 2, Keep::Last, |_, _| true);
+        set(&cell, 110_000, WIDTH, 3, Keep::Last, |_, _| true);
         assert_eq!(read(&cell, 0).map(|cut| cut.value), Some(2));
         assert_eq!(found(&cell, 1), (110, 3, 1));
     }
@@ -186,10 +268,10 @@ mod tests {
             for after in 0..4_i64 {
                 let (from, to) = (cell(), cell());
                 for n in 0..before {
-                    set(&to, 100_000, WIDTH, n, Keep::Last);
+                    set(&to, 100_000, WIDTH, n, Keep::Last, |_, _| true);
                 }
                 for n in 0..before + after {
-                    set(&from, 120_000, WIDTH, 10 + n, Keep::Last);
+                    set(&from, 120_000, WIDTH, 10 + n, Keep::Last, |_, _| true);
                 }
                 let cut = read(&from, 0).expect("quiet");
                 copy(&to, 0, &cut);
@@ -204,7 +286,7 @@ mod tests {
     #[test]
     fn a_set_cut_short_leaves_the_value_before() {
         let cell = cell();
-        set(&cell, 100_000, WIDTH, 1, Keep::Last);
+        set(&cell, 100_000, WIDTH, 1, Keep::Last, |_, _| true);
         // What a killed writer leaves: the other version written, the count not stored.
         cell[AT_WINDOWS].store(120_000, Relaxed);
         cell[AT_VALUES].store(99, Relaxed);

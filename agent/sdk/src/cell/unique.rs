@@ -13,6 +13,10 @@
 //! is cleared for another window has an odd epoch meanwhile, and a reader that meets one, or
 //! finds epoch or chunk changed after copying, copies again.
 //!
+//! What a half holds when it is needed for another window gives way if it is taken: if who reads
+//! the cell has all of it. Otherwise it goes on as a part of the newer window: the half gets
+//! another window and keeps its chunk. A reader that finds the window changed copies again.
+//!
 //! The hash 0 marks an empty place of a table, so it counts as the hash 1.
 
 use tollgate_common::sketch::{RANK_MAX, register_of};
@@ -134,13 +138,14 @@ impl<'a> Cell<'a> {
     }
 
     /// Inserts a hash at the time `now`, by the cell's only writer. Time goes back as little
-    /// as in [`set`](super::halves::set).
+    /// as in [`set`](super::halves::set). `taken` says whether a half (0 or 1) that shows so many
+    /// inserts is taken; it is asked only when another window begins.
     pub fn insert(
         &self,
         room: &mut impl Room,
-        now: i64,
-        width: i64,
+        (now, width): (i64, i64),
         hash: u64,
+        taken: impl FnOnce(usize, u64) -> bool,
     ) -> Result<(), AddError> {
         let window = window_start(now, width);
         let newest = [0, 1].into_iter().filter_map(|half| {
@@ -152,15 +157,27 @@ impl<'a> Cell<'a> {
             .max()
             .filter(|newest| *newest <= window.saturating_add(CLOCK_STEP_MAX_MILLIS))
             .map_or(window, |newest| newest.max(window));
-        let half = self.half(half_of(window, width));
-        let unused = half[AT_INSERTS].load(Relaxed) == 0;
-        let other = half[AT_WINDOW].load(Relaxed).cast_signed() != window;
-        if unused || other || half[AT_EPOCH].load(Relaxed) & 1 == 1 {
-            self.clear(half, window);
-        }
+        let index = half_of(window, width);
+        let half = self.half(index);
+        self.begin(half, window, |inserts| taken(index, inserts));
         self.put(half, room, hash.max(1))?;
         half[AT_INSERTS].store(half[AT_INSERTS].load(Relaxed).wrapping_add(1), Release);
         Ok(())
+    }
+
+    /// Makes a half that of a window.
+    fn begin(&self, half: &[AtomicU64], window: i64, taken: impl FnOnce(u64) -> bool) {
+        let inserts = half[AT_INSERTS].load(Relaxed);
+        let other = half[AT_WINDOW].load(Relaxed).cast_signed() != window;
+        // A clear is only begun of what is taken.
+        let cut_short = half[AT_EPOCH].load(Relaxed) & 1 == 1;
+        if inserts == 0 || cut_short || other && taken(inserts) {
+            self.clear(half, window);
+        } else if other {
+            half[AT_WINDOW].store(window.cast_unsigned(), Relaxed);
+            // Who sees what is put in from here on also sees the window.
+            fence(Release);
+        }
     }
 
     /// Empties a half for another window. Registers become the largest table, which is as
@@ -182,21 +199,18 @@ impl<'a> Cell<'a> {
     }
 
     /// Brings a half (0 or 1) to what [`Cell::read`] copied out of that of another cell, by the
-    /// cell's only writer: of the same window both are merged, and the number of inserts becomes
-    /// the same. A writer killed at any point goes on by doing it again.
+    /// cell's only writer: of the same window, or where this cell's is not `taken`, both are
+    /// merged, and the number of inserts becomes the same. A writer killed at any point goes on by
+    /// doing it again.
     pub fn follow(
         &self,
         room: &mut impl Room,
-        half: usize,
-        cut: &UniqueCut,
+        (index, cut): (usize, &UniqueCut),
         content: &[u64],
+        taken: impl FnOnce(usize, u64) -> bool,
     ) -> Result<(), AddError> {
-        let half = self.half(half);
-        let unused = half[AT_INSERTS].load(Relaxed) == 0;
-        let other = half[AT_WINDOW].load(Relaxed).cast_signed() != cut.window;
-        if unused || other || half[AT_EPOCH].load(Relaxed) & 1 == 1 {
-            self.clear(half, cut.window);
-        }
+        let half = self.half(index);
+        self.begin(half, cut.window, |inserts| taken(index, inserts));
         if cut.registers {
             self.raise_all(half, room, content)?;
         } else {
@@ -310,7 +324,8 @@ impl<'a> Cell<'a> {
             into.extend(words.filter(|&word| registers || word > 0));
             fence(Acquire);
             let now = Chunk::from_word(half[AT_CHUNK].load(Relaxed));
-            let same = (now.at, now.form) == (chunk.at, chunk.form);
+            let same = (now.at, now.form) == (chunk.at, chunk.form)
+                && half[AT_WINDOW].load(Relaxed).cast_signed() == window;
             if epoch & 1 == 0 && half[AT_EPOCH].load(Relaxed) == epoch && same {
                 return Some(UniqueCut {
                     inserts,
@@ -363,6 +378,8 @@ pub(super) mod tests {
     use tollgate_common::sketch::REGISTERS;
 
     use super::*;
+
+    const TAKEN: fn(usize, u64) -> bool = |_, _| true;
 
     /// Memory that is never given back.
     pub(in crate::cell) struct Heap {
@@ -417,7 +434,7 @@ pub(super) mod tests {
         let mut seen = BTreeSet::new();
         for n in 0..256 {
             for _ in 0..2 {
-                cell.insert(&mut heap, 5_000, 10_000, hash(n))
+                cell.insert(&mut heap, (5_000, 10_000), hash(n), TAKEN)
                     .expect("room");
             }
             seen.insert(hash(n));
@@ -426,7 +443,7 @@ pub(super) mod tests {
             assert_eq!(copy.iter().copied().collect::<BTreeSet<_>>(), seen);
         }
         for n in 256..1000 {
-            cell.insert(&mut heap, 5_000, 10_000, hash(n))
+            cell.insert(&mut heap, (5_000, 10_000), hash(n), TAKEN)
                 .expect("room");
         }
         let cut = cell.read(0, &mut copy).expect("quiet");
@@ -452,21 +469,59 @@ pub(super) mod tests {
         };
         let mut copy = Vec::new();
         for n in 0..600 {
-            cell.insert(&mut heap, 5_000, 10_000, hash(n))
+            cell.insert(&mut heap, (5_000, 10_000), hash(n), TAKEN)
                 .expect("room");
         }
-        cell.insert(&mut heap, 15_000, 10_000, 0).expect("room");
-        cell.insert(&mut heap, 14_000, 10_000, 2).expect("room");
-        cell.insert(&mut heap, 9_000, 10_000, 3).expect("room");
+        cell.insert(&mut heap, (15_000, 10_000), 0, TAKEN)
+            .expect("room");
+        cell.insert(&mut heap, (14_000, 10_000), 2, TAKEN)
+            .expect("room");
+        cell.insert(&mut heap, (9_000, 10_000), 3, TAKEN)
+            .expect("room");
         let cut = cell.read(1, &mut copy).expect("quiet");
         assert_eq!((cut.window, cut.inserts, copy.len()), (10_000, 3, 3));
-        cell.insert(&mut heap, 25_000, 10_000, 7).expect("room");
+        cell.insert(&mut heap, (25_000, 10_000), 7, TAKEN)
+            .expect("room");
         let cut = cell.read(0, &mut copy).expect("quiet");
         assert_eq!(
             (cut.window, cut.inserts, cut.registers),
             (20_000, 601, false)
         );
         assert_eq!(copy, [7]);
+    }
+
+    #[test]
+    fn what_nobody_has_taken_goes_on_in_a_newer_window() {
+        let (memory, mut heap) = Heap::new(4000);
+        let halves = halves();
+        let cell = Cell {
+            halves: &halves,
+            heap: &memory,
+        };
+        let mut copy = Vec::new();
+        for (now, hash) in [(5_000, 7), (15_000, 8), (25_000, 9)] {
+            let taken = |half, inserts| (half, inserts) != (0, 1);
+            cell.insert(&mut heap, (now, 10_000), hash, taken)
+                .expect("room");
+        }
+        let cut = cell.read(0, &mut copy).expect("quiet");
+        copy.sort_unstable();
+        assert_eq!((cut.window, cut.inserts), (20_000, 2));
+        assert_eq!(copy, [7, 9]);
+
+        // What follows keeps it in the same way.
+        let (to, mut room) = (super::tests::halves(), Heap::new(4000));
+        let to = Cell {
+            halves: &to,
+            heap: &room.0,
+        };
+        to.insert(&mut room.1, (5_000, 10_000), 5, TAKEN)
+            .expect("room");
+        to.follow(&mut room.1, (0, &cut), &copy, |_, _| false)
+            .expect("room");
+        let followed = to.read(0, &mut copy).expect("quiet");
+        copy.sort_unstable();
+        assert_eq!((followed, &copy[..]), (cut, &[5, 7, 9][..]));
     }
 
     #[test]
@@ -477,11 +532,13 @@ pub(super) mod tests {
             halves: &halves,
             heap: &memory,
         };
-        cell.insert(&mut heap, 5_000, 10_000, 7).expect("room");
+        cell.insert(&mut heap, (5_000, 10_000), 7, TAKEN)
+            .expect("room");
         halves[AT_EPOCH].store(3, Relaxed);
         let mut copy = Vec::new();
         assert_eq!(cell.read(0, &mut copy), None);
-        cell.insert(&mut heap, 5_000, 10_000, 8).expect("room");
+        cell.insert(&mut heap, (5_000, 10_000), 8, TAKEN)
+            .expect("room");
         cell.read(0, &mut copy).expect("whole again");
         assert_eq!(copy, [8]);
     }
@@ -495,12 +552,12 @@ pub(super) mod tests {
             heap: &memory,
         };
         for n in 0..16 {
-            cell.insert(&mut heap, 5_000, 10_000, hash(n))
+            cell.insert(&mut heap, (5_000, 10_000), hash(n), TAKEN)
                 .expect("room");
         }
-        let refused = cell.insert(&mut heap, 5_000, 10_000, hash(16));
+        let refused = cell.insert(&mut heap, (5_000, 10_000), hash(16), TAKEN);
         assert_eq!(refused, Err(AddError::NoRoom));
-        cell.insert(&mut heap, 5_000, 10_000, hash(3))
+        cell.insert(&mut heap, (5_000, 10_000), hash(3), TAKEN)
             .expect("there already");
         assert_eq!(events(&halves), 17);
     }

@@ -12,7 +12,7 @@ use super::line::{BillLine, LineRole};
 use super::split::{split_amount, units};
 use super::{BillInput, NoBill, rounding};
 use crate::catalog::{Tax, TaxBehavior, TaxFirst, TaxPer, TaxStyle};
-use crate::rate::{Currency, Mode, Ratio};
+use crate::rate::{Currency, Ratio};
 
 /// A tax on a bill, at one rate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,12 +229,12 @@ fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) ->
     })?;
     let mut totals = Vec::with_capacity(rates.len());
     for rate in rates {
-        totals.push(rounding::total(&of(rate.of_net)?, places, Mode::HalfUp)?);
+        totals.push(rounding::total(&of(rate.of_net)?, places, style.mode)?);
     }
     let inclusive = style.behavior == TaxBehavior::Inclusive;
     if inclusive && style.first == TaxFirst::Net {
         // The net amount is rounded; several taxes share what is left by largest remainder.
-        let net = rounding::total(&exact, places, Mode::HalfUp)?;
+        let net = rounding::total(&exact, places, style.mode)?;
         let sums: Option<Vec<Ratio>> = rates
             .iter()
             .map(|rate| {

@@ -11,6 +11,7 @@ use tollgate_common::{Dimensions, Timestamp};
 
 use super::bands::Bands;
 use super::cards::Id;
+use super::files::Part as FilePart;
 use super::measure::Measure;
 use super::per_event::PerEvent;
 use super::price::Model;
@@ -275,7 +276,10 @@ fn read_calendar<'d>(
         return Some(None);
     };
     let known = catalog.calendars.get(&id).cloned();
-    if known.is_none() && !places.broken_calendars.contains(&id) {
+    if known.is_none()
+        && !places.broken_calendars.contains(&id)
+        && !places.unread.contains(&FilePart::Calendars)
+    {
         let message =
             format!("calendar `{id}` is not declared (expected the `id` of a file in calendars/)");
         reader.refuse_field(&field, message);

@@ -19,7 +19,8 @@ use crate::rate::Ratio;
 const FREE_EVENTS_MAX: u32 = 1_000_000_000;
 
 /// The keys that concern single events.
-pub(super) const EVENT_KEYS: [&str; 5] = [
+pub(super) const EVENT_KEYS: [&str; 6] = [
+    "free_counts",
     "fixed",
     "event_minimum",
     "event_maximum",
@@ -42,6 +43,8 @@ pub struct PerEvent {
     pub free_events: Option<u32>,
     /// How much is free in a period.
     pub free_quantity: Option<Measure>,
+    /// True if what is free is used up by what increments have rounded.
+    pub free_rounded: bool,
     /// What the quantity of an event costs, part by part; may be empty.
     pub segments: Vec<Segment>,
     /// True if it is the price's tiers that say what quantities cost.
@@ -226,7 +229,21 @@ fn read_event<'d>(
             Some(checked(reader, &field, Measure::bound(text, unit))?)
         }
     };
+    let counts: FreeCounts =
+        reader.or_default(section, "free_counts", "\"used\" or \"rounded\"")?;
+    let free_rounded = counts == FreeCounts::Rounded;
+    let has_steps = segments.iter().any(|segment| segment.step.is_some());
+    if let Some(field) = section.field("free_counts")
+        && free_rounded
+        && !(has_steps && free_quantity.is_some())
+    {
+        let message =
+            "only `increments` round what a `free_quantity` is used up by (expected both)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
     Some(PerEvent {
+        free_rounded,
         dimension: Arc::clone(dimension),
         fixed: fixed.map(|(Amount(fixed), _)| fixed).unwrap_or_default(),
         minimum: minimum.map(|(Amount(minimum), _)| minimum),
@@ -278,6 +295,28 @@ fn read_increments<'d>(
         });
     }
     Some(segments)
+}
+
+/// What uses up a free quantity.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum FreeCounts {
+    /// What events have.
+    #[default]
+    Used,
+    /// What increments have rounded that to.
+    Rounded,
+}
+
+impl FromStr for FreeCounts {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "used" => Ok(Self::Used),
+            "rounded" => Ok(Self::Rounded),
+            _ => Err("expected `used` (what events have) or `rounded` (to increments)"),
+        }
+    }
 }
 
 /// The key of a dimension.

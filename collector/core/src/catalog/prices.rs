@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use tollgate_common::MeterName;
 
 use super::cards::Id;
+use super::files::Part;
 use super::matrix::RowContext;
 use super::measure::{Amount, Measure};
 use super::models::ModelName;
@@ -147,7 +148,7 @@ fn read_price<'d>(
     let (meter, meter_field) =
         reader.parse::<MeterName>(section, "meter", "the name of a declared meter")?;
     let Some(declared) = catalog.meter(&meter) else {
-        if !places.broken_meters.contains(&meter) {
+        if !places.broken_meters.contains(&meter) && !places.unread.contains(&Part::Meters) {
             let message = format!(
                 "meter `{meter}` is not declared (expected a [[meter]] in meters.toml or meters/)"
             );

@@ -9,6 +9,7 @@ use tollgate_common::{TenantId, Timestamp};
 
 use super::agreement::{self, Agreement, PayerPlace};
 use super::discounts::read_validity;
+use super::files::Part;
 use super::read::{Reader, Section};
 use super::{Catalog, Places, check_id, contracted, templates};
 use crate::period::{Anchor, Calendar, Every, NeedsAnchor, Period, Zone};
@@ -264,7 +265,10 @@ fn read_card<'d>(
         reader.refuse_field(&field, error);
         return None;
     }
-    if !catalog.cards.contains_key(card) && !places.broken_cards.contains(card) {
+    if !catalog.cards.contains_key(card)
+        && !places.broken_cards.contains(card)
+        && !places.unread.contains(&Part::Cards)
+    {
         let message =
             format!("card `{card}` is not declared (expected the `id` of a file in cards/)");
         reader.refuse_field(&field, message);

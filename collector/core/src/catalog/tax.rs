@@ -8,9 +8,11 @@ use rust_decimal::Decimal;
 
 use super::cards::Id;
 use super::discounts::read_validity;
+use super::files::Part;
 use super::measure::Amount;
 use super::read::{Field, Reader, Section};
 use super::{CATALOG_ROWS_MAX, Catalog, Places};
+use crate::rate::Mode;
 
 /// Most rates of one tax.
 pub(super) const TAX_RATES_MAX: usize = 256;
@@ -129,6 +131,8 @@ pub struct TaxStyle {
     pub per: TaxPer,
     /// Where tax is in the amounts: what is rounded; the other is the rest.
     pub first: TaxFirst,
+    /// How a tax, or the net amount that is rounded first, is rounded.
+    pub mode: Mode,
 }
 
 macro_rules! choice {
@@ -195,10 +199,11 @@ pub(super) fn read_style<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Opt
     }
     let expected = "a table such as { behavior = \"inclusive\", per = \"line\" }";
     let table = reader.table(root, "tax", expected)?;
-    reader.only(&table, &["behavior", "per", "first"]);
+    reader.only(&table, &["behavior", "per", "first", "mode"]);
     let behavior = reader.or_default(&table, "behavior", "\"exclusive\" or \"inclusive\"");
     let per = reader.or_default(&table, "per", "\"invoice\" or \"line\"");
     let first = reader.or_default(&table, "first", "\"tax\" or \"net\"");
+    let mode = reader.or_default(&table, "mode", "how tax is rounded, such as \"down\"");
     if let Some(field) = table.field("first")
         && behavior == Some(TaxBehavior::Exclusive)
     {
@@ -211,6 +216,7 @@ pub(super) fn read_style<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Opt
         behavior: behavior?,
         per: per?,
         first: first?,
+        mode: mode?,
     })
 }
 
@@ -282,7 +288,7 @@ fn known(
     if catalog.taxes.contains_key(code) {
         return Some(code.to_owned());
     }
-    if !places.broken_taxes.contains(code) {
+    if !places.broken_taxes.contains(code) && !places.unread.contains(&Part::Taxes) {
         let shown: String = code.chars().take(64).collect();
         let message =
             format!("tax `{shown}` is not declared (expected the `code` of a [[tax]] in tax/)");

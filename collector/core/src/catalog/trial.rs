@@ -2,12 +2,13 @@
 //! (`*.test.toml`), what that should cost.
 
 mod expected;
+mod levels;
 mod rows;
 mod table;
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, TenantId, Timestamp};
 use toml::de::DeTable;
@@ -341,7 +342,10 @@ fn read_before<'d>(
     }
     let expected = "a table such as { commitment.year = \"4000.00\", credit = \"10.00\" }";
     let table = reader.table(root, "before", expected)?;
-    reader.only(&table, &["commitment", "grant", "credit", "advance"]);
+    reader.only(
+        &table,
+        &["commitment", "grant", "credit", "advance", "level"],
+    );
     let amount = "an amount as a decimal string such as \"10.00\"";
     if let Some((Amount(credit), _)) = reader.maybe::<Amount>(&table, "credit", amount)? {
         carried.credit = credit;
@@ -422,15 +426,22 @@ fn read_spent<'d>(
 /// An instant in a period: a month, a day, both in the zone, or RFC 3339.
 fn read_instant(text: &str, zone: Zone) -> Result<Timestamp, &'static str> {
     let first = format!("{text}-01");
-    if let Some(date) = read_date(text).or_else(|| read_date(&first)) {
+    let date = read_date(text).or_else(|| read_date(&first));
+    if date.is_some_and(|date| date.year() < 1970) {
+        return Err("periods begin in 1970 (expected a later one)");
+    }
+    if let Some(date) = date {
         return Ok(zone.start_of_day(date));
     }
-    chrono::DateTime::parse_from_rfc3339(text)
-        .map(|instant| Timestamp::from_millis(instant.timestamp_millis()))
-        .map_err(|_| {
-            "not a period (expected a month such as \"2026-06\", a day in it such as \"2026-06-15\", \
-             or an instant such as \"2026-06-15T12:00:00Z\")"
-        })
+    let instant = chrono::DateTime::parse_from_rfc3339(text).map_err(|_| {
+        "not a period (expected a month such as \"2026-06\", a day in it such as \"2026-06-15\", \
+         or an instant such as \"2026-06-15T12:00:00Z\")"
+    })?;
+    let instant = Timestamp::from_millis(instant.timestamp_millis());
+    if instant < Timestamp::EPOCH {
+        return Err("periods begin in 1970 (expected a later one)");
+    }
+    Ok(instant)
 }
 
 #[cfg(test)]

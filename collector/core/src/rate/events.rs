@@ -10,7 +10,7 @@ use tollgate_common::{Quantity, TenantId, Timestamp};
 use super::charge::{Piece, Version, Work};
 use super::tiers::{Places, Table, TierAmount, list_amount, unit_amount};
 use super::{Mode, Ratio, Site, metered};
-use crate::catalog::{Measure, PerEvent, Price, Row, Tier};
+use crate::catalog::{Measure, PerEvent, Price, Row, Segment, Tier};
 
 /// Most events of one meter in one period; what has more cannot be rated.
 pub const EVENTS_MAX: usize = 1 << 20;
@@ -119,6 +119,11 @@ impl EventSum {
         let event = price.events_of(row)?;
         let per = row.map_or(&price.per, |row| &row.per);
         self.count += 1;
+        let quantity = if event.free_rounded {
+            rounded(event, quantity)?
+        } else {
+            quantity
+        };
         let Some(quantity) = free.take(quantity)? else {
             self.free += 1;
             return Some(());
@@ -126,17 +131,9 @@ impl EventSum {
         let fixed = Ratio::from_decimal(event.fixed);
         let mut plain = fixed;
         for (segment, charged) in event.segments.iter().zip(&mut self.charged) {
-            let upto = match &segment.to {
-                Some(to) if quantity.checked_cmp(to.value())?.is_gt() => to.value(),
-                _ => quantity,
-            };
-            let mut inside = upto.checked_sub(segment.from)?;
-            if inside.is_negative() {
+            let Some(inside) = inside(segment, quantity)? else {
                 break;
-            }
-            if let Some(step) = &segment.step {
-                inside = inside.round_to(step.value(), Mode::Up)?;
-            }
+            };
             let cost = inside
                 .checked_div(per.value())?
                 .checked_mul(Ratio::from_decimal(segment.unit))?;
@@ -169,6 +166,35 @@ impl EventSum {
         self.amount = self.amount.checked_add(amount)?;
         Some(())
     }
+}
+
+/// What of an event lies in a segment, rounded up to its steps; `None` inside if it ends before.
+#[expect(clippy::option_option, reason = "what ends before is not a failure")]
+fn inside(segment: &Segment, quantity: Ratio) -> Option<Option<Ratio>> {
+    let upto = match &segment.to {
+        Some(to) if quantity.checked_cmp(to.value())?.is_gt() => to.value(),
+        _ => quantity,
+    };
+    let inside = upto.checked_sub(segment.from)?;
+    if inside.is_negative() {
+        return Some(None);
+    }
+    Some(Some(match &segment.step {
+        Some(step) => inside.round_to(step.value(), Mode::Up)?,
+        None => inside,
+    }))
+}
+
+/// An event's quantity, rounded up to the steps of all segments.
+fn rounded(event: &PerEvent, quantity: Ratio) -> Option<Ratio> {
+    let mut sum = Ratio::ZERO;
+    for segment in &event.segments {
+        match inside(segment, quantity)? {
+            Some(inside) => sum = sum.checked_add(inside)?,
+            None => break,
+        }
+    }
+    Some(sum)
 }
 
 /// Events that are priced together: all of a price, or those of a row.

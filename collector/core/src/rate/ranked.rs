@@ -1,5 +1,9 @@
 //! Percentiles of a meter's slots.
 
+use std::ops::Range;
+
+use tollgate_common::Timestamp;
+
 use super::Ratio;
 use super::parts::MeterUsage;
 use super::samples::{Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
@@ -85,7 +89,7 @@ impl Slots<'_> {
         let slot_secs = self.asked.slot_secs;
         let count = Samples::slots(self.period, slot_secs);
         let length = self.period.end.millis_since(self.period.start);
-        if count == SLOTS_MAX && length > i64::from(SLOTS_MAX) * i64::from(slot_secs) * 1000 {
+        if count == SLOTS_MAX && length > i64::from(SLOTS_MAX) * self.slot_millis() {
             return None;
         }
         let of = |direction: &Direction| {
@@ -95,33 +99,84 @@ impl Slots<'_> {
             })
         };
         let samples: Vec<&Samples> = directions.iter().filter_map(of).collect();
-        let mut values = Vec::with_capacity(usize::try_from(count).ok()?);
-        let mut excluded = 0;
-        for slot in 0..count {
-            let at = i64::from(slot) * i64::from(slot_secs) * 1000;
-            let begin = self.period.start.plus_millis(at);
-            if !self.spans.iter().any(|span| span.contains(begin)) {
-                continue;
-            }
+        let ranges = self.ranges(count);
+        if let [samples] = samples[..] {
+            return self.gather(&ranges, |slot| Some(samples.get(slot)));
+        }
+        self.gather(&ranges, |slot| {
             let mut sum: Option<u64> = None;
             for units in samples.iter().filter_map(|samples| samples.get(slot)) {
                 sum = Some(sum.unwrap_or(0).checked_add(units)?);
             }
-            let counts = || match self.asked.missing {
-                Missing::Zero => true,
-                Missing::Excluded => false,
-                Missing::ZeroUnlessLost => {
-                    let end = begin.plus_millis(i64::from(slot_secs) * 1000);
-                    let touches = |lost: &Period| lost.start < end && begin < lost.end;
-                    !self.usage.lost().iter().any(touches)
-                }
-            };
-            match sum {
+            Some(sum)
+        })
+    }
+
+    /// Goes through slots: `sum_of` says what one has, if it has anything, and `None` if that
+    /// leaves its range.
+    fn gather(
+        &self,
+        ranges: &[Range<u32>],
+        sum_of: impl Fn(u32) -> Option<Option<u64>>,
+    ) -> Option<(Vec<u64>, usize)> {
+        let count = ranges.iter().map(ExactSizeIterator::len).sum();
+        let mut values = Vec::with_capacity(count);
+        let mut excluded = 0;
+        for slot in ranges.iter().cloned().flatten() {
+            match sum_of(slot)? {
                 Some(units) => values.push(units),
-                None if counts() => values.push(0),
+                None if self.counts_empty(slot) => values.push(0),
                 None => excluded += 1,
             }
         }
         Some((values, excluded))
+    }
+
+    /// True if a slot without data is ranked as one without usage.
+    fn counts_empty(&self, slot: u32) -> bool {
+        match self.asked.missing {
+            Missing::Zero => true,
+            Missing::Excluded => false,
+            Missing::ZeroUnlessLost => {
+                let begin = self.begin(slot);
+                let end = begin.plus_millis(self.slot_millis());
+                // What was lost is in order, and apart from each other.
+                let lost = self.usage.lost();
+                let first = lost.partition_point(|lost| lost.end <= begin);
+                lost.get(first).is_none_or(|lost| end <= lost.start)
+            }
+        }
+    }
+
+    /// The slots that begin in the spans, in order, each once.
+    fn ranges(&self, count: u32) -> Vec<Range<u32>> {
+        // The first slot that does not begin before.
+        let from = |instant: Timestamp| {
+            let after = instant.millis_since(self.period.start).max(0);
+            let slot = self.slot_millis();
+            let number = after / slot + i64::from(after % slot != 0);
+            u32::try_from(number).map_or(count, |number| number.min(count))
+        };
+        let range = |span: &Period| from(span.start)..from(span.end);
+        let mut all: Vec<Range<u32>> = self.spans.iter().map(range).collect();
+        all.retain(|range| !range.is_empty());
+        all.sort_unstable_by_key(|range| range.start);
+        all.dedup_by(|next, range| {
+            let is_next = next.start <= range.end;
+            if is_next {
+                range.end = range.end.max(next.end);
+            }
+            is_next
+        });
+        all
+    }
+
+    fn begin(&self, slot: u32) -> Timestamp {
+        let after = i64::from(slot) * self.slot_millis();
+        self.period.start.plus_millis(after)
+    }
+
+    fn slot_millis(&self) -> i64 {
+        i64::from(self.asked.slot_secs) * 1000
     }
 }

@@ -29,11 +29,7 @@ impl AgentNode {
         for _ in 0..=self.random.below(most) {
             let number = self.random.index(self.series.len());
             let series = &self.series[number];
-            // Of two threads nobody could say whose value is the newest.
-            let writer = match series.aggregation {
-                Aggregation::Last => 0,
-                _ => self.random.index(process.writers.len()),
-            };
+            let writer = self.random.index(process.writers.len());
             let hand = &mut process.writers[writer];
             hand.received(1);
             let (slot, overflow) = match process.slots.get(&(writer, number)) {
@@ -53,9 +49,8 @@ impl AgentNode {
             context.coverage.hit(Probe::Accepted);
             context.oracle.accepted(self.index, series, quantity);
             let window = Window::containing(time, context.options.width).start();
-            let by = (self.index, writer);
             let figures = &mut context.oracle.figures;
-            figures.taken(by, (series, overflow), (window, time), quantity);
+            figures.taken(self.index, (series, overflow), (window, time), quantity);
             context.trace.event(
                 now,
                 format_args!("agent {} counts {quantity} of {}", self.index, series.key),

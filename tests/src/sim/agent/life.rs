@@ -123,7 +123,7 @@ impl AgentNode {
             }
             Recovery::Continued => {
                 context.hit(Probe::LifeContinued);
-                context.oracle.figures.disturb("a life goes on");
+                context.oracle.figures.seals_are_rare();
             }
             Recovery::First | Recovery::Clean | Recovery::Killed => {
                 if report.recovery == Recovery::Killed {

@@ -7,6 +7,7 @@ use tollgate_common::{Aggregation, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::super::account::bump;
 use super::super::owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
+use super::super::pairs::is_overflow;
 use super::super::shared::Retire;
 use super::super::slot::SlotHead;
 use super::super::tenants::{Row, TenantRecord};
@@ -145,7 +146,8 @@ impl<R: Region> Writer<R> {
     /// The slot of a series, made if it is new.
     ///
     /// Where there is no room for another series, or a limit does not allow it, the slot of
-    /// the same tenant and meter with `overflow=true` in place of the dimensions.
+    /// the same tenant and meter with `overflow=true` in place of the dimensions. A level is
+    /// refused then: of several levels in one cell the last would stand for all of them.
     pub fn resolve(
         &mut self,
         key: &SeriesKey,
@@ -166,6 +168,10 @@ impl<R: Region> Writer<R> {
     ) -> Result<(Slot, bool), SeriesFull> {
         let kind = (aggregation, scale);
         let (shared, index, table) = (&*self.shared, self.index, &mut self.table);
+        let alone = aggregation == Aggregation::TimeWeighted;
+        if alone && is_overflow(key) {
+            return Err(SeriesFull);
+        }
         table.scratch.set(key);
         if let Some(slot) = table.find(shared, index, kind) {
             return Ok((slot, false));
@@ -176,6 +182,9 @@ impl<R: Region> Writer<R> {
         {
             shared.count_series(Some(key.tenant()), 1);
             return Ok((slot, false));
+        }
+        if alone {
+            return Err(SeriesFull);
         }
         bump(&shared.cardinality(index).overflowed, 1);
         table

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_common::WindowWidth;
+use tollgate_common::{Aggregation, Scale, WindowWidth};
 
-use super::world::World;
+use super::world::{World, series};
 use crate::engine::{Pressure, Recovery, Stopped};
 
 fn fill(world: &mut World) -> super::world::Life {
@@ -67,6 +67,55 @@ fn sealing_becomes_rarer_so_that_the_last_room_lasts() {
     assert_eq!(life.engine.status().sequence, sequence + 1, "at once again");
     world.finish(life);
     assert_eq!(world.collector.billed(), world.accepted);
+}
+
+/// The largest value, and how many differed at most in a row, of all that arrived.
+fn largest(world: &World, aggregation: Aggregation) -> i128 {
+    let batches = world.collector.batches();
+    let rows = batches.flat_map(|batch| &batch.rows);
+    let values = rows.filter(|row| row.aggregation == aggregation);
+    values.map(|row| row.value.units()).max().unwrap_or(0)
+}
+
+#[test]
+fn no_maximum_and_no_member_is_lost_while_seals_are_rare() {
+    let mut world = World::new(1);
+    world.config.spool.bytes_max = 64 << 10;
+    let (mut life, _) = world.start().expect("starts");
+    // Up to a seal after which at least eight windows wait for theirs.
+    let (mut waited, mut sequence) = (0, 0);
+    while waited < 8 || life.engine.status().sequence == sequence {
+        let sealed = life.engine.status().sequence;
+        waited = if sealed == sequence { waited + 1 } else { 0 };
+        sequence = sealed;
+        world.count(&mut life, 5);
+        world.tick(&mut life, 10_000).expect("goes on");
+    }
+    let count = |world: &World, life: &mut super::world::Life, value: i64| {
+        let now = life.engine.anchor().time(world.now);
+        for writer in &mut life.writers {
+            let key = series("acme", "eu");
+            let mut slot = |kind| writer.resolve(&key, kind, Scale::ZERO).expect("room");
+            let [max, unique] = [slot(Aggregation::Max), slot(Aggregation::Unique)];
+            writer.received(2);
+            writer.set_max(max, now, value).expect("accepted");
+            writer
+                .insert(unique, now, value.unsigned_abs())
+                .expect("accepted");
+        }
+    };
+    let sequence = life.engine.status().sequence;
+    for value in [1000, 1, 2, 3, 4] {
+        count(&world, &mut life, value);
+        world.tick(&mut life, 10_000).expect("goes on");
+        assert_eq!(life.engine.status().sequence, sequence, "not sealed yet");
+    }
+    world.ship(&mut life).expect("ships");
+    world.finish(life);
+    assert_eq!(largest(&world, Aggregation::Max), 1000);
+    // Windows with an even index had 1000, 2, 4, or those with an odd one.
+    assert_eq!(largest(&world, Aggregation::Unique), 3);
+    assert!(!world.collector.declared());
 }
 
 #[test]

@@ -56,6 +56,9 @@ fn a_page_that_is_never_done_takes_a_bounded_share() {
     drop(tally);
 }
 
+/// As if an agent looked at the page all the time.
+const TAKEN: fn(usize, u64) -> bool = |_, _| true;
+
 /// Counts something in a cell of any kind, as an application does.
 fn count(
     page: &Page,
@@ -69,7 +72,7 @@ fn count(
     match aggregation {
         Aggregation::Sum => page.add(cell, n),
         Aggregation::Last | Aggregation::Max => {
-            halves::set(words, now, WIDTH, n.cast_signed(), halves::Keep::Max);
+            halves::set(words, now, WIDTH, n.cast_signed(), halves::Keep::Max, TAKEN);
         }
         Aggregation::TimeWeighted => level::set(words, now, WIDTH, n),
         Aggregation::Unique => {
@@ -80,9 +83,9 @@ fn count(
             };
             let _ = of.insert(
                 heap,
-                now,
-                WIDTH,
+                (now, WIDTH),
                 tollgate_common::sketch::hash(&n.to_le_bytes()),
+                TAKEN,
             );
         }
         Aggregation::Distribution => {

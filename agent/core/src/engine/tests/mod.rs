@@ -4,6 +4,7 @@ mod basics;
 mod clock;
 mod clones;
 mod full;
+mod gauges;
 mod hostile;
 mod kinds;
 mod losses;

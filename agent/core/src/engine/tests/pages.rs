@@ -148,7 +148,7 @@ fn maxima_go_on_exactly_through_lives() {
         let value = 1000 - i64::try_from(sets.len()).expect("small");
         for (at, value) in [(now, value), (now + 1, value - 500)] {
             let words = &words[cell..cell + halves::WORDS];
-            halves::set(words, at, WIDTH, value, halves::Keep::Max);
+            halves::set(words, at, WIDTH, value, halves::Keep::Max, |_, _| true);
             sets.push((at, value));
         }
     });
@@ -158,6 +158,49 @@ fn maxima_go_on_exactly_through_lives() {
         let exact = of.map(|set| i128::from(set.1)).max();
         assert_eq!(rows.iter().map(|row| row.0).max(), exact, "{start}");
     }
+}
+
+#[test]
+fn a_maximum_survives_rare_seals_and_the_absence_of_the_agent() {
+    let mut world = world();
+    let mut page = Page::new(1);
+    let cell = page.slot("acme", Aggregation::Max);
+    let mut life = start(&mut world);
+    let mut tally_of = tally(&life.engine, &world, Aggregation::Max);
+    let key = tally_of
+        .handle_page(&page.words, USER, &allow("*"), world.now)
+        .expect("taken");
+    page.put(at::HOME, tally_of.mirror());
+    let words = &page.words[cell..cell + halves::WORDS];
+    let set = |world: &mut World, value, taken: bool| {
+        let now = world.now.millis();
+        halves::set(words, now, WIDTH, value, halves::Keep::Max, |_, _| taken);
+        world.now = world.now.plus_millis(2 * WIDTH);
+    };
+    // Copied each time, and sealed when all windows are over.
+    for value in [1000, 1, 2] {
+        set(&mut world, value, true);
+        let pass = tally_of.handle_pass(key, &page.words, world.now, false);
+        assert_eq!(pass, Pass::Complete);
+    }
+    life.engine.handle_tick(world.now).expect("sealed");
+    drop((tally_of, life));
+    world.kill();
+    for value in [2000, 3, 4] {
+        set(&mut world, value, false);
+    }
+    let life = start(&mut world);
+    let mut last = tally(&life.engine, &world, Aggregation::Max);
+    let key = last
+        .handle_page(&page.words, USER, &allow("*"), world.now)
+        .expect("known");
+    let pass = last.handle_pass(key, &page.words, world.now, false);
+    assert_eq!(pass, Pass::Complete);
+    end(&mut world, life, last, false);
+    let rows = world.collector.batches().flat_map(|batch| &batch.rows);
+    let maxima = rows.filter(|row| row.aggregation == Aggregation::Max);
+    let maxima: Vec<_> = maxima.map(|row| (row.value.units(), row.events)).collect();
+    assert_eq!(maxima, [(1000, 3), (2000, 3)]);
 }
 
 #[test]
@@ -172,7 +215,8 @@ fn distinct_values_go_on_exactly_through_lives() {
                 halves,
                 heap: words,
             };
-            of.insert(&mut heap, now, WIDTH, hash).expect("room");
+            of.insert(&mut heap, (now, WIDTH), hash, |_, _| true)
+                .expect("room");
             inserts.push((now - now % WIDTH, hash));
         }
     });

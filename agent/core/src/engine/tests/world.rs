@@ -404,7 +404,8 @@ impl World {
             slots: Vec::new(),
             engine,
         };
-        for name in ["a", "b"] {
+        let inputs = ["a", "b"].iter().copied();
+        for name in inputs.filter(|input| self.config.writers.iter().any(|name| name == input)) {
             let mut writer = life.engine.writer(name).expect("free");
             let slots = Self::keys().map(|key| {
                 let slot = writer.resolve(&key, Aggregation::Sum, Scale::ZERO);

@@ -250,3 +250,136 @@ fn calls_by_destination_have_increments_of_their_own() {
         "{refused}"
     );
 }
+
+const LEVEL: &str =
+    "[[meter]]\nname = \"s\"\nunit = \"{gb}\"\nscale = 0\naggregation = \"time_weighted\"\n";
+const HELD: &str = "[[price]]\nid = \"s\"\nmeter = \"s\"\nmodel = \"per_unit\"\nover = \"period\"\n\
+    per = \"1 {gb}\"\nunit = \"1\"\n";
+
+/// Lago, spec/scenarios/charge_models/weighted_sum_spec.rb: 2500 carried into a month of 30 days,
+/// then -2000 on the 4th and -200 on the 6th: 533.33.
+#[test]
+fn lago_weighted_sum_with_a_level_that_is_carried() {
+    let held = |card: &str, test: &str| {
+        Case {
+            meters: &[LEVEL],
+            card,
+            profile: "",
+            files: &[],
+            test,
+        }
+        .run()
+    };
+    let changes = "usage.s = [{ delta = \"-2000\", time = \"2026-06-04T00:00:00Z\" }, \
+                   { delta = \"-200\", time = \"2026-06-06T00:00:00Z\" }]\n";
+    let hourly = HELD.replace("over =", "interval = \"PT1H\"\nover =");
+    for card in [HELD, &hourly] {
+        for (usage, net) in [
+            (format!("before.level.s = \"2500\"\n{changes}"), "533.33"),
+            ("before.level.s = \"2500\"\n".to_owned(), "2500.00"),
+            (
+                "usage.s = [{ level = \"60\", time = \"2026-06-16T00:00:00Z\", region = \"eu\" }]\n"
+                    .to_owned(),
+                "30.00",
+            ),
+        ] {
+            held(card, &format!("{usage}net = \"{net}\"\n")).unwrap_or_else(|e| panic!("{e}"));
+        }
+    }
+    let below = held(HELD, changes).expect_err("below zero");
+    assert!(below.contains("negative usage"), "{below}");
+    // Ten seats, or ten seconds of a seat?
+    let bare = held(HELD, "usage.s = \"10\"\n").expect_err("it says neither");
+    assert!(bare.contains("10 {gb}.h"), "{bare}");
+    held(HELD, "usage.s = \"7200 {gb}.h\"\nnet = \"10.00\"\n").unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// What is taken back is less; what is below zero is rated as zero.
+#[test]
+fn usage_in_a_file_may_be_below_zero() {
+    let case = |usage: &str, net: &str| {
+        Case {
+            meters: &[UNITS],
+            card: &per_unit("a", "u", ""),
+            profile: "",
+            files: &[],
+            test: &format!("{usage}net = \"{net}\"\n"),
+        }
+        .run()
+    };
+    let less = "usage.u = [{ quantity = \"10\" }, { quantity = \"-4\" }]\n";
+    assert_eq!(case(less, "6.00"), Ok(()));
+    let below = case("usage.u = \"-4\"\n", "0.00").expect_err("it is not rated");
+    assert!(below.contains("the sum is below zero"), "{below}");
+    let refused = Case {
+        meters: &[UNITS],
+        card: &per_unit("a", "u", ""),
+        profile: "",
+        files: &[],
+        test: "usage.u = [{ quantity = \"1\", at = \"2026-06-10T00:00:00Z\" }]\n",
+    }
+    .run();
+    let refused = refused.expect_err("another name of the time");
+    assert!(refused.contains("with `time`"), "{refused}");
+}
+
+/// National Tax Agency of Japan, qualified invoice system: fractions of a yen are rounded once for
+/// each invoice and rate, in any way the seller chooses; cut off, 10 % of 105 yen are 10.
+#[test]
+fn tax_in_yen_may_be_rounded_down() {
+    for (mode, tax) in [("", "11"), ("tax = { mode = \"down\" }\n", "10")] {
+        Case {
+            meters: &[UNITS],
+            card: &format!(
+                "currency = \"JPY\"\n{mode}{}",
+                per_unit("a", "u", "tax = \"t10\"\n")
+            ),
+            profile: "",
+            files: &[TAXES],
+            test: &format!("usage.u = \"105\"\nnet = \"105\"\ntax = \"{tax}\"\n"),
+        }
+        .passes();
+    }
+}
+
+/// A file that is no TOML says so, and nothing that it may declare is called missing.
+#[test]
+fn what_stands_in_a_broken_file_is_not_called_missing() {
+    let refused = Case {
+        meters: &[UNITS],
+        card: "[[price]\n",
+        profile: "",
+        files: &[],
+        test: "usage.u = \"1\"\n",
+    }
+    .run()
+    .expect_err("no TOML");
+    assert!(refused.contains("not valid TOML"), "{refused}");
+    assert!(!refused.contains("not declared"), "{refused}");
+}
+
+#[test]
+fn a_period_before_1970_is_refused() {
+    let test = |period: &str| {
+        let tenant = "a".parse().expect("a tenant");
+        let card = format!(
+            "id = \"c\"\ncurrency = \"EUR\"\nfrom = \"2000-01-01\"\norder = \"standard/1\"\n{}",
+            per_unit("a", "u", "")
+        );
+        let files = BTreeMap::from([
+            ("meters.toml".to_owned(), UNITS.to_owned()),
+            ("cards/c.toml".to_owned(), card),
+            (
+                "profiles/a.toml".to_owned(),
+                "tenant = \"a\"\ncard = \"c\"\nzone = \"UTC\"\n".to_owned(),
+            ),
+        ]);
+        let catalog = Catalog::parse(&files).expect("sound");
+        let read = crate::catalog::Trial::read(&catalog, "u.toml", "", Some(&tenant), Some(period));
+        read.map(|_| ()).map_err(|errors| errors.to_string())
+    };
+    assert_eq!(test("2026-06"), Ok(()));
+    for period in ["1969-12", "0001-01", "1969-12-31T23:59:59Z"] {
+        assert!(test(period).expect_err(period).contains("1970"));
+    }
+}

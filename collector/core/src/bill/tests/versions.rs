@@ -55,8 +55,8 @@ fn check(versions: [&str; 2], both: &str, profile: &str, test: &str) {
 }
 
 const OFF: &str = "[[discount]]\nid = \"one\"\nscope = \"invoice\"\npercent = \"1\"\n";
-const HALVES: &str = "[usage]\na = [{ quantity = \"500\", at = \"2026-06-10T00:00:00Z\" }, \
-                      { quantity = \"500\", at = \"2026-06-20T00:00:00Z\" }]\n";
+const HALVES: &str = "[usage]\na = [{ quantity = \"500\", time = \"2026-06-10T00:00:00Z\" }, \
+                      { quantity = \"500\", time = \"2026-06-20T00:00:00Z\" }]\n";
 
 #[test]
 fn a_discount_of_the_invoice_changes_nothing_else_of_versions() {

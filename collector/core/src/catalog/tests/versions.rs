@@ -177,7 +177,7 @@ fn discounts_of_card_and_profile_are_two_in_slices_too() {
     );
     let profile = format!("{ACME}{voucher}");
     let test = "profile = \"acme\"\nperiod = \"2026-06\"\n\
-        usage.m = [{ quantity = \"100 GB\", at = \"2026-06-01T00:00:00Z\" }, { quantity = \"100 GB\", at = \"2026-06-20T00:00:00Z\" }]\n";
+        usage.m = [{ quantity = \"100 GB\", time = \"2026-06-01T00:00:00Z\" }, { quantity = \"100 GB\", time = \"2026-06-20T00:00:00Z\" }]\n";
     let expect = |cards: &[&str], net: &str| {
         let test = format!("{test}net = \"{net}\"\n");
         assert_eq!(run(cards, &profile, &test), Ok(1));
@@ -194,7 +194,7 @@ fn events_of_children_stay_theirs() {
         "EUR",
         "meter = \"m\"\nmodel = \"per_event\"\nper = \"1 GB\"\nunit = \"1\"\nfixed = \"0.50\"\n",
     );
-    let call = "[{ quantity = \"2 GB\", call = \"one\", at = \"2026-06-02T00:00:00Z\" }]";
+    let call = "[{ quantity = \"2 GB\", call = \"one\", time = \"2026-06-02T00:00:00Z\" }]";
     let test = format!(
         "profile = \"acme\"\nperiod = \"2026-06\"\nusage.m = {call}\n\
          children.shop.usage.m = {call}\nchildren.tool.usage.m = {call}\nnet = \"7.50\"\n"

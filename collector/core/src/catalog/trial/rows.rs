@@ -10,12 +10,13 @@ use super::super::measure;
 use super::super::read::{Field, Reader, Section};
 use super::super::{CATALOG_ROWS_MAX, Meter};
 use super::Meters;
+use super::levels::{self, Levels};
 use crate::bill::{Offline, shape};
 use crate::period::Period;
 use crate::rate::{GatherError, MeterUsage, Part, Shape};
 
 /// Keys of a row; all others are dimensions.
-const KEYS: &[&str] = &["quantity", "rate", "slots", "at"];
+const KEYS: &[&str] = &["quantity", "rate", "slots", "time"];
 /// Windows in which usage counts whose row does not say how wide its slots are.
 const WINDOW_SECS: u32 = 900;
 
@@ -29,20 +30,20 @@ pub(super) fn read<'d>(
     offline: &Offline<'_>,
     room: &mut u32,
 ) -> Option<Meters> {
-    if !root.has("usage") {
-        return Some(Meters::new());
-    }
-    let table = reader.table(
-        root,
-        "usage",
-        "a table such as { \"http.requests\" = \"3500000\" }",
-    )?;
+    let mut carried = levels::read_carried(reader, root, offline)?;
     let mut usage = Meters::new();
     let mut sound = true;
-    for name in table.names() {
-        let Some(field) = table.field(&name) else {
-            continue;
-        };
+    let table = if root.has("usage") {
+        let expected = "a table such as { \"http.requests\" = \"3500000\" }";
+        Some(reader.table(root, "usage", expected)?)
+    } else {
+        None
+    };
+    let names = table.iter().flat_map(|table| {
+        let names = table.names().into_iter();
+        names.filter_map(move |name| Some((table, table.field(&name)?, name)))
+    });
+    for (table, field, name) in names {
         let meter = MeterName::new(&name).ok();
         let Some(meter) = meter.and_then(|name| offline.catalog.meter(&name)) else {
             let message = format!(
@@ -54,8 +55,11 @@ pub(super) fn read<'d>(
             continue;
         };
         let mut gather = Gather::new(meter, offline);
-        match read_meter(reader, &table, &name, &field, &mut gather, room) {
-            Some(()) => match gather.finish() {
+        gather
+            .levels
+            .carried(carried.remove(&meter.name).unwrap_or_default());
+        match read_meter(reader, table, &name, &field, &mut gather, room) {
+            Some(()) => match gather.finish(room) {
                 Ok(used) => {
                     usage.insert(meter.name.clone(), used);
                 }
@@ -65,6 +69,21 @@ pub(super) fn read<'d>(
                 }
             },
             None => sound = false,
+        }
+    }
+    // What stands and is not changed.
+    for (name, carried) in carried {
+        let meter = offline.catalog.meter(&name)?;
+        let mut gather = Gather::new(meter, offline);
+        gather.levels.carried(carried);
+        match gather.finish(room) {
+            Ok(used) => {
+                usage.insert(name, used);
+            }
+            Err(error) => {
+                reader.refuse(root.span(), "before.level", error);
+                sound = false;
+            }
         }
     }
     sound.then_some(usage)
@@ -85,7 +104,7 @@ fn read_meter<'d>(
     if field.value.as_array().is_none() {
         let expected = "a quantity such as \"3500000\" or \"12.5 GB\", or an array of rows";
         let text = reader.string(field, expected)?;
-        let quantity = super::checked(reader, field, gather.meter.read_quantity(text))?;
+        let quantity = super::checked(reader, field, gather.meter.read_signed(text))?;
         let row = Row {
             dimensions: Dimensions::none(),
             at: gather.period.start,
@@ -127,6 +146,8 @@ pub(super) struct Gather<'m> {
     series: BTreeMap<(Part, Dimensions), (Timestamp, Quantity)>,
     /// How many slots the rows of a series have filled.
     filled: BTreeMap<Dimensions, u32>,
+    /// Levels that hold.
+    levels: Levels,
 }
 
 impl<'m> Gather<'m> {
@@ -138,6 +159,7 @@ impl<'m> Gather<'m> {
             usage: MeterUsage::default(),
             series: BTreeMap::new(),
             filled: BTreeMap::new(),
+            levels: Levels::default(),
         }
     }
 
@@ -148,7 +170,17 @@ impl<'m> Gather<'m> {
         place: &Place,
         room: &mut u32,
     ) -> Option<()> {
-        let dimensions = read_dimensions(reader, section)?;
+        if let Some(field) = section.field("at") {
+            reader.refuse_field(&field, "a row says when it was used with `time`");
+            return None;
+        }
+        if levels::is_level(self.meter) && levels::KEYS.iter().any(|key| section.has(key)) {
+            let keys = [KEYS, levels::KEYS].concat();
+            let dimensions = read_dimensions(reader, section, &keys)?;
+            let at = self.time(reader, section)?;
+            return self.levels.row(reader, section, self.meter, dimensions, at);
+        }
+        let dimensions = read_dimensions(reader, section, KEYS)?;
         if section.has("slots") {
             return self.slots(reader, section, place, dimensions, room);
         }
@@ -157,8 +189,18 @@ impl<'m> Gather<'m> {
             return None;
         }
         let (text, field) = reader.text(section, "quantity", "a quantity such as \"3500000\"")?;
-        let quantity = super::checked(reader, &field, self.meter.read_quantity(text))?;
-        let at = match section.field("at") {
+        let quantity = super::checked(reader, &field, self.meter.read_signed(text))?;
+        let row = Row {
+            dimensions,
+            at: self.time(reader, section)?,
+            quantity,
+        };
+        self.add(reader, place, &row)
+    }
+
+    /// When it was, if a row says so.
+    fn time<'d>(&self, reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Timestamp> {
+        Some(match section.field("time") {
             None => self.period.start,
             Some(field) => {
                 let expected = "an instant such as \"2026-06-15T12:00:00Z\"";
@@ -175,13 +217,7 @@ impl<'m> Gather<'m> {
                 }
                 at
             }
-        };
-        let row = Row {
-            dimensions,
-            at,
-            quantity,
-        };
-        self.add(reader, place, &row)
+        })
     }
 
     /// Rows with `slots` follow each other: the next one of the same dimensions goes on where the
@@ -215,7 +251,7 @@ impl<'m> Gather<'m> {
         let Some(rest) = room.checked_sub(count) else {
             let message = format!(
                 "all rows of a file together fill at most {SLOTS_MAX} slots (expected fewer, or a \
-                 file of rows with `at`)"
+                 file of rows with `time`)"
             );
             reader.refuse(section.span(), &section.key("slots"), message);
             return None;
@@ -284,8 +320,10 @@ impl<'m> Gather<'m> {
         Ok(())
     }
 
-    /// All that was counted.
-    pub(super) fn finish(mut self) -> Result<MeterUsage, GatherError> {
+    /// All that was counted; `room` is how many windows levels may fill.
+    pub(super) fn finish(mut self, room: &mut u32) -> Result<MeterUsage, GatherError> {
+        let (period, levels) = (self.period, std::mem::take(&mut self.levels));
+        levels.integrate(period, &self.shape, &mut self.usage, room)?;
         for ((part, _), (_, value)) in std::mem::take(&mut self.series) {
             self.usage.add(part, value)?;
         }
@@ -294,15 +332,20 @@ impl<'m> Gather<'m> {
 }
 
 /// The window of a width in which an instant lies; for wider slots the widest one.
-fn window_at(instant: Timestamp, secs: u32) -> Window {
+pub(super) fn window_at(instant: Timestamp, secs: u32) -> Window {
     let width = WindowWidth::from_secs(secs).or_else(|_| WindowWidth::from_secs(WINDOW_SECS));
     Window::containing(instant, width.expect("a window divides itself"))
 }
 
-fn read_dimensions<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Dimensions> {
+/// Reads the dimensions of a row: all keys but `keys`.
+pub(super) fn read_dimensions<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    keys: &[&str],
+) -> Option<Dimensions> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for name in section.names() {
-        if KEYS.contains(&name.as_str()) {
+        if keys.contains(&name.as_str()) {
             continue;
         }
         let Some(field) = section.field(&name) else {

@@ -1,12 +1,12 @@
 //! Usage files of rows: CSV, and events as JSON lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_common::{Dimensions, MeterName, Quantity, Timestamp};
 
 use super::super::{CatalogError, CatalogErrors, Meter};
 use super::Meters;
-use super::rows::{Gather, Row};
+use super::rows::{Gather, Row, SLOTS_MAX};
 use crate::bill::Offline;
 use crate::invoice::csv;
 
@@ -41,6 +41,8 @@ struct Event {
     quantity: String,
     time: Option<String>,
     tenant: Option<String>,
+    /// Of an event its source and id, if it has both.
+    id: Option<(String, String)>,
     dimensions: Vec<(String, String)>,
 }
 
@@ -61,15 +63,22 @@ pub(super) fn read(
         }
     };
     let mut gathers: BTreeMap<MeterName, Gather<'_>> = BTreeMap::new();
+    let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
     for (line, event) in events(text, format) {
+        // Source and id tell events apart: one that was sent again counts once.
+        let id = event.as_ref().ok().and_then(|event| event.id.clone());
+        if id.is_some_and(|id| !seen.insert(id)) {
+            continue;
+        }
         let counted = event.and_then(|event| count(&mut gathers, event, offline));
         if let Err(mistake) = counted {
             refuse(line, mistake);
         }
     }
     let mut meters = Meters::new();
+    let mut room = SLOTS_MAX;
     for (name, gather) in gathers {
-        match gather.finish() {
+        match gather.finish(&mut room) {
             Ok(usage) => {
                 meters.insert(name, usage);
             }
@@ -126,6 +135,10 @@ fn csv_events(rows: Vec<csv::NumberedRow>) -> Vec<(usize, Result<Event, Mistake>
             return vec![(line, Err((needed, message)))];
         }
     }
+    if heading.iter().any(|column| column.trim() == "at") {
+        let message = "a column says when it was used with the heading `time`";
+        return vec![(line, Err(("at", message.to_owned())))];
+    }
     rows.map(|(line, cells)| {
         if cells.len() != heading.len() {
             let (found, columns) = (cells.len(), heading.len());
@@ -166,6 +179,7 @@ fn cloud_event(line: &str) -> Result<Event, Mistake> {
         meter: text("type")?.ok_or(missing("type"))?,
         time: text("time")?,
         tenant: text("subject")?,
+        id: text("source")?.zip(text("id")?),
         ..Event::default()
     };
     for (key, value) in data {
@@ -179,6 +193,11 @@ fn cloud_event(line: &str) -> Result<Event, Mistake> {
                 return Err(("data", message));
             }
         };
+        if key == "time" || key == "at" {
+            let message =
+                format!("`{key}` in `data` is no dimension (expected `time` beside `data`)");
+            return Err(("data", message));
+        }
         if key == "quantity" {
             event.quantity = read;
         } else {
@@ -241,7 +260,7 @@ fn count<'c>(
 
 fn read_quantity(meter: &Meter, text: &str) -> Result<Quantity, Mistake> {
     meter
-        .read_quantity(text)
+        .read_signed(text)
         .map_err(|error| ("quantity", error.to_string()))
 }
 
@@ -278,6 +297,13 @@ mod tests {
         let expected = Ok("requests 1175.00, traffic 1.00".to_owned());
         assert_eq!(lines("june.csv", CSV), expected);
         assert_eq!(lines("june.jsonl", EVENTS), expected);
+        // An event that is sent again counts once.
+        let named = EVENTS.replace(
+            "\"type\":\"http",
+            "\"source\":\"edge\",\"id\":\"7\",\"type\":\"http",
+        );
+        let (first, _) = named.split_once('\n').expect("lines");
+        assert_eq!(lines("june.jsonl", &format!("{first}\n{named}")), expected);
     }
 
     #[test]
@@ -310,6 +336,13 @@ mod tests {
                 "quantity",
                 "amount",
                 "u.csv:1:1: quantity: the heading has no",
+            ),
+            (
+                "u.csv",
+                CSV,
+                "time,region",
+                "at,region",
+                "u.csv:1:1: at: a column says when",
             ),
             (
                 "u.csv",

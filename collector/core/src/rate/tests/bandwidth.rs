@@ -227,8 +227,50 @@ fn a_slot_holds_all_that_64_bits_less_one_hold() {
     assert_eq!(samples.get(1), Some(0));
 }
 
+/// What is added to which slot: numbers of all lengths.
+fn additions() -> impl Strategy<Value = Vec<(u32, u64)>> {
+    let units = (any::<u64>(), 0u32..64).prop_map(|(units, less)| units >> less);
+    proptest::collection::vec((0u32..14, units), 0..40)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Packed numbers are those that were put in, whichever way they came and whatever came before
+    /// them, also when they were written down and read back.
+    #[test]
+    fn packed_samples_are_what_was_added(additions in additions()) {
+        let period = Period {
+            start: instant("2026-06-01T00:00:00Z"),
+            end: instant("2026-06-01T01:00:00Z"),
+        };
+        let mut expected = vec![None::<u64>; 12];
+        let (mut samples, mut kept) = (Samples::new(period, 300), Vec::new());
+        for (slot, units) in additions {
+            let Some(known) = expected.get_mut(slot as usize) else {
+                prop_assert_eq!(samples.add(slot, units), Ok(()));
+                continue;
+            };
+            let sum = known.unwrap_or(0).checked_add(units);
+            let fits = sum.filter(|sum| *sum < u64::MAX);
+            prop_assert_eq!(samples.add(slot, units).is_ok(), fits.is_some());
+            if fits.is_some() {
+                *known = fits;
+                kept.push((slot, units));
+            }
+        }
+        prop_assert_eq!(samples.iter().collect::<Vec<_>>(), expected);
+        prop_assert_eq!((samples.len(), samples.get(12)), (12, None));
+        let mut turned = Samples::new(period, 300);
+        for (slot, units) in kept.into_iter().rev() {
+            prop_assert_eq!(turned.add(slot, units), Ok(()));
+        }
+        prop_assert_eq!(&turned, &samples);
+        let written = serde_json::to_string(&samples).expect("samples can be written");
+        prop_assert!(written.starts_with("{\"slots\":["), "as numbers: {}", written);
+        let read: Samples = serde_json::from_str(&written).expect("what was written");
+        prop_assert_eq!(read, samples);
+    }
 
     /// The smallest value below or at which at least so many percent of all values lie.
     #[test]
