@@ -235,7 +235,7 @@ impl Catalog {
         catalog.due_unused = {
             let mut profiles = catalog.profiles();
             catalog.cards().any(Card::is_due_unused)
-                || profiles.any(|profile| profile.agreement.around.is_due_unused())
+                || profiles.any(|profile| profile.agreement.is_due_unused())
         };
         catalog.thresholds = {
             let mut profiles = catalog.profiles();

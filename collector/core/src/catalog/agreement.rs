@@ -46,6 +46,12 @@ impl Agreement {
         let same = |own: &&Card| own.id == card.id && own.from == card.from;
         self.own.iter().find(same).unwrap_or(card)
     }
+
+    /// True if something of it may be due for a period without usage: also what only the rates that
+    /// this tenant has contracted for a card make due.
+    pub fn is_due_unused(&self) -> bool {
+        self.around.is_due_unused() || self.own.iter().any(Card::is_due_unused)
+    }
 }
 
 /// Who pays for a tenant.
@@ -69,6 +75,25 @@ pub struct Threshold {
 /// Most prices, tiers and discounts of cards that profiles with discounts on single prices or
 /// contracted rates have for themselves, all together: a few hundred MB at most.
 const OWN_MAX: usize = 1 << 20;
+
+const _: () = assert!(OWN_MAX == 1_048_576, "the message says so");
+
+/// What is said of more.
+const OWN_FULL: &str = "contracted rates, and discounts of profiles on single prices, make more than \
+    1048576 prices and tiers of their own (expected fewer such profiles or smaller cards, discounts \
+    of the card, or `scope = \"group\"`)";
+
+/// Counts prices and tiers that a profile has for itself, before they are made.
+///
+/// # Errors
+/// If all profiles together have too many.
+pub(super) fn claim_own(places: &Places, more: usize) -> Result<(), &'static str> {
+    places.own.set(places.own.get().saturating_add(more));
+    if places.own.get() > OWN_MAX {
+        return Err(OWN_FULL);
+    }
+    Ok(())
+}
 
 /// How many prices, tiers and discounts a version of a card has.
 fn weight(card: &Card) -> usize {
@@ -123,13 +148,7 @@ pub(super) fn read<'d>(
     if has_line_discounts(root) || is_contracted {
         let times = if is_contracted { 2 } else { 1 };
         let more = times * versions.iter().map(|card| weight(card)).sum::<usize>();
-        places.own.set(places.own.get().saturating_add(more));
-        if places.own.get() > OWN_MAX {
-            let message = format!(
-                "contracted rates, and discounts of profiles on single prices, make more than \
-                 {OWN_MAX} prices and tiers of their own (expected fewer such profiles or smaller \
-                 cards, discounts of the card, or `scope = \"group\"`)"
-            );
+        if let Err(message) = claim_own(places, more) {
             let key = if is_contracted {
                 contracted::KEY
             } else {
@@ -146,7 +165,7 @@ pub(super) fn read<'d>(
         .collect();
     let before: usize = prices.iter().map(|price| price.discounts.len()).sum();
     let around = around::read(reader, root, &names, &mut prices);
-    contracted::read(catalog, reader, root, &names, &mut prices)?;
+    contracted::read(catalog, reader, root, (&names, places), &mut prices)?;
     let after: usize = prices.iter().map(|price| price.discounts.len()).sum();
     let mut prices = prices.into_iter();
     for (card, version) in own.iter_mut().zip(versions) {

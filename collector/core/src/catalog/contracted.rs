@@ -13,12 +13,12 @@ use super::around::{BOUNDS_MAX, Names};
 use super::matrix::Matrix;
 use super::measure::{Amount, Measure, plain_decimal};
 use super::per_event::PerEvent;
-use super::price::{Model, Price, TierBy};
+use super::price::{Model, Price, Tier, TierBy};
 use super::prices::checked;
 use super::read::{Field, Reader, Section};
 use super::tiers::{self, exact_product};
 use super::unit::Unit;
-use super::{Catalog, Meter};
+use super::{Catalog, Meter, Places, agreement, sound};
 
 /// The key of a profile.
 pub(super) const KEY: &str = "contracted";
@@ -41,7 +41,7 @@ pub(super) fn read<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     root: &Section<'d>,
-    names: &Names,
+    (names, places): (&Names, &Places),
     prices: &mut [Price],
 ) -> Option<()> {
     let mut known: BTreeSet<(&str, Option<&str>)> = BTreeSet::new();
@@ -51,13 +51,21 @@ pub(super) fn read<'d>(
             &section,
             &["price", "row", "times", "unit", "percent", "flat", "tiers"],
         );
-        sound &= read_one(catalog, reader, &section, names, prices, &mut known).is_some();
+        sound &= read_one(
+            (catalog, places),
+            reader,
+            &section,
+            names,
+            prices,
+            &mut known,
+        )
+        .is_some();
     }
     sound.then_some(())
 }
 
 fn read_one<'d>(
-    catalog: &Catalog,
+    (catalog, places): (&Catalog, &Places),
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     names: &Names,
@@ -95,12 +103,19 @@ fn read_one<'d>(
             catalog.quicken(price);
             price.listed = Some(Arc::new(price.clone()));
         }
-        if let Err(refusal) = apply(catalog, reader, section, &rate, price, row) {
+        let mut context = Context {
+            catalog,
+            places,
+            tiers: None,
+        };
+        if let Err(refusal) = apply(&mut context, reader, section, &rate, price, row) {
             if let Refusal::Message(message) = refusal {
                 reader.refuse_field(&rate_field, message);
             }
             return None;
         }
+        // What a card may not have, nobody may agree.
+        sound::check(reader, section, price)?;
     }
     if let (false, Some(field)) = (found, section.field("row")) {
         let message = format!("price `{id}` has no such row in any version of the card");
@@ -159,8 +174,17 @@ enum Refusal {
 const SEVERAL: &str =
     "the price has not one unit price, but several or none (expected `times` or `tiers`)";
 
+/// What rates are read with, for one price of one version of the card.
+struct Context<'c> {
+    catalog: &'c Catalog,
+    places: &'c Places,
+    /// The tiers that were read last, and what their prices are quoted for: rows are many, and
+    /// mostly quoted for the same.
+    tiers: Option<(Measure, Vec<Tier>)>,
+}
+
 fn apply<'d>(
-    catalog: &Catalog,
+    context: &mut Context<'_>,
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     rate: &Rate,
@@ -199,7 +223,7 @@ fn apply<'d>(
                 let per = own.per.clone();
                 change_events(rate, own.per_event.as_mut())?;
                 change(
-                    catalog,
+                    context,
                     reader,
                     section,
                     rate,
@@ -215,7 +239,7 @@ fn apply<'d>(
     change_events(rate, price.per_event.as_mut())?;
     let per = price.per.clone();
     change(
-        catalog,
+        context,
         reader,
         section,
         rate,
@@ -250,7 +274,7 @@ fn change_events(rate: &Rate, event: Option<&mut PerEvent>) -> Result<(), Refusa
 }
 
 fn change<'d>(
-    catalog: &Catalog,
+    context: &mut Context<'_>,
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     rate: &Rate,
@@ -274,13 +298,24 @@ fn change<'d>(
             }
         }
         Rate::Tiers => {
-            let selecting = match &model.tier_by {
-                Some(TierBy::Meter(other)) => catalog.meter(other).map(Meter::billed_unit),
-                _ => None,
+            let tiers = match context.tiers.take() {
+                Some((quoted, tiers)) if quoted == *per => tiers,
+                _ => {
+                    let catalog = context.catalog;
+                    let selecting = match &model.tier_by {
+                        Some(TierBy::Meter(other)) => catalog.meter(other).map(Meter::billed_unit),
+                        _ => None,
+                    };
+                    let units = (unit, selecting.as_ref());
+                    tiers::read_priced(reader, section, units, Some(per), name)
+                        .ok_or(Refusal::Noted)?
+                }
             };
-            let units = (unit, selecting.as_ref());
-            let read = tiers::read_priced(reader, section, units, Some(per), name);
-            model.tiers = read.ok_or(Refusal::Noted)?;
+            // Each row has them for itself.
+            let more = tiers.len().saturating_sub(model.tiers.len());
+            agreement::claim_own(context.places, more).map_err(Refusal::Message)?;
+            model.tiers.clone_from(&tiers);
+            context.tiers = Some((per.clone(), tiers));
         }
     }
     Ok(())

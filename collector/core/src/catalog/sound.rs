@@ -4,7 +4,8 @@ use super::price::{Blocks, FirstFlat, Interval, Model, Price, Scheme, TierBy};
 use super::read::{Reader, Section};
 use crate::rate::Site;
 
-/// Checks it; `None` if there is a mistake.
+/// Checks a price of a card, or what contracted rates make of one in the section that agrees them;
+/// `None` if there is a mistake.
 pub(super) fn check<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
@@ -77,6 +78,12 @@ fn selects<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) ->
         let message = "rows select their tiers by their own quantity (expected no `meter` in \
                        `tier_by`)";
         reader.refuse(section.span(), &section.key("rows"), message);
+        return None;
+    }
+    if price.prorated.tiers && models.clone().any(by(|by| matches!(by, TierBy::Meter(_)))) {
+        let message = "another meter selects the tier by all of the period, also where the price is \
+                       in force for a part of it (expected no `tiers` in `prorated`)";
+        reader.refuse(section.span(), &section.key("prorated"), message);
         return None;
     }
     if (price.over.is_none() || price.interval == Interval::Period)

@@ -1,4 +1,5 @@
 mod around;
+mod contracted;
 mod kept;
 mod mistakes;
 mod models;

@@ -328,6 +328,16 @@ pub(super) fn read_tier_by<'d>(
         reader.refuse_field(&field, message);
         return None;
     };
+    if !meter.aggregation.adds_up() {
+        // A part of the period has its own maximum, and nobody knows what the parts have together.
+        let message = format!(
+            "what meter `{name}` counts (`{}`) does not add up over a period that is cut (expected \
+             a meter of aggregation `sum`, `distribution` or `time_weighted`)",
+            meter.aggregation
+        );
+        reader.refuse_field(&field, message);
+        return None;
+    }
     let unit = Some(meter.billed_unit());
     let by = TierBy::Meter(name);
     Some(Some(Selects { by, unit }))

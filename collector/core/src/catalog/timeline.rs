@@ -105,10 +105,10 @@ impl Slice {
 
     /// True if something of it may be due without usage.
     pub fn is_due_unused(&self) -> bool {
-        let around = |profile: &Arc<Profile>| profile.agreement.around.is_due_unused();
-        self.card
-            .as_ref()
-            .is_some_and(|card| card.is_due_unused() || self.profile.as_ref().is_some_and(around))
+        self.agreed().is_some_and(|(profile, card)| {
+            let agreement = &profile.agreement;
+            agreement.card(card).is_due_unused() || agreement.around.is_due_unused()
+        })
     }
 
     /// The digest of the version in force.

@@ -305,6 +305,17 @@ fn levels_of_every_moment_and_what_selects_tiers_have_their_place() {
         wrong(by_other, WEEK)
             .contains("price: meter `paid` selects the tiers of price `p`, and has no")
     );
+    let no_sum = by_other
+        .replace("paid", "peak")
+        .replace("\"10\"", "\"10 GB\"");
+    assert!(wrong(&no_sum, WEEK).contains(
+        "price[0].tier_by.meter: what meter `peak` counts (`max`) does not add up over a period"
+    ));
+    let scaled = format!("prorated = [\"tiers\"]\n{by_other}");
+    assert!(
+        wrong(&scaled, WEEK)
+            .contains("price[0].prorated: another meter selects the tier by all of the period")
+    );
     let month = level.replace("1 GB", "1 GB.mo");
     assert!(read(&month.replace("10 GB", "10 GB.mo"), WEEK).is_ok());
     assert!(

@@ -112,6 +112,23 @@ fn minimums_and_first_fees_are_due_without_usage() {
     assert_eq!(world.pass(121), [] as [&str; 0]);
 }
 
+#[test]
+fn a_fee_that_only_contracted_tiers_have_is_due_without_usage() {
+    let mut files = files("PT1M");
+    let card = CARD.replace(
+        "model = \"graduated\"",
+        "model = \"graduated\"\nfirst_flat = \"always\"",
+    );
+    files.insert("cards/edge.toml".to_owned(), card);
+    let profile = files.get_mut("profiles/acme.toml").expect("there");
+    profile.push_str(
+        "\n[[contracted]]\nprice = \"req\"\n\
+         tiers = [{ to = \"100\", unit = \"0.10\", flat = \"50.00\" }, { unit = \"0.05\" }]\n",
+    );
+    let mut world = world(files, 0);
+    assert_eq!(world.pass(60), ["charge req 0 50.00"]);
+}
+
 const HALF_DAY: i64 = 43_200;
 const DAY: i64 = 2 * HALF_DAY;
 
