@@ -310,6 +310,9 @@ impl<R: Region> PageTally<R> {
         known.forget();
         known.resumed |= known.before;
         known.before = false;
+        // Nobody has copied from a page without a mark, so it is owed although its end is being
+        // declared: it must not be forgotten when that is durable.
+        known.declared = None;
         self.missing.returned(page);
         Ok(page)
     }

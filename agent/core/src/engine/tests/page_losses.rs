@@ -7,7 +7,7 @@ use tollgate::page::at;
 use tollgate_common::{Aggregation, LossReason, TenantId, Timestamp};
 
 use super::page_world::{
-    Page, USER, WIDTH, allow, billed, declared, quarantined, start, tally, world,
+    Page, USER, WIDTH, allow, billed, declared, end, quarantined, start, tally, world,
 };
 use super::world::{Life, World};
 use crate::input::page::{MISSING_GRACE_MILLIS, Pass};
@@ -290,6 +290,53 @@ fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only()
     let losses = world.collector.batches().flat_map(|batch| &batch.losses);
     let times: Vec<_> = losses.map(|loss| (loss.from, loss.to)).collect();
     assert_eq!((times[0].1, times[1]), (told, (told, back)));
+}
+
+#[test]
+fn a_page_that_nobody_copied_from_and_comes_while_its_end_is_declared_is_counted() {
+    for killed in [false, true] {
+        let mut world = world();
+        let mut page = Page::new(1);
+        let cell = page.slot("acme", Aggregation::Sum);
+        page.add(cell, 5);
+        let first = start(&mut world);
+        let mut before = tally(&first.engine, &world, Aggregation::Sum);
+        // The agent ends before the application has marked its page.
+        before
+            .handle_page(&page.words, USER, &allow("*"), world.now)
+            .expect("taken");
+        end(&mut world, first, before, true);
+        let mut life = start(&mut world);
+        let mut of_life = tally(&life.engine, &world, Aggregation::Sum);
+        world.now = world.now.plus_millis(MISSING_GRACE_MILLIS);
+        assert!(of_life.poll_vanished(world.now).is_some());
+        // All it holds is owed, so it is taken for good, whatever becomes of the declaration.
+        let mut key = of_life
+            .handle_page(&page.words, USER, &allow("*"), world.now)
+            .expect("nobody has copied from it");
+        assert_eq!(of_life.poll_vanished(world.now), None);
+        page.put(at::HOME, of_life.mirror());
+        page.add(cell, 7);
+        if killed {
+            end(&mut world, life, of_life, true);
+            life = start(&mut world);
+            of_life = tally(&life.engine, &world, Aggregation::Sum);
+            let again = of_life.handle_page(&page.words, USER, &allow("*"), world.now);
+            key = again.expect("known to the next life");
+        }
+        world.now = world.now.plus_millis(20_000);
+        life.engine.handle_tick(world.now).expect("sealed");
+        of_life.poll_retired(world.now);
+        let pass = of_life.handle_pass(key, &page.words, world.now, false);
+        assert_eq!(pass, Pass::Complete, "{killed}");
+        assert_eq!(of_life.counts().quarantined, 0);
+        drop(of_life);
+        world.finish(life);
+        assert_eq!(billed(&world, "acme"), 12, "{killed}");
+        // A kill takes the declaration, which nobody needs any more.
+        let told = (!killed).then_some((LossReason::PageVanished, None));
+        assert_eq!(declared(&world), Vec::from_iter(told));
+    }
 }
 
 #[test]
