@@ -199,12 +199,21 @@ const LOST: [(InputLoss, LossReason); 2] = [
     (InputLoss::Shutdown, LossReason::InputStopped),
 ];
 
+/// How often refused series are declared at most: who makes them without end would fill ledgers.
+const REFUSED_EVERY_MILLIS: i64 = 60_000;
+/// Tenants that are named at a time, those with most events; the others are nobody in particular.
+const REFUSED_NAMED_MAX: usize = 16;
+
 /// Looks whether the accounts of the inputs and of tenants have grown by something that is to be
 /// declared: events, of which nobody knows how much they were worth.
 pub(super) struct Watch {
     lost: [u64; LOST.len()],
-    refused: Refused,
     since: Timestamp,
+    refused: Refused,
+    /// What is refused is declared up to then.
+    refused_since: Timestamp,
+    /// And is looked at again then.
+    refused_at: Timestamp,
 }
 
 /// Events of series that found no room.
@@ -232,53 +241,70 @@ impl Refused {
             .fold(0, |n: u64, &more| n.wrapping_add(more));
         self.all.saturating_sub(known)
     }
+
+    /// Whose events have become more since `before`, at most so many; `None` stands for all others.
+    fn more_since(&self, before: &Self) -> Vec<Option<TenantId>> {
+        let more = |tenant| {
+            let was = before.of.get(tenant).copied().unwrap_or(0);
+            self.of[tenant].saturating_sub(was)
+        };
+        let mut tenants: Vec<_> = self.of.keys().map(|of| (more(of), of)).collect();
+        tenants.retain(|(more, _)| *more > 0);
+        tenants.sort_by_key(|(more, _)| std::cmp::Reverse(*more));
+        let others = tenants.len() > REFUSED_NAMED_MAX || self.of_nobody() > before.of_nobody();
+        tenants.truncate(REFUSED_NAMED_MAX);
+        let named = tenants.into_iter().map(|(_, of)| Some(of.clone()));
+        named.chain(others.then_some(None)).collect()
+    }
 }
 
 impl Watch {
     pub(super) fn new<R: Region>(cells: &Cells<R>, now: Timestamp) -> Self {
         Self {
             lost: LOST.map(|(cause, _)| cells.events_lost(cause)),
-            refused: Refused::read(cells),
             since: now,
+            refused: Refused::read(cells),
+            refused_since: now,
+            refused_at: now,
         }
     }
 
-    /// Declares what has been added up to `now`, in window time.
+    /// Declares what has been added up to `now`, in window time; `is_last` if nothing comes any
+    /// more.
     pub(super) fn look<R: Region>(
         &mut self,
         cells: &Cells<R>,
         now: Timestamp,
+        is_last: bool,
         declarations: &Declarations,
     ) {
-        let from = self.since.min(now);
-        let declare = |reason, tenant| {
+        let declare = |reason, tenant, from: Timestamp| {
             declarations.declare(Loss {
                 reason,
                 tenant,
                 meter: None,
                 amount: LossAmount::Unknown,
-                from,
+                from: from.min(now),
                 to: now,
             });
         };
         for (seen, (cause, reason)) in self.lost.iter_mut().zip(LOST) {
             let lost = cells.events_lost(cause);
             if lost != *seen {
-                declare(reason, None);
+                declare(reason, None, self.since);
             }
             *seen = lost;
         }
-        if cells.events_rejected(Rejection::SeriesFull) != self.refused.all {
+        if is_last || now >= self.refused_at {
             let refused = Refused::read(cells);
-            for (tenant, events) in &refused.of {
-                if self.refused.of.get(tenant) != Some(events) {
-                    declare(LossReason::SeriesRefused, Some(tenant.clone()));
-                }
+            let more = refused.more_since(&self.refused);
+            if !more.is_empty() {
+                self.refused_at = now.plus_millis(REFUSED_EVERY_MILLIS);
             }
-            if refused.of_nobody() > self.refused.of_nobody() {
-                declare(LossReason::SeriesRefused, None);
+            for tenant in more {
+                declare(LossReason::SeriesRefused, tenant, self.refused_since);
             }
-            self.refused = refused;
+            (self.refused, self.refused_since) = (refused, now);
         }
         self.since = now;
     }

@@ -199,7 +199,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
         if now < self.declare_at {
             return Ok(());
         }
-        self.watch.look(&self.cells, time, &self.declarations);
+        self.watch
+            .look(&self.cells, time, false, &self.declarations);
         if self.declarations.waiting() > 0 {
             self.declare_at = now.plus_millis(declare::EVERY_MILLIS);
             self.seal_declarations(time.into(), Room::Ordinary)?;
@@ -257,7 +258,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
         }
         let at = self.cut_at(now);
         self.cells.set_last_alive(at.to);
-        self.watch.look(&self.cells, at.to, &self.declarations);
+        self.watch
+            .look(&self.cells, at.to, true, &self.declarations);
         if self.seal_declarations(at, Room::Reserve)?
             && self.seal(at, Mode::Final, Room::Reserve)?
         {

@@ -95,6 +95,9 @@ impl<R: Region + 'static> Server<R> {
         }
         // Clients that are still connected find the socket closed, and connect again. What they
         // have written by then is read to its end.
+        if let Err(error) = self.bound.refuse_more() {
+            warn!(%error, "clients are not told that nobody listens");
+        }
         self.accept();
         for connection in &self.connections {
             connection.refuse_more();
@@ -174,7 +177,7 @@ impl<R: Region + 'static> Server<R> {
                     read_on: false,
                 }),
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
-                Err(Errno::AGAIN) => return,
+                Err(Errno::AGAIN | Errno::INVAL) => return,
                 Err(error) => {
                     warn!(%error, "cannot accept a DogStatsD connection");
                     // Out of descriptors, most likely: not to be tried at full speed.

@@ -113,9 +113,17 @@ fn what_accounts_say_is_declared_with_its_time() {
         assert_eq!(loss.to, began.plus_millis(4_000));
         assert_eq!(loss.amount, LossAmount::Unknown);
     }
+    // More of it within the minute waits, with its time, for the minute's end or the agent's.
+    for tenant in 0..20 {
+        let tenant = TenantId::new(&format!("t{tenant}")).expect("valid");
+        life.writers[0].rejected_for(&tenant, Rejection::SeriesFull, 1);
+    }
     world.tick(&mut life, 2_000).expect("ticks");
-    world.finish(life);
     assert_eq!(declared(&world).len(), 3, "once");
+    world.finish(life);
+    let losses = declared(&world).split_off(3);
+    assert_eq!(losses.len(), 17, "sixteen tenants, and all others");
+    assert!(losses.iter().all(|of| of.from == began.plus_millis(4_000)));
 }
 
 /// Where the next record goes: the newest segment and its length.
