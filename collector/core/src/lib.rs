@@ -7,6 +7,7 @@ pub mod closer;
 pub mod config;
 pub mod effect;
 pub mod entry;
+pub mod explain;
 pub mod fold;
 pub mod invoice;
 pub mod journal;

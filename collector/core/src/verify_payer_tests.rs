@@ -14,6 +14,7 @@ use crate::entry::{
     CatalogChange, CorrectedRow, Correction, Digest, Entry, Opened, Operated, OperatedAction,
     ReceivedBatch, Verdicts,
 };
+use crate::explain::Sources;
 use crate::fold::intake::test_support::{Sealer, row};
 use crate::fold::partition_of;
 use crate::journal::memory::MemoryJournal;
@@ -453,6 +454,57 @@ fn accruals_show_what_others_pay() {
     assert_eq!(lines.collect::<Vec<_>>(), [expected]);
     let own = world.fold.tenants()[at("shop")].accruals(Some(&tenant("shop")));
     assert!(own.is_empty(), "it has no period of its own: {own:?}");
+}
+
+#[test]
+fn a_pooled_line_leads_to_the_usage_of_all_that_share_it() {
+    let unpaid = files("", &[("shop", ""), ("depot", "payer = \"acme\"")]);
+    let paid = files(
+        "",
+        &[("shop", "payer = \"acme\""), ("depot", "payer = \"acme\"")],
+    );
+    let mut world = World::new(unpaid);
+    world.rows(&[("acme", 10, 30), ("shop", 20, 7), ("depot", 30, 20)]);
+    // In force from 00:15 on.
+    world.now = Timestamp::from_secs(600);
+    world.catalog(paid);
+    world.rows(&[("shop", 1800, 90), ("acme", 3600, 1)]);
+    world.correct("shop", "k", 1900, 10);
+    world.close(2 * 3600 - 1);
+    let ledger = &world.tables.ledger;
+    let explained = |tenant: &str, kind: EntryKind| {
+        let of = |entry: &&crate::ledger::LedgerEntry| {
+            let posting = &entry.posting;
+            (posting.kind, posting.line.as_str()) == (kind, "requests")
+                && posting
+                    .tenant
+                    .as_ref()
+                    .is_some_and(|own| own.as_str() == tenant)
+        };
+        let posting = &ledger.iter().find(of).expect("booked").posting;
+        let mut sources = Sources::of(posting).expect("of a meter");
+        for entry in ledger {
+            sources.add_share(&entry.posting);
+        }
+        let found = sources.find(&world.journal).expect("reads");
+        let batches = found
+            .batches
+            .iter()
+            .map(|part| (part.tenant.to_string(), &part.quantity));
+        let corrected = found
+            .corrections
+            .iter()
+            .map(|part| (part.key.clone(), &part.quantity));
+        let shown = |(name, quantity): (String, &Option<String>)| {
+            format!("{name} {}", quantity.as_deref().unwrap_or("-"))
+        };
+        batches.chain(corrected).map(shown).collect::<Vec<_>>()
+    };
+    let all = ["acme 30", "depot 20", "shop 90", "k 10"];
+    assert_eq!(explained("acme", EntryKind::Charge), all);
+    // What came before it joined is a line of its own.
+    assert_eq!(explained("shop", EntryKind::Share), ["shop 90", "k 10"]);
+    assert_eq!(explained("shop", EntryKind::Charge), ["shop 7"]);
 }
 
 proptest! {

@@ -1,13 +1,11 @@
 //! `invoice explain`: from a line to its windows, agents and batches.
 
-use std::collections::BTreeSet;
-
+use serde::Serialize;
 use serde_json::{Value, json};
-use tollgate_collector_core::entry::Entry;
-use tollgate_collector_core::journal::reader::Reader as JournalReader;
-use tollgate_collector_core::journal::segment::PARTITION;
-use tollgate_collector_core::ledger::{EntryRef, LedgerEntry};
-use tollgate_common::{MeterName, Quantity, TenantId};
+use tollgate_collector_core::catalog::timeline::Timeline;
+use tollgate_collector_core::explain::{Found, Sources};
+use tollgate_collector_core::ledger::{EntryKind, EntryRef, LedgerEntry, Posting};
+use tollgate_common::TenantId;
 
 use super::{Store, print_rows};
 use crate::cli::args::OutputArgs;
@@ -34,15 +32,37 @@ pub(super) fn run(args: &OutputArgs, line: &str) -> Result<Exit, Failure> {
         .and_then(|mut found| found.pop())
         .filter(|entry| entry.at == at)
         .ok_or_else(|| Failure::failed(format!("there is no ledger entry {at}")))?;
-    let (tenant, meter) = (entry.posting.tenant.clone(), entry.posting.meter.clone());
-    let (windows, batches) = match (&tenant, &meter) {
-        (Some(tenant), Some(meter)) => (
-            windows(&store, &entry, tenant, meter)?,
-            batches(&store, &entry, tenant, meter)?,
-        ),
-        _ => (Vec::new(), Vec::new()),
-    };
-    let shown = json!({ "entry": entry, "windows": windows, "batches": batches });
+    let mut of_windows = Vec::new();
+    let mut found = Found::default();
+    if let Some(mut sources) = Sources::of(&entry.posting) {
+        if sources.is_shared() {
+            add_shares(&store, &entry.posting, &mut sources)?;
+        }
+        let data = DataDir::new(&store.config.data_dir);
+        let journal = data.read_journal().map_err(Failure::failed)?;
+        found = sources.find(&journal).map_err(Failure::failed)?;
+        let by = (&sources, &found.timeline);
+        for tenant in sources.tenants() {
+            windows(&store, &entry.posting, by, tenant, &mut of_windows)?;
+        }
+    }
+    show(args, &entry, &of_windows, &found)
+}
+
+fn show(
+    args: &OutputArgs,
+    entry: &LedgerEntry,
+    windows: &[Value],
+    found: &Found,
+) -> Result<Exit, Failure> {
+    let batches = values(&found.batches)?;
+    let corrections = values(&found.corrections)?;
+    let shown = json!({
+        "entry": entry,
+        "windows": windows,
+        "batches": batches,
+        "corrections": corrections,
+    });
     Output::new(args.json).print(&shown, |out| {
         let posting = &entry.posting;
         writeln!(out, "{} {} {}", entry.at, posting.kind, posting.line)?;
@@ -63,42 +83,90 @@ pub(super) fn run(args: &OutputArgs, line: &str) -> Result<Exit, Failure> {
             writeln!(out, "  refers to {at}: what is below came since")?;
         }
         writeln!(out)?;
-        let columns = ["start", "dimensions", "quantity", "events", "refused"];
-        print_rows(out, &columns, &windows)?;
+        let columns = [
+            "tenant",
+            "start",
+            "dimensions",
+            "quantity",
+            "events",
+            "refused",
+        ];
+        print_rows(out, &columns, windows)?;
         writeln!(out)?;
         let columns = [
             "position",
             "agent",
             "incarnation",
             "sequence",
+            "tenant",
             "rows",
             "quantity",
             "again",
         ];
-        print_rows(out, &columns, &batches)
+        print_rows(out, &columns, &batches)?;
+        if corrections.is_empty() {
+            return Ok(());
+        }
+        writeln!(out)?;
+        let columns = [
+            "position", "author", "reason", "key", "tenant", "rows", "quantity", "again",
+        ];
+        print_rows(out, &columns, &corrections)
     })?;
     Ok(Exit::Done)
+}
+
+fn values(rows: &[impl Serialize]) -> Result<Vec<Value>, Failure> {
+    let rows = rows.iter().map(serde_json::to_value);
+    rows.collect::<Result<_, _>>().map_err(Failure::failed)
+}
+
+/// Those who have a share of the line.
+fn add_shares(store: &Store, posting: &Posting, sources: &mut Sources<'_>) -> Result<(), Failure> {
+    let mut filter = Filter {
+        meter: Some(sources.meter().to_string()),
+        kind: Some(EntryKind::Share.as_str().to_owned()),
+        from: Some(posting.start),
+        to: Some(posting.end),
+        limit: Some(LIMIT_MAX),
+        ..Filter::default()
+    };
+    loop {
+        let page = store.reader.ledger(&filter).map_err(Failure::failed)?;
+        for row in &page.items {
+            sources.add_share(&row.entry.posting);
+        }
+        filter.cursor = page.next_cursor;
+        if filter.cursor.is_none() {
+            return Ok(());
+        }
+    }
 }
 
 /// The windows of the period, of all series of the meter.
 fn windows(
     store: &Store,
-    entry: &LedgerEntry,
+    posting: &Posting,
+    (sources, timeline): (&Sources<'_>, &Timeline),
     tenant: &TenantId,
-    meter: &MeterName,
-) -> Result<Vec<Value>, Failure> {
+    windows: &mut Vec<Value>,
+) -> Result<(), Failure> {
     let mut filter = Filter {
         tenant: Some(tenant.to_string()),
-        meter: Some(meter.to_string()),
-        from: Some(entry.posting.start),
-        to: Some(entry.posting.end),
+        meter: Some(sources.meter().to_string()),
+        from: Some(posting.start),
+        to: Some(posting.end),
         limit: Some(LIMIT_MAX),
         ..Filter::default()
     };
-    let mut windows = Vec::new();
     loop {
         let page = store.reader.usage(&filter).map_err(Failure::failed)?;
         for row in page.items {
+            let start = row.start.as_deref().map(crate::time::parse_instant);
+            let start = start.transpose().map_err(Failure::failed)?;
+            if start.is_some_and(|start| !sources.pays(timeline, tenant, start)) {
+                continue;
+            }
             if windows.len() == WINDOWS_MAX {
                 return Err(Failure::failed(format!(
                     "more than {WINDOWS_MAX} windows: read them from /v1/usage"
@@ -108,62 +176,7 @@ fn windows(
         }
         filter.cursor = page.next_cursor;
         if filter.cursor.is_none() {
-            return Ok(windows);
+            return Ok(());
         }
     }
-}
-
-/// The batches that brought usage of the period, from the journal entries that the posting names.
-fn batches(
-    store: &Store,
-    entry: &LedgerEntry,
-    tenant: &TenantId,
-    meter: &MeterName,
-) -> Result<Vec<Value>, Failure> {
-    let posting = &entry.posting;
-    let data = DataDir::new(&store.config.data_dir);
-    let journal = data.read_journal().map_err(Failure::failed)?;
-    let mut reader = JournalReader::new(PARTITION, None);
-    let mut seen = BTreeSet::new();
-    let mut batches = Vec::new();
-    while let Some((position, stamped)) = reader.next(&journal).map_err(Failure::failed)? {
-        if position > posting.journal_to {
-            break;
-        }
-        let Entry::Batch(received) = stamped.entry else {
-            continue;
-        };
-        let batch = &received.batch;
-        let again = !seen.insert((batch.agent.clone(), batch.incarnation, batch.sequence));
-        if position < posting.journal_from {
-            continue;
-        }
-        let rows: Vec<_> = batch
-            .rows
-            .iter()
-            .filter(|row| {
-                let start = row.window.start();
-                row.series.tenant() == tenant
-                    && row.series.meter() == meter
-                    && posting.start <= start
-                    && start < posting.end
-            })
-            .collect();
-        if rows.is_empty() {
-            continue;
-        }
-        let sum = Quantity::checked_sum(rows.iter().map(|row| row.value));
-        batches.push(json!({
-            "position": position,
-            "stamp": stamped.stamp.to_string(),
-            "agent": batch.agent,
-            "incarnation": batch.incarnation,
-            "sequence": batch.sequence,
-            "rows": rows.len(),
-            "quantity": sum.map(|sum| sum.display(posting.scale).to_string()),
-            // Received before, so that it counted nothing.
-            "again": again,
-        }));
-    }
-    Ok(batches)
 }
