@@ -28,6 +28,7 @@ mod error;
 mod exchange;
 mod families;
 mod files;
+mod follows;
 mod grants;
 mod matrix;
 mod measure;

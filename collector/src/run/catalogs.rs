@@ -100,7 +100,9 @@ impl Desk {
         });
         let (catalog, tests) = checked.await.map_err(|error| error.to_string())??;
         signing::check(&signatures, catalog.digest(), &rules).map_err(|error| error.to_string())?;
-        refuse_the_same(&self.history().await?, catalog.digest(), tenants.as_ref())?;
+        let rows = self.history().await?;
+        refuse_the_same(&rows, catalog.digest(), tenants.as_ref())?;
+        let catalog = self.check_follows(&rows, catalog).await?;
         let change = CatalogChange {
             author: Some(author),
             reason: Some(reason),
@@ -160,6 +162,36 @@ impl Desk {
             ..CatalogChange::plain(digest, files)
         };
         self.journal(change).await
+    }
+
+    /// What was in force at any time allows this one to follow.
+    async fn check_follows(
+        &self,
+        rows: &[CatalogRow],
+        catalog: Catalog,
+    ) -> Result<Catalog, String> {
+        let applied = rows.iter().filter(|row| !row.change.proposed);
+        let digests: BTreeSet<Digest> = applied.map(|row| row.change.digest).collect();
+        let mut catalog = catalog;
+        for digest in digests {
+            let files = self
+                .readers
+                .run(move |reader| reader.catalog_files(digest))
+                .await
+                .map_err(|error| error.to_string())?
+                .ok_or_else(|| {
+                    format!("the files of catalog {digest} are not in the projection")
+                })?;
+            let checked = tokio::task::spawn_blocking(move || {
+                // A version that is not read any more was refused by the fold too.
+                if let Ok(before) = Catalog::parse(&files) {
+                    catalog.check_follows(&before)?;
+                }
+                Ok::<_, String>(catalog)
+            });
+            catalog = checked.await.map_err(|error| error.to_string())??;
+        }
+        Ok(catalog)
     }
 
     /// All that was applied or proposed, oldest first.

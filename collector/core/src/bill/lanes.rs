@@ -9,7 +9,7 @@
 
 use tollgate_common::{MeterName, Quantity};
 
-use super::{Metered, Slice};
+use super::{Metered, Slice, Unrated};
 use crate::catalog::{Card, Interval, Price};
 use crate::rate::{self, LineItem, MeterUsage, Part, adds_up};
 
@@ -25,9 +25,8 @@ pub(super) struct Lane<'c> {
     /// The first slice, and the one that usage counts in, of a meter that does not add up: of a
     /// price that keeps nothing. `None` where the meter adds up, or the price keeps all.
     same: Option<u16>,
-    /// Nobody knows its usage: of a meter that does not add up, its price was in force at other
-    /// times than the keeping one.
-    pub(super) is_unknown: bool,
+    /// Why it cannot be rated: its usage is then only what is its own in the proof of quantities.
+    lost: Option<Unrated>,
 }
 
 /// Which of a lane's usage is its own in the proof of quantities.
@@ -97,7 +96,15 @@ pub(super) fn lanes<'c>(
         if !sums {
             lane.join(kept);
         }
-        lane.usage = lane.of(usage);
+        if lane.lost.is_none() {
+            match lane.of(usage) {
+                Some(usage) => lane.usage = usage,
+                None => lane.lost = Some(Unrated::TooLarge),
+            }
+        }
+        if lane.lost.is_some() {
+            lane.usage = lane.own(usage);
+        }
     }
     lanes
 }
@@ -114,7 +121,7 @@ impl<'c> Lane<'c> {
             usage: MeterUsage::default(),
             keeps: vec![false; kept.len()],
             same: None,
-            is_unknown: false,
+            lost: None,
         }
     }
 
@@ -137,15 +144,28 @@ impl<'c> Lane<'c> {
         }
         let alike = |index: usize| has(index) == kept[index].continues(&kept[first]);
         self.same = u16::try_from(first).ok();
-        self.is_unknown = self.same.is_none() || !(0..kept.len()).all(alike);
+        if self.same.is_none() || !(0..kept.len()).all(alike) {
+            self.lost = Some(Unrated::PriceChanged);
+        }
     }
 
-    /// Usage that was gathered for the keeping prices, as this price needs it.
-    fn of(&self, gathered: &MeterUsage) -> MeterUsage {
+    /// Usage of the slices in which it is the keeping price, apart as it was gathered: all of it
+    /// is reported where the lane cannot be rated.
+    fn own(&self, gathered: &MeterUsage) -> MeterUsage {
         let mut usage = MeterUsage::default();
-        if self.is_unknown {
-            return usage;
+        for (part, quantity) in gathered.parts() {
+            if self.keeps.get(usize::from(part.slice)) == Some(&true) {
+                // Each part is there once, so nothing is added up.
+                let _ = usage.add(part, quantity);
+            }
         }
+        usage
+    }
+
+    /// Usage that was gathered for the keeping prices, as this price needs it; `None` if a sum of
+    /// it does not fit.
+    fn of(&self, gathered: &MeterUsage) -> Option<MeterUsage> {
+        let mut usage = MeterUsage::default();
         for (part, quantity) in gathered.parts() {
             let index = usize::from(part.slice);
             let keeps = self.keeps.get(index) == Some(&true);
@@ -167,13 +187,12 @@ impl<'c> Lane<'c> {
                 },
                 (_, _, None) => continue,
             };
-            // Fewer parts than there are, and their sums are parts of a sum that fits.
-            let _ = usage.add(part, quantity);
+            usage.add(part, quantity).ok()?;
         }
         if self.keeps.contains(&true) {
             usage.take_details(gathered);
         }
-        usage
+        Some(usage)
     }
 
     /// What of its usage is its own in the proof of quantities.
@@ -199,9 +218,13 @@ impl Track<'_, '_> {
             .map_or(Carried::All, |lane| lane.carried(self.usage))
     }
 
-    /// True if nobody knows its usage.
-    pub(super) fn is_unknown(&self) -> bool {
-        self.lane.is_some_and(|lane| lane.is_unknown)
+    /// Why it cannot be rated, and how much usage that concerns: `None` of a price beside the one
+    /// that carries the usage.
+    pub(super) fn lost(&self) -> Option<(Unrated, Option<Quantity>)> {
+        let lane = self.lane?;
+        let carries = lane.keeps.contains(&true);
+        let quantity = || self.usage.total().unwrap_or(Quantity::MAX);
+        Some((lane.lost?, carries.then(quantity)))
     }
 
     /// The same of a part of the usage, such as one tenant's: how much of it is priced, and how much
@@ -223,7 +246,7 @@ impl Track<'_, '_> {
             let all = sum(gathered)?;
             return Some((all, all));
         };
-        let own = lane.of(gathered);
+        let own = lane.of(gathered)?;
         let all = sum(&own)?;
         let carried = match lane.carried(&own) {
             Carried::All => all,

@@ -380,9 +380,17 @@ impl<'c> Rating<'_, 'c> {
         let input = self.input;
         let carried = track.carried();
         let prices = || track.slices.iter().filter_map(|slice| slice.priced);
-        if track.is_unknown() {
+        if let Some((reason, quantity)) = track.lost() {
             let price = prices().next().map(|(_, price)| price);
-            self.unknown(price, Unrated::PriceChanged);
+            match quantity {
+                Some(quantity) => self.unrated.push(UnratedUsage {
+                    meter: Some(name.clone()),
+                    price: price.map(|price| price.id.clone()),
+                    quantity,
+                    reason,
+                }),
+                None => self.unknown(price, reason),
+            }
             return;
         }
         let periods = (input.period, input.whole);

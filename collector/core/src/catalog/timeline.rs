@@ -58,6 +58,13 @@ impl Version {
         let tenants = self.tenants.as_ref();
         tenants.is_none_or(|tenants| tenants.contains(tenant))
     }
+
+    /// Who pays for a tenant by this version, and from when on: never before it takes effect, not
+    /// even where it is the first one, because usage was counted as the tenant's own.
+    fn payer_of(&self, tenant: &TenantId) -> Option<(&TenantId, Timestamp)> {
+        let (payer, from) = self.catalog.payer_of(tenant)?;
+        Some((payer, Ord::max(from, self.from())))
+    }
 }
 
 /// A stretch of a period in which nothing changes by which a tenant is rated.
@@ -198,10 +205,10 @@ impl Timeline {
         if !self.families.is_child(tenant) {
             return None;
         }
-        let concerned = || self.versions.iter().filter(|v| v.concerns(tenant));
-        let in_force = concerned().rev().find(|version| version.from() <= instant);
-        let version = in_force.or_else(|| concerned().next())?;
-        let (payer, from) = version.catalog.payer_of(tenant)?;
+        // Nobody pays before the version that says so takes effect, not even the first one.
+        let mut concerned = self.versions.iter().rev().filter(|v| v.concerns(tenant));
+        let version = concerned.find(|version| version.from() <= instant)?;
+        let (payer, from) = version.payer_of(tenant)?;
         (from <= instant).then_some(payer)
     }
 
@@ -210,7 +217,7 @@ impl Timeline {
         let pays = |child: &&TenantId| {
             let mut slices = self.stretches(child, period, self.known()).into_iter();
             slices.any(|(version, stretch)| {
-                let paid = version.and_then(|version| version.catalog.payer_of(child));
+                let paid = version.and_then(|version| version.payer_of(child));
                 paid.is_some_and(|(by, from)| by == payer && from < stretch.end)
             })
         };
@@ -248,7 +255,7 @@ impl Timeline {
         for (version, stretch) in self.stretches(tenant, period, known) {
             let paid_from = version
                 .filter(|_| is_child)
-                .and_then(|version| version.catalog.payer_of(tenant))
+                .and_then(|version| version.payer_of(tenant))
                 .map_or(stretch.end, |(_, from)| {
                     from.clamp(stretch.start, stretch.end)
                 });

@@ -526,7 +526,7 @@ impl<'c> Work<'_, 'c> {
         if let Some(over) = version.price.over {
             let secs = match version.price.interval {
                 Interval::Period => self.over_secs(over)?,
-                _ => Ratio::new(self.interval_at(version, begin).millis().into(), 1000)?,
+                _ => Ratio::new(self.millis_in(version, begin).into(), 1000)?,
             };
             metered = metered.checked_mul(over.unit_secs)?.checked_div(secs)?;
             over_secs = Some(secs);

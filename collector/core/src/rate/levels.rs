@@ -1,7 +1,8 @@
 //! Levels over time whose tiers are those of every moment.
 //!
 //! Of a level that is divided by the length of the period, and whose tiers begin anew after an
-//! interval, each interval has its own level: what was counted in it, by its true length. That is
+//! interval, each interval has its own level: what was counted in it, by its true length, or that of the part in
+//! which the price is in force. That is
 //! priced as if it had held for the whole period, and charged by the share of the period for which
 //! it did. So the line is the integral of the tiers over time: what is added is charged until the
 //! period's end, and what is removed unwinds the highest tier first. A flat fee is due once, as soon
@@ -48,7 +49,7 @@ impl<'c> Work<'_, 'c> {
     }
 
     /// The rating interval that begins at an instant, as far as it lies in the period.
-    pub(super) fn interval_at(&self, version: Version<'c>, begin: Timestamp) -> Period {
+    fn interval_at(&self, version: Version<'c>, begin: Timestamp) -> Period {
         let period = self.parted.period;
         let end = match version.price.interval {
             Interval::Period | Interval::Window => period.end,
@@ -69,6 +70,18 @@ impl<'c> Work<'_, 'c> {
         }
     }
 
+    /// For how long the line's price is in force in the rating interval that begins at an instant:
+    /// another card, or another price, may cut it.
+    pub(super) fn millis_in(&self, version: Version<'c>, begin: Timestamp) -> i64 {
+        let interval = self.interval_at(version, begin);
+        let versions = self.versions.iter().map(|version| {
+            let start = Ord::max(version.span.start, interval.start);
+            let end = Ord::min(version.span.end, interval.end);
+            Ord::max(end.millis_since(start), 0)
+        });
+        versions.sum()
+    }
+
     /// The pieces of levels; `None` if a number leaves its range.
     pub(super) fn levels(
         &self,
@@ -79,7 +92,7 @@ impl<'c> Work<'_, 'c> {
             let (first, _, _) = *entries.first()?;
             let since = i64::from(interval) * 1000;
             let begin = self.parted.period.start.plus_millis(since);
-            let millis = self.interval_at(self.versions[first], begin).millis();
+            let millis = self.millis_in(self.versions[first], begin);
             let counted = entries
                 .iter()
                 .map(|(at, _, quantity)| (*at, quantity.units()));

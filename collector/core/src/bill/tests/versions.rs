@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity, TenantId};
 
 use crate::bill::{
-    Advance, Bill, BillInput, Carried, LineKey, LineRole, Metered, Slice, Stage, compute,
+    Advance, Bill, BillInput, Carried, LineKey, LineRole, Metered, Slice, Stage, Unrated, compute,
 };
 use crate::catalog::Catalog;
 use crate::period::{Calendar, Period, Zone};
@@ -385,6 +385,137 @@ fn entry(kind: u8) -> String {
         7 => usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1),
         _ => "[[price]]\nid = \"a\"\nmodel = \"flat\"\nflat = \"3\"\n".to_owned(),
     }
+}
+
+/// A catalog with a card of these prices, of the meter `a` that takes the maximum, and of `b`.
+fn with_prices(prices: &[String]) -> Catalog {
+    let files = [
+        ("meters.toml", METERS.replacen("\"sum\"", "\"max\"", 1)),
+        ("cards/a.toml", card("a", "2026-01-01", &prices.concat())),
+        (
+            "profiles/t.toml",
+            "tenant = \"t\"\ncard = \"a\"\nzone = \"UTC\"\n".to_owned(),
+        ),
+    ];
+    let files = files.map(|(name, text)| (name.to_owned(), text)).into();
+    Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// What is rated of a meter, and what is not: by catalogs of a day each, of these parts.
+fn conserved(
+    catalogs: &[Catalog],
+    meter: &str,
+    parts: &[(Part, i128)],
+) -> (i128, Vec<(Unrated, i128)>) {
+    let (zone, tenant) = (Zone::UTC, TenantId::new("t").expect("valid"));
+    let begin = zone.start_of_day("2026-06-01".parse().expect("a date"));
+    let at = |index: usize| begin.plus_millis(i64::try_from(index).expect("few") * 86_400_000);
+    let slices: Vec<Slice<'_>> = catalogs
+        .iter()
+        .enumerate()
+        .map(|(index, catalog)| Slice {
+            span: Period {
+                start: at(index),
+                end: at(index + 1),
+            },
+            catalog: Some(catalog),
+            profile: catalog.profile(&tenant),
+            card: catalog.card_in_force("a", zone, at(index)),
+        })
+        .collect();
+    let mut usage = MeterUsage::default();
+    for (part, quantity) in parts {
+        usage.add(*part, Quantity::new(*quantity)).expect("fits");
+    }
+    let meter = MeterName::new(meter).expect("valid");
+    let metered = Metered::new(&slices, zone, &meter, Cow::Borrowed(&usage));
+    let metered = BTreeMap::from([(&meter, metered)]);
+    let period = Period {
+        start: begin,
+        end: at(catalogs.len()),
+    };
+    let carried = Carried::default();
+    let bill = compute(&BillInput {
+        tenant: &tenant,
+        period,
+        whole: period,
+        zone,
+        slices: &slices,
+        catalog: catalogs.last(),
+        usage: &metered,
+        stage: Stage::Final,
+        due: true,
+        next: None,
+        after: None,
+        carried: &carried,
+        children: &[],
+    })
+    .expect("a bill");
+    let items = bill.lines.iter().filter_map(|line| line.source.item());
+    let rated = items
+        .map(|item| metered[&meter].carried(item).units())
+        .sum();
+    let unrated = bill.unrated.iter().filter(|usage| usage.meter.is_some());
+    (
+        rated,
+        unrated
+            .map(|usage| (usage.reason, usage.quantity.units()))
+            .collect(),
+    )
+}
+
+#[test]
+fn maxima_whose_prices_change_places_are_unrated_with_their_quantity() {
+    let first = usage_price("a", "1", "");
+    let second = usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1);
+    let both = [first.clone(), second.clone()];
+    let parts = [0, 1].map(|slice| {
+        (
+            Part {
+                slice,
+                ..Part::default()
+            },
+            10 + i128::from(slice),
+        )
+    });
+    for (later, rated, unrated) in [
+        (vec![second.clone()], 10, vec![11]),
+        (vec![second, first], 0, vec![10, 11]),
+    ] {
+        let catalogs = [with_prices(&both), with_prices(&later)];
+        let (seen, reported) = conserved(&catalogs, "a", &parts);
+        assert_eq!(seen, rated);
+        let expected: Vec<_> = unrated
+            .iter()
+            .map(|units| (Unrated::PriceChanged, *units))
+            .collect();
+        assert_eq!(reported, expected);
+    }
+}
+
+#[test]
+fn a_price_beside_whose_sum_does_not_fit_is_unrated() {
+    let daily = usage_price("b", "1", "interval = \"P1D\"\n");
+    let beside = usage_price("b", "1", "").replacen("\"b\"", "\"two\"", 1);
+    let plain_first = with_prices(&[beside, daily]);
+    let parts = [0, 86_400].map(|interval| {
+        (
+            Part {
+                interval,
+                ..Part::default()
+            },
+            i128::MAX / 2 + 1,
+        )
+    });
+    let (rated, unrated) = conserved(&[plain_first], "b", &parts);
+    assert_eq!(rated, 0);
+    assert!(
+        unrated
+            .iter()
+            .all(|(reason, _)| *reason == Unrated::TooLarge),
+        "{unrated:?}"
+    );
+    assert!(!unrated.is_empty());
 }
 
 proptest! {

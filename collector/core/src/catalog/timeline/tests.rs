@@ -238,6 +238,31 @@ fn nobody_has_no_profile_even_if_everybody_has() {
 }
 
 #[test]
+fn nobody_pays_before_the_first_version_takes_effect() {
+    let mut timeline = Timeline::new();
+    let paid = catalog_with("0.25", |files| {
+        let profile = "tenant = \"shop\"\ncard = \"edge\"\nzone = \"UTC\"\npayer = \"acme\"\n";
+        files.insert("profiles/shop.toml".to_owned(), profile.to_owned());
+    });
+    timeline.apply(instant("2026-06-10T00:01:00Z"), paid, None);
+    let shop = tenant("shop");
+    assert_eq!(timeline.payer(&shop, instant("2026-06-10T00:14:59Z")), None);
+    let from = instant("2026-06-10T00:15:00Z");
+    assert_eq!(timeline.payer(&shop, from), Some(&tenant("acme")));
+    let start = june().start.to_string();
+    assert_eq!(
+        slices(&timeline, "shop"),
+        [pair(&start, "0.25"), pair(&from.to_string(), "none")]
+    );
+    let before = Period {
+        start: june().start,
+        end: from,
+    };
+    assert!(timeline.children(&tenant("acme"), before).is_empty());
+    assert_eq!(timeline.children(&tenant("acme"), june()), [&shop]);
+}
+
+#[test]
 fn a_timeline_survives_a_snapshot() {
     let mut timeline = Timeline::new();
     timeline.apply(instant("2026-06-01T00:00:00Z"), catalog("0.25"), None);

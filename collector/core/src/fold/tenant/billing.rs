@@ -161,7 +161,7 @@ fn book_bill(
         if let Some((usage, _)) = meter.and_then(|meter| usage.get(&meter.name)) {
             booked.rests_on(usage);
         }
-        lines.insert(key, booked);
+        lines.entry(key).or_default().together(booked);
     }
     let Some(currency) = bill.currency.map(crate::rate::Currency::code) else {
         book_unrated(bill, usage, lines);

@@ -229,6 +229,28 @@ impl Line {
         self.rests_on(usage);
     }
 
+    /// Takes up a line of a bill. Cards keep their currency, so that no two lines of a bill share
+    /// a key; if two ever did, neither would be lost.
+    pub(super) fn together(&mut self, other: Self) {
+        if self.amount.is_none() {
+            *self = other;
+            return;
+        }
+        let amounts = self.amount.zip(other.amount);
+        let sum = amounts.and_then(|(ours, theirs)| ours.checked_add(theirs));
+        self.amount = sum.or(self.amount);
+        self.quantity = self
+            .quantity
+            .checked_add(other.quantity)
+            .unwrap_or(Quantity::MAX);
+        self.text = format!("{}; {}", self.text, other.text);
+        self.from = self.from.min(other.from).or(self.from).or(other.from);
+        self.straddling = self.straddling.saturating_add(other.straddling);
+        // The arithmetic of two lines is in their texts.
+        (self.list, self.original) = (None, None);
+        self.steps.clear();
+    }
+
     /// Notes where its quantity comes from.
     pub(super) fn rests_on(&mut self, usage: &Usage) {
         self.straddling = self.straddling.saturating_add(usage.straddling);

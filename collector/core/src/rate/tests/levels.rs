@@ -193,6 +193,46 @@ fn cents(rig: &Rig, used: &[Used]) -> i128 {
     amount.mantissa()
 }
 
+#[test]
+fn an_interval_that_is_cut_has_the_level_of_its_part() {
+    let case = Case {
+        zone: "UTC",
+        month: "2026-06",
+        interval: "P1D",
+        bounds: vec![10],
+        units: vec![600, 300],
+        fees: vec![0, 0],
+        allowance: 0,
+        stretches: vec![Stretch {
+            first: 0,
+            quarters: 30 * 96,
+            level: 16,
+            fine: false,
+        }],
+    };
+    let rig = case.rig();
+    // At noon of the 16th another card begins: 78.00 for 15.5 of 30 days.
+    let noon = rig
+        .period
+        .start
+        .plus_millis((15 * 96 + 48) * QUARTER_MILLIS);
+    let whole = rig.slices()[0];
+    let mut slices = vec![whole, whole];
+    (slices[0].span.end, slices[1].span.start) = (noon, noon);
+    slices[1].priced = None;
+    let usage = rig.gather(&slices, &case.used(&rig, 1));
+    let periods = (rig.period, rig.whole);
+    let outcomes = crate::rate::rate_meter(&usage, rig.meter(), periods, &slices, true);
+    let lines: Vec<String> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Line(line) => Some(line.amount.to_string()),
+            Outcome::Unrated { .. } => None,
+        })
+        .collect();
+    assert_eq!(lines, ["40.30"]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
