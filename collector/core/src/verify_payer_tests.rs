@@ -389,6 +389,22 @@ fn a_day_to_join_is_of_the_payers_clocks() {
 }
 
 #[test]
+fn a_key_is_free_again_if_what_had_it_was_refused_whatever_the_books_say() {
+    let mut world = paid();
+    world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
+    world.close(3600);
+    // Of a time that has not come.
+    world.correct("shop", "ticket-1", 7200, -60);
+    world.correct("shop", "ticket-1", 20, -60);
+    let booked = world.close(3601);
+    assert!(
+        booked.contains(&"shop share requests -60 -5.25".to_owned()),
+        "{booked:?}"
+    );
+    world.verify();
+}
+
+#[test]
 fn corrections_of_a_child_reach_its_payer_once() {
     let mut world = paid();
     world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
