@@ -302,10 +302,10 @@ async fn accruals_follow_without_being_asked() {
 /// Writes a site in which `acme` pays for two tenants, one of a partition before its own and one of
 /// a partition behind it; which these are.
 fn with_children(site: &Site) -> [String; 2] {
-    let partition = |name: &str| partition_of(&TenantId::new(name).expect("valid"), 7);
+    let partition = |name: &str| partition_of(&TenantId::new(name).expect("valid"), 64);
     let payer = partition("acme");
     let named = |wish: fn(&u16, &u16) -> bool| {
-        let mut names = (0..100).map(|number| format!("acme.{number}"));
+        let mut names = (0..1000).map(|number| format!("acme.{number}"));
         names
             .find(|name| wish(&partition(name), &payer))
             .expect("a name")
@@ -320,7 +320,7 @@ fn with_children(site: &Site) -> [String; 2] {
     }
     let config = std::fs::read_to_string(site.config()).expect("reads");
     let config = config.replace("[\"acme\"]", "[\"*\"]");
-    let config = config.replace("partitions = 3", "partitions = 7");
+    let config = config.replace("partitions = 3", "partitions = 64");
     std::fs::write(site.config(), config).expect("writes");
     [before, behind]
 }

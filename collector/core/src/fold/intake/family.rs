@@ -93,9 +93,10 @@ impl Intake {
                 return;
             }
             let releases = correction.rows.iter().any(|row| row.release.is_some());
-            let concerned = match releases {
-                true => BTreeSet::new(),
-                false => partitions_of(&self.families, tenant, partitions),
+            let concerned = if releases {
+                BTreeSet::new()
+            } else {
+                partitions_of(&self.families, tenant, partitions)
             };
             let key = (tenant.clone(), correction.key.clone());
             if !self.corrections.insert(key) && !concerned.is_empty() {
