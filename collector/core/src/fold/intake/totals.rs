@@ -271,7 +271,7 @@ impl Totals {
             }
         }
         // What a life remembers need not be in order.
-        fresh.sort_by(|(_, a, _), (_, b, _)| a.cmp(b));
+        fresh.sort_by_key(|(_, key, _)| *key);
         fresh.dedup_by(|(_, again, _), (_, key, _)| again == key);
         self.states.insert_all(&fresh);
     }

@@ -20,11 +20,12 @@ pub(super) struct Books(Vec<Box<PeriodBook>>);
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "it is asked as a map is")]
 impl Books {
     fn place(&self, start: Timestamp) -> Result<usize, usize> {
-        let by_start = |book: &Box<PeriodBook>| book.period.start.cmp(&start);
         // Nearly always the newest is asked for.
         match self.0.last() {
             Some(last) if last.period.start == start => Ok(self.0.len() - 1),
-            _ => self.0.binary_search_by(by_start),
+            _ => self
+                .0
+                .binary_search_by_key(&start, |book| book.period.start),
         }
     }
 
