@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use support::{Collector, Peer, Site, batch, series};
 use tollgate_collector::accruals::query::AccrualReader;
 use tollgate_collector::sqlite::query::{Filter, ReadOnly};
+use tollgate_collector_core::fold::partition_of;
 use tollgate_common::wire::Message;
-use tollgate_common::{BatchHash, Incarnation};
+use tollgate_common::{BatchHash, Incarnation, TenantId};
 
 /// A running collector with 214 requests of June, and the connection of their agent.
 async fn used(fold: &str) -> (Site, Collector, Peer) {
@@ -295,5 +296,101 @@ async fn accruals_follow_without_being_asked() {
         (&total["tenants"], &total["waiting"]),
         (&json!(2), &json!(0))
     );
+    collector.stop().await;
+}
+
+/// Writes a site in which `acme` pays for two tenants, one of a partition before its own and one of
+/// a partition behind it; which these are.
+fn with_children(site: &Site) -> [String; 2] {
+    let partition = |name: &str| partition_of(&TenantId::new(name).expect("valid"), 64);
+    let payer = partition("acme");
+    let named = |wish: fn(&u16, &u16) -> bool| {
+        let mut names = (0..1000).map(|number| format!("acme.{number}"));
+        names
+            .find(|name| wish(&partition(name), &payer))
+            .expect("a name")
+    };
+    let [before, behind] = [named(u16::lt), named(u16::gt)];
+    let profiles = site.dir().join("catalog/profiles");
+    let acme = std::fs::read_to_string(profiles.join("acme.toml")).expect("reads");
+    for name in [&before, &behind] {
+        let text = acme.replace("\"acme\"", &format!("\"{name}\""));
+        let path = profiles.join(format!("{name}.toml"));
+        std::fs::write(path, format!("{text}payer = \"acme\"\n")).expect("writes");
+    }
+    let config = std::fs::read_to_string(site.config()).expect("reads");
+    let config = config.replace("[\"acme\"]", "[\"*\"]");
+    let config = config.replace("partitions = 3", "partitions = 64");
+    std::fs::write(site.config(), config).expect("writes");
+    [before, behind]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_to_be_booked_is_the_payers_too_and_nothing_from_before() {
+    let site = Site::new("settlement = \"1h\"");
+    let children = with_children(&site);
+    let collector = Collector::start(&site).await;
+    let mut peer = Peer::connect(&collector, &site.agent("edge-1"))
+        .await
+        .expect("connects");
+    peer.hello("edge-1", &[]).await;
+    let mut names: Vec<&str> = children.iter().map(String::as_str).collect();
+    names.push("acme");
+    names.sort_unstable();
+    let rows: Vec<_> = names.iter().map(|name| (series(name, "eu"), 100)).collect();
+    let only = batch("edge-1", life(), 1, BatchHash::ZERO, &rows);
+    peer.send(&Message::Batch(only)).await;
+    assert_eq!(peer.ack_of(life(), 1).await, 1);
+    let is_booked = |answer: &Value| !answer["items"][0].is_null();
+    collector
+        .until("/v1/ledger?tenant=acme&kind=charge", is_booked)
+        .await;
+    for child in &children {
+        // Of another kind than closings, and in the child's own chain.
+        let line = [
+            &["ledger", "line", "--tenant", child, "--line", "setup"][..],
+            &[
+                "--text",
+                "Set up",
+                "--amount",
+                "7",
+                "--currency",
+                "EUR",
+                "--key",
+                "setup",
+            ],
+            &WHY,
+        ]
+        .concat();
+        let (code, out, errors) = run(&site, &line);
+        assert_eq!(code, 0, "{out}{errors}");
+        let (code, out, errors) = run(&site, &line);
+        assert_eq!(code, 1, "{out}");
+        assert!(errors.contains("was booked before"), "{errors}");
+
+        let correct = [
+            &[
+                "usage",
+                "correct",
+                "--tenant",
+                child,
+                "--key",
+                "t7",
+                "--meter",
+                "http.requests",
+            ][..],
+            &["--at", "2026-06-20", "--quantity", "100", "--apply"],
+            &WHY,
+        ]
+        .concat();
+        let done = json_of(&site, &correct);
+        assert_eq!(done["change"]["totals"]["EUR"], "0.50", "{done:#}");
+        assert_eq!(
+            done["booked"],
+            json!({ "entries": 2, "totals": { "EUR": "0.50" } }),
+            "the payer's line is reversed and booked anew: {done:#}"
+        );
+    }
+    assert_eq!(run(&site, &["ledger", "verify"]).0, 0);
     collector.stop().await;
 }

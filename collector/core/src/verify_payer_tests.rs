@@ -390,6 +390,22 @@ fn a_day_to_join_is_of_the_payers_clocks() {
 }
 
 #[test]
+fn a_key_is_free_again_if_what_had_it_was_refused_whatever_the_books_say() {
+    let mut world = paid();
+    world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
+    world.close(3600);
+    // Of a time that has not come.
+    world.correct("shop", "ticket-1", 7200, -60);
+    world.correct("shop", "ticket-1", 20, -60);
+    let booked = world.close(3601);
+    assert!(
+        booked.contains(&"shop share requests -60 -5.25".to_owned()),
+        "{booked:?}"
+    );
+    world.verify();
+}
+
+#[test]
 fn corrections_of_a_child_reach_its_payer_once() {
     let mut world = paid();
     world.rows(&[("acme", 10, 30), ("shop", 20, 90)]);
@@ -507,11 +523,70 @@ fn a_pooled_line_leads_to_the_usage_of_all_that_share_it() {
     assert_eq!(explained("shop", EntryKind::Charge), ["shop 7"]);
 }
 
+/// What each of [`NAMES`] has of the requests' line, in cents: by hand, with the largest remainders
+/// first, and among equal ones the payer, then by name.
+fn parts_by_hand(quantities: [i128; 3]) -> [i128; 3] {
+    let sum: i128 = quantities.iter().sum();
+    let cents = 10 * sum.min(100) + 5 * (sum - 100).max(0);
+    let mut parts = quantities.map(|quantity| cents * quantity / sum);
+    let mut order = [0, 2, 1];
+    order.sort_by_key(|who| std::cmp::Reverse(cents * quantities[*who] % sum));
+    let left = cents - parts.iter().sum::<i128>();
+    for (_, who) in (0..left).zip(order) {
+        parts[who] += 1;
+    }
+    parts
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// Whoever joins, leaves and is late: every unit is somebody's, the shares of the children and
-    /// what is left to the payer sum to its lines, and a replay says the same.
+    /// Verification adds up quantities and computes amounts by the code that made them; this is
+    /// another way to the amounts, of what came in time, what came late and what was corrected.
+    #[test]
+    fn amounts_of_shares_are_those_worked_out_by_hand(
+        counts in prop::array::uniform3(1_i128..200),
+        late in (0_usize..3, 1_i128..200),
+        corrected in (1_usize..3, 1_i128..200),
+    ) {
+        let mut world = paid();
+        let mut quantities = counts;
+        world.rows(&[("acme", 10, counts[0]), ("shop", 20, counts[1]), ("depot", 30, counts[2])]);
+        world.close(3600);
+        for step in 0..3 {
+            match step {
+                0 => {}
+                1 => {
+                    world.rows(&[(NAMES[late.0], 40, late.1)]);
+                    quantities[late.0] += late.1;
+                }
+                _ => {
+                    let less = corrected.1.min(quantities[corrected.0] - 1);
+                    world.correct(NAMES[corrected.0], "t1", 20, -less);
+                    quantities[corrected.0] -= less;
+                }
+            }
+            world.close(3601 + step);
+            let parts = parts_by_hand(quantities);
+            let booked = |tenant: &str, is_share: bool| -> Decimal {
+                let postings = world.tables.ledger.iter().map(|entry| &entry.posting);
+                postings
+                    .filter(|posting| posting.line == "requests")
+                    .filter(|posting| posting.tenant.as_ref().is_some_and(|t| t.as_str() == tenant))
+                    .filter(|posting| (posting.kind == EntryKind::Share) == is_share)
+                    .filter_map(|posting| posting.amount)
+                    .sum()
+            };
+            let cents = |cents: i128| Decimal::from_i128_with_scale(cents, 2);
+            prop_assert_eq!(booked("acme", false), cents(parts.iter().sum()));
+            prop_assert_eq!(booked("shop", true), cents(parts[1]), "{:?}", quantities);
+            prop_assert_eq!(booked("depot", true), cents(parts[2]), "{:?}", quantities);
+        }
+        world.verify();
+    }
+
+    /// Whoever joins, leaves and is late: every unit is somebody's, the quantities of the children's
+    /// shares and what is left to the payer sum to its lines, and a replay says the same.
     #[test]
     fn everything_is_billed_once(
         steps in prop::collection::vec((0_u8..6, 0_usize..3, 0_i64..20_000, 1_i128..500), 1..24),

@@ -404,12 +404,8 @@ impl<P: Projection> Engine<P> {
             .folds_of(tenant.as_ref())
             .next()
             .ok_or("nothing has been received yet")?;
-        let payers: Vec<(&TenantFold, &TenantId)> = tenant
-            .iter()
-            .flat_map(|tenant| fold.families().payers_of(tenant))
-            .flat_map(|payer| self.folds_of(Some(payer)).map(move |fold| (fold, payer)))
-            .collect();
-        super::operate::prepare(fold, &payers, request, note, stamp).map(Box::new)
+        let fold_of = |payer: &TenantId| self.folds_of(Some(payer)).next();
+        super::operate::prepare(fold, fold_of, request, note, stamp).map(Box::new)
     }
 
     /// Whether what an operator decided has been done everywhere.
@@ -418,12 +414,20 @@ impl<P: Projection> Engine<P> {
         folds.all(|fold| fold.has_done(operated))
     }
 
-    /// Closings that settle what waits in the closed periods of a tenant, by an operator's word.
-    pub(crate) fn unsettled(&self, tenant: &TenantId, note: &Note, now: Timestamp) -> Vec<Closing> {
+    /// Closings that settle what waits in the closed periods in which an operator's action was done,
+    /// by the operator's word.
+    pub(crate) fn unsettled(
+        &self,
+        operated: &Operated,
+        note: &Note,
+        now: Timestamp,
+    ) -> Vec<Closing> {
         let stamp = now.max(self.intake.stamp());
         // What another tenant pays for is settled there.
-        let payers = self.payers_of(tenant);
-        let whose = payers.iter().chain([tenant]);
+        let payers = self.folds_of(operated.tenant()).next();
+        let payers = payers.map(|fold| fold.payers_concerned(operated));
+        let payers = payers.unwrap_or_default();
+        let whose = payers.iter().chain(operated.tenant());
         let folds =
             whose.flat_map(|whose| self.folds_of(Some(whose)).map(move |fold| (fold, whose)));
         let closings = folds.flat_map(|(fold, tenant)| {

@@ -92,10 +92,10 @@ pub enum Question {
         /// Where to answer.
         answer: oneshot::Sender<bool>,
     },
-    /// Closings of a tenant's closed periods that have something to be settled, by an operator's word.
+    /// Closings of the closed periods that an operator's action left to be settled, by the operator's word.
     Unsettled {
-        /// Whose periods.
-        tenant: TenantId,
+        /// What was done.
+        operated: Box<Operated>,
         /// By whom, and why.
         note: Note,
         /// Where to answer.
@@ -283,10 +283,15 @@ impl FoldHandle {
         self.ask(|answer| Question::Done { operated, answer }).await
     }
 
-    /// Closings that settle what waits in the closed periods of a tenant.
-    pub async fn unsettled(&self, tenant: TenantId, note: Note) -> Result<Vec<Closing>, AskError> {
+    /// Closings that settle what waits in the closed periods in which this was done.
+    pub async fn unsettled(
+        &self,
+        operated: Operated,
+        note: Note,
+    ) -> Result<Vec<Closing>, AskError> {
+        let operated = Box::new(operated);
         self.ask(|answer| Question::Unsettled {
-            tenant,
+            operated,
             note,
             answer,
         })

@@ -255,11 +255,11 @@ impl<P: Projection> Worker<P> {
                 let _ = answer.send(engine.has_done(&operated));
             }
             Question::Unsettled {
-                tenant,
+                operated,
                 note,
                 answer,
             } => {
-                let _ = answer.send(engine.unsettled(&tenant, &note, crate::time::now()));
+                let _ = answer.send(engine.unsettled(&operated, &note, crate::time::now()));
             }
 
             Question::Issue { wish, answer } => {

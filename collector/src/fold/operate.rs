@@ -1,6 +1,6 @@
 //! What operators ask to be done: from words to a journal entry and its preview.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -68,13 +68,14 @@ pub struct Prepared {
     pub operated: Operated,
     /// The change in money, for people.
     pub preview: Value,
+    /// In whose books it is done: the tenant's, and those of whoever pays for a part of it.
+    pub concerned: BTreeSet<TenantId>,
 }
 
-/// An action by its words, with the catalog and the versions that `fold` knows. `payers` are those who
-/// may pay for what it concerns.
-pub(super) fn prepare(
+/// An action by its words, with the catalog and the versions that `fold` knows.
+pub(super) fn prepare<'f>(
     fold: &TenantFold,
-    payers: &[(&TenantFold, &TenantId)],
+    fold_of: impl Fn(&TenantId) -> Option<&'f TenantFold>,
     request: OperateRequest,
     note: Note,
     stamp: Timestamp,
@@ -107,7 +108,11 @@ pub(super) fn prepare(
     let operated = Operated { action, note };
     let refused = |error: OperatedRefused| error.to_string();
     let mut preview = fold.preview(stamp, &operated).map_err(refused)?;
-    for (fold, payer) in payers {
+    let payers = fold.payers_concerned(&operated);
+    for payer in &payers {
+        let Some(fold) = fold_of(payer) else {
+            continue;
+        };
         let theirs = fold.preview_for_payer(stamp, payer, &operated);
         let theirs = theirs.map_err(refused)?;
         preview.booked.extend(theirs.booked);
@@ -115,6 +120,10 @@ pub(super) fn prepare(
     }
     Ok(Prepared {
         preview: shown(&preview),
+        concerned: payers
+            .into_iter()
+            .chain(operated.tenant().cloned())
+            .collect(),
         operated,
     })
 }

@@ -28,6 +28,9 @@ use crate::sqlite::query::{Filter, LIMIT_MAX, Reader};
 /// Most requests that wait for a second person.
 const WAITING_MAX: usize = 256;
 
+/// The number of the newest entry of each partition's chain.
+type Heads = BTreeMap<u16, u64>;
+
 /// What can be asked for.
 #[derive(Clone, Debug)]
 pub(super) enum BooksRequest {
@@ -239,13 +242,16 @@ impl Books {
             ManualAction::Release { .. } => EntryKind::Release,
         };
         let note = manual.note.clone();
-        let before = self.last_of(&tenant).await?;
+        let before = self.heads().await?;
         self.append(&Entry::Manual(manual)).await?;
         // Usage may have been booked meanwhile, but no other decision.
+        let whose = tenant.clone();
         let is_it = move |entry: &LedgerEntry| {
-            entry.posting.kind == kind && entry.posting.note.as_deref() == Some(&note)
+            entry.posting.tenant.as_ref() == Some(&whose)
+                && entry.posting.kind == kind
+                && entry.posting.note.as_deref() == Some(&note)
         };
-        match self.booked_since(&tenant, before, is_it).await? {
+        match self.booked_since(before, is_it).await? {
             Some(entry) => Ok(json!({
                 "entry": entry.at.to_string(),
                 "kind": entry.posting.kind,
@@ -284,13 +290,15 @@ impl Books {
             .map_err(|error| error.to_string())??;
         self.keep_parties(&mut issue, issuer.id).await?;
         let serial = issue.serial;
-        let before = self.last_of(&tenant).await?;
+        let before = self.heads().await?;
         self.append(&Entry::Issue(issue)).await?;
+        let whose = tenant.clone();
         let is_it = move |entry: &LedgerEntry| {
             let document = entry.posting.document.as_deref();
-            document.is_some_and(|document| document.serial == serial)
+            entry.posting.tenant.as_ref() == Some(&whose)
+                && document.is_some_and(|document| document.serial == serial)
         };
-        let entry = self.booked_since(&tenant, before, is_it).await?;
+        let entry = self.booked_since(before, is_it).await?;
         let document = entry
             .as_ref()
             .and_then(|entry| Some((entry, entry.posting.document.as_ref()?)));
@@ -407,56 +415,60 @@ impl Books {
             .map_err(|error| error.to_string())
     }
 
-    /// The newest ledger entry of a tenant.
-    async fn last_of(&self, tenant: &TenantId) -> Result<Option<LedgerEntry>, String> {
-        let (path, tenant) = (self.projection.clone(), tenant.to_string());
+    /// Where the ledger stands.
+    async fn heads(&self) -> Result<Heads, String> {
+        let path = self.projection.clone();
         let read = move || {
             let reader = Reader::open(&path).map_err(|error| error.to_string())?;
-            reader.last_of(&tenant).map_err(|error| error.to_string())
+            reader.ledger_heads().map_err(|error| error.to_string())
         };
         let read = tokio::task::spawn_blocking(read).await;
         read.map_err(|error| error.to_string())?
     }
 
-    /// The first entry of a tenant behind `before` that `is_it`.
+    /// The first entry behind `before` that `is_it`.
     async fn booked_since(
         &self,
-        tenant: &TenantId,
-        before: Option<LedgerEntry>,
+        before: Heads,
         is_it: impl Fn(&LedgerEntry) -> bool + Send + 'static,
     ) -> Result<Option<LedgerEntry>, String> {
-        let find = move |reader: &Reader, filter| {
-            let mut found = None;
-            each_entry(reader, filter, |entry| {
-                if found.is_none() && is_it(&entry) {
-                    found = Some(entry);
-                }
-                Ok(())
-            })?;
-            Ok(found)
+        let read = move |found: &mut Option<LedgerEntry>, entry| {
+            if found.is_none() && is_it(&entry) {
+                *found = Some(entry);
+            }
         };
-        self.since(tenant, before, find).await
+        self.since(before, None, read).await
     }
 
-    /// What `read` makes of the entries of a tenant behind `before`.
+    /// What `read` makes of `made` with each entry behind `before`, of whichever tenant.
     async fn since<T: Send + 'static>(
         &self,
-        tenant: &TenantId,
-        before: Option<LedgerEntry>,
-        read: impl FnOnce(&Reader, Filter) -> Result<T, String> + Send + 'static,
+        before: Heads,
+        mut made: T,
+        read: impl Fn(&mut T, LedgerEntry) + Send + 'static,
     ) -> Result<T, String> {
         let path = self.projection.clone();
-        let filter = Filter {
-            tenant: Some(tenant.to_string()),
-            cursor: before.map(|entry| entry.at.to_string()),
-            ..Filter::default()
-        };
-        let read = move || {
+        let each = move || {
             let reader = Reader::open(&path).map_err(|error| error.to_string())?;
-            read(&reader, filter)
+            let heads = reader.ledger_heads().map_err(|error| error.to_string())?;
+            for partition in heads.into_keys() {
+                let mut after = before.get(&partition).copied().unwrap_or_default();
+                loop {
+                    let page = reader.ledger_chain(partition, after, LIMIT_MAX);
+                    let page = page.map_err(|error| error.to_string())?;
+                    let Some(last) = page.last() else {
+                        break;
+                    };
+                    after = last.at.index;
+                    for entry in page {
+                        read(&mut made, entry);
+                    }
+                }
+            }
+            Ok(made)
         };
-        let read = tokio::task::spawn_blocking(read).await;
-        read.map_err(|error| error.to_string())?
+        let each = tokio::task::spawn_blocking(each).await;
+        each.map_err(|error| error.to_string())?
     }
 
     /// Issues the invoices of tenants that have reached their threshold, and answers the tenants for

@@ -5,6 +5,7 @@ mod paging;
 mod rows;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
@@ -306,13 +307,24 @@ impl Reader {
         Ok(Page { items, next_cursor })
     }
 
-    /// The newest entry of a tenant.
-    pub fn last_of(&self, tenant: &str) -> Result<Option<LedgerEntry>, QueryError> {
+    /// The number of the newest entry of each partition's chain. Entries of one tenant may lie in
+    /// several: beside its own in those of whoever pays for it.
+    pub fn ledger_heads(&self) -> Result<BTreeMap<u16, u64>, QueryError> {
+        // A look into the index for each chain, and not one at every entry.
         let mut statement = self.connection.prepare_cached(
-            "SELECT entry FROM ledger WHERE tenant = ?1 ORDER BY partition, idx DESC LIMIT 1",
+            "WITH RECURSIVE chain (id) AS (
+                SELECT MIN(partition) FROM ledger
+                UNION ALL
+                SELECT (SELECT MIN(partition) FROM ledger WHERE partition > id) FROM chain WHERE id IS NOT NULL
+             )
+             SELECT id, (SELECT MAX(idx) FROM ledger WHERE partition = id) FROM chain WHERE id IS NOT NULL",
         )?;
-        let mut found = statement.query_and_then([tenant], ledger_entry)?;
-        Ok(found.next().transpose()?)
+        let heads = statement.query_and_then([], |row| {
+            let index = row.get::<_, i64>(1)?;
+            let index = u64::try_from(index).map_err(|_| QueryError::Range("idx"))?;
+            Ok((row.get(0)?, index))
+        })?;
+        heads.collect()
     }
 
     /// Entries of one tenant partition's chain above number `after`.

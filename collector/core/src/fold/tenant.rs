@@ -51,6 +51,7 @@ pub use dues::{
     Due, Dues, IssueRefused, IssueWish, IssuedDocument, Issuer, NegativePolicy, WishedDocument,
     ZeroPolicy,
 };
+pub(super) use operated::is_possible;
 pub use operated::{OpenChange, OperatedRefused, Preview};
 pub use standing::{MissingAgent, PeriodStanding, WaitsFor};
 pub use usage_shares::{Amounts, MeterShares, Share, Shares, Standing};

@@ -1,6 +1,6 @@
 //! What operators do to usage and to periods: shown in money before, and said afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rust_decimal::Decimal;
@@ -9,9 +9,8 @@ use tollgate_collector_core::entry::Entry;
 use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Note};
 use tollgate_common::TenantId;
 
-use super::{Books, BooksRequest, each_entry};
+use super::{Books, BooksRequest, Heads};
 use crate::fold::operate::{OperateRequest, Prepared};
-use crate::sqlite::query::Reader;
 
 impl Books {
     /// Shows what an action would change; every other request as it is.
@@ -39,10 +38,7 @@ impl Books {
         let prepared = self.prepare(request, note.clone()).await?;
         let operated = prepared.operated;
         let mut answer = json!({ "applied": true, "change": prepared.preview });
-        let before = match operated.tenant() {
-            Some(tenant) => self.last_of(tenant).await?,
-            None => None,
-        };
+        let before = self.heads().await?;
         self.append(&Entry::Operated(Arc::new(operated.clone())))
             .await?;
         let done = self.fold.has_done(operated.clone()).await;
@@ -55,8 +51,8 @@ impl Books {
             }
             .to_owned());
         }
-        if let Some(tenant) = operated.tenant() {
-            let unsettled = || self.fold.unsettled(tenant.clone(), note.clone());
+        if operated.tenant().is_some() {
+            let unsettled = || self.fold.unsettled(operated.clone(), note.clone());
             let closings = unsettled().await.map_err(|error| error.to_string())?;
             let count = closings.len();
             let closings: Vec<Entry> = closings.into_iter().map(Entry::Close).collect();
@@ -65,37 +61,30 @@ impl Books {
             let left = unsettled().await.map_err(|error| error.to_string())?;
             answer["settled"] = json!(count.saturating_sub(left.len()));
             answer["unsettled"] = json!(left.len());
-            answer["booked"] = self.booked(tenant, before).await?;
+            answer["booked"] = self.booked(prepared.concerned, before).await?;
         }
         Ok(answer)
     }
 
-    /// How many entries closings have booked for a tenant behind `before`, and what they amount to in
-    /// each currency; `null` where that does not fit.
-    async fn booked(
-        &self,
-        tenant: &TenantId,
-        before: Option<LedgerEntry>,
-    ) -> Result<Value, String> {
-        let sum = |reader: &Reader, filter| {
-            let mut entries = 0_u64;
-            let mut totals: BTreeMap<String, Option<Decimal>> = BTreeMap::new();
-            each_entry(reader, filter, |entry| {
-                let posting = entry.posting;
-                let without_amount =
-                    matches!(posting.kind, EntryKind::Unrated | EntryKind::Refused);
-                if !posting.kind.is_closing() && !without_amount {
-                    return Ok(());
-                }
-                entries += 1;
-                if let (Some(amount), Some(currency)) = (posting.amount, posting.currency) {
-                    let total = totals.entry(currency).or_insert(Some(Decimal::ZERO));
-                    *total = total.and_then(|total| total.checked_add(amount));
-                }
-                Ok(())
-            })?;
-            Ok(json!({ "entries": entries, "totals": totals }))
+    /// How many entries closings have booked for these tenants behind `before`, and what they amount
+    /// to in each currency; `null` where that does not fit. What another tenant pays for is booked
+    /// for the payer; shares in that are not counted again.
+    async fn booked(&self, tenants: BTreeSet<TenantId>, before: Heads) -> Result<Value, String> {
+        let none = (0_u64, BTreeMap::<String, Option<Decimal>>::new());
+        let sum = move |(entries, totals): &mut (u64, BTreeMap<_, _>), entry: LedgerEntry| {
+            let posting = entry.posting;
+            let is_theirs = posting.tenant.is_some_and(|whose| tenants.contains(&whose));
+            let without_amount = matches!(posting.kind, EntryKind::Unrated | EntryKind::Refused);
+            if !is_theirs || !(posting.kind.is_closing() || without_amount) {
+                return;
+            }
+            *entries += 1;
+            if let (Some(amount), Some(currency)) = (posting.amount, posting.currency) {
+                let total = totals.entry(currency).or_insert(Some(Decimal::ZERO));
+                *total = total.and_then(|total| total.checked_add(amount));
+            }
         };
-        self.since(tenant, before, sum).await
+        let (entries, totals) = self.since(before, none, sum).await?;
+        Ok(json!({ "entries": entries, "totals": totals }))
     }
 }

@@ -14,6 +14,7 @@ use super::outbox::Outbox;
 use super::{Intake, IntakeOutput, NoticeKind};
 use crate::catalog::{Catalog, Families};
 use crate::entry::{CatalogChange, Operated, OperatedAction};
+use crate::fold::tenant::is_possible;
 use crate::fold::{Rows, TenantInput, partition_of};
 use crate::position::Position;
 
@@ -70,6 +71,10 @@ impl Intake {
 
     /// Hands on what an operator decided. A correction that those who pay have to hear of too is
     /// passed over here if it was made before, because they could not tell alone.
+    ///
+    /// Of one that is refused whatever the books say only its tenant hears, and its key stays free.
+    /// One that releases something is a matter of its tenant alone, as nobody pays for that: there
+    /// it may be refused because of the books, and asked for again.
     pub(super) fn operate(
         &mut self,
         operated: &Arc<Operated>,
@@ -83,7 +88,16 @@ impl Intake {
             return;
         };
         if let OperatedAction::Correct(correction) = &operated.action {
-            let concerned = partitions_of(&self.families, tenant, partitions);
+            if !is_possible(operated, self.stamp) {
+                out.send(partition_of(tenant, partitions), input);
+                return;
+            }
+            let releases = correction.rows.iter().any(|row| row.release.is_some());
+            let concerned = if releases {
+                BTreeSet::new()
+            } else {
+                partitions_of(&self.families, tenant, partitions)
+            };
             let key = (tenant.clone(), correction.key.clone());
             if !self.corrections.insert(key) && !concerned.is_empty() {
                 let detail = format!(

@@ -119,31 +119,56 @@ impl States {
         }
     }
 
-    /// Makes room for an account where [`States::find`] says that it would stand.
-    pub(super) fn insert(&mut self, index: usize, key: &Key, state: State) {
+    /// Makes room for accounts, each where [`States::find`] says that it would stand, in the order
+    /// of the accounts, and each once.
+    ///
+    /// They are put in together: what is there already is moved once, however many there are.
+    pub(super) fn insert_all(&mut self, fresh: &[(usize, &Key, State)]) {
+        let mut tenant: Option<u32> = None;
+        let packed: Vec<Packed> = fresh
+            .iter()
+            .map(|(index, key, _)| {
+                let number = self.number_of(&key.tenant, *index, tenant);
+                tenant = Some(number);
+                Packed {
+                    total: 0,
+                    tenant: number,
+                    meter: self.meters.number(&key.meter),
+                    cut: 0,
+                    scale: key.scale,
+                    is_wide: false,
+                }
+            })
+            .collect();
+        let mut end = self.packed.len();
+        reserve(&mut self.packed, packed.len());
+        // Room, in which each is put in its place, from the last one on.
+        self.packed.extend_from_slice(&packed);
+        for (before, (packed, (index, ..))) in packed.iter().zip(fresh).enumerate().rev() {
+            self.packed.copy_within(*index..end, index + before + 1);
+            self.packed[index + before] = *packed;
+            end = *index;
+        }
+        for (before, (index, _, state)) in fresh.iter().enumerate() {
+            self.set(index + before, *state);
+        }
+    }
+
+    /// The number of a tenant of which an account would stand at `index`, behind one of the tenant
+    /// numbered `last` that is not there yet; a new one if it has none.
+    fn number_of(&mut self, tenant: &TenantId, index: usize, last: Option<u32>) -> u32 {
         let before = index.checked_sub(1).and_then(|at| self.packed.get(at));
         // All accounts of a tenant are neighbours.
-        let number = [before, self.packed.get(index)]
+        let neighbours = [before, self.packed.get(index)].into_iter().flatten();
+        let mut numbers = last
             .into_iter()
-            .flatten()
-            .map(|packed| packed.tenant)
-            .find(|tenant| self.tenants.get(*tenant as usize) == Some(&key.tenant));
-        let tenant = number.unwrap_or_else(|| {
+            .chain(neighbours.map(|packed| packed.tenant));
+        let number = numbers.find(|number| self.tenants.get(*number as usize) == Some(tenant));
+        number.unwrap_or_else(|| {
             reserve(&mut self.tenants, 1);
-            self.tenants.push(key.tenant.clone());
+            self.tenants.push(tenant.clone());
             u32::try_from(self.tenants.len() - 1).expect("fewer than 2^32 tenants")
-        });
-        let packed = Packed {
-            total: 0,
-            tenant,
-            meter: self.meters.number(&key.meter),
-            cut: 0,
-            scale: key.scale,
-            is_wide: false,
-        };
-        reserve(&mut self.packed, 1);
-        self.packed.insert(index, packed);
-        self.set(index, state);
+        })
     }
 
     /// The number of a cut. Those that no account is of any more are forgotten now and then.
@@ -186,6 +211,40 @@ mod tests {
         prop_oneof![0i128..5, Just(i128::from(i64::MAX) + 1), any::<i128>()]
     }
 
+    fn state(number: i128) -> State {
+        State {
+            total: Quantity::new(number),
+            at: 1,
+            cut: Timestamp::EPOCH,
+            unlisted: Quantity::ZERO,
+        }
+    }
+
+    #[test]
+    fn many_accounts_are_put_before_and_between_many_others_at_once() {
+        let name = |number: u32| Key {
+            tenant: TenantId::new(&format!("t{:06}", number / 2)).expect("valid"),
+            meter: MeterName::new(&format!("m{}", number % 2)).expect("valid"),
+            scale: Scale::ZERO,
+        };
+        // One by one, each of the later ones would move all of the first.
+        let all: Vec<Key> = (0..60_000).map(name).collect();
+        let mut states = States::default();
+        for third in [2, 0, 1] {
+            let keys = all.iter().enumerate().filter(|(n, _)| n % 3 == third);
+            let fresh: Vec<_> = keys
+                .map(|(n, key)| (states.find(key).expect_err("new"), key, state(n as i128)))
+                .collect();
+            states.insert_all(&fresh);
+        }
+        assert_eq!(states.packed.len(), all.len());
+        assert_eq!(states.tenants.len(), all.len() / 2, "each name once");
+        for (n, key) in all.iter().enumerate() {
+            assert_eq!(states.find(key), Ok(n));
+            assert_eq!(states.get(n), state(n as i128));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -205,7 +264,7 @@ mod tests {
                 };
                 match states.find_near(&key, usize::from(meter)) {
                     Ok(index) => states.set(index, state),
-                    Err(index) => states.insert(index, &key, state),
+                    Err(index) => states.insert_all(&[(index, &key, state)]),
                 }
                 map.insert(key, state);
             }

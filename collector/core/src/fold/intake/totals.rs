@@ -185,8 +185,8 @@ impl Totals {
         context: &mut Context<'_>,
     ) {
         let mut next = 0;
-        for (key, figure) in figures {
-            next = self.account((sequence, sequence), key, *figure, (cut, next), context);
+        for at in 0..figures.len() {
+            next = self.account((sequence, sequence), &figures[at..], (cut, next), context);
         }
     }
 
@@ -200,38 +200,29 @@ impl Totals {
     ) {
         let end = sequence.saturating_add(1);
         let mut next = 0;
-        for (key, figure) in figures {
-            next = self.account((sequence, end), key, *figure, (cut, next), context);
+        for at in 0..figures.len() {
+            next = self.account((sequence, end), &figures[at..], (cut, next), context);
         }
     }
 
-    /// Takes up the figure of batch `sequence`. What it shows to be lost is in batches before
-    /// `end`. The account is probably that at `expected`; answers what is probably the next one's.
+    /// Takes up the first of the figures of batch `sequence` that are left. What it shows to be lost
+    /// is in batches before `end`. The account is probably that at `expected`; answers what is
+    /// probably the next one's.
     fn account(
         &mut self,
         (sequence, end): (u64, u64),
-        key: &Key,
-        figure: Figure,
+        left: &[(Key, Figure)],
         (cut, expected): (Timestamp, usize),
         context: &mut Context<'_>,
     ) -> usize {
+        let Some((key, figure)) = left.first() else {
+            return expected;
+        };
         let index = match self.states.find_near(key, expected) {
             Ok(index) => index,
-            // A branch's account begins with its first total.
-            Err(_) if !self.from_zero && figure.total.is_none() => return expected,
+            Err(_) if self.fresh(figure).is_none() => return expected,
             Err(index) => {
-                let mut fresh = State {
-                    total: Quantity::ZERO,
-                    at: self.base,
-                    cut: self.opened,
-                    unlisted: Quantity::ZERO,
-                };
-                if !self.from_zero
-                    && let Some(total) = figure.total
-                {
-                    fresh.total = minus(total, figure.rows);
-                }
-                self.states.insert(index, key, fresh);
+                self.open(left);
                 index
             }
         };
@@ -264,6 +255,40 @@ impl Totals {
             );
         }
         index + 1
+    }
+
+    /// Opens all accounts of these figures that are new.
+    fn open(&mut self, figures: &[(Key, Figure)]) {
+        let mut expected = 0;
+        let mut fresh = Vec::new();
+        for (key, figure) in figures {
+            match self.states.find_near(key, expected) {
+                Ok(index) => expected = index + 1,
+                Err(index) => {
+                    fresh.extend(self.fresh(figure).map(|state| (index, key, state)));
+                    expected = index;
+                }
+            }
+        }
+        // What a life remembers need not be in order.
+        fresh.sort_by_key(|(_, key, _)| *key);
+        fresh.dedup_by(|(_, again, _), (_, key, _)| again == key);
+        self.states.insert_all(&fresh);
+    }
+
+    /// With what an account begins whose first figure this is. A branch's begins with its first
+    /// total.
+    fn fresh(&self, figure: &Figure) -> Option<State> {
+        let total = match figure.total {
+            _ if self.from_zero => Quantity::ZERO,
+            total => minus(total?, figure.rows),
+        };
+        Some(State {
+            total,
+            at: self.base,
+            cut: self.opened,
+            unlisted: Quantity::ZERO,
+        })
     }
 
     /// Declares `quantity` lost between the batches `after` and `before`.
@@ -305,7 +330,7 @@ impl Totals {
         cut: Timestamp,
         context: &mut Context<'_>,
     ) {
-        for (key, figure) in figures {
+        for (at, (key, figure)) in figures.iter().enumerate() {
             let covering = self
                 .declared
                 .iter()
@@ -321,7 +346,7 @@ impl Totals {
                 .find(key)
                 .is_ok_and(|index| self.states.get(index).at > sequence);
             if !passed {
-                self.account((sequence, sequence), key, *figure, (cut, 0), context);
+                self.account((sequence, sequence), &figures[at..], (cut, 0), context);
             } else if self.from_zero && !figure.rows.is_zero() {
                 // Later totals left no room for these rows; the rows stand.
                 self.raise(key, figure.rows);

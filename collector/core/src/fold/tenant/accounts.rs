@@ -22,6 +22,9 @@ pub(super) struct Accounts {
     whole: BTreeMap<AccountKey, Account>,
 }
 
+/// A tenant with so many accounts has no more of them put between the packed ones.
+const PUT_BETWEEN_MAX: usize = 4096;
+
 /// An account of which nothing was refused, lost or corrected.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Packed {
@@ -88,11 +91,12 @@ impl Accounts {
         change(&mut account);
         match (Packed::of(meter, *scale, &account), at) {
             (Some(packed), Ok(at)) => own[at] = packed,
-            (Some(packed), Err(at)) => {
+            // Each that is put between others moves those behind it.
+            (Some(packed), Err(at)) if at == own.len() || own.len() < PUT_BETWEEN_MAX => {
                 reserve(own, 1);
                 own.insert(at, packed);
             }
-            (None, at) => {
+            (_, at) => {
                 if let Ok(at) = at {
                     own.remove(at);
                 }
@@ -134,6 +138,32 @@ mod tests {
             MeterName::new(meter).expect("valid"),
             Scale::new(scale).expect("valid"),
         )
+    }
+
+    #[test]
+    fn many_accounts_of_a_tenant_are_not_put_between_each_other() {
+        let mut accounts = Accounts::default();
+        let names: Vec<_> = (0..3 * PUT_BETWEEN_MAX)
+            .map(|number| format!("m{number}"))
+            .collect();
+        // The meters get their numbers in one order, and come in the other.
+        for name in &names {
+            accounts.change(&key("rival", name, 0), |account| {
+                account.accepted = Quantity::new(1);
+            });
+        }
+        for name in names.iter().rev() {
+            accounts.change(&key("acme", name, 0), |account| {
+                account.accepted = Quantity::new(2);
+            });
+        }
+        let packed = |name: &str| accounts.packed[&TenantId::new(name).expect("valid")].len();
+        assert_eq!(packed("rival"), names.len());
+        assert_eq!(packed("acme"), PUT_BETWEEN_MAX);
+        for name in &names {
+            let account = accounts.get(&key("acme", name, 0)).expect("is there");
+            assert_eq!(account.accepted, Quantity::new(2));
+        }
     }
 
     #[test]

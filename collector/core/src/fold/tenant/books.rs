@@ -11,16 +11,21 @@ use crate::fold::packed::reserve;
 
 /// Books in the order of their periods, each found by the start of its own.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Books(Vec<PeriodBook>);
+#[expect(
+    clippy::vec_box,
+    reason = "a book that is put before many others, of older usage, moves only where they lie"
+)]
+pub(super) struct Books(Vec<Box<PeriodBook>>);
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "it is asked as a map is")]
 impl Books {
     fn place(&self, start: Timestamp) -> Result<usize, usize> {
-        let by_start = |book: &PeriodBook| book.period.start.cmp(&start);
         // Nearly always the newest is asked for.
         match self.0.last() {
             Some(last) if last.period.start == start => Ok(self.0.len() - 1),
-            _ => self.0.binary_search_by(by_start),
+            _ => self
+                .0
+                .binary_search_by_key(&start, |book| book.period.start),
         }
     }
 
@@ -41,35 +46,34 @@ impl Books {
     /// Puts a book in its place, instead of the one of the same start if there is one.
     pub(super) fn insert(&mut self, book: PeriodBook) {
         match self.place(book.period.start) {
-            Ok(at) => self.0[at] = book,
+            Ok(at) => *self.0[at] = book,
             Err(at) => {
                 reserve(&mut self.0, 1);
-                self.0.insert(at, book);
+                self.0.insert(at, Box::new(book));
             }
         }
     }
 
     pub(super) fn remove(&mut self, start: &Timestamp) -> Option<PeriodBook> {
         let at = self.place(*start).ok()?;
-        Some(self.0.remove(at))
+        Some(*self.0.remove(at))
     }
 
     pub(super) fn last(&self) -> Option<&PeriodBook> {
-        self.0.last()
+        self.0.last().map(Box::as_ref)
     }
 
     pub(super) fn values(&self) -> impl DoubleEndedIterator<Item = &PeriodBook> + Clone {
-        self.0.iter()
+        self.0.iter().map(Box::as_ref)
     }
 
     pub(super) fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut PeriodBook> {
-        self.0.iter_mut()
+        self.0.iter_mut().map(Box::as_mut)
     }
 
     /// Those whose periods begin in a range.
     pub(super) fn starting_in(&self, range: Range<Timestamp>) -> impl Iterator<Item = &PeriodBook> {
-        self.0
-            .iter()
+        self.values()
             .filter(move |book| range.contains(&book.period.start))
     }
 

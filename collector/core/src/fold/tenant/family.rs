@@ -19,7 +19,7 @@ use tollgate_common::{AgentId, MeterName, TenantId, Timestamp};
 use super::book::{self, Booked, Line, LineAccount, LineKey};
 use super::count::Counter;
 use super::late::Booking;
-use super::operated::rollup;
+use super::operated::{is_possible, rollup};
 use super::series::Reporter;
 use super::usage::{PeriodBook, Usage};
 use super::{TenantFold, digest, tenant_of};
@@ -163,9 +163,7 @@ impl TenantFold {
             return;
         };
         // The partition of the tenant refuses it for the same reasons.
-        let sound = operated.check().is_ok()
-            && correction.rows.iter().all(|row| row.at <= stamp)
-            && self.releases_paid(correction).is_none();
+        let sound = is_possible(operated, stamp) && self.releases_paid(correction).is_none();
         let rollups = correction
             .rows
             .iter()
@@ -180,6 +178,19 @@ impl TenantFold {
         let rows =
             super::operated::rows_of(RowSet::new(rollups.into_iter().map(|row| (row, None))));
         self.handle_child_rows(position, stamp, &rows, effects);
+    }
+
+    /// Who pays for a part of what an operator's action changes, beside the tenant itself. Rating a
+    /// tenant's periods anew does not concern the periods of another.
+    pub fn payers_concerned(&self, operated: &Operated) -> BTreeSet<TenantId> {
+        let OperatedAction::Correct(correction) = &operated.action else {
+            return BTreeSet::new();
+        };
+        let timeline = self.catalogs.timeline();
+        let rows = correction.rows.iter();
+        rows.filter_map(|row| timeline.payer(&correction.tenant, row.at))
+            .cloned()
+            .collect()
     }
 
     /// A row, from 1 on, that is released in a correction of which another tenant pays for a part:

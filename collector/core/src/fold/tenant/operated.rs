@@ -412,6 +412,17 @@ type OpenKey = (
     Option<String>,
 );
 
+/// True unless a correction is refused whatever the books say: what each partition that hears of it
+/// finds out alone.
+pub(in crate::fold) fn is_possible(operated: &Operated, stamp: Timestamp) -> bool {
+    let OperatedAction::Correct(correction) = &operated.action else {
+        return true;
+    };
+    let mut rows = correction.rows.iter();
+    operated.check().is_ok()
+        && rows.all(|row| row.at <= stamp && rollup(&correction.tenant, row).is_ok())
+}
+
 /// Rows that nobody reported but the operator.
 pub(super) fn rows_of(rows: RowSet) -> Rows {
     Rows {
