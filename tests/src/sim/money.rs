@@ -53,10 +53,22 @@ struct Closed {
 /// What the bills of a tenant know of each other.
 #[derive(Debug, Default)]
 struct Carried {
-    /// By period: the term, what counted, what was charged for the commitment itself.
-    term: BTreeMap<Timestamp, (Timestamp, i128, i128)>,
+    /// By period.
+    term: BTreeMap<Timestamp, OfTerm>,
     /// By period: what the grant paid.
     welcome: BTreeMap<Timestamp, i128>,
+}
+
+/// What a period adds to a commitment.
+#[derive(Debug)]
+struct OfTerm {
+    /// When the term began.
+    term: Timestamp,
+    counted: i128,
+    /// For the commitment itself.
+    charged: i128,
+    /// The last day of the period.
+    day: String,
 }
 
 /// A row that came before its time.
@@ -399,21 +411,16 @@ impl<'o> Money<'o> {
         if let (true, Some(minimum)) = (is_due, around.minimum) {
             lines.push((Role::Minimum, "least", (minimum - usage).max(0)));
         }
+        let day = zone.date_at(period.end.plus_millis(-1)).to_string();
+        let mut day_of_term = day.clone();
         if let Some(commitment) = around.commitment {
             let counted = lines.iter().map(|line| line.2).sum();
-            let of_term = Self::committed(commitment, zone, period, counted, carried);
+            let (of_term, first) = Self::committed(commitment, zone, period, counted, carried);
             lines.extend(of_term);
+            day_of_term = first;
         }
         if let Some(per_line) = around.tax_per_line {
-            let day = zone.date_at(period.end.plus_millis(-1)).to_string();
-            let percent = TAX_PERCENT[usize::from(day.as_str() >= TAX_CHANGES_ON)];
-            let of = |cents: i128| Exact::new(cents * percent, 100).rounded();
-            let amounts = lines.iter().map(|line| line.2);
-            let tax = if per_line {
-                amounts.map(of).sum()
-            } else {
-                of(amounts.sum())
-            };
+            let tax = Self::taxes(&lines, per_line, &day, &day_of_term);
             lines.push((Role::Tax, "vat", tax));
         }
         if let Some(grant) = around.grant {
@@ -449,13 +456,37 @@ impl<'o> Money<'o> {
         cents
     }
 
+    /// What was charged before its usage, and what is drawn down from it, is taxed like the first
+    /// bill of the term; everything else as on the last day of the period.
+    fn taxes(lines: &[(Role, &str, i128)], per_line: bool, day: &str, day_of_term: &str) -> i128 {
+        let mut by_percent: BTreeMap<i128, Vec<i128>> = BTreeMap::new();
+        for (role, _, cents) in lines {
+            let day = match role {
+                Role::Commitment | Role::Drawdown => day_of_term,
+                _ => day,
+            };
+            let percent = TAX_PERCENT[usize::from(day >= TAX_CHANGES_ON)];
+            by_percent.entry(percent).or_default().push(*cents);
+        }
+        let taxes = by_percent.into_iter().map(|(percent, amounts)| {
+            let of = |cents: i128| Exact::new(cents * percent, 100).rounded();
+            if per_line {
+                amounts.into_iter().map(of).sum()
+            } else {
+                of(amounts.into_iter().sum())
+            }
+        });
+        taxes.sum()
+    }
+
+    /// The lines of a commitment, and the last day of the first bill of its term.
     fn committed(
         commitment: Commitment,
         zone: Zone,
         period: Period,
         counted: i128,
         carried: &mut Carried,
-    ) -> Vec<(Role, &'static str, i128)> {
+    ) -> (Vec<(Role, &'static str, i128)>, String) {
         // Every period of such a world is a day, and no day is shorter than 23 hours.
         let noon = period.start.plus_millis(DAY_MILLIS / 2);
         let first = CARD_FROM.parse().expect("a date");
@@ -464,12 +495,16 @@ impl<'o> Money<'o> {
         let term = zone.start_of_local_day(noon.plus_millis(-rank * DAY_MILLIS));
         let end = zone.start_of_local_day(noon.plus_millis((TERM_DAYS - rank) * DAY_MILLIS));
         let earlier = carried.term.range(..period.start);
-        let earlier = earlier.filter(|(_, (of, _, _))| *of == term);
+        let earlier = earlier.filter(|(_, of)| of.term == term);
+        let day = zone.date_at(period.end.plus_millis(-1)).to_string();
+        let mut first_day = None;
         let (mut before, mut charged) = (0, 0);
-        for (_, (_, counted, charge)) in earlier {
-            before += counted;
-            charged += charge;
+        for (_, of) in earlier {
+            before += of.counted;
+            charged += of.charged;
+            first_day.get_or_insert_with(|| of.day.clone());
         }
+        let first_day = first_day.unwrap_or_else(|| day.clone());
         let is_last = period.end >= end;
         let left = (commitment.cents - before - counted).max(0);
         let due = match commitment.pay {
@@ -498,10 +533,16 @@ impl<'o> Money<'o> {
             let above = (counted - inside).max(0);
             lines.push((Role::Overage, "term", Exact::new(above, 2).rounded()));
         }
-        carried.term.insert(period.start, (term, counted, charge));
+        let of = OfTerm {
+            term,
+            counted,
+            charged: charge,
+            day,
+        };
+        carried.term.insert(period.start, of);
         // Only the term before may still be corrected.
         let oldest = term.plus_millis(-end.millis_since(term));
-        carried.term.retain(|_, (of, _, _)| *of >= oldest);
-        lines
+        carried.term.retain(|_, of| of.term >= oldest);
+        (lines, first_day)
     }
 }

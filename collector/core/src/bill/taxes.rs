@@ -127,7 +127,7 @@ fn groups<'c>(
             let alike = groups.iter_mut().find(|group| {
                 group.style == line.style
                     && group.codes == codes
-                    && group.day == day
+                    && has_same_rates(input, codes, group.day, day)
                     && line.credit_of.is_none()
                     && group.credit_of.is_none()
             });
@@ -144,6 +144,21 @@ fn groups<'c>(
         }
     }
     Some(groups)
+}
+
+/// True if taxes have the same rates on two days: then they are worked out once of both.
+fn has_same_rates(
+    input: &BillInput<'_>,
+    codes: &[String],
+    one: NaiveDate,
+    other: NaiveDate,
+) -> bool {
+    let percent = |code: &String, day| input.catalog?.tax(code)?.percent_on(day);
+    let is_same = |code| {
+        let percent_of_one = percent(code, one);
+        percent_of_one.is_some() && percent_of_one == percent(code, other)
+    };
+    one == other || codes.iter().all(is_same)
 }
 
 fn rates<'c>(input: &BillInput<'c>, group: &Group<'c>) -> Result<Vec<Rate<'c>>, NoBill> {
