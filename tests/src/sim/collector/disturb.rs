@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use tollgate_collector_core::entry::codec;
 use tollgate_collector_core::entry::{
     CatalogChange, CorrectedRow, Correction, Entry, Operated, OperatedAction, Rerate,
 };
@@ -53,6 +54,12 @@ impl CollectorNode {
         };
         let before = process.pending.len();
         for (_, entry) in self.late.extract_if(.., |(at, _)| *at <= now) {
+            let stamped = codec::decode(&entry.clone().stamped(now));
+            if let Ok(Entry::Batch(received)) = stamped.map(|stamped| stamped.entry)
+                && received.batch.is_final
+            {
+                self.late_finals.insert(received.batch.incarnation);
+            }
             let token = Token::NOBODY;
             process.pending.push(Pending { token, entry });
             context.coverage.hit(Probe::ReplayedAppend);
