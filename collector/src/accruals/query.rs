@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, params_from_iter};
+use rusqlite::{Connection, Row};
 use serde_json::Value;
 
 use crate::sqlite::query::{
-    Filter, Page, QueryError, ReadOnly, Where, decode_cursor, encode_cursor, read_only,
+    Filter, Page, QueryError, ReadOnly, Where, decode_cursor, read_only, read_page,
 };
 
 /// A connection that only reads.
@@ -41,22 +41,12 @@ impl AccrualReader {
             where_.text(),
             limit + 1
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params_from_iter(&where_.values))?;
-        let mut page = Page {
-            items: Vec::new(),
-            next_cursor: None,
+        let key = |row: &Row<'_>| {
+            let key: (String, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(key)
         };
-        let mut last: Option<(String, i64, String)> = None;
-        while let Some(row) = rows.next()? {
-            if page.items.len() == limit {
-                page.next_cursor = last.as_ref().map(encode_cursor);
-                break;
-            }
-            last = Some((row.get(0)?, row.get(1)?, row.get(2)?));
-            page.items.push(json(row.get_ref(3)?.as_str())?);
-        }
-        Ok(page)
+        let item = |row: &Row<'_>| json(row.get_ref(3)?.as_str());
+        read_page(&self.connection, &sql, &where_.values, limit, key, item)
     }
 
     /// Everybody's shares and amounts.

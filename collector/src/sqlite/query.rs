@@ -16,7 +16,7 @@ use tollgate_common::Timestamp;
 use super::{BUSY_TIMEOUT, STATEMENTS_MAX, exact, schema, write};
 pub use catalogs::CatalogRow;
 use paging::UsageKey;
-pub(crate) use paging::{Where, decode_cursor, encode_cursor};
+pub(crate) use paging::{Where, decode_cursor, encode_cursor, read_page};
 pub use rows::{AccountRow, LedgerRow, Page, PeriodRow, UsageRow};
 use rows::{account_row, quantity, time, usage_row};
 
@@ -177,19 +177,8 @@ impl Reader {
             where_.text(),
             limit + 1
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params_from_iter(&where_.values))?;
-        let mut page = Page {
-            items: Vec::new(),
-            next_cursor: None,
-        };
-        let mut last = None;
-        while let Some(row) = rows.next()? {
-            if page.items.len() == limit {
-                page.next_cursor = last.as_ref().map(encode_cursor);
-                break;
-            }
-            last = Some(UsageKey(
+        let key = |row: &Row<'_>| {
+            Ok(UsageKey(
                 row.get(0)?,
                 row.get(1)?,
                 row.get(2)?,
@@ -198,10 +187,16 @@ impl Reader {
                 row.get(5)?,
                 row.get(6)?,
                 row.get(7)?,
-            ));
-            page.items.push(usage_row(row)?);
-        }
-        Ok(page)
+            ))
+        };
+        read_page(
+            &self.connection,
+            &sql,
+            &where_.values,
+            limit,
+            key,
+            usage_row,
+        )
     }
 
     /// Sums over windows and series: one row per tenant, meter, reason of refusal and
@@ -390,21 +385,9 @@ impl Reader {
             where_.text(),
             limit + 1
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params_from_iter(&where_.values))?;
-        let mut page = Page {
-            items: Vec::new(),
-            next_cursor: None,
-        };
-        let mut last: Option<(String, i64, i64)> = None;
-        while let Some(row) = rows.next()? {
-            if page.items.len() == limit {
-                page.next_cursor = last.as_ref().map(encode_cursor);
-                break;
-            }
-            last = Some((row.get(0)?, row.get(1)?, row.get(2)?));
+        let item = |row: &Row<'_>| {
             let closing: Option<String> = row.get(5)?;
-            page.items.push(PeriodRow {
+            Ok(PeriodRow {
                 tenant: row.get(0)?,
                 start: time(row, 1)?,
                 end: time(row, 2)?,
@@ -414,9 +397,16 @@ impl Reader {
                     .map(|text| serde_json::from_str(&text))
                     .transpose()
                     .map_err(|error| write::conversion(5, error))?,
-            });
-        }
-        Ok(page)
+            })
+        };
+        read_page(
+            &self.connection,
+            &sql,
+            &where_.values,
+            limit,
+            period_key,
+            item,
+        )
     }
 
     /// The conservation accounts, in the order of tenant and meter.
@@ -441,24 +431,23 @@ impl Reader {
             where_.text(),
             limit + 1
         );
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let mut rows = statement.query(params_from_iter(&where_.values))?;
-        let mut page: Page<AccountRow> = Page {
-            items: Vec::new(),
-            next_cursor: None,
-        };
-        while let Some(row) = rows.next()? {
-            if page.items.len() == limit {
-                page.next_cursor = page
-                    .items
-                    .last()
-                    .map(|row| encode_cursor(&(&row.tenant, &row.meter, row.scale)));
-                break;
-            }
-            page.items.push(account_row(row)?);
-        }
-        Ok(page)
+        read_page(
+            &self.connection,
+            &sql,
+            &where_.values,
+            limit,
+            account_key,
+            account_row,
+        )
     }
+}
+
+fn period_key(row: &Row<'_>) -> rusqlite::Result<(String, i64, i64)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
+fn account_key(row: &Row<'_>) -> rusqlite::Result<(String, String, i64)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 
 /// Entries of one chain; shared with the writer.

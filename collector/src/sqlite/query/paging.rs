@@ -1,9 +1,10 @@
-//! Conditions and cursors.
+//! Conditions, cursors and pages.
 
 use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
 use serde::Serialize;
 
-use super::{Filter, QueryError};
+use super::{Filter, Page, QueryError};
 
 /// Longest cursor that is looked at, in bytes.
 const CURSOR_BYTES_MAX: usize = 16 << 10;
@@ -98,4 +99,32 @@ pub(crate) fn decode_cursor<T: serde::de::DeserializeOwned>(cursor: &str) -> Res
         .map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?))
         .collect();
     serde_json::from_slice(&bytes.ok_or(QueryError::Cursor)?).map_err(|_| QueryError::Cursor)
+}
+
+/// A page of at most `limit` rows of a query that asks for one more. `key` is what the cursor of a
+/// row says, and `item` what the row does.
+pub(crate) fn read_page<K: Serialize, T>(
+    connection: &Connection,
+    sql: &str,
+    values: &[Value],
+    limit: usize,
+    key: impl Fn(&Row<'_>) -> rusqlite::Result<K>,
+    item: impl Fn(&Row<'_>) -> Result<T, QueryError>,
+) -> Result<Page<T>, QueryError> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut page = Page {
+        items: Vec::new(),
+        next_cursor: None,
+    };
+    let mut last = None;
+    while let Some(row) = rows.next()? {
+        if page.items.len() == limit {
+            page.next_cursor = last.as_ref().map(encode_cursor);
+            break;
+        }
+        last = Some(key(row)?);
+        page.items.push(item(row)?);
+    }
+    Ok(page)
 }
