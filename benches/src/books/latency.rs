@@ -97,19 +97,14 @@ fn measure(binaries: &Binaries, window: u32, rounds: usize) -> Result<Measured> 
         setup::agent_status(binaries, folder).is_ok()
     })?;
 
-    let probing = Duration::from_secs(u64::from(window) + 3);
+    // A probe waits up to a window for its amount, and up to a window before it counts again.
+    let probing = Duration::from_secs(u64::from(window) * 2 + 3);
     let all = probing * u32::try_from(rounds)?;
     let load = thread::spawn(move || Load::new(LOAD).send(dogstatsd, LINES_PER_SECOND, all));
     // Everybody is known before anything is measured.
     thread::sleep(Duration::from_secs(u64::from(window) * 2));
     let probes: Vec<_> = (0..PROBES)
-        .map(|number| {
-            thread::spawn(move || {
-                // Not all at the same point of a window.
-                thread::sleep(LOOK * u32::try_from(number * 3)?);
-                probe(number, rounds, dogstatsd, http)
-            })
-        })
+        .map(|number| thread::spawn(move || probe(number, rounds, window, dogstatsd, http)))
         .collect();
     let mut age: f64 = 0.0;
     while probes.iter().any(|probe| !probe.is_finished()) {
@@ -136,7 +131,13 @@ fn set_window(folder: &Path, seconds: u32) -> Result<()> {
 }
 
 /// Counts and waits until the accrual says so, again and again.
-fn probe(number: usize, rounds: usize, to: SocketAddr, http: SocketAddr) -> Result<Vec<f64>> {
+fn probe(
+    number: usize,
+    rounds: usize,
+    window: u32,
+    to: SocketAddr,
+    http: SocketAddr,
+) -> Result<Vec<f64>> {
     let socket = UdpSocket::bind("127.0.0.1:0")?;
     socket.connect(to)?;
     let tenant = format!("probe-{number:02}");
@@ -145,6 +146,9 @@ fn probe(number: usize, rounds: usize, to: SocketAddr, http: SocketAddr) -> Resu
     let mut latencies = Vec::new();
     // The first round makes the tenant known.
     for round in 1..=rounds as u64 {
+        // An answer comes when a window ends: without this, every count would fall on its beginning.
+        let share = golden_share(number + PROBES * usize::try_from(round)?);
+        thread::sleep(Duration::from_secs(u64::from(window)).mul_f64(share));
         let counted = Instant::now();
         socket.send(line.as_bytes())?;
         while amount(&setup::get(http, &path)?)? < round * CENTS {
@@ -156,10 +160,14 @@ fn probe(number: usize, rounds: usize, to: SocketAddr, http: SocketAddr) -> Resu
         if round > 1 {
             latencies.push(counted.elapsed().as_secs_f64());
         }
-        // At another point of the window each time.
-        thread::sleep(Duration::from_millis(37 * (1 + round % 7)));
     }
     Ok(latencies)
+}
+
+/// The fractional part of `step` golden ratios: steps that spread evenly over 0 to 1.
+fn golden_share(step: usize) -> f64 {
+    const GOLDEN: f64 = 0.618_033_988_749_895;
+    (step as f64 * GOLDEN).fract()
 }
 
 /// What the open periods of an answer cost, in cents.

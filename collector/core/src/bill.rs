@@ -24,11 +24,13 @@ mod lanes;
 mod line;
 mod lines;
 mod offline;
+mod plan;
 mod rounding;
 mod share;
 mod split;
 mod taxes;
 mod top_up;
+mod unrated;
 mod work;
 
 pub use carried::{Advance, Carried, Contribution, Taxed};
@@ -36,10 +38,10 @@ pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
 pub use line::{BillLine, LineKey, LineRole, Share, Source};
-pub use lines::{Unrated, UnratedUsage};
 pub use offline::{Offline, Usage};
 pub use split::{split, split_amount, split_by};
 pub use taxes::TaxLine;
+pub use unrated::{Unrated, UnratedUsage};
 
 use rust_decimal::Decimal;
 

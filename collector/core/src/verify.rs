@@ -393,9 +393,6 @@ fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
 }
 
 #[cfg(test)]
-#[path = "verify_tests.rs"]
-mod tests;
-
-#[cfg(test)]
-#[path = "verify_payer_tests.rs"]
 mod payer_tests;
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,8 @@
 use rust_decimal::Decimal;
 
 use super::line::{BillLine, LineKey, LineRole, Source};
-use super::lines::{Draft, Plan, taxes};
+use super::lines::{Draft, taxes};
+use super::plan::Plan;
 use super::work::{Work, settle, taken};
 use super::{BillInput, NoBill, split, top_up};
 use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Order, Price};

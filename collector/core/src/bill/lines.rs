@@ -9,200 +9,15 @@ use tollgate_common::{MeterName, Quantity};
 use super::carried::{Advance, Carried};
 use super::lanes::{self, Track};
 use super::line::{BillLine, LineKey, LineRole};
+use super::plan::Plan;
+use super::unrated::{Unrated, UnratedUsage};
 use super::{BillInput, Metered, NoBill, Slice, Stage};
 use crate::catalog::{Billed, Card, FirstFlat, Meter, Price, Profile};
-use crate::period::{Period, Proration};
 use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_fee, rate_meter};
 
 /// For how many periods it is kept what was charged for them in advance: late usage never comes
 /// for older ones.
 const ADVANCE_PERIODS_MAX: usize = 400;
-
-/// Usage that is not rated.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnratedUsage {
-    /// Of which meter; `None` for a fee, and for a price beside the one that carries the usage.
-    pub meter: Option<MeterName>,
-    /// Which price could not be computed, if one applies.
-    pub price: Option<String>,
-    /// How much, in the meter's smallest unit.
-    pub quantity: Quantity,
-    /// Why.
-    pub reason: Unrated,
-}
-
-/// Why usage is not rated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Unrated {
-    /// No catalog was in force.
-    NoCatalog,
-    /// The catalog does not declare the meter.
-    UndeclaredMeter,
-    /// The tenant has no profile and there is no default one.
-    NoProfile,
-    /// The card had no version in force.
-    NoCardInForce,
-    /// The card has no price for the meter.
-    NoPrice,
-    /// No row of the price's matrix describes it, or a percentile's direction is not told.
-    NoRow,
-    /// Single events are priced, and it does not say which one it is.
-    NoEvent,
-    /// The price became another one in the period, under the same id.
-    PriceChanged,
-    /// The amount does not fit the numbers.
-    TooLarge,
-    /// The sum is below zero, and is rated as zero; the quantity is negative.
-    BelowZero,
-}
-
-impl Unrated {
-    /// A sentence for people.
-    pub const fn explain(self) -> &'static str {
-        match self {
-            Self::NoCatalog => "no catalog was in force",
-            Self::UndeclaredMeter => "the catalog does not declare this meter",
-            Self::NoProfile => "the tenant has no billing profile and there is no default one",
-            Self::NoCardInForce => "no version of the rate card was in force",
-            Self::NoPrice => "the rate card has no price for this meter",
-            Self::NoRow => "no row of the price describes it",
-            Self::NoEvent => "single events are priced, and it does not say which one it is",
-            Self::PriceChanged => {
-                "the price counts something else in one part of the period than in another"
-            }
-            Self::TooLarge => "the amount is too large to be computed exactly",
-            Self::BelowZero => "the sum is below zero, and is rated as zero",
-        }
-    }
-
-    /// The name used in output.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NoCatalog => "no_catalog",
-            Self::UndeclaredMeter => "undeclared_meter",
-            Self::NoProfile => "no_profile",
-            Self::NoCardInForce => "no_card_in_force",
-            Self::NoPrice => "no_price",
-            Self::NoRow => "no_row",
-            Self::NoEvent => "no_event",
-            Self::PriceChanged => "price_changed",
-            Self::TooLarge => "amount_too_large",
-            Self::BelowZero => "below_zero",
-        }
-    }
-}
-
-/// A card for the part of the period in which its versions are in force.
-pub(super) struct Plan<'c> {
-    /// Its versions with their stretches, in order.
-    pub(super) versions: Vec<(Period, &'c Card)>,
-    /// What was agreed last.
-    pub(super) profile: &'c Profile,
-}
-
-impl<'c> Plan<'c> {
-    /// The last version.
-    pub(super) fn card(&self) -> &'c Card {
-        self.versions[self.versions.len() - 1].1
-    }
-
-    /// The plans of a period, in the order in which they were in force first. A card that comes
-    /// back goes on where it was.
-    pub(super) fn all(slices: &[Slice<'c>]) -> Vec<Self> {
-        let mut plans: Vec<Self> = Vec::new();
-        for slice in slices {
-            let (Some(profile), Some(card)) = (slice.profile, slice.card) else {
-                continue;
-            };
-            let card = profile.agreement.card(card);
-            // Amounts of different currencies have nothing to do with each other.
-            let same = |plan: &&mut Self| {
-                plan.card().id == card.id && plan.card().currency == card.currency
-            };
-            match plans.iter_mut().find(same) {
-                Some(plan) => {
-                    plan.versions.push((slice.span, card));
-                    plan.profile = profile;
-                }
-                None => plans.push(Self {
-                    versions: vec![(slice.span, card)],
-                    profile,
-                }),
-            }
-        }
-        plans
-    }
-
-    /// The one that is in force last: what a profile says goes by its card.
-    pub(super) fn last(plans: &[Self]) -> Option<usize> {
-        let ends = plans.iter().enumerate();
-        ends.max_by_key(|(_, plan)| plan.versions.last().map(|(span, _)| span.start))
-            .map(|(place, _)| place)
-    }
-
-    /// The prices of all versions.
-    pub(super) fn prices(&self) -> impl Iterator<Item = &'c Price> + '_ {
-        let cards = self.versions.iter().map(|(_, card)| *card);
-        cards.flat_map(|card| &card.prices)
-    }
-
-    /// A maximum or minimum of the versions of a price, prorated like everything else. If it has to
-    /// be `whole`, there is none where a version has none; else that version adds nothing to it.
-    fn limit(
-        &self,
-        input: &BillInput<'_>,
-        price: &Price,
-        of: fn(&Price) -> Option<Decimal>,
-        whole: bool,
-    ) -> Result<Option<Ratio>, NoBill> {
-        let versions = || {
-            self.versions
-                .iter()
-                .filter_map(|(_, card)| find(card, price))
-        };
-        let Some(by) = price.terms.prorate else {
-            // A maximum stays, for what is used.
-            if input.is_remainder() && !whole {
-                return Ok(None);
-            }
-            let last = versions().next_back();
-            return Ok(last.and_then(of).map(Ratio::from_decimal));
-        };
-        if versions().all(|version| of(version).is_none())
-            || (whole && versions().any(|version| of(version).is_none()))
-        {
-            return Ok(None);
-        }
-        let amount = |card: &'c Card| of(find(card, price)?).map(Ratio::from_decimal);
-        Ok(Some(self.prorated(input, Some(by), amount)?.0))
-    }
-
-    /// What each version says of something, prorated by how long it is in force: its sum, and
-    /// which part of the whole period that is. Without proration the last word counts whole.
-    pub(super) fn prorated(
-        &self,
-        input: &BillInput<'_>,
-        by: Option<Proration>,
-        amount: impl Fn(&'c Card) -> Option<Ratio>,
-    ) -> Result<(Ratio, Ratio), NoBill> {
-        let mut sum = Ratio::ZERO;
-        let mut part = Ratio::ZERO;
-        for (span, card) in &self.versions {
-            let Some(amount) = amount(card) else { continue };
-            let Some(by) = by else {
-                (sum, part) = (amount, Ratio::ONE);
-                continue;
-            };
-            let fraction = input.whole.fraction(*span, by, input.zone);
-            let share = amount.checked_mul(fraction);
-            sum = share
-                .and_then(|share| sum.checked_add(share))
-                .ok_or(NoBill::TooLarge)?;
-            part = part.checked_add(fraction).ok_or(NoBill::TooLarge)?;
-        }
-        Ok((sum, part))
-    }
-}
 
 /// A rated line, before anything stands around it.
 pub(super) struct Draft<'c> {
@@ -291,7 +106,7 @@ fn prices<'c>(plan: &Plan<'c>) -> Vec<&'c Price> {
 }
 
 /// A version of a price: of the same id and meter.
-fn find<'c>(card: &'c Card, like: &Price) -> Option<&'c Price> {
+pub(super) fn find<'c>(card: &'c Card, like: &Price) -> Option<&'c Price> {
     let mut prices = card.prices.iter();
     prices.find(|price| price.id == like.id && price.meter == like.meter)
 }

@@ -1,3 +1,4 @@
+mod conserved;
 mod contracted;
 mod cumulative;
 mod doc;

@@ -250,11 +250,13 @@ pub fn rate_meter<'c>(
             continue;
         }
         if parted.is_changed(meter) {
-            let all = quantities.priced.checked_add(quantities.unmatched);
-            outcomes.push(unrated(
-                NoAmount::PriceChanged,
-                all.unwrap_or(quantities.priced),
-            ));
+            let Quantities {
+                priced,
+                unmatched,
+                excess,
+            } = quantities;
+            let all = Quantity::checked_sum([priced, unmatched, excess]);
+            outcomes.push(unrated(NoAmount::PriceChanged, all.unwrap_or(priced)));
             continue;
         }
         if !quantities.unmatched.is_zero() {

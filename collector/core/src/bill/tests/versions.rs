@@ -3,22 +3,21 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity, TenantId};
 
 use crate::bill::{
-    Advance, Bill, BillInput, Carried, LineKey, LineRole, Metered, Slice, Stage, Unrated, compute,
+    Advance, Bill, BillInput, Carried, LineKey, LineRole, Metered, Slice, Stage, compute,
 };
 use crate::catalog::Catalog;
-use crate::period::{Calendar, Period, Zone};
+use crate::period::{Period, Zone};
 use crate::rate::{MeterUsage, Part};
 
-const METERS: &str = "\
+pub(super) const METERS: &str = "\
 [[meter]]\nname = \"a\"\nunit = \"1\"\nscale = 0\naggregation = \"sum\"\n\
 [[meter]]\nname = \"b\"\nunit = \"1\"\nscale = 0\naggregation = \"sum\"\n";
 
-fn parse(files: &[(&str, String)]) -> Catalog {
+pub(super) fn parse(files: &[(&str, String)]) -> Catalog {
     let files = files
         .iter()
         .map(|(name, text)| ((*name).to_owned(), text.clone()))
@@ -27,11 +26,11 @@ fn parse(files: &[(&str, String)]) -> Catalog {
     Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn card(id: &str, from: &str, rest: &str) -> String {
+pub(super) fn card(id: &str, from: &str, rest: &str) -> String {
     format!("id = \"{id}\"\ncurrency = \"EUR\"\nfrom = \"{from}\"\norder = \"standard/1\"\n{rest}")
 }
 
-fn usage_price(meter: &str, unit: &str, rest: &str) -> String {
+pub(super) fn usage_price(meter: &str, unit: &str, rest: &str) -> String {
     format!(
         "[[price]]\nid = \"{meter}\"\nmeter = \"{meter}\"\nmodel = \"per_unit\"\nper = \"1 1\"\n\
          unit = \"{unit}\"\n{rest}"
@@ -367,239 +366,4 @@ fn a_commitment_is_taxed_by_the_prices_that_count_not_by_what_is_used() {
     catalog
         .run_tests()
         .unwrap_or_else(|errors| panic!("{errors}"));
-}
-
-/// What one version of the card says of the id `a`: nothing, a price of a meter, or a fee.
-fn entry(kind: u8) -> String {
-    match kind {
-        0 => "[[price]]\nid = \"other\"\nmodel = \"flat\"\nflat = \"3\"\n".to_owned(),
-        1 => usage_price("a", "1", ""),
-        2 => usage_price("a", "2", "maximum = \"5\"\n"),
-        3 => usage_price("b", "1", "").replace("id = \"b\"", "id = \"a\""),
-        // Two prices of one meter: of the same parts, or the second one keeps usage by the day.
-        5 => usage_price("a", "1", "") + &usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1),
-        6 => {
-            let daily = usage_price("a", "2", "interval = \"P1D\"\n");
-            usage_price("a", "1", "") + &daily.replacen("\"a\"", "\"two\"", 1)
-        }
-        7 => usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1),
-        _ => "[[price]]\nid = \"a\"\nmodel = \"flat\"\nflat = \"3\"\n".to_owned(),
-    }
-}
-
-/// A catalog with a card of these prices, of the meter `a` that takes the maximum, and of `b`.
-fn with_prices(prices: &[String]) -> Catalog {
-    let files = [
-        ("meters.toml", METERS.replacen("\"sum\"", "\"max\"", 1)),
-        ("cards/a.toml", card("a", "2026-01-01", &prices.concat())),
-        (
-            "profiles/t.toml",
-            "tenant = \"t\"\ncard = \"a\"\nzone = \"UTC\"\n".to_owned(),
-        ),
-    ];
-    let files = files.map(|(name, text)| (name.to_owned(), text)).into();
-    Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"))
-}
-
-/// What is rated of a meter, and what is not: by catalogs of a day each, of these parts.
-fn conserved(
-    catalogs: &[Catalog],
-    meter: &str,
-    parts: &[(Part, i128)],
-) -> (i128, Vec<(Unrated, i128)>) {
-    let (zone, tenant) = (Zone::UTC, TenantId::new("t").expect("valid"));
-    let begin = zone.start_of_day("2026-06-01".parse().expect("a date"));
-    let at = |index: usize| begin.plus_millis(i64::try_from(index).expect("few") * 86_400_000);
-    let slices: Vec<Slice<'_>> = catalogs
-        .iter()
-        .enumerate()
-        .map(|(index, catalog)| Slice {
-            span: Period {
-                start: at(index),
-                end: at(index + 1),
-            },
-            catalog: Some(catalog),
-            profile: catalog.profile(&tenant),
-            card: catalog.card_in_force("a", zone, at(index)),
-        })
-        .collect();
-    let mut usage = MeterUsage::default();
-    for (part, quantity) in parts {
-        usage.add(*part, Quantity::new(*quantity)).expect("fits");
-    }
-    let meter = MeterName::new(meter).expect("valid");
-    let metered = Metered::new(&slices, zone, &meter, Cow::Borrowed(&usage));
-    let metered = BTreeMap::from([(&meter, metered)]);
-    let period = Period {
-        start: begin,
-        end: at(catalogs.len()),
-    };
-    let carried = Carried::default();
-    let bill = compute(&BillInput {
-        tenant: &tenant,
-        period,
-        whole: period,
-        zone,
-        slices: &slices,
-        catalog: catalogs.last(),
-        usage: &metered,
-        stage: Stage::Final,
-        due: true,
-        next: None,
-        after: None,
-        carried: &carried,
-        children: &[],
-    })
-    .expect("a bill");
-    let items = bill.lines.iter().filter_map(|line| line.source.item());
-    let rated = items
-        .map(|item| metered[&meter].carried(item).units())
-        .sum();
-    let unrated = bill.unrated.iter().filter(|usage| usage.meter.is_some());
-    (
-        rated,
-        unrated
-            .map(|usage| (usage.reason, usage.quantity.units()))
-            .collect(),
-    )
-}
-
-#[test]
-fn maxima_whose_prices_change_places_are_unrated_with_their_quantity() {
-    let first = usage_price("a", "1", "");
-    let second = usage_price("a", "2", "").replacen("\"a\"", "\"two\"", 1);
-    let both = [first.clone(), second.clone()];
-    let parts = [0, 1].map(|slice| {
-        (
-            Part {
-                slice,
-                ..Part::default()
-            },
-            10 + i128::from(slice),
-        )
-    });
-    for (later, rated, unrated) in [
-        (vec![second.clone()], 10, vec![11]),
-        (vec![second, first], 0, vec![10, 11]),
-    ] {
-        let catalogs = [with_prices(&both), with_prices(&later)];
-        let (seen, reported) = conserved(&catalogs, "a", &parts);
-        assert_eq!(seen, rated);
-        let expected: Vec<_> = unrated
-            .iter()
-            .map(|units| (Unrated::PriceChanged, *units))
-            .collect();
-        assert_eq!(reported, expected);
-    }
-}
-
-#[test]
-fn a_price_beside_whose_sum_does_not_fit_is_unrated() {
-    let daily = usage_price("b", "1", "interval = \"P1D\"\n");
-    let beside = usage_price("b", "1", "").replacen("\"b\"", "\"two\"", 1);
-    let plain_first = with_prices(&[beside, daily]);
-    let parts = [0, 86_400].map(|interval| {
-        (
-            Part {
-                interval,
-                ..Part::default()
-            },
-            i128::MAX / 2 + 1,
-        )
-    });
-    let (rated, unrated) = conserved(&[plain_first], "b", &parts);
-    assert_eq!(rated, 0);
-    assert!(
-        unrated
-            .iter()
-            .all(|(reason, _)| *reason == Unrated::TooLarge),
-        "{unrated:?}"
-    );
-    assert!(!unrated.is_empty());
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// Whatever becomes of a price, usage is on exactly one line or unrated.
-    #[test]
-    fn no_usage_is_dropped(
-        stretches in prop::collection::vec((0u8..8, any::<bool>(), -20i128..100), 1..5),
-    ) {
-        // Catalogs that were applied one after another, each with a card of the same id.
-        let catalogs: Vec<Catalog> = stretches
-            .iter()
-            .map(|(kind, dollars, _)| {
-                let mut card = card("a", "2026-01-01", &entry(*kind));
-                if *dollars {
-                    card = card.replace("EUR", "USD");
-                }
-                let profile = "tenant = \"t\"\ncard = \"a\"\nzone = \"UTC\"\n\
-                               currency = \"EUR\"\n".to_owned();
-                let rates = "[[rate]]\nfrom = \"USD\"\nto = \"EUR\"\nrate = \"0.9\"\n\
-                             date = \"2026-01-01\"\n".to_owned();
-                parse(&[
-                    ("cards/a.toml", card),
-                    ("profiles/t.toml", profile),
-                    ("rates/r.toml", rates),
-                ])
-            })
-            .collect();
-        let tenant = TenantId::new("t").expect("valid");
-        let zone = Calendar::DEFAULT.zone;
-        let begin = zone.start_of_day("2026-06-01".parse().expect("a date"));
-        let mut slices = Vec::new();
-        let mut usage = MeterUsage::default();
-        for (index, (catalog, (_, _, used))) in catalogs.iter().zip(&stretches).enumerate() {
-            let at = |index: usize| begin.plus_millis(i64::try_from(index).expect("few") * 86_400_000);
-            let profile = catalog.profile(&tenant).expect("known");
-            let span = Period { start: at(index), end: at(index + 1) };
-            slices.push(Slice {
-                span,
-                catalog: Some(catalog),
-                profile: Some(profile),
-                card: catalog.card_in_force("a", zone, span.start),
-            });
-            let part = Part { slice: u16::try_from(index).expect("few"), ..Part::default() };
-            usage.add(part, Quantity::new(*used)).expect("fits");
-        }
-        let period = Period { start: begin, end: slices[slices.len() - 1].span.end };
-        let meters = ["a", "b"].map(|name| MeterName::new(name).expect("valid"));
-        let metered: BTreeMap<_, _> = meters
-            .iter()
-            .map(|meter| (meter, Metered::new(&slices, zone, meter, Cow::Borrowed(&usage))))
-            .collect();
-        let carried = Carried::default();
-        let input = BillInput {
-            tenant: &tenant,
-            period,
-            whole: period,
-            zone,
-            slices: &slices,
-            catalog: catalogs.last(),
-            usage: &metered,
-            stage: Stage::Final,
-            due: true,
-            next: None,
-        after: None,
-            carried: &carried,
-            children: &[],
-        };
-        let bill = compute(&input).expect("a bill");
-        let all: i128 = stretches.iter().map(|(_, _, used)| used).sum();
-        for meter in &meters {
-            let lines = bill.lines.iter().filter(|line| {
-                line.meter().is_some_and(|of| of.name == *meter)
-            });
-            let carried = lines.map(|line| metered[meter].carried(line.source.item().expect("it is rated")));
-            let rated: i128 = carried.map(Quantity::units).sum();
-            let unrated = bill.unrated.iter().filter(|usage| usage.meter.as_ref() == Some(meter));
-            let unrated: i128 = unrated.map(|usage| usage.quantity.units()).sum();
-            prop_assert_eq!(rated + unrated, all);
-        }
-        let mut keys: Vec<_> = bill.lines.iter().map(|line| &line.key).collect();
-        keys.sort();
-        keys.dedup();
-        prop_assert_eq!(keys.len(), bill.lines.len());
-    }
 }

@@ -41,24 +41,7 @@ impl TenantFold {
                 }
                 continue;
             }
-            let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, stamp);
-            self.changed.note(stamp, name, &mut tenant.changed);
-            let mut counter = Counter {
-                at: (position, stamp),
-                name,
-                child: None,
-                reporter: Reporter {
-                    agent,
-                    agents: &self.reporters,
-                    seed: self.seed,
-                },
-                tenant,
-                timeline: self.catalogs.timeline(),
-                changes: self.changes,
-                waiting: &mut self.waiting,
-                catalog_since: self.catalog_since,
-                due_next: &mut self.due_next,
-            };
+            let mut counter = self.counter((position, stamp), name, None, agent);
             let mut own = Vec::new();
             while let Some(run) = runs.next_if(is_own) {
                 for (payer, part) in by_payer(counter.timeline, name, &run) {
@@ -83,6 +66,34 @@ impl TenantFold {
             if let Some(account) = self.accounts.get(&key) {
                 effects.push(Effect::Account(account.state(&key)));
             }
+        }
+    }
+
+    /// What counts rows of an agent into the periods of a tenant, its own or those of a child.
+    pub(super) fn counter<'a>(
+        &'a mut self,
+        at: (Position, Timestamp),
+        name: &'a TenantId,
+        child: Option<&'a TenantId>,
+        agent: u32,
+    ) -> Counter<'a> {
+        let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, at.1);
+        self.changed.note(at.1, name, &mut tenant.changed);
+        Counter {
+            at,
+            name,
+            child,
+            reporter: Reporter {
+                agent,
+                agents: &self.reporters,
+                seed: self.seed,
+            },
+            tenant,
+            timeline: self.catalogs.timeline(),
+            changes: self.changes,
+            waiting: &mut self.waiting,
+            catalog_since: self.catalog_since,
+            due_next: &mut self.due_next,
         }
     }
 
@@ -128,18 +139,18 @@ impl TenantFold {
 
 /// Counts runs of one tenant, or what it pays for.
 pub(super) struct Counter<'a> {
-    pub(super) at: (Position, Timestamp),
-    pub(super) name: &'a TenantId,
+    at: (Position, Timestamp),
+    name: &'a TenantId,
     /// Whose the rows are, if another tenant's.
-    pub(super) child: Option<&'a TenantId>,
-    pub(super) reporter: Reporter<'a>,
-    pub(super) tenant: &'a mut Tenant,
-    pub(super) timeline: &'a Timeline,
+    child: Option<&'a TenantId>,
+    reporter: Reporter<'a>,
+    tenant: &'a mut Tenant,
+    timeline: &'a Timeline,
     /// What is now the newest change.
-    pub(super) changes: u64,
-    pub(super) waiting: &'a mut Waiting,
-    pub(super) catalog_since: Option<Timestamp>,
-    pub(super) due_next: &'a mut Timestamp,
+    changes: u64,
+    waiting: &'a mut Waiting,
+    catalog_since: Option<Timestamp>,
+    due_next: &'a mut Timestamp,
 }
 
 impl Counter<'_> {

@@ -17,12 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tollgate_common::{AgentId, MeterName, TenantId, Timestamp};
 
 use super::book::{self, Booked, Line, LineAccount, LineKey};
-use super::count::Counter;
 use super::late::Booking;
 use super::operated::{is_possible, rollup};
 use super::series::Reporter;
 use super::usage::{PeriodBook, Usage};
-use super::{TenantFold, digest, tenant_of};
+use super::{TenantFold, digest};
 use crate::bill::Child;
 use crate::catalog::timeline::{EFFECT_SECS, Timeline};
 use crate::effect::Effect;
@@ -108,24 +107,7 @@ impl TenantFold {
                 if !part.rows.iter().any(is_countable) {
                     continue;
                 }
-                let tenant = tenant_of(&mut self.tenants, &self.catalogs, &payer, stamp);
-                self.changed.note(stamp, &payer, &mut tenant.changed);
-                let mut counter = Counter {
-                    at: (position, stamp),
-                    name: &payer,
-                    child: Some(child),
-                    reporter: Reporter {
-                        agent,
-                        agents: &self.reporters,
-                        seed: self.seed,
-                    },
-                    tenant,
-                    timeline: self.catalogs.timeline(),
-                    changes: self.changes,
-                    waiting: &mut self.waiting,
-                    catalog_since: self.catalog_since,
-                    due_next: &mut self.due_next,
-                };
+                let mut counter = self.counter((position, stamp), &payer, Some(child), agent);
                 counter.count(&part, effects);
             }
         }

@@ -1,5 +1,5 @@
 //! One payer for several tenants, as a single partition sees it. The way from the journal to the
-//! ledger is in `verify_payer_tests.rs`.
+//! ledger is in `verify/payer_tests.rs`.
 
 use super::*;
 
