@@ -42,7 +42,10 @@ pub use operated::{
 /// 4: what another tenant pays for counts in the payer's periods; parts of periods are prorated,
 /// minimums and commitments are due without usage too, commitments end with the agreement, and
 /// periods are billed before they end.
-pub const FOLD_VERSION: u16 = 4;
+///
+/// 5: a row that a price cannot take is unrated and leaves the others priced; bills go by the clocks
+/// of their period, whatever zone came since.
+pub const FOLD_VERSION: u16 = 5;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -49,8 +49,10 @@ impl Unrated {
             Self::NoProfile => "the tenant has no billing profile and there is no default one",
             Self::NoCardInForce => "no version of the rate card was in force",
             Self::NoPrice => "the rate card has no price for this meter",
-            Self::NoRow => "no row of the price describes it",
-            Self::NoEvent => "single events are priced, and it does not say which one it is",
+            Self::NoRow => "no row of the price describes it, or no percentile can be of it",
+            Self::NoEvent => {
+                "it does not say which event it is or is below zero, and events are priced one by one"
+            }
             Self::PriceChanged => {
                 "the price counts something else in one part of the period than in another"
             }

@@ -18,7 +18,7 @@ use tollgate_common::{TenantId, Timestamp};
 use super::{Card, Catalog, Families, Profile};
 use crate::bill;
 use crate::entry::Digest;
-use crate::period::Period;
+use crate::period::{Period, Zone};
 
 /// Versions take effect at multiples of so many seconds since 1970. Windows of usage divide it,
 /// and days of all zones begin at such instants (since 1972).
@@ -250,6 +250,18 @@ impl Timeline {
     /// for an open period, and what that was at the closing for a closed one. They follow each
     /// other without gap and fill the period, and each differs from the one before.
     pub fn slices(&self, tenant: &TenantId, period: Period, known: usize) -> Vec<Slice> {
+        self.slices_by(None, tenant, period, known)
+    }
+
+    /// The same by the clocks of a zone, whatever a profile says: those of the period, which a
+    /// change of zone within it does not move.
+    pub fn slices_by(
+        &self,
+        zone: Option<Zone>,
+        tenant: &TenantId,
+        period: Period,
+        known: usize,
+    ) -> Vec<Slice> {
         let mut slices = Vec::with_capacity(1);
         let is_child = self.families.is_child(tenant);
         for (version, stretch) in self.stretches(tenant, period, known) {
@@ -259,7 +271,9 @@ impl Timeline {
                 .map_or(stretch.end, |(_, from)| {
                     from.clamp(stretch.start, stretch.end)
                 });
-            cut_by_cards(version, tenant, stretch, paid_from, &mut slices);
+            let agreed = version.and_then(|version| version.catalog.shared_profile(tenant));
+            let agreed = agreed.map(|profile| by_clocks(profile, zone));
+            cut_by_cards(version, agreed.as_ref(), stretch, paid_from, &mut slices);
         }
         slices
     }
@@ -314,16 +328,27 @@ impl Timeline {
     }
 }
 
+/// A profile by the clocks of a zone.
+fn by_clocks(profile: &Arc<Profile>, zone: Option<Zone>) -> Arc<Profile> {
+    match zone {
+        Some(zone) if zone != profile.calendar.zone => {
+            let mut moved = Profile::clone(profile);
+            moved.calendar.zone = zone;
+            Arc::new(moved)
+        }
+        _ => Arc::clone(profile),
+    }
+}
+
 /// Adds the slices of a stretch in which one version is in force, and no card from `paid_from` on.
 fn cut_by_cards(
     version: Option<&Version>,
-    tenant: &TenantId,
+    agreed: Option<&Arc<Profile>>,
     stretch: Period,
     paid_from: Timestamp,
     slices: &mut Vec<Slice>,
 ) {
     let catalog = version.map(|version| &version.catalog);
-    let agreed = catalog.and_then(|catalog| catalog.shared_profile(tenant));
     let valid = agreed.map(|profile| profile.validity());
     let inside = valid.and_then(|valid| valid.overlap(stretch));
     let (Some(profile), Some(inside)) = (agreed, inside) else {

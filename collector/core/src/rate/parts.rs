@@ -92,6 +92,15 @@ impl Part {
     /// The cell of usage that no row of a matrix describes, or whose direction a percentile price
     /// asks for and does not find.
     pub const NO_CELL: u16 = u16::MAX;
+
+    /// What nothing describes of the same slice.
+    fn undescribed(self) -> Self {
+        Self {
+            interval: 0,
+            cell: Self::NO_CELL,
+            ..self
+        }
+    }
 }
 
 /// Usage that cannot be gathered; it is unrated.
@@ -405,11 +414,25 @@ impl MeterUsage {
             *sum = sum.checked_add(quantity).ok_or(GatherError::Overflow)?;
             return Ok(());
         }
-        if self.parts.len() >= PARTS_MAX {
+        if !self.has_room_for(part) {
             return Err(GatherError::TooManyParts);
         }
         self.parts.insert(part, quantity);
         Ok(())
+    }
+
+    /// What nothing describes has one part for each slice, and always room.
+    fn has_room_for(&self, part: Part) -> bool {
+        self.parts.len() < PARTS_MAX || part == part.undescribed() || self.parts.contains_key(&part)
+    }
+
+    /// Adds to a part, or to what nothing describes where there is no room for a part more.
+    ///
+    /// # Errors
+    /// If a sum does not fit.
+    pub fn add_somewhere(&mut self, part: Part, quantity: Quantity) -> Result<(), GatherError> {
+        let has_room = self.has_room_for(part);
+        self.add(if has_room { part } else { part.undescribed() }, quantity)
     }
 
     /// Counts what a window of a series has, of a meter that adds up: in its part, as an event, and
@@ -425,16 +448,37 @@ impl MeterUsage {
         dimensions: &Dimensions,
         quantity: Quantity,
     ) -> Result<(), GatherError> {
+        let part = shape.part_of(window, dimensions);
+        if !self.has_room_for(part) {
+            return Err(GatherError::TooManyParts);
+        }
+        // A price is of a percentile or of single events: if one of them fails, nothing is counted.
         if let Some(slots) = shape.slots_of(window, dimensions) {
             self.sample(shape.period, slots, quantity)?;
-        }
-        let part = shape.part_of(window, dimensions);
-        if let Some(key) = shape.event_of(window, dimensions)
+        } else if let Some(key) = shape.event_of(window, dimensions)
             && part.cell != Part::NO_CELL
         {
             self.add_event(key, (part.slice, part.cell), quantity)?;
         }
         self.add(part, quantity)
+    }
+
+    /// The same; what cannot be counted so is what nothing describes, and the rest is not touched by
+    /// it: a negative sample, say, or one event too many.
+    ///
+    /// # Errors
+    /// If a sum does not fit.
+    pub fn count_somewhere(
+        &mut self,
+        shape: &Shape,
+        window: Window,
+        dimensions: &Dimensions,
+        quantity: Quantity,
+    ) -> Result<(), GatherError> {
+        if self.count(shape, window, dimensions, quantity).is_ok() {
+            return Ok(());
+        }
+        self.add(shape.part_of(window, dimensions).undescribed(), quantity)
     }
 
     /// Counts an event; what is counted of the same one in the same window is added.
@@ -527,7 +571,7 @@ impl MeterUsage {
     /// See [`GatherError`].
     pub fn merge(&mut self, tenant: &TenantId, other: &Self) -> Result<(), GatherError> {
         for (part, quantity) in &other.parts {
-            self.add(*part, *quantity)?;
+            self.add_somewhere(*part, *quantity)?;
         }
         for (key, samples) in &other.samples {
             match self.samples.get_mut(key) {

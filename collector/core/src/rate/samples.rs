@@ -193,7 +193,8 @@ impl Samples {
         Ok(())
     }
 
-    /// Spreads a quantity evenly over slots; the first ones take what is left.
+    /// Spreads a quantity evenly over slots; the first ones take what is left. What does not fit
+    /// leaves all of them as they were.
     pub(super) fn spread(
         &mut self,
         first: u32,
@@ -206,10 +207,33 @@ impl Samples {
         let units = u64::try_from(quantity.units()).map_err(|_| GatherError::Overflow)?;
         let count = u64::from(count.max(1));
         let (each, more) = (units / count, units % count);
-        for (at, slot) in (0..count).zip(first..) {
-            self.add(slot, each + u64::from(at < more))?;
+        let shares = (0..count)
+            .zip(first..)
+            .map(|(at, slot)| (slot, each + u64::from(at < more)));
+        // Nothing is kept of what does not fit whole.
+        if !self.surely_has_room(each)
+            && !shares
+                .clone()
+                .all(|(slot, share)| self.has_room(slot, share))
+        {
+            return Err(GatherError::Overflow);
+        }
+        for (slot, share) in shares {
+            self.add(slot, share)?;
         }
         Ok(())
+    }
+
+    /// True if a sum in any slot has room for so much more, without looking at them.
+    fn surely_has_room(&self, units: u64) -> bool {
+        self.width < WIDEST && units < 1 << 62
+    }
+
+    fn has_room(&self, slot: u32, units: u64) -> bool {
+        let kept = usize::try_from(slot)
+            .ok()
+            .and_then(|slot| self.number(slot));
+        kept.is_none_or(|kept| kept.max(1).checked_add(units).is_some())
     }
 
     /// The sum of a slot; `None` without data.

@@ -83,11 +83,16 @@ impl TenantFold {
         let mut accruals = Vec::new();
         if let Some(known) = self.tenants.get(name) {
             let catalog = self.catalogs.current_for(name);
+            // What the bill of a period takes, that of the next one no longer has.
+            let mut carried = None;
             for book in known.books.values().filter(|book| !book.is_closed()) {
-                let in_force = self.catalogs.in_force(name, book);
+                let in_force = self.in_force(name, book);
                 let terms = in_force.terms(name, book.period);
-                let surroundings = self.around(name, book);
+                let surroundings = self.around(name, book).following(carried.as_ref());
                 let mut lines = book::lines(terms, surroundings.at(Stage::Interim), book);
+                if let Some(billed) = lines.billed.take() {
+                    carried = Some(billed.carried);
+                }
                 book::keep_booked(&book.booked, &mut lines.own);
                 let accrual = |whose: &TenantId, lines: BTreeMap<LineKey, Line>| Accrual {
                     tenant: whose.clone(),

@@ -37,13 +37,15 @@ pub enum UnratedReason {
     AggregationMismatch,
     /// The tenant has no profile and there is no default one.
     NoProfile,
-    /// The card had no version in force when the period began.
+    /// The card had no version in force.
     NoCardInForce,
     /// The card has no price for the meter.
     NoPrice,
-    /// No row of the price's matrix describes it, or a percentile's direction is not told.
+    /// No row of the price's matrix describes it, or a percentile cannot be of it: its direction is
+    /// not told, or it is below zero or too large for a slot.
     NoRow,
-    /// It does not say which event it is, where single events are priced.
+    /// It does not say which event it is, where single events are priced; or is below zero, or one
+    /// event too many.
     NoEvent,
     /// A tax has no rate in force, or is not declared any more.
     NoTaxRate,
@@ -101,10 +103,12 @@ impl UnratedReason {
                 "the agent's aggregation is not the one that the catalog declares"
             }
             Self::NoProfile => "the tenant has no billing profile and there is no default one",
-            Self::NoCardInForce => "no version of the rate card was in force at the period's start",
+            Self::NoCardInForce => "no version of the rate card was in force",
             Self::NoPrice => "the rate card has no price for this meter",
-            Self::NoRow => "no row of the price describes it",
-            Self::NoEvent => "it does not say which event it is, and events are priced one by one",
+            Self::NoRow => "no row of the price describes it, or no percentile can be of it",
+            Self::NoEvent => {
+                "it does not say which event it is or is below zero, and events are priced one by one"
+            }
             Self::PriceChanged => {
                 "the price counts something else in one part of the period than in another"
             }

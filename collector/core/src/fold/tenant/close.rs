@@ -8,7 +8,7 @@ use tollgate_common::{TenantId, Timestamp};
 use super::billing::Around;
 use super::book;
 use super::late::{Booking, Change};
-use super::state::{Catalogs, NO_CATALOG};
+use super::state::{Catalogs, InForce, NO_CATALOG};
 use super::usage::PeriodBook;
 use super::{PlantedBug, TenantFold, digest, tenant_of};
 use crate::bill::{Carried, Stage};
@@ -32,6 +32,14 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
+    /// After another period that is not closed either, whose bill leaves this.
+    pub(super) fn following(mut self, carried: Option<&Carried>) -> Self {
+        if let Some(carried) = carried {
+            self.carried = carried.clone();
+        }
+        self
+    }
+
     /// For a bill of this stage; the last one if nothing is agreed behind the period.
     pub(super) fn at(&self, stage: Stage) -> Around<'_> {
         let ends = self
@@ -70,11 +78,12 @@ impl TenantFold {
         let Some(mut book) = self.book_to_close(stamp, closing) else {
             return false;
         };
-        let mut in_force = self.catalogs.in_force(&closing.tenant, &book);
+        let mut in_force = self.in_force(&closing.tenant, &book);
         if let (Some(PlantedBug::NewestPrice), Some(newest)) =
             (self.planted, self.catalogs.current_for(&closing.tenant))
         {
-            in_force = Catalogs::by_alone(newest, &closing.tenant, book.period);
+            let zone = self.zone_at(&closing.tenant, book.period.start);
+            in_force = Catalogs::by_alone(newest, zone, &closing.tenant, book.period);
         }
         let terms = in_force.terms(&closing.tenant, book.period);
         let surroundings = self.around(&closing.tenant, &book);
@@ -132,7 +141,13 @@ impl TenantFold {
         true
     }
 
-    /// What stands around a period.
+    /// What is in force when in a period of a tenant, by the clocks of the period.
+    pub(super) fn in_force(&self, name: &TenantId, book: &PeriodBook) -> InForce {
+        let zone = self.zone_at(name, book.period.start);
+        self.catalogs.in_force(zone, name, book)
+    }
+
+    /// What stands around the bill of a period.
     pub(super) fn around(&self, name: &TenantId, book: &PeriodBook) -> Surroundings {
         let Some(tenant) = self.tenants.get(name) else {
             return Surroundings {

@@ -202,7 +202,7 @@ impl Counter<'_> {
             return;
         };
         let was_waiting = book.is_waiting();
-        let versions = (self.timeline, self.name);
+        let versions = (self.timeline, self.name, &tenant.calendars);
         match self.child {
             None => book.count(self.at, run, &self.reporter, versions),
             Some(child) => book.count_child(child, self.at, run, &self.reporter, versions),

@@ -29,7 +29,7 @@ use crate::entry::{Correction, Operated, OperatedAction};
 use crate::fold::rows::{Run, is_countable};
 use crate::fold::{DeclaredLoss, RowSet, Rows, partition_of};
 use crate::ledger::EntryKind;
-use crate::period::Period;
+use crate::period::{Calendars, Period};
 use crate::position::Position;
 use crate::rate::MeterUsage;
 
@@ -66,7 +66,7 @@ impl PeriodBook {
         at: (Position, Timestamp),
         run: &Run<'_>,
         reporter: &Reporter<'_>,
-        versions: (&Timeline, &TenantId),
+        versions: (&Timeline, &TenantId, &Calendars),
     ) {
         let (period, known) = (self.period, self.known);
         let book = self

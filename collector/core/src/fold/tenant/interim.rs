@@ -37,7 +37,7 @@ impl TenantFold {
         if book.is_closed() || book.period.end != interim.end || book.interims != interim.part {
             return false;
         }
-        let in_force = self.catalogs.in_force(name, book);
+        let in_force = self.in_force(name, book);
         let terms = in_force.terms(name, book.period);
         let surroundings = self.around(name, book);
         let mut lines = book::lines(terms, surroundings.at(Stage::Interim), book);
@@ -127,7 +127,7 @@ impl TenantFold {
     }
 
     fn reaches(&self, name: &TenantId, book: &PeriodBook, threshold: &Threshold) -> bool {
-        let in_force = self.catalogs.in_force(name, book);
+        let in_force = self.in_force(name, book);
         let terms = in_force.terms(name, book.period);
         let surroundings = self.around(name, book);
         let around = super::billing::Around {

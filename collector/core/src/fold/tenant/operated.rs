@@ -16,7 +16,7 @@ use tollgate_common::{
 
 use super::account;
 use super::books::Books;
-use super::usage::UsageKey;
+use super::usage::{UsageKey, priced_slices};
 use super::{TenantFold, tenant_of};
 use crate::effect::Effect;
 use crate::entry::{
@@ -24,7 +24,9 @@ use crate::entry::{
 };
 use crate::fold::{RowSet, Rows, TenantInput};
 use crate::ledger::{EntryKind, LedgerEntry};
+use crate::period::Period;
 use crate::position::Position;
+use crate::rate::Shape;
 
 /// Who is said to have reported what an operator gives.
 const OPERATOR: &str = "operator:correction";
@@ -72,6 +74,16 @@ pub enum OperatedRefused {
     Future {
         /// Its place, from 1 on.
         row: usize,
+    },
+    /// Its price takes no usage below zero.
+    #[error(
+        "row {row}: meter `{meter}` is priced by a percentile or event by event then, and neither can be of less than nothing (`period rerate` by another version of the catalog, or `ledger credit`, changes what it costs)"
+    )]
+    BelowSamples {
+        /// Its place, from 1 on.
+        row: usize,
+        /// Of which meter.
+        meter: MeterName,
     },
     /// The catalog was never in force.
     #[error("catalog {0} has never been in force (`catalog history` lists the versions)")]
@@ -164,6 +176,9 @@ impl TenantFold {
             operated.check()?;
             return Ok(Preview::default());
         };
+        if let OperatedAction::Correct(correction) = &operated.action {
+            self.check_samples(correction)?;
+        }
         self.try_out(stamp, tenant, operated, |copy, position| {
             copy.handle_operated(position, stamp, operated, &mut Vec::new())
         })
@@ -371,6 +386,36 @@ impl TenantFold {
             rollups.push(rollup);
         }
         Ok(rollups)
+    }
+
+    /// What is asked before a correction is journaled: the books set aside what a price cannot take.
+    fn check_samples(&self, correction: &Correction) -> Result<(), OperatedRefused> {
+        let timeline = self.catalogs.timeline();
+        let negative = correction.rows.iter().enumerate();
+        for (index, row) in negative.filter(|(_, row)| row.quantity.is_negative()) {
+            let tenant = &correction.tenant;
+            let payer = timeline.payer(tenant, row.at).unwrap_or(tenant);
+            let Ok(rollup) = rollup(tenant, row) else {
+                continue;
+            };
+            let (window, dimensions) = (rollup.window, rollup.series.dimensions());
+            let period = Period {
+                start: window.start(),
+                end: window.end(),
+            };
+            let slices = timeline.slices(payer, period, timeline.known());
+            let slices = priced_slices(&slices, &row.meter);
+            let shape = Shape::new(period, row.aggregation, &slices);
+            if shape.slots_of(window, dimensions).is_some()
+                || shape.event_of(window, dimensions).is_some()
+            {
+                return Err(OperatedRefused::BelowSamples {
+                    row: index + 1,
+                    meter: row.meter.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn rerate(&mut self, stamp: Timestamp, rerate: &Rerate) -> Result<(), OperatedRefused> {

@@ -160,7 +160,7 @@ impl Series {
         let count = u32::try_from(live.entries.len()).unwrap_or(NONE);
         for at in 0..count {
             let part = read_part(&mut Unpack(live.key(at))).unwrap_or_default();
-            usage.add(part, live.value(at as usize))?;
+            usage.add_somewhere(part, live.value(at as usize))?;
         }
         Ok(usage)
     }
@@ -168,9 +168,7 @@ impl Series {
     fn look(&self) -> Cow<'_, Live> {
         match &self.state {
             State::Live(live) => Cow::Borrowed(live),
-            State::Packed(packed) => {
-                Cow::Owned(unpack(&packed.0, self.aggregation).unwrap_or_default())
-            }
+            State::Packed(packed) => Cow::Owned(unpacked(packed, self.aggregation)),
         }
     }
 
@@ -183,15 +181,17 @@ impl Series {
 
     fn live(&mut self) -> &mut Live {
         if let State::Packed(packed) = &self.state {
-            let live = unpack(&packed.0, self.aggregation)
-                .expect("what was read was checked, and the rest we wrote");
-            self.state = State::Live(Box::new(live));
+            self.state = State::Live(Box::new(unpacked(packed, self.aggregation)));
         }
         match &mut self.state {
             State::Live(live) => live,
             State::Packed(_) => unreachable!("it was unpacked above"),
         }
     }
+}
+
+fn unpacked(packed: &Packed, aggregation: Aggregation) -> Live {
+    unpack(&packed.0, aggregation).expect("what was read was checked, and the rest we wrote")
 }
 
 /// How the value that stands orders against one of `agent` in the window that begins at `start`.

@@ -12,7 +12,7 @@ use crate::bill;
 use crate::catalog::Catalog;
 use crate::catalog::timeline::{Slice, Timeline};
 use crate::entry::{CatalogChange, Digest};
-use crate::period::Period;
+use crate::period::{Period, Zone};
 
 /// A map as a list of pairs, because JSON has only text for keys.
 pub(super) mod pairs {
@@ -120,27 +120,33 @@ impl Catalogs {
     }
 
     /// What is in force when in a period: by all versions, or by those that were known when it was
-    /// closed first. Of a period that is rated anew by another catalog: by that one.
-    pub(super) fn in_force(&self, tenant: &TenantId, book: &PeriodBook) -> InForce {
+    /// closed first. Of a period that is rated anew by another catalog: by that one. By the clocks
+    /// of the period's zone.
+    pub(super) fn in_force(&self, zone: Zone, tenant: &TenantId, book: &PeriodBook) -> InForce {
         let other = book.rerated.and_then(|digest| self.get(&digest));
         if let Some(catalog) = other {
-            return Self::by_alone(catalog, tenant, book.period);
+            return Self::by_alone(catalog, zone, tenant, book.period);
         }
         let known = book.known.map_or(self.0.known(), |known| known as usize);
         let newest = self.0.newest_known(tenant, known);
         InForce {
-            slices: bill::cut_by_grants(self.0.slices(tenant, book.period, known)),
+            slices: bill::cut_by_grants(self.0.slices_by(Some(zone), tenant, book.period, known)),
             newest: newest.map(|version| Arc::clone(&version.catalog)),
             anew: false,
         }
     }
 
     /// A catalog is in force for all of a period.
-    pub(super) fn by_alone(catalog: &Arc<Catalog>, tenant: &TenantId, period: Period) -> InForce {
+    pub(super) fn by_alone(
+        catalog: &Arc<Catalog>,
+        zone: Zone,
+        tenant: &TenantId,
+        period: Period,
+    ) -> InForce {
         let alone = Timeline::alone(Arc::clone(catalog));
         // Usage was not kept apart for its grants, so lines are divided by time.
         InForce {
-            slices: alone.slices(tenant, period, 1),
+            slices: alone.slices_by(Some(zone), tenant, period, 1),
             newest: Some(Arc::clone(catalog)),
             anew: true,
         }

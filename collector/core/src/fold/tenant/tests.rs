@@ -1,5 +1,6 @@
 mod aggregations;
 mod changed;
+mod clocks;
 mod closing;
 mod due;
 mod dues;
@@ -10,6 +11,7 @@ mod models;
 mod operated;
 mod parts;
 mod properties;
+mod samples;
 mod whole;
 mod windows;
 

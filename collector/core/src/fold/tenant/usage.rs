@@ -14,7 +14,7 @@ use crate::catalog::timeline::{self, Timeline};
 use crate::entry::{Digest, RefusedReason};
 use crate::fold::packed::reserve;
 use crate::fold::rows::Run;
-use crate::period::{Period, Zone};
+use crate::period::{Calendars, Period, Zone};
 use crate::position::Position;
 use crate::rate::{self, GatherError, MeterUsage, Part, Shape};
 
@@ -75,13 +75,11 @@ struct Parted {
     shape: Option<Shape>,
     /// Of what adds up; else series know their parts.
     usage: MeterUsage,
-    /// Something could not be gathered: nothing of it can be rated then.
-    failed: bool,
 }
 
 impl PartialEq for Parted {
     fn eq(&self, other: &Self) -> bool {
-        self.usage == other.usage && self.failed == other.failed
+        self.usage == other.usage
     }
 }
 
@@ -90,6 +88,7 @@ impl PartialEq for Parted {
 pub(super) struct Versions<'a> {
     pub(super) timeline: &'a Timeline,
     pub(super) tenant: &'a TenantId,
+    pub(super) calendars: &'a Calendars,
     pub(super) period: Period,
     /// How many versions count.
     pub(super) known: usize,
@@ -102,7 +101,10 @@ impl Versions<'_> {
         if key.refused.is_some() {
             return None;
         }
-        let slices = self.timeline.slices(self.tenant, self.period, self.known);
+        let zone = Some(self.calendars.zone_of(self.period));
+        let slices = self
+            .timeline
+            .slices_by(zone, self.tenant, self.period, self.known);
         let slices = bill::cut_by_grants(slices);
         let shape = Shape::new(
             self.period,
@@ -195,7 +197,6 @@ impl Usage {
 
     fn gathered(&self) -> Result<Cow<'_, MeterUsage>, GatherError> {
         match (&self.series, &self.parted) {
-            (_, Some(parted)) if parted.failed => Err(GatherError::Overflow),
             (Some(series), _) => series.usage().map(Cow::Owned),
             (None, Some(parted)) => Ok(Cow::Borrowed(&parted.usage)),
             (None, None) => Ok(Cow::Owned(MeterUsage::whole(self.sum))),
@@ -219,12 +220,13 @@ impl Usage {
         if let Some(Parted {
             shape: Some(shape),
             usage,
-            failed,
         }) = self.parted.as_deref_mut()
         {
             for row in run.rows {
-                let counted = usage.count(shape, row.window, row.series.dimensions(), row.value);
-                *failed |= counted.is_err();
+                let dimensions = row.series.dimensions();
+                usage
+                    .count_somewhere(shape, row.window, dimensions, row.value)
+                    .expect("2^47 rollups of 2^80 units fit a quantity");
             }
         }
     }
@@ -251,20 +253,17 @@ impl Usage {
             return;
         }
         let mut usage = MeterUsage::default();
-        let mut failed = false;
         if self.series.is_none() && !self.sum.is_zero() {
             let described = before.is_some_and(|before| versions.had_any(before));
             let part = Part {
                 cell: if described { 0 } else { Part::NO_CELL },
                 ..Part::default()
             };
-            failed = usage.add(part, self.sum).is_err();
+            usage
+                .add(part, self.sum)
+                .expect("there is room for a first part");
         }
-        self.parted = Some(Box::new(Parted {
-            shape,
-            usage,
-            failed,
-        }));
+        self.parted = Some(Box::new(Parted { shape, usage }));
     }
 
     /// Notes that usage was declared lost, where samples are taken.
@@ -350,12 +349,13 @@ impl PeriodBook {
         (position, stamp): (Position, Timestamp),
         run: &Run<'_>,
         reporter: &Reporter<'_>,
-        (timeline, tenant): (&Timeline, &TenantId),
+        (timeline, tenant, calendars): (&Timeline, &TenantId, &Calendars),
     ) {
         let end = self.period.end;
         let versions = Versions {
             timeline,
             tenant,
+            calendars,
             period: self.period,
             known: self.known.map_or(timeline.known(), |known| known as usize),
         };

@@ -15,7 +15,7 @@ fn operated(action: OperatedAction) -> Operated {
     }
 }
 
-fn correction(key: &str, rows: Vec<CorrectedRow>) -> Operated {
+pub(super) fn correction(key: &str, rows: Vec<CorrectedRow>) -> Operated {
     operated(OperatedAction::Correct(Correction {
         tenant: tenant("acme"),
         key: key.to_owned(),
@@ -23,7 +23,7 @@ fn correction(key: &str, rows: Vec<CorrectedRow>) -> Operated {
     }))
 }
 
-fn corrected(meter: &str, secs: i64, quantity: i128) -> CorrectedRow {
+pub(super) fn corrected(meter: &str, secs: i64, quantity: i128) -> CorrectedRow {
     CorrectedRow {
         meter: MeterName::new(meter).expect("valid"),
         dimensions: BTreeMap::new(),
@@ -40,7 +40,7 @@ fn corrected(meter: &str, secs: i64, quantity: i128) -> CorrectedRow {
 }
 
 impl World {
-    fn operate(&mut self, operated: &Operated) -> Vec<Effect> {
+    pub(super) fn operate(&mut self, operated: &Operated) -> Vec<Effect> {
         self.apply(&TenantInput::Operated(Arc::new(operated.clone())))
     }
 
