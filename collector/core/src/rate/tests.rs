@@ -2,6 +2,7 @@ mod bandwidth;
 mod doc;
 mod events;
 mod going_on;
+mod laws;
 mod levels;
 mod parts;
 mod published;
