@@ -44,7 +44,9 @@ pub use operated::{
 /// periods are billed before they end.
 ///
 /// 5: a row that a price cannot take is unrated and leaves the others priced; bills go by the clocks
-/// of their period, whatever zone came since.
+/// of their period, whatever zone came since. Commitments end where another tenant begins to pay, also
+/// between two periods, and what another tenant paid for stays with that one where a period is rated
+/// anew.
 pub const FOLD_VERSION: u16 = 5;
 
 /// BLAKE3 of a policy or a catalog.

@@ -212,6 +212,20 @@ impl Timeline {
         (from <= instant).then_some(payer)
     }
 
+    /// The stretches of a period for which another tenant pays, by the first `known` versions.
+    pub fn paid(&self, tenant: &TenantId, period: Period, known: usize) -> Vec<Period> {
+        if !self.families.is_child(tenant) {
+            return Vec::new();
+        }
+        let stretches = self.stretches(tenant, period, known).into_iter();
+        let paid = stretches.filter_map(|(version, stretch)| {
+            let (_, from) = version?.payer_of(tenant)?;
+            let start = Ord::max(from, stretch.start);
+            (start < stretch.end).then_some(Period { start, ..stretch })
+        });
+        paid.collect()
+    }
+
     /// For whom a tenant pays at some time in a period, as far as they have profiles of their own.
     pub fn children(&self, payer: &TenantId, period: Period) -> Vec<&TenantId> {
         let pays = |child: &&TenantId| {

@@ -13,13 +13,13 @@ use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
 use super::billing::{self, Around, Billed};
 use super::family::{self, Member, Pool, Rated};
-use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
+use super::usage::{Anew, PeriodBook, Usage, UsageKey, priced_slices};
 use crate::catalog::{Catalog, Meter, timeline};
 use crate::entry::RefusedReason;
 use crate::ledger::{Account, EntryKind, EntryRef, Original, Role, Step};
 use crate::period::Period;
 use crate::position::Position;
-use crate::rate::{self, Shape};
+use crate::rate;
 
 /// Why usage has no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -275,8 +275,9 @@ pub(super) struct Terms<'c> {
     /// Where taxes and exchange rates stand: the newest version that is known, because such a
     /// version does not cut the period.
     pub(super) newest: Option<&'c Catalog>,
-    /// True if it is rated by another catalog than the ones that usage was gathered for.
-    pub(super) anew: bool,
+    /// If it is rated by another catalog than the ones that usage was gathered for: which slices
+    /// another tenant pays for.
+    pub(super) anew: Option<&'c [bool]>,
 }
 
 impl<'c> Terms<'c> {
@@ -373,10 +374,10 @@ fn rateable<'b>(
             None => match terms.applies(&usage.key) {
                 Err(reason) => LineAccount::Unrated(reason),
                 Ok((_, slices)) => {
-                    let shape = terms
+                    let anew = terms
                         .anew
-                        .then(|| Shape::new(terms.period, usage.key.aggregation, &slices));
-                    if let Ok(metered) = usage.metered(shape.as_ref()) {
+                        .map(|paid| Anew::new(terms.period, usage.key.aggregation, &slices, paid));
+                    if let Ok(metered) = usage.metered(anew) {
                         rated.insert(usage.key.meter.clone(), (usage, metered));
                         continue;
                     }

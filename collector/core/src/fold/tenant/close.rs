@@ -40,12 +40,13 @@ impl Surroundings {
         self
     }
 
-    /// For a bill of this stage; the last one if nothing is agreed behind the period.
+    /// For a bill of this stage; the last one if nothing is agreed behind the period, or another
+    /// tenant pays there.
     pub(super) fn at(&self, stage: Stage) -> Around<'_> {
         let ends = self
             .after
             .as_ref()
-            .is_some_and(|slice| slice.profile.is_none());
+            .is_some_and(|slice| slice.agreed().is_none());
         Around {
             carried: &self.carried,
             stage: match stage {

@@ -124,15 +124,16 @@ impl Catalogs {
     /// of the period's zone.
     pub(super) fn in_force(&self, zone: Zone, tenant: &TenantId, book: &PeriodBook) -> InForce {
         let other = book.rerated.and_then(|digest| self.get(&digest));
-        if let Some(catalog) = other {
-            return Self::by_alone(catalog, zone, tenant, book.period);
-        }
         let known = book.known.map_or(self.0.known(), |known| known as usize);
+        if let Some(catalog) = other {
+            let paid = self.0.paid(tenant, book.period, known);
+            return Self::by_alone(catalog, zone, tenant, book.period).unless_paid(&paid);
+        }
         let newest = self.0.newest_known(tenant, known);
         InForce {
             slices: bill::cut_by_grants(self.0.slices_by(Some(zone), tenant, book.period, known)),
             newest: newest.map(|version| Arc::clone(&version.catalog)),
-            anew: false,
+            anew: None,
         }
     }
 
@@ -145,10 +146,11 @@ impl Catalogs {
     ) -> InForce {
         let alone = Timeline::alone(Arc::clone(catalog));
         // Usage was not kept apart for its grants, so lines are divided by time.
+        let slices = alone.slices_by(Some(zone), tenant, period, 1);
         InForce {
-            slices: alone.slices_by(Some(zone), tenant, period, 1),
+            anew: Some(vec![false; slices.len()]),
+            slices,
             newest: Some(Arc::clone(catalog)),
-            anew: true,
         }
     }
 
@@ -162,7 +164,11 @@ impl Catalogs {
     /// What is in force for a tenant behind a period, by what the period is rated by.
     pub(super) fn after(&self, tenant: &TenantId, book: &PeriodBook) -> Option<Slice> {
         let behind = beginning(book.period.end);
+        let known = book.known.map_or(self.0.known(), |known| known as usize);
         match self.rerated(book) {
+            Some(_) if !self.0.paid(tenant, behind, known).is_empty() => {
+                self.next(tenant, behind, book)
+            }
             Some(alone) => alone.slices(tenant, behind, 1).pop(),
             None => self.next(tenant, behind, book),
         }
@@ -192,17 +198,53 @@ fn beginning(start: Timestamp) -> Period {
 pub(super) struct InForce {
     pub(super) slices: Vec<Slice>,
     newest: Option<Arc<Catalog>>,
-    anew: bool,
+    /// Of a period that is rated anew by another catalog: for which slices another tenant pays.
+    anew: Option<Vec<bool>>,
 }
 
 impl InForce {
+    /// Where another tenant pays its usage is not here, and no card is in force.
+    fn unless_paid(mut self, paid: &[Period]) -> Self {
+        if paid.is_empty() {
+            return self;
+        }
+        let (mut slices, mut marks) = (Vec::new(), Vec::new());
+        for slice in self.slices {
+            let mut from = slice.from;
+            for span in paid {
+                let start = span.start.clamp(from, slice.to);
+                let end = span.end.clamp(from, slice.to);
+                for (start, end, is_paid) in [(from, start, false), (start, end, true)] {
+                    if start < end {
+                        let card = slice.card.clone().filter(|_| !is_paid);
+                        slices.push(Slice {
+                            from: start,
+                            to: end,
+                            card,
+                            ..slice.clone()
+                        });
+                        marks.push(is_paid);
+                        from = end;
+                    }
+                }
+            }
+            if from < slice.to {
+                slices.push(Slice { from, ..slice });
+                marks.push(false);
+            }
+        }
+        self.slices = slices;
+        self.anew = Some(marks);
+        self
+    }
+
     pub(super) fn terms<'a>(&'a self, tenant: &'a TenantId, period: Period) -> Terms<'a> {
         Terms {
             tenant,
             period,
             slices: &self.slices,
             newest: self.newest.as_deref(),
-            anew: self.anew,
+            anew: self.anew.as_deref(),
         }
     }
 }

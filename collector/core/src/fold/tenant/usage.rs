@@ -147,6 +147,35 @@ pub(super) fn priced_slices<'c>(
     slices.iter().map(of).collect()
 }
 
+/// How another catalog needs usage than the ones that it was gathered for. Nobody knows other parts
+/// of it than one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Anew {
+    /// It needs one part.
+    is_plain: bool,
+    /// In which slice: the first that its tenant pays for.
+    slice: u16,
+}
+
+impl Anew {
+    /// `paid` says for which slices another tenant pays, whose usage they have.
+    pub(super) fn new(
+        period: Period,
+        aggregation: Aggregation,
+        slices: &[rate::Slice<'_>],
+        paid: &[bool],
+    ) -> Self {
+        let own = slices.iter().zip(paid).filter(|(_, paid)| !**paid);
+        let mut own: Vec<rate::Slice<'_>> = own.map(|(slice, _)| *slice).collect();
+        own.dedup_by(|next, before| next.priced == before.priced);
+        let first = paid.iter().position(|paid| !paid).unwrap_or(0);
+        Self {
+            is_plain: Shape::new(period, aggregation, &own).is_plain(),
+            slice: u16::try_from(first).unwrap_or(u16::MAX),
+        }
+    }
+}
+
 impl Usage {
     pub(super) fn new(key: UsageKey) -> Self {
         let of_series = !key.aggregation.adds_up();
@@ -170,25 +199,32 @@ impl Usage {
         }
     }
 
-    /// The usage as prices need it. `anew` is how another catalog needs it than the ones that it was
-    /// gathered for: nobody knows other parts of it than one, and nothing describes it then.
+    /// The usage as prices need it; what of it cannot be told is not described.
     ///
     /// # Errors
     /// If not all of it could be gathered; see [`GatherError`].
-    pub(super) fn metered(&self, anew: Option<&Shape>) -> Result<Cow<'_, MeterUsage>, GatherError> {
+    pub(super) fn metered(&self, anew: Option<Anew>) -> Result<Cow<'_, MeterUsage>, GatherError> {
         let gathered = self.gathered()?;
-        let Some(shape) = anew else {
+        let Some(anew) = anew else {
             return Ok(gathered);
         };
         let mut parts = gathered.parts();
-        let only_one = parts.len() <= 1 && parts.all(|(part, _)| part == Part::default());
-        let part = if shape.is_plain() && (only_one || self.series.is_none()) {
-            Part::default()
-        } else {
-            Part {
-                cell: Part::NO_CELL,
+        let is_whole = |part: Part| {
+            part == Part {
+                slice: part.slice,
                 ..Part::default()
             }
+        };
+        let only_one = parts.len() <= 1 && parts.all(|(part, _)| is_whole(part));
+        let cell = if anew.is_plain && (only_one || self.series.is_none()) {
+            0
+        } else {
+            Part::NO_CELL
+        };
+        let part = Part {
+            slice: anew.slice,
+            cell,
+            ..Part::default()
         };
         let mut usage = MeterUsage::default();
         usage.add(part, self.quantity())?;
