@@ -4,13 +4,12 @@
 //! the call. Starting and recovering is swept from the first call on; sealing and appending
 //! by attaching to an agent that runs. A client counts all the while.
 
-use std::io::Write as _;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::counting::{TENANTS, assert_billed_exactly, count_until};
+use crate::strace::{Strace, strace_works};
 use crate::support::{PATIENCE, World};
 
 /// Calls that change what a restarted agent finds.
@@ -33,65 +32,6 @@ const SWEEPS: usize = 2;
 const SEALING: [(&str, usize); 2] = [("pwrite64", 5), ("fdatasync", 3)];
 /// How often sealing is swept.
 const SEAL_SWEEPS: usize = 7;
-
-struct Strace(Child);
-
-impl Strace {
-    fn start(point: (&str, usize), arguments: &[&str], rest: &[&std::ffi::OsStr]) -> Self {
-        let (call, nth) = point;
-        let child = Command::new("strace")
-            .args(["-f", "-qq", "-o", "/dev/null", "-e"])
-            .arg(format!("trace={call}"))
-            .arg("-e")
-            .arg(format!("inject={call}:signal=SIGKILL:when={nth}"))
-            .args(arguments)
-            .args(rest)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("strace was found before");
-        Self(child)
-    }
-
-    /// Waits until the traced process has ended, up to `patience`.
-    fn ended(&mut self, patience: Duration) -> bool {
-        let begin = Instant::now();
-        while begin.elapsed() < patience {
-            if !matches!(self.0.try_wait(), Ok(None)) {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        false
-    }
-}
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn strace_works() -> bool {
-    let found = Command::new("strace")
-        .args(["-qq", "-o", "/dev/null", "-e", "trace=fsync", "true"])
-        .status()
-        .is_ok_and(|status| status.success());
-    if !found {
-        assert!(
-            std::env::var_os("TOLLGATE_REQUIRE_ALL").is_none(),
-            "strace is required (TOLLGATE_REQUIRE_ALL) and cannot trace here"
-        );
-        // Not `eprintln!`: the test harness would swallow that.
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: strace is missing or may not trace"
-        );
-    }
-    found
-}
 
 /// Starts an agent under strace and waits for its end at this call; false if it came through
 /// with fewer, and was killed while it ran.
@@ -116,9 +56,7 @@ fn kill_a_start(world: &World, point: (&str, usize)) -> bool {
         let started = world
             .admin("edge-1")
             .is_some_and(|mut client| client.status().is_ok());
-        if started && let Some(pid) = child_of(strace.0.id()) {
-            kill(pid);
-            assert!(strace.ended(PATIENCE), "strace follows its process");
+        if started && strace.kill_traced() {
             return false;
         }
     }
@@ -135,18 +73,6 @@ fn kill_a_seal(world: &World, point: (&str, usize)) {
         "the agent seals every second, but never came to {point:?}"
     );
     drop(agent);
-}
-
-fn child_of(parent: u32) -> Option<i32> {
-    let path = format!("/proc/{parent}/task/{parent}/children");
-    let children = std::fs::read_to_string(path).ok()?;
-    children.split_whitespace().next()?.parse().ok()
-}
-
-fn kill(pid: i32) {
-    #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std")]
-    // SAFETY: kill has no memory effects; the process is a child of our strace.
-    let _ = unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
 #[test]

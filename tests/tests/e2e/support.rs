@@ -30,6 +30,11 @@ impl Node {
         self.0.wait().expect("the process is ours");
     }
 
+    /// SIGTERM, and no waiting.
+    pub(crate) fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
     fn signal(&self, signal: libc::c_int) {
         let pid = i32::try_from(self.0.id()).expect("a process number is an i32");
         #[expect(unsafe_code, reason = "kill(2) has no safe wrapper in std")]
@@ -45,7 +50,7 @@ impl Node {
 
     /// SIGTERM and a clean end.
     pub(crate) fn stop(mut self) {
-        self.signal(libc::SIGTERM);
+        self.terminate();
         let begin = Instant::now();
         loop {
             if let Some(status) = self.0.try_wait().expect("the process is ours") {
@@ -338,12 +343,15 @@ meter = "level"
         });
     }
 
-    /// What the ledger bills (charges and adjustments), by tenant and meter, in units.
+    /// What the ledger bills (charges, adjustments and reversals), by tenant and meter, in units.
     pub(crate) fn billed(&self) -> BTreeMap<(String, String), i128> {
         let mut sums = BTreeMap::new();
         for row in self.items("/v1/ledger?limit=10000") {
             let entry = &row["entry"];
-            if entry["kind"] == "charge" || entry["kind"] == "adjustment" {
+            if ["charge", "adjustment", "reversal"]
+                .iter()
+                .any(|kind| entry["kind"] == *kind)
+            {
                 let text = |key: &str| entry[key].as_str().expect("a text").to_owned();
                 let units: i128 = text("quantity").parse().expect("an integer");
                 *sums.entry((text("tenant"), text("meter"))).or_default() += units;
