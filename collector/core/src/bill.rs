@@ -3,7 +3,7 @@
 //! [`compute`] follows the card's order, `standard/1`: each price is rated by [`crate::rate`],
 //! then come percent discounts, amount discounts, maximum and minimum, of single lines first,
 //! then of groups of lines, then of the invoice; commitments; conversion into the tenant's
-//! currency; tax; the credit-note balance; grants.
+//! currency; tax; rounding of the total; the credit-note balance; grants.
 //!
 //! A bill is always that of the whole period so far. What an interim invoice, the final one or a
 //! correction adds is the difference to what was posted before, key by key ([`since`]), so that
@@ -18,6 +18,7 @@ mod carried;
 mod commit;
 mod entries;
 mod exchange;
+mod fees;
 mod grants;
 mod input;
 mod lanes;
@@ -30,6 +31,7 @@ mod share;
 mod split;
 mod taxes;
 mod top_up;
+mod total;
 mod unrated;
 mod work;
 
@@ -147,7 +149,8 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let commitments = commit::apply(input, &mut lines, &mut carried)?;
     let (currency, exchange) = exchange::convert(input, &mut lines)?;
     let taxes = taxes::apply(input, &mut lines, currency)?;
-    lines::note_taxes(input, &lines, &mut carried);
+    fees::note_taxes(input, &lines, &mut carried);
+    total::round(input, &mut lines, currency)?;
     share::apply(input, &mut lines)?;
     let sum = |amount: fn(&BillLine<'c>) -> Decimal| {
         lines

@@ -24,6 +24,7 @@ mod commitments;
 mod contracted;
 pub mod diff;
 mod discounts;
+mod each;
 mod error;
 mod exchange;
 mod families;
@@ -32,6 +33,7 @@ mod follows;
 mod grants;
 mod matrix;
 mod measure;
+mod meters;
 mod models;
 mod per_event;
 mod percentile;
@@ -46,6 +48,7 @@ mod templates;
 mod terms;
 mod tiers;
 pub mod timeline;
+mod total;
 mod trial;
 mod unit;
 mod versions;
@@ -56,8 +59,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use tollgate_common::limits::SCALE_MAX;
-use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId, Timestamp};
+use tollgate_common::{MeterName, Scale, TenantId, Timestamp};
 use toml::de::DeTable;
 
 pub use agreement::{Agreement, Payer, Threshold};
@@ -66,6 +68,7 @@ pub use bands::{BANDS_MAX, Bands};
 pub use cards::{Card, Order};
 pub use commitments::{AtEnd, Commitment, Pay};
 pub use discounts::{Discount, JointDiscount, Off};
+pub use each::Each;
 pub use error::{CatalogError, CatalogErrors};
 pub use exchange::{ExchangeRate, ExchangeRates};
 pub use families::Families;
@@ -73,14 +76,16 @@ pub use files::{CATALOG_BYTES_MAX, CATALOG_FILE_BYTES_MAX, CATALOG_FILES_MAX};
 pub use grants::{Grant, GrantKind};
 pub use matrix::{MATRIX_ROWS_MAX, Matrix, Row, ValuePattern};
 pub use measure::{Measure, MeasureError};
+pub use meters::Meter;
 pub use per_event::{PerEvent, Segment};
 pub use percentile::{Directions, Missing, Percentile};
 pub use price::{
-    Above, Allowance, Billed, Blocks, Bounds, Convert, FirstFlat, Interval, Model, Over, Price,
-    PriceTerms, Prorated, Scheme, Tier, TierBy,
+    Above, Allowance, Billed, Blocks, Bounds, Convert, Due, FirstFlat, Interval, Model, Over,
+    Price, PriceTerms, Prorated, Scheme, Tier, TierBy,
 };
 pub use profiles::{Late, Profile, Settlement};
 pub use tax::{Tax, TaxBehavior, TaxFirst, TaxKind, TaxPer, TaxRate, TaxStyle};
+pub use total::TotalRounding;
 pub use trial::{Trial, UsageFormat};
 pub use unit::{Unit, UnitError};
 
@@ -98,71 +103,6 @@ pub const TIERS_MAX: usize = 256;
 pub const DISCOUNTS_MAX: usize = 256;
 /// Longest identifier of a card or a price, in bytes.
 pub const CATALOG_ID_BYTES_MAX: usize = 128;
-
-/// A declared meter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Meter {
-    /// Its name.
-    pub name: MeterName,
-    /// Its unit.
-    pub unit: Unit,
-    /// Decimal places of its quantities.
-    pub scale: Scale,
-    /// How its values combine.
-    pub aggregation: Aggregation,
-    /// The dimension whose value is the id of an event, where single events are counted: each
-    /// series in a window is one.
-    pub event: Option<Arc<str>>,
-}
-
-impl Meter {
-    /// Reads a quantity such as `3500000`, in the billed unit, or `12.5 GB`.
-    ///
-    /// # Errors
-    /// See [`MeasureError`].
-    pub fn read_quantity(&self, text: &str) -> Result<Quantity, MeasureError> {
-        let unit = self.billed_unit();
-        if self.aggregation == Aggregation::TimeWeighted && !text.contains(' ') {
-            // Ten seats, or ten seconds of a seat?
-            let number = measure::plain_decimal(text).map_or("10", |_| text);
-            let example = format!("{number} {}.h", self.unit);
-            return Err(MeasureError::NoUnit { example });
-        }
-        measure::quantity(text, &unit, self.billed_scale())
-    }
-
-    /// The same of a quantity that may be below zero, where the meter's values add up.
-    ///
-    /// # Errors
-    /// See [`MeasureError`].
-    pub fn read_signed(&self, text: &str) -> Result<Quantity, MeasureError> {
-        match text.strip_prefix('-') {
-            Some(rest) if self.aggregation.adds_up() => {
-                let quantity = self.read_quantity(rest)?;
-                Quantity::ZERO
-                    .checked_sub(quantity)
-                    .ok_or(MeasureError::Digits)
-            }
-            _ => self.read_quantity(text),
-        }
-    }
-
-    /// Decimal places of what is billed: of a level over time three more, because agents count
-    /// its milliseconds.
-    pub fn billed_scale(&self) -> Scale {
-        let billed = self.aggregation.rollup_scale(self.scale);
-        // Checked when the catalog was read.
-        billed.unwrap_or(self.scale)
-    }
-
-    /// The unit of what is billed: of a level over time the unit times seconds, `{seat}.s`.
-    pub fn billed_unit(&self) -> Unit {
-        match self.aggregation {
-            Aggregation::TimeWeighted => self.unit.times_seconds(),
-            _ => self.unit.clone(),
-        }
-    }
-}
 
 /// A checked catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -289,61 +229,6 @@ impl Catalog {
                 profiles::read(self, &mut reader, &root, path, places);
             }
             Part::Tests => {}
-        }
-    }
-
-    fn read_meters<'d>(
-        &mut self,
-        reader: &mut Reader<'d>,
-        root: &read::Section<'d>,
-        path: &str,
-        places: &mut Places,
-    ) {
-        reader.only(root, &["meter"]);
-        for section in reader.tables(root, "meter", CATALOG_ROWS_MAX) {
-            reader.only(&section, &["name", "unit", "scale", "aggregation", "event"]);
-            let name = reader.parse::<MeterName>(
-                &section,
-                "name",
-                "a meter's name such as \"http.requests\"",
-            );
-            let unit =
-                reader.parse::<Unit>(&section, "unit", "a unit such as \"By\" or \"{request}\"");
-            let scale = read_scale(reader, &section);
-            let aggregation =
-                reader.parse::<Aggregation>(&section, "aggregation", "such as \"sum\"");
-            let Some((name, field)) = name else { continue };
-            if !places.claim(reader, &field, &format!("meter `{name}`"), path) {
-                continue;
-            }
-            let (Some((unit, _)), Some(scale), Some((aggregation, field))) =
-                (unit, scale, aggregation)
-            else {
-                places.broken_meters.insert(name);
-                continue;
-            };
-            if aggregation.rollup_scale(scale).is_none() {
-                let message = format!(
-                    "a level over time needs three decimal places more than its scale {scale}, \
-                     and {SCALE_MAX} are the most (expected a scale of at most {})",
-                    SCALE_MAX - 3
-                );
-                reader.refuse_field(&field, message);
-                places.broken_meters.insert(name);
-                continue;
-            }
-            let Some(event) = per_event::read_dimension(reader, &section, aggregation) else {
-                places.broken_meters.insert(name);
-                continue;
-            };
-            let meter = Meter {
-                name: name.clone(),
-                unit,
-                scale,
-                aggregation,
-                event,
-            };
-            self.meters.insert(name, meter);
         }
     }
 

@@ -9,6 +9,7 @@
 mod around;
 mod charge;
 mod currency;
+mod each;
 mod events;
 mod fast;
 mod levels;
@@ -28,6 +29,7 @@ pub use charge::Piece;
 pub use currency::{
     Currency, CurrencyError, PRICING_UNIT_BYTES_MAX, PRICING_UNIT_PLACES_MAX, PricingUnitError,
 };
+pub use each::Apart;
 pub use events::{EVENTS_MAX, Event, EventKey, EventSum};
 pub(crate) use fast::{Fast, multiple};
 pub use line::{AmountChange, Arithmetic, Basis, Contracted, LineItem};

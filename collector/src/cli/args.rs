@@ -25,6 +25,7 @@ Exit codes:
   1   failed
   2   the command line is wrong
   3   a difference was found (ledger verify, reconcile)
+  4   usage is not rated (rate)
   74  the journal could not be written; start again, it recovers from what is on the disk
   78  the configuration, the catalog or a certificate file is wrong";
 

@@ -43,6 +43,8 @@ pub enum Exit {
     Usage = 2,
     /// A difference was found: verification, reconciliation.
     Unverified = 3,
+    /// Usage is not rated.
+    Unrated = 4,
     /// The journal could not be written (`EX_IOERR`); starting again recovers.
     Journal = 74,
     /// The configuration, the catalog or a certificate file is wrong (`EX_CONFIG`).

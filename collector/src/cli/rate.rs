@@ -1,5 +1,6 @@
 //! `rate`: prices without a server.
 
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -11,8 +12,10 @@ use super::catalog::{read_catalog, refused};
 use super::output::Output;
 use super::{Exit, Failure, bill, load};
 
-/// Longest usage file, in bytes.
+/// Longest usage file in TOML, in bytes.
 const USAGE_BYTES_MAX: u64 = 1 << 20;
+/// Longest usage file of rows: a million of them.
+const ROWS_BYTES_MAX: u64 = 1 << 26;
 
 /// `rate`.
 pub(super) fn rate(
@@ -23,10 +26,15 @@ pub(super) fn rate(
     output: Output,
 ) -> Result<Exit, Failure> {
     let catalog = read_catalog(dir)?;
-    let text = load::bounded(usage, USAGE_BYTES_MAX)
-        .map_err(|error| Failure::new(Exit::Config, format!("{}: {error}", usage.display())))?;
     let name = usage.display().to_string();
-    let read = match UsageFormat::of(&name) {
+    let format = UsageFormat::of(&name);
+    let most = match format {
+        UsageFormat::Toml => USAGE_BYTES_MAX,
+        UsageFormat::Csv | UsageFormat::JsonLines => ROWS_BYTES_MAX,
+    };
+    let text = load::bounded(usage, most)
+        .map_err(|error| Failure::new(Exit::Config, format!("{name}: {error}")))?;
+    let read = match format {
         UsageFormat::Toml => Trial::read(&catalog, &name, &text, tenant, period),
         format => Trial::read_table(&catalog, (&name, &text, format), tenant, period),
     };
@@ -36,7 +44,7 @@ pub(super) fn rate(
         refused(Path::new(""), errors, files)
     })?;
     let printed = trial.bill(&catalog, |offline, bill| {
-        output.print(&as_json(offline, bill), |out| {
+        let printed = output.print(&as_json(offline, bill), |out| {
             writeln!(out, "tenant  {}", trial.tenant)?;
             for card in cards(offline) {
                 writeln!(out, "card    {} from {}", card.id, card.from)?;
@@ -44,10 +52,31 @@ pub(super) fn rate(
             writeln!(out, "period  {}", trial.period)?;
             writeln!(out)?;
             bill::write(out, bill)
-        })
+        });
+        printed.map(|()| unrated(bill))
     });
-    printed.map_err(Failure::failed)??;
-    Ok(Exit::Done)
+    let unrated = printed.map_err(Failure::failed)??;
+    let Some(unrated) = unrated else {
+        return Ok(Exit::Done);
+    };
+    // Nothing is lost where nobody reads it: the exit code says so too.
+    let _ = writeln!(io::stderr(), "{unrated}");
+    Ok(Exit::Unrated)
+}
+
+/// What is not in the bill, if anything is not.
+fn unrated(bill: &Bill<'_>) -> Option<String> {
+    let names = bill.unrated.iter().map(|usage| {
+        let meter = usage.meter.as_ref().map(ToString::to_string);
+        meter.or_else(|| usage.price.clone()).unwrap_or_default()
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        format!("warning: the bill is not complete: usage of {names} is not rated, see `unrated`")
+    })
 }
 
 /// The versions of cards that are in force in the period.

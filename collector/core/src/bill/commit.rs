@@ -295,7 +295,7 @@ fn counting(plans: &[Plan<'_>], standing: &Standing<'_>, lines: &[BillLine<'_>])
                 }
                 // As it counted when it was charged.
                 (Source::Unused, _) => counts.includes_fee(&line.key.id),
-                (Source::Commitment(_), _) => false,
+                (Source::Commitment(_) | Source::Rounding(_), _) => false,
             }
     };
     let lines = lines.iter().enumerate();

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId};
 
-use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle};
+use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle, TotalRounding};
 use crate::ledger::{Step, StepKind};
 use crate::rate::{AmountStep, Currency, LineItem, Ratio};
 
@@ -46,6 +46,8 @@ pub enum LineRole {
     Overage,
     /// What is missing to a commitment at the end of its term.
     TrueUp,
+    /// What the rounded total is more, or less, than the exact one.
+    Rounding,
 }
 
 impl LineKey {
@@ -70,6 +72,7 @@ impl LineRole {
             Self::Drawdown => "drawdown",
             Self::Overage => "overage",
             Self::TrueUp => "true_up",
+            Self::Rounding => "rounding",
         }
     }
 }
@@ -93,6 +96,8 @@ pub enum Source<'c> {
     Commitment(&'c Commitment),
     /// A fee that was charged in advance and is not due any more.
     Unused,
+    /// What the total is rounded to.
+    Rounding(&'c TotalRounding),
 }
 
 impl<'c> Source<'c> {
@@ -100,7 +105,7 @@ impl<'c> Source<'c> {
     pub fn price(&self) -> Option<&'c Price> {
         match self {
             Self::Rated(item) | Self::Advance(item) => Some(item.price),
-            Self::Minimum(_) | Self::Commitment(_) | Self::Unused => None,
+            Self::Minimum(_) | Self::Commitment(_) | Self::Unused | Self::Rounding(_) => None,
         }
     }
 
@@ -108,7 +113,7 @@ impl<'c> Source<'c> {
     pub fn item(&self) -> Option<&LineItem<'c>> {
         match self {
             Self::Rated(item) | Self::Advance(item) => Some(item),
-            Self::Minimum(_) | Self::Commitment(_) | Self::Unused => None,
+            Self::Minimum(_) | Self::Commitment(_) | Self::Unused | Self::Rounding(_) => None,
         }
     }
 }
@@ -256,6 +261,13 @@ impl fmt::Display for BillLine<'_> {
                     f,
                     "charged in advance and not due: {} {currency}",
                     self.amount
+                )?;
+            }
+            Source::Rounding(rounding) => {
+                write!(
+                    f,
+                    "total to {}, rounded {}: {} {currency}",
+                    rounding.to, rounding.mode, self.amount
                 )?;
             }
             Source::Commitment(commitment) => {

@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 
 use chrono::NaiveDate;
-use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity};
 
 use super::carried::{Advance, Carried};
 use super::lanes::{self, Track};
-use super::line::{BillLine, LineKey, LineRole};
+use super::line::{LineKey, LineRole};
 use super::plan::Plan;
 use super::unrated::{Unrated, UnratedUsage};
-use super::{BillInput, Metered, NoBill, Slice, Stage};
-use crate::catalog::{Billed, Card, FirstFlat, Meter, Price, Profile};
-use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_fee, rate_meter};
-
-/// For how many periods it is kept what was charged for them in advance: late usage never comes
-/// for older ones.
-const ADVANCE_PERIODS_MAX: usize = 400;
+use super::{BillInput, Metered, NoBill, Slice};
+use crate::catalog::{Card, FirstFlat, Meter, Price, Profile};
+use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_meter};
 
 /// A rated line, before anything stands around it.
 pub(super) struct Draft<'c> {
@@ -119,46 +114,22 @@ fn rated_key<'c>(card: &'c Card, price: &'c Price) -> RatedKey<'c> {
     (&card.id, currency, &price.id, price.meter.as_ref())
 }
 
-struct Rating<'i, 'c> {
-    input: &'i BillInput<'c>,
+pub(super) struct Rating<'i, 'c> {
+    pub(super) input: &'i BillInput<'c>,
     /// The day on which the period begins.
-    day: NaiveDate,
-    drafts: Vec<Draft<'c>>,
+    pub(super) day: NaiveDate,
+    pub(super) drafts: Vec<Draft<'c>>,
     unrated: Vec<UnratedUsage>,
     /// What was rated and has no line yet.
     rated: BTreeMap<RatedKey<'c>, LineItem<'c>>,
 }
 
-fn key(role: LineRole, card: &Card, price: &Price) -> LineKey {
+pub(super) fn key(role: LineRole, card: &Card, price: &Price) -> LineKey {
     LineKey {
         role,
         card: Some(card.id.clone()),
         id: price.id.clone(),
         currency: card.currency.code().to_owned(),
-    }
-}
-
-/// A fee that is charged in advance.
-pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Decimal) -> Advance {
-    Advance {
-        key: key(LineRole::Fee, card, price),
-        amount,
-        taxes: taxes(price, profile).to_vec(),
-        tax: None,
-    }
-}
-
-/// Notes what tax was charged on fees of the next period.
-pub(super) fn note_taxes(input: &BillInput<'_>, lines: &[BillLine<'_>], carried: &mut Carried) {
-    let next = input.next.map(|next| next.period.start);
-    let fees = next.and_then(|start| carried.advance.get_mut(&start));
-    for fee in fees.into_iter().flatten() {
-        let same = |line: &&BillLine<'_>| {
-            line.key.role == LineRole::Advance
-                && (&line.key.card, &line.key.id) == (&fee.key.card, &fee.key.id)
-                && line.key.currency == fee.key.currency
-        };
-        fee.tax = lines.iter().find(same).map(|line| line.tax);
     }
 }
 
@@ -257,7 +228,7 @@ impl<'c> Rating<'_, 'c> {
     }
 
     /// A price that is not computed, of usage that another one carries.
-    fn unknown(&mut self, price: Option<&Price>, reason: Unrated) {
+    pub(super) fn unknown(&mut self, price: Option<&Price>, reason: Unrated) {
         self.unrated.push(UnratedUsage {
             meter: None,
             price: price.map(|price| price.id.clone()),
@@ -303,47 +274,6 @@ impl<'c> Rating<'_, 'c> {
         Ok(())
     }
 
-    fn fee(&mut self, plan: &Plan<'c>, price: &'c Price) {
-        let is_whole = price.terms.prorate.is_none();
-        if !self.input.due || (is_whole && self.input.is_remainder()) {
-            return;
-        }
-        let card = plan.card();
-        let Ok(item) = rate_fee(price, card, self.day) else {
-            self.fee_too_large(price);
-            return;
-        };
-        let prorated = |of: fn(&Price) -> &Price| {
-            plan.prorated(self.input, price.terms.prorate, |card| {
-                of(find(card, price)?).flat_fee().map(Ratio::from_decimal)
-            })
-        };
-        let (Ok((base, fraction)), Ok((list, _))) =
-            (prorated(|own| own), prorated(Price::as_listed))
-        else {
-            self.fee_too_large(price);
-            return;
-        };
-        let key = key(LineRole::Fee, card, price);
-        let charged = self.charged(&key);
-        let whole = fraction == Ratio::ONE
-            && Ratio::from_decimal(item.base) == base
-            && Ratio::from_decimal(item.list) == list;
-        self.drafts.push(Draft {
-            key,
-            card,
-            taxes: taxes(price, plan.profile),
-            kind: DraftKind::Rated {
-                item,
-                fraction,
-                maximum: None,
-                minimum: None,
-                fee: (!whole).then(|| Box::new(Fee { list, base })),
-                charged,
-            },
-        });
-    }
-
     /// Usage that was rated by a price of which there is no line is not rated: a version of the
     /// price for another meter has its line.
     fn left(&mut self) {
@@ -358,69 +288,6 @@ impl<'c> Rating<'_, 'c> {
                     reason: Unrated::NoPrice,
                 });
             }
-        }
-    }
-
-    fn fee_too_large(&mut self, price: &Price) {
-        self.unknown(Some(price), Unrated::TooLarge);
-    }
-
-    /// What was charged in advance for a line of this period.
-    fn charged(&self, key: &LineKey) -> Option<&'c Advance> {
-        let fees = self.input.carried.advance.get(&self.input.period.start)?;
-        fees.iter().find(|fee| fee.key == *key)
-    }
-
-    /// Gives back what was charged in advance for lines that there are not any more.
-    fn unused(&mut self) {
-        let Some(card) = self.input.slices.iter().rev().find_map(|slice| slice.card) else {
-            return;
-        };
-        let fees = self.input.carried.advance.get(&self.input.period.start);
-        for fee in fees.into_iter().flatten() {
-            if !self.drafts.iter().any(|draft| draft.key == fee.key) {
-                self.drafts.push(Draft {
-                    key: fee.key.clone(),
-                    card,
-                    taxes: &fee.taxes,
-                    kind: DraftKind::Unused(fee),
-                });
-            }
-        }
-    }
-
-    /// Charges the next period's fees that are billed in advance, with the period's last invoice.
-    fn advance(&mut self, carried: &mut Carried) {
-        let Some(next) = self.input.next.filter(|_| self.input.stage == Stage::Final) else {
-            return;
-        };
-        let day = self.input.zone.date_at(next.period.start);
-        let card = next.profile.agreement.card(next.card);
-        let mut charged = Vec::new();
-        for price in &card.prices {
-            if price.meter.is_some() || price.terms.billed != Billed::InAdvance {
-                continue;
-            }
-            let Ok(item) = rate_fee(price, card, day) else {
-                // The period itself will say so.
-                continue;
-            };
-            let taxes = taxes(price, next.profile);
-            charged.push(advance(card, price, next.profile, item.amount));
-            self.drafts.push(Draft {
-                key: key(LineRole::Advance, card, price),
-                card,
-                taxes,
-                kind: DraftKind::Advance(item),
-            });
-        }
-        while carried.advance.len() > ADVANCE_PERIODS_MAX {
-            carried.advance.pop_first();
-        }
-        if charged.is_empty() {
-            carried.advance.remove(&next.period.start);
-        } else {
-            carried.advance.insert(next.period.start, charged);
         }
     }
 }

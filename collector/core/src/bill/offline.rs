@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, TenantId};
 
-use super::lines::advance;
+use super::fees::advance;
 use super::{
     Advance, Bill, BillInput, Carried, Child, Metered, Next, NoBill, Slice, Stage, compute, metered,
 };
@@ -88,12 +88,15 @@ impl<'c> Offline<'c> {
         compute(&self.input(usage, metered, children))
     }
 
-    /// A fee of the period's last card that was charged in advance; `None` if there is no such fee.
+    /// A fee that was charged in advance, of the last version in the period that has it; `None` if
+    /// there is no such fee.
     pub fn advance(&self, id: &str, amount: Decimal) -> Option<Advance> {
-        let card = self.slices.iter().rev().find_map(|slice| slice.card)?;
-        let mut fees = card.prices.iter().filter(|price| price.meter.is_none());
-        let price = fees.find(|price| price.id == id)?;
-        Some(advance(card, price, self.profile, amount))
+        let mut cards = self.slices.iter().rev().filter_map(|slice| slice.card);
+        cards.find_map(|card| {
+            let mut fees = card.prices.iter().filter(|price| price.meter.is_none());
+            let price = fees.find(|price| price.id == id)?;
+            Some(advance(card, price, self.profile, amount))
+        })
     }
 
     /// What a commitment is called in [`Carried`], with its term in this period and its taxes.

@@ -9,6 +9,7 @@ use crate::period::{Period, Proration};
 use crate::rate::Ratio;
 
 /// A card for the part of the period in which its versions are in force.
+#[derive(Clone)]
 pub(super) struct Plan<'c> {
     /// Its versions with their stretches, in order.
     pub(super) versions: Vec<(Period, &'c Card)>,

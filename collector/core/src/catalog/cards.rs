@@ -11,6 +11,7 @@ use super::around::{self, Around, Names};
 use super::price::Price;
 use super::read::{Reader, Section};
 use super::tax::{self, TaxStyle};
+use super::total::{self, TotalRounding};
 use super::versions::{Spot, VersionPlace};
 use super::{Catalog, Places, check_id, prices, pricing_units, read_date};
 use crate::rate::Currency;
@@ -32,6 +33,8 @@ pub struct Card {
     pub around: Around,
     /// How its amounts are taxed.
     pub tax: TaxStyle,
+    /// To what the total of a bill is rounded, if it is.
+    pub total: Option<TotalRounding>,
 }
 
 impl Card {
@@ -129,6 +132,7 @@ pub(super) fn read<'d>(
             "maximum",
             "minimum",
             "commitment",
+            "total",
         ],
     );
     let id = reader.parse::<Id>(root, "id", "the card's name such as \"edge\"");
@@ -141,6 +145,7 @@ pub(super) fn read<'d>(
     let order = reader.parse::<Order>(root, "order", "\"standard/1\"");
     let mut prices = prices::read(catalog, reader, root, places);
     let tax = tax::read_style(reader, root);
+    let total = total::read(reader, root);
     let around = prices.as_mut().and_then(|(prices, _)| {
         let name = id.as_ref().map_or("", |(Id(id), _)| id);
         let order = order.as_ref().map_or(Order::default(), |(order, _)| *order);
@@ -161,7 +166,7 @@ pub(super) fn read<'d>(
         places.broken_cards.insert(id);
         return;
     };
-    let (Some(around), Some(tax)) = (around, tax) else {
+    let (Some(around), Some(tax), Some(total)) = (around, tax, total) else {
         places.broken_cards.insert(id);
         return;
     };
@@ -184,6 +189,7 @@ pub(super) fn read<'d>(
         prices,
         around,
         tax,
+        total,
     };
     versions.insert(at, Arc::new(card));
 }

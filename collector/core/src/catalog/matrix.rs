@@ -13,7 +13,9 @@ use super::bands::Bands;
 use super::cards::Id;
 use super::files::Part as FilePart;
 use super::measure::Measure;
+use super::models::ModelName;
 use super::per_event::PerEvent;
+use super::percentile::Percentile;
 use super::price::Model;
 use super::prices::{self, checked};
 use super::read::{Field, Reader, Section};
@@ -58,6 +60,8 @@ pub struct Row {
     pub model: Model,
     /// How single events are priced, in place of the model.
     pub per_event: Option<PerEvent>,
+    /// For bandwidth: the percentile that is priced in place of the sum.
+    pub percentile: Option<Percentile>,
     /// True if its unit prices are percentages of money.
     pub is_percentage: bool,
 }
@@ -252,6 +256,14 @@ pub(super) fn read<'d>(
         reader.refuse_field(&field, message);
         return None;
     }
+    if rows
+        .iter()
+        .any(|row| row.percentile.is_some() != rows[0].percentile.is_some())
+    {
+        let message = "either all rows price a percentile or none does";
+        reader.refuse_field(&field, message);
+        return None;
+    }
     let Some(order) = order(&rows, precedence?) else {
         reader.refuse_field(&field, "the rows' prices are too large to be compared");
         return None;
@@ -307,7 +319,12 @@ fn read_row<'d>(
     let &RowContext {
         bands, unit, per, ..
     } = context;
+    let is_percentile = row
+        .field("model")
+        .is_some_and(|field| field.value.as_str() == Some(ModelName::PERCENTILE));
     let own_per = match row.field("per") {
+        // What a percentile is quoted for is no amount of what is metered.
+        _ if is_percentile => Some(None),
         None => Some(None),
         Some(field) => {
             let expected = format!("what this row's price is quoted for, such as \"1000 {unit}\"");
@@ -343,6 +360,7 @@ fn read_row<'d>(
         per: read.per.or(own_per).or_else(|| per.cloned())?,
         model: read.model,
         per_event: read.per_event,
+        percentile: read.percentile,
         is_percentage: read.is_percentage,
     })
 }

@@ -19,13 +19,25 @@ pub(super) enum ModelName {
     PerEvent,
 }
 
+/// What a price by percentile says beside what it is quoted for.
+const PERCENTILE_KEYS: [&str; 8] = [
+    "percentile",
+    "slot",
+    "directions",
+    "missing",
+    "commit",
+    "unit",
+    "overage",
+    "tiers",
+];
+
 const MODELS: &[(&str, ModelName)] = &[
     ("per_unit", ModelName::PerUnit),
     ("package", ModelName::Package),
     ("graduated", ModelName::Graduated),
     ("volume", ModelName::Volume),
     ("matrix", ModelName::Matrix),
-    ("percentile", ModelName::Percentile),
+    (ModelName::PERCENTILE, ModelName::Percentile),
     ("percentage", ModelName::Percentage),
     ("per_event", ModelName::PerEvent),
     ("flat", ModelName::Flat),
@@ -48,24 +60,28 @@ impl FromStr for ModelName {
 }
 
 impl ModelName {
+    /// The name of a price by percentile.
+    pub(super) const PERCENTILE: &str = "percentile";
+
     /// The keys that a price of this model may have.
     pub(super) fn keys(self) -> Vec<&'static str> {
         let mut keys = vec!["id", "model", "rounding", "tax", "prorate", "gl"];
         if self == Self::Flat {
-            keys.extend(["flat", "billed"]);
+            keys.extend(["flat", "billed", "once", "every", "trial"]);
             return keys;
         }
         keys.extend(["meter", "per", "convert", "maximum", "minimum"]);
         match self {
             Self::Flat => {}
             Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
-                keys.extend(["allowance", "interval", "over", "prorated"]);
+                keys.extend(["allowance", "interval", "over", "prorated", "each"]);
                 keys.extend(self.scheme_keys());
             }
             Self::Matrix => keys.extend([
                 "interval",
                 "over",
                 "prorated",
+                "each",
                 "calendar",
                 "precedence",
                 "rows",
@@ -87,16 +103,7 @@ impl ModelName {
                 keys.extend(["unit", "increments"]);
                 keys.extend(per_event::EVENT_KEYS);
             }
-            Self::Percentile => keys.extend([
-                "percentile",
-                "slot",
-                "directions",
-                "missing",
-                "commit",
-                "unit",
-                "overage",
-                "tiers",
-            ]),
+            Self::Percentile => keys.extend(PERCENTILE_KEYS),
         }
         keys
     }
@@ -113,7 +120,8 @@ impl ModelName {
                 [&["percent", "tiers", "bounds", "first_flat"][..], &events].concat()
             }
             Self::PerEvent => [&["per", "unit", "increments"][..], &events].concat(),
-            Self::Flat | Self::Matrix | Self::Percentile => Vec::new(),
+            Self::Percentile => [&["per"][..], &PERCENTILE_KEYS].concat(),
+            Self::Flat | Self::Matrix => Vec::new(),
         }
     }
 

@@ -98,7 +98,11 @@ pub(super) fn read_percentage<'d>(
         }
         let mut model = one_tier(tier(Some(Decimal::ZERO)), Blocks::Exact);
         model.bounds = reader.or_default(section, "bounds", "\"inclusive\" or \"exclusive\"")?;
-        model.first_flat = reader.or_default(section, "first_flat", "\"usage\" or \"always\"")?;
+        model.first_flat = reader.or_default(
+            section,
+            "first_flat",
+            "\"usage\", \"always\" or \"prorated\"",
+        )?;
         model.tiers = tiers::read_priced(reader, section, (&unit, None), Some(&per), "percent")?;
         let per_event = if by_event {
             Some(PerEvent {
@@ -320,7 +324,7 @@ impl FromStr for FreeCounts {
 }
 
 /// The key of a dimension.
-pub(super) struct Dimension(Arc<str>);
+pub(super) struct Dimension(pub(super) Arc<str>);
 
 impl FromStr for Dimension {
     type Err = String;

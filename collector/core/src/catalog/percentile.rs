@@ -28,6 +28,8 @@ pub struct Percentile {
     pub missing: Missing,
     /// The least that is priced, in the price's unit.
     pub commit: Option<Measure>,
+    /// What the price counts: a rate, or a level.
+    pub unit: Unit,
     /// How many of the price's unit one of the meter's unit per second is.
     pub factor: Ratio,
 }
@@ -144,10 +146,11 @@ pub(super) fn read<'d>(
     section: &Section<'d>,
     meter: &Meter,
 ) -> Option<Bandwidth> {
-    if meter.aggregation != Aggregation::Sum {
+    let is_level = meter.aggregation == Aggregation::TimeWeighted;
+    if !is_level && meter.aggregation != Aggregation::Sum {
         let message = format!(
             "a percentile is taken of what adds up in each slot (expected a meter of aggregation \
-             `sum`, and that of `{}` is `{}`)",
+             `sum` or `time_weighted`, and that of `{}` is `{}`)",
             meter.name, meter.aggregation
         );
         reader.refuse(section.span(), &section.key("meter"), message);
@@ -160,7 +163,13 @@ pub(super) fn read<'d>(
     let directions = reader.parse::<Directions>(section, "directions", expected);
     let expected = "\"zero_unless_lost\", \"zero\" or \"excluded\"";
     let missing = reader.or_default::<Missing>(section, "missing", expected);
-    let (unit, per, factor) = read_per(reader, section, &meter.unit)?;
+    // What a level has counted in a slot, by the slot's length, is the level.
+    let rate = if is_level {
+        meter.unit.clone()
+    } else {
+        meter.unit.per_second()
+    };
+    let (unit, per, factor) = read_per(reader, section, &rate)?;
     let commit = match section.field("commit") {
         None => None,
         Some(field) => {
@@ -181,6 +190,7 @@ pub(super) fn read<'d>(
         directions: directions?.0,
         missing: missing?,
         commit,
+        unit: unit.clone(),
         factor,
     };
     Some(Bandwidth {
@@ -191,13 +201,12 @@ pub(super) fn read<'d>(
     })
 }
 
-/// The rate that the price is quoted for: `Mbit/s`, or `100 Mbit/s`.
+/// What the price is quoted for, a rate or a level: `Mbit/s`, `100 Mbit/s`, `{host}`.
 fn read_per<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
-    metered: &Unit,
+    rate: &Unit,
 ) -> Option<(Unit, Measure, Ratio)> {
-    let rate = metered.per_second();
     let expected = format!("a rate such as \"{rate}\"{}", rate.multiples());
     let (text, field) = reader.text(section, "per", &expected)?;
     let whole = if text.contains(' ') {
@@ -206,7 +215,7 @@ fn read_per<'d>(
         format!("1 {text}")
     };
     // Checks that the unit is one of the meter's, per time.
-    checked(reader, &field, Measure::with_unit(&whole, &rate))?;
+    checked(reader, &field, Measure::with_unit(&whole, rate))?;
     let unit = Measure::unit_of(&whole)?;
     let factor = rate
         .in_one(unit.as_str())

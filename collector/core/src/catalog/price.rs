@@ -6,12 +6,13 @@ use rust_decimal::Decimal;
 use tollgate_common::MeterName;
 
 use super::discounts::Discount;
+use super::each::Each;
 use super::matrix::{Matrix, Row};
 use super::measure::Measure;
 use super::per_event::PerEvent;
 use super::percentile::Percentile;
 use super::unit::Unit;
-use crate::period::Proration;
+use crate::period::{Every, Proration};
 use crate::rate::{Fast, Mode, Ratio, Rounding};
 
 /// What a meter, or a period, costs.
@@ -45,6 +46,8 @@ pub struct Price {
     pub percentile: Option<Percentile>,
     /// How single events are priced, in place of the model.
     pub per_event: Option<PerEvent>,
+    /// Where tiers, blocks and allowance are those of each value of dimensions.
+    pub each: Option<Each>,
     /// True if its unit prices are percentages of money.
     pub is_percentage: bool,
     /// Where a tenant has contracted rates: the price as the card lists it.
@@ -72,6 +75,7 @@ impl Price {
             && self.matrix.is_none()
             && self.percentile.is_none()
             && self.per_event.is_none()
+            && self.each.is_none()
             && self.selecting_meter().is_none()
     }
 
@@ -93,19 +97,50 @@ impl Price {
         all.next().map(|event| &event.dimension)
     }
 
+    /// The percentile that a row prices, or a price without rows; `None` if it does not.
+    pub fn percentile_of<'p>(&'p self, row: Option<&'p Row>) -> Option<&'p Percentile> {
+        match row {
+            Some(row) => row.percentile.as_ref(),
+            None => self.percentile.as_ref(),
+        }
+    }
+
+    /// All percentiles that it prices, each with its row: of all rows or of none.
+    pub fn percentiles(&self) -> impl Iterator<Item = (u16, Option<&Row>, &Percentile)> {
+        let own = self
+            .percentile
+            .iter()
+            .map(|percentile| (0, None, percentile));
+        let rows = self.matrix.iter().flat_map(|matrix| &matrix.rows);
+        let of_rows = (0..).zip(rows).filter_map(|(cell, row)| {
+            let percentile = row.percentile.as_ref()?;
+            Some((cell, Some(row), percentile))
+        });
+        own.chain(of_rows)
+    }
+
+    /// True if usage is told apart by dimensions: single events, or what is priced by itself.
+    pub fn tells_apart(&self) -> bool {
+        self.each.is_some() || self.event_dimension().is_some()
+    }
+
     /// True if usage has to be kept apart for it.
     pub fn needs_parts(&self) -> bool {
         self.interval != Interval::Period
             || self.matrix.is_some()
             || self.percentile.is_some()
             || self.per_event.is_some()
+            || self.each.is_some()
     }
 
     /// What keeps `other` from being priced beside this price, from the same usage, if anything
     /// does. `adds_up` if the meter's values do.
     pub fn excludes(&self, other: &Self, adds_up: bool) -> Option<&'static str> {
         let by_interval = |price: &Self| {
-            price.matrix.is_none() && price.percentile.is_none() && price.per_event.is_none()
+            price.matrix.is_none()
+                && price.percentile.is_none()
+                && price.per_event.is_none()
+                && price.each.is_none()
         };
         let same_parts =
             || self.interval == other.interval && by_interval(self) && by_interval(other);
@@ -140,22 +175,37 @@ impl Price {
     /// does: it is counted in another way, so that no line could go on. `adds_up` if the meter's
     /// values do.
     pub fn differs(&self, other: &Self, adds_up: bool) -> Option<&'static str> {
-        let slot = |price: &Self| price.percentile.as_ref().map(|p| p.slot_secs);
-        let (slot, other_slot) = (slot(self), slot(other));
+        let slots = |price: &Self| -> Vec<u32> {
+            let all = price.percentiles();
+            all.map(|(_, _, percentile)| percentile.slot_secs).collect()
+        };
+        let (slot, other_slot) = (slots(self), slots(other));
         if self.meter.is_some() != other.meter.is_some() {
             return Some("one of them is a fee");
         }
         if self.meter != other.meter {
             return Some("they are of different meters");
         }
-        if slot.is_some() != other_slot.is_some() {
+        if slot.is_empty() != other_slot.is_empty() {
             return Some("one of them is a percentile");
+        }
+        if !slot.is_empty()
+            && !self
+                .percentiles()
+                .map(row_id)
+                .eq(other.percentiles().map(row_id))
+        {
+            return Some("their rows by percentile are others, or in another order");
         }
         if slot != other_slot {
             return Some("their slots differ in length");
         }
         if self.event_dimension().is_some() != other.event_dimension().is_some() {
             return Some("one of them prices single events");
+        }
+        let each = |price: &Self| price.each.as_ref().map(|each| Arc::clone(&each.dimensions));
+        if each(self) != each(other) {
+            return Some("they price by themselves what different dimensions say");
         }
         if self.interval != other.interval {
             return Some("their tiers begin anew at different times");
@@ -184,14 +234,19 @@ impl Price {
     pub fn is_due_unused(&self) -> bool {
         self.meter.is_none()
             || self.minimum.is_some_and(|minimum| !minimum.is_zero())
-            || self.percentile.as_ref().is_some_and(|p| p.commit.is_some())
-            || (self.model.first_flat == FirstFlat::Always
+            || self.percentiles().any(|(_, _, p)| p.commit.is_some())
+            || (self.model.first_flat != FirstFlat::Usage
                 && self
                     .model
                     .tiers
                     .first()
                     .is_some_and(|tier| tier.flat.is_some()))
     }
+}
+
+/// The name of the row of a percentile, if it has one.
+fn row_id<'p>((_, row, _): (u16, Option<&'p Row>, &'p Percentile)) -> Option<&'p str> {
+    row.map(|row| row.id.as_str())
 }
 
 /// What a level over time is divided by.
@@ -248,12 +303,28 @@ pub struct PriceTerms {
     pub taxes: Option<Vec<String>>,
     /// When a fee is billed.
     pub billed: Billed,
+    /// For which periods a fee is due.
+    pub due: Due,
+    /// For how long a fee is not due when the agreement begins.
+    pub trial: Option<Every>,
     /// How a fee, a maximum and a minimum are reduced for a part of a period; `None` for not at
     /// all.
     pub prorate: Option<Proration>,
     /// The general-ledger account that it earns for; `None` for
     /// [`GL_DEFAULT`](crate::ledger::GL_DEFAULT).
     pub gl: Option<String>,
+}
+
+/// For which periods a fee is due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Due {
+    /// For all.
+    #[default]
+    EveryPeriod,
+    /// For the one in which the agreement begins.
+    Once,
+    /// For those in which a term of this length begins, counted from the agreement's first day.
+    Every(Every),
 }
 
 /// When a fee is billed.
@@ -352,8 +423,10 @@ pub enum FirstFlat {
     /// For any quantity above zero.
     #[default]
     Usage,
-    /// For every period.
+    /// For every period, whole.
     Always,
+    /// For every period, for the part of it in which the price is in force.
+    Prorated,
 }
 
 /// What selects tiers in place of the quantity that is priced.

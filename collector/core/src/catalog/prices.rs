@@ -16,8 +16,8 @@ use super::read::{Field, Reader, Section};
 use super::unit::Unit;
 use super::versions::Spot;
 use super::{
-    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, matrix, per_event, percentile, sound, terms,
-    tiers,
+    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, each, matrix, per_event, percentile, sound,
+    terms, tiers,
 };
 use crate::rate::{Ratio, Rounding, Site};
 
@@ -200,6 +200,7 @@ fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
         matrix: None,
         percentile: None,
         per_event: None,
+        each: None,
         is_percentage: false,
         listed: None,
         discounts: Vec::new(),
@@ -312,6 +313,7 @@ fn read_metered<'d>(
         convert,
         allowance: allowance?,
         interval: interval?,
+        each: each::read(reader, section, meter)?,
         over: over.map(|(_, over)| over),
         prorated: terms::read_prorated(reader, section)?,
         is_percentage: matrix
@@ -326,6 +328,7 @@ fn read_metered<'d>(
 pub(super) struct RowModel {
     pub(super) model: Model,
     pub(super) per_event: Option<per_event::PerEvent>,
+    pub(super) percentile: Option<percentile::Percentile>,
     /// What a percentage, or a price of events, is quoted for.
     pub(super) per: Option<Measure>,
     pub(super) is_percentage: bool,
@@ -343,7 +346,7 @@ pub(super) fn read_row_model<'d>(
     let name = match reader.maybe::<ModelName>(row, "model", "a model such as \"graduated\"")? {
         Some((name, field)) if name.row_keys().is_empty() => {
             let message = "no model of a row (expected `per_unit`, `package`, `graduated`, \
-                           `volume`, `percentage` or `per_event`)";
+                           `volume`, `percentage`, `per_event` or `percentile`)";
             reader.refuse_field(&field, message);
             return None;
         }
@@ -359,10 +362,21 @@ pub(super) fn read_row_model<'d>(
             per_event::read_percentage(reader, row, context.meter, context.currency)?
         }
         ModelName::PerEvent => per_event::read(reader, row, context.meter, per)?,
+        ModelName::Percentile => {
+            let read = percentile::read(reader, row, context.meter)?;
+            return Some(RowModel {
+                model: read.model,
+                per_event: None,
+                percentile: Some(read.percentile),
+                per: Some(read.per),
+                is_percentage: false,
+            });
+        }
         _ => {
             return Some(RowModel {
                 model: read_model(catalog, reader, row, name, context.unit, per)?,
                 per_event: None,
+                percentile: None,
                 per: None,
                 is_percentage: false,
             });
@@ -371,6 +385,7 @@ pub(super) fn read_row_model<'d>(
     Some(RowModel {
         model: read.model,
         per_event: read.per_event,
+        percentile: None,
         per: Some(read.per),
         is_percentage: name == ModelName::Percentage,
     })
@@ -402,6 +417,7 @@ fn fee(id: String, flat: Decimal, rounding: Rounding, terms: PriceTerms) -> Opti
         matrix: None,
         percentile: None,
         per_event: None,
+        each: None,
         is_percentage: false,
         listed: None,
         discounts: Vec::new(),
@@ -466,7 +482,11 @@ fn read_model<'d>(
     };
     let blocks = reader.or_default(section, "blocks", "\"exact\", \"started\" or \"full\"");
     let bounds = reader.or_default(section, "bounds", "\"inclusive\" or \"exclusive\"");
-    let first_flat = reader.or_default(section, "first_flat", "\"usage\" or \"always\"");
+    let first_flat = reader.or_default(
+        section,
+        "first_flat",
+        "\"usage\", \"always\" or \"prorated\"",
+    );
     let by_volume = scheme == Scheme::Volume;
     let selects = tiers::read_tier_by(catalog, reader, section, unit, by_volume)?;
     let selecting = selects.as_ref().and_then(|selects| selects.unit.as_ref());

@@ -27,21 +27,29 @@ pub(super) fn check<'d>(
         reader.refuse(section.span(), &section.key("interval"), message);
         return None;
     }
-    let parted = price.interval != Interval::Period || price.matrix.is_some();
-    if parted && models.any(|model| model.first_flat == FirstFlat::Always) {
+    let parted =
+        price.interval != Interval::Period || price.matrix.is_some() || price.each.is_some();
+    if parted && models.any(|model| model.first_flat != FirstFlat::Usage) {
         let message = "a fee that is always due is due once in a period (expected `usage`, or a \
-                       price without `interval` and `rows`)";
+                       price without `interval`, `rows` and `each`)";
         reader.refuse(section.span(), &section.key("first_flat"), message);
         return None;
     }
-    if price.rounding.site == Site::Event && price.event_dimension().is_none() {
-        let message = "only what single events cost is rounded (expected a price of single events)";
+    if price.rounding.site == Site::Event && !price.tells_apart() {
+        let message = "only what single events, or each of something, cost is rounded (expected a \
+                       price of single events, or `each`)";
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
     }
     if price.rounding.site == Site::Tier && price.event_dimension().is_some() {
         let message = "single events are priced without tiers (expected `at = \"event\"`)";
         reader.refuse(section.span(), &section.key("rounding"), message);
+        return None;
+    }
+    if price.model.first_flat == FirstFlat::Prorated && price.terms.prorate.is_none() {
+        let message = "the fee is prorated as the price is (expected no `prorate = \"none\"`, or \
+                       `always`)";
+        reader.refuse(section.span(), &section.key("first_flat"), message);
         return None;
     }
     if (price.prorated.allowance || price.prorated.tiers)
@@ -64,8 +72,71 @@ pub(super) fn check<'d>(
         reader.refuse(section.span(), &section.key("rows"), message);
         return None;
     }
+    rows_by_percentile(reader, section, price)?;
+    each(reader, section, price)?;
     selects(reader, section, price)?;
     levels(reader, section, price)
+}
+
+/// Rows that price a percentile each.
+fn rows_by_percentile<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    price: &Price,
+) -> Option<()> {
+    let Some(matrix) = &price.matrix else {
+        return Some(());
+    };
+    if price.percentiles().next().is_none() {
+        return Some(());
+    }
+    let (key, message) = if matrix.bands.is_some() {
+        (
+            "calendar",
+            "a slot outside of a band has no data, so that nothing says what it counts as (expected \
+             rows by dimensions)",
+        )
+    } else if price.each.is_some() {
+        (
+            "each",
+            "rows by percentile are priced by all that is used (expected no `each`)",
+        )
+    } else if price.interval != Interval::Period || price.over.is_some() || price.prorated.tiers {
+        (
+            "rows",
+            "a percentile is one of the whole period (expected no `interval`, `over` or `prorated`)",
+        )
+    } else if price.convert.is_some() {
+        (
+            "convert",
+            "rows by percentile are priced as they are (expected no `convert`)",
+        )
+    } else {
+        return Some(());
+    };
+    reader.refuse(section.span(), &section.key(key), message);
+    None
+}
+
+/// What is priced by itself.
+fn each<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
+    if price.each.is_none() {
+        return Some(());
+    }
+    let rows = || price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    let refused = if price.event_dimension().is_some() {
+        "single events are priced one by one already (expected no `each`)"
+    } else if rows().any(|row| row.pool.is_some()) {
+        "a pool is filled by all that is used (expected no `tier_pool` in the rows)"
+    } else if price.over.is_some() && price.interval != Interval::Period {
+        "tiers of every moment are those of the whole level (expected no `interval`)"
+    } else if price.selecting_meter().is_some() {
+        "each selects its tiers by its own quantity (expected no `meter` in `tier_by`)"
+    } else {
+        return Some(());
+    };
+    reader.refuse(section.span(), &section.key("each"), refused);
+    None
 }
 
 /// What another quantity selects.

@@ -1,5 +1,6 @@
 mod around;
 mod contracted;
+mod each;
 mod kept;
 mod mistakes;
 mod models;

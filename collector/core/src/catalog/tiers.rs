@@ -35,7 +35,11 @@ impl FromStr for FirstFlat {
         match text {
             "usage" => Ok(Self::Usage),
             "always" => Ok(Self::Always),
-            _ => Err("expected `usage` (due for any quantity above zero) or `always`"),
+            "prorated" => Ok(Self::Prorated),
+            _ => Err(
+                "expected `usage` (due for any quantity above zero), `always` (for every period, \
+                 whole) or `prorated` (for the part of it in which the price is in force)",
+            ),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Units: what a number counts, and how many of one unit are in another.
 //!
 //! Data (`By`, `kB`, `GiB`, `Mbit`), time (`s`, `min`, `h`), data or anything else per time
-//! (`Mbit/s`, `{request}/min`) and times time (`GiB.h`, `{seat}.d`) are converted exactly. Every
-//! other unit, such as `{request}`, is a kind of its own and fits only itself.
+//! (`Mbit/s`, `{request}/min`) and times time (`GiB.h`, `{seat}.d`), electric power (`kW`, `kVA`) and
+//! energy (`kWh`, `MWh`) are converted exactly. Every other unit, such as `{request}`, is a kind of its own and fits only itself.
 
 use std::fmt;
 
@@ -71,12 +71,18 @@ const TIMES: &[(&str, i128)] = &[
     ("d", 86_400_000_000_000),
 ];
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
+const SECONDS_PER_HOUR: i128 = 3600;
+
+/// Electric power: active, apparent and reactive, each a kind of its own.
+const POWERS: &[&str] = &["W", "VA", "var"];
 
 /// What is counted, apart from how large a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind<'u> {
     Data,
     Time,
+    /// By the name of its unit.
+    Power(&'static str),
     Other(&'u str),
 }
 
@@ -118,7 +124,17 @@ fn simple(text: &str) -> (Kind<'_>, i128) {
             return (Kind::Data, bits);
         }
     }
-    (Kind::Other(text), 1)
+    power(text).unwrap_or((Kind::Other(text), 1))
+}
+
+/// Power with a prefix of powers of 1000.
+fn power<'u>(text: &str) -> Option<(Kind<'u>, i128)> {
+    POWERS.iter().find_map(|name| {
+        let prefix = text.strip_suffix(name)?;
+        let known = PREFIXES.iter().find(|(known, _)| *known == prefix);
+        let (_, factor) = known.filter(|(known, _)| !known.ends_with('i'))?;
+        Some((Kind::Power(name), *factor))
+    })
 }
 
 fn parts(text: &str) -> Parts<'_> {
@@ -134,8 +150,16 @@ fn parts(text: &str) -> Parts<'_> {
         };
         Some(Parts { kind, over, size })
     };
+    // What is used of a power in an hour: `kWh` is `kW.h`.
+    let energy = || {
+        let (kind, size) = power(text.strip_suffix('h')?)?;
+        let size = Ratio::from_integer(size.checked_mul(SECONDS_PER_HOUR)?)?;
+        let over = Over::TimesTime;
+        Some(Parts { kind, over, size })
+    };
     compound('/', Over::PerTime)
         .or_else(|| compound('.', Over::TimesTime))
+        .or_else(energy)
         .unwrap_or_else(|| {
             let (kind, size) = simple(text);
             Parts {
@@ -198,7 +222,7 @@ impl Unit {
         let base = match parts.kind {
             Kind::Data => "data",
             Kind::Time => "time",
-            Kind::Other(name) => name,
+            Kind::Power(name) | Kind::Other(name) => name,
         };
         match parts.over {
             Over::Alone => base.to_owned(),
@@ -213,6 +237,8 @@ impl Unit {
         match (parts.kind, parts.over) {
             (Kind::Data, Over::Alone) => ", or a multiple such as `kB`, `GB`, `GiB`",
             (Kind::Time, Over::Alone) => ", or `min`, `h`, `d`",
+            (Kind::Power(_), Over::Alone) => ", or with `k`, `M`, `G` before it",
+            (Kind::Power(_), Over::TimesTime) => ", or such as `kWh`, `MWh`, `kVAh`",
             (Kind::Other(_), Over::Alone) => "",
             (Kind::Data, Over::PerTime) => ", or such as `Mbit/s`, `GB/h`",
             (_, Over::PerTime) => ", or with `/min`, `/h`, `/d`",
@@ -250,6 +276,13 @@ mod tests {
             ("{seat}.s", "{seat}.h", "3600"),
             ("By.s", "GiB.h", "3865470566400"),
             ("{request}/s", "{request}/min", "1/60"),
+            ("Wh", "kWh", "1000"),
+            ("kWh", "MWh", "1000"),
+            ("kWh", "kW.h", "1"),
+            ("kW.s", "kWh", "3600"),
+            ("VAh", "kVAh", "1000"),
+            ("W", "GW", "1000000000"),
+            ("kvarh", "varh", "0.001"),
             ("{request}", "{request}", "1"),
         ] {
             assert_eq!(
@@ -273,6 +306,10 @@ mod tests {
             ("{seat}.s", "{user}.s"),
             ("Mbit/s", "Mbit"),
             ("1", "{1}"),
+            ("Wh", "VAh"),
+            ("Wh", "W"),
+            ("Wh", "KiWh"),
+            ("kWh", "KWh"),
         ] {
             assert_eq!(in_one(mine, other), None, "{mine} {other}");
         }

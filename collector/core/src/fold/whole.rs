@@ -16,7 +16,7 @@ use crate::position::Position;
 /// Version of the state's bytes and of what they mean; a state of another version is not read but
 /// made anew from the journal. It grows with [`FOLD_VERSION`](crate::entry::FOLD_VERSION) too:
 /// a state that an older fold has come to is not what this one would have come to.
-const STATE_VERSION: u16 = 8;
+const STATE_VERSION: u16 = 9;
 
 /// The fold of one journal partition.
 #[derive(Debug)]

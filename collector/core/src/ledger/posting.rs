@@ -37,6 +37,8 @@ pub enum Role {
     Grant,
     /// What the tenant's credit pays, below zero.
     CreditBalance,
+    /// What the rounded total is more, or less, than the exact one.
+    Rounding,
 }
 
 impl Role {
@@ -51,6 +53,7 @@ impl Role {
             Self::Drawdown => "drawdown",
             Self::Overage => "overage",
             Self::TrueUp => "true_up",
+            Self::Rounding => "rounding",
             Self::Tax => "tax",
             Self::Grant => "grant",
             Self::CreditBalance => "credit_balance",

@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use tollgate_common::{Quantity, Timestamp};
 
 use super::around::{self, Dated, QuantityStep, charged_quantity};
+use super::each::Apart;
 use super::events::EventSum;
 use super::line::AmountChange;
 use super::meter::Parted;
@@ -34,6 +35,8 @@ pub struct Piece<'c> {
     pub ranked: Option<Ranked>,
     /// The single events that are priced, if they are.
     pub events: Option<EventSum>,
+    /// What is priced by itself, if anything is.
+    pub apart: Option<Apart<'c>>,
     /// Length of the period in seconds, if a level is divided by it.
     pub over_secs: Option<Ratio>,
     /// The metered quantity, in the price's unit before conversion.
@@ -99,7 +102,8 @@ impl<'c> Version<'c> {
         } else {
             Ratio::ONE
         };
-        table.scaled(scale).selected(selects)
+        let table = table.scaled(scale).in_force_for(self.scale);
+        table.selected(selects)
     }
 
     /// What it charges for a quantity in the price's unit before conversion.
@@ -114,7 +118,7 @@ impl<'c> Version<'c> {
         let mut charged = charged_quantity(price, self.day, metered, scale, |step, left| {
             quantities.push((step, left));
         })?;
-        if let Some(commit) = price.percentile.as_ref().and_then(|p| p.commit.as_ref())
+        if let Some(commit) = price.percentile_of(row).and_then(|p| p.commit.as_ref())
             && charged.checked_cmp(commit.value())?.is_lt()
         {
             charged = commit.value();
@@ -127,6 +131,7 @@ impl<'c> Version<'c> {
             row,
             ranked: None,
             events: None,
+            apart: None,
             over_secs: None,
             metered,
             quantities,
@@ -290,7 +295,7 @@ pub(super) type Entries<'c> = Vec<Entry<'c>>;
 
 impl<'c> Work<'_, 'c> {
     fn pieces(&self, mut each: impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
-        let sampled = |version: &Version<'_>| version.price.percentile.is_some();
+        let sampled = |version: &Version<'_>| version.price.percentiles().next().is_some();
         if self.versions.iter().any(sampled) {
             // A percentile and a sum under one id are charged by their shares of time.
             return self.ranked(&mut each);
@@ -301,6 +306,9 @@ impl<'c> Work<'_, 'c> {
             .any(|v| v.price.event_dimension().is_some())
         {
             return self.events(&mut each);
+        }
+        if self.versions.iter().any(|v| v.price.each.is_some()) {
+            return self.by_itself(&mut each);
         }
         if self.is_level() {
             return self.levels(&mut each);
@@ -488,26 +496,36 @@ impl<'c> Work<'_, 'c> {
         let whole = of.end.millis_since(of.start);
         let spans: Vec<Period> = self.versions.iter().map(|version| version.span).collect();
         for (at, version) in self.versions.iter().enumerate() {
-            let Some(percentile) = &version.price.percentile else {
-                return None;
-            };
-            let all = ranked::rank_all(self.parted.usage, period, &spans, percentile)?;
-            let scale = u32::from(self.meter.scale.get());
-            let unit = Ratio::new(1, 10i128.checked_pow(scale)?)?;
-            for ranked in all {
-                // Units in a slot, per second, in the price's unit.
-                let secs = Ratio::from_integer(percentile.slot_secs.into())?;
-                let rate = Ratio::from_integer(ranked.units.into())?
-                    .checked_mul(unit)?
-                    .checked_div(secs)?
-                    .checked_mul(percentile.factor)?;
-                let mut piece = version.priced(None, period.start, rate)?;
-                piece.ranked = Some(ranked);
-                if version.span != of {
-                    let share = Ratio::new(version.millis().into(), whole.into())?;
-                    piece = piece.shared(share)?;
+            let mut priced = version.price.percentiles().peekable();
+            // A sum under the same id.
+            priced.peek()?;
+            for (cell, row, percentile) in priced {
+                let is_used = || {
+                    let mut samples = self.parted.usage.samples.keys();
+                    samples.any(|key| key.cell == cell)
+                };
+                if row.is_some() && percentile.commit.is_none() && !is_used() {
+                    continue;
                 }
-                each(at, piece)?;
+                let usage = self.parted.usage;
+                let all = ranked::rank_all(usage, period, &spans, (percentile, cell))?;
+                let scale = u32::from(self.meter.billed_scale().get());
+                let unit = Ratio::new(1, 10i128.checked_pow(scale)?)?;
+                for ranked in all {
+                    // Units in a slot, per second, in the price's unit.
+                    let secs = Ratio::from_integer(percentile.slot_secs.into())?;
+                    let rate = Ratio::from_integer(ranked.units.into())?
+                        .checked_mul(unit)?
+                        .checked_div(secs)?
+                        .checked_mul(percentile.factor)?;
+                    let mut piece = version.priced(row, period.start, rate)?;
+                    piece.ranked = Some(ranked);
+                    if version.span != of {
+                        let share = Ratio::new(version.millis().into(), whole.into())?;
+                        piece = piece.shared(share)?;
+                    }
+                    each(at, piece)?;
+                }
             }
         }
         Some(())

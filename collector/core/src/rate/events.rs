@@ -18,9 +18,13 @@ pub const EVENTS_MAX: usize = 1 << 20;
 /// What tells events apart and orders them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EventKey {
-    /// When the window began in which it was counted.
+    /// When the window began in which it was counted; of what is priced by itself the beginning of
+    /// the rating interval, or of the slice in it.
     pub at: Timestamp,
-    /// Its id: the value of the meter's event dimension.
+    /// Of what is priced by itself the row of the matrix; 0 for a price without rows, and for single
+    /// events.
+    pub cell: u16,
+    /// Its id: the value of the meter's event dimension, or those of what is priced by itself.
     pub id: Box<str>,
     /// Whose it is, where the events of several tenants stand together: the ids of one say nothing
     /// of those of another. Not part of a state, which is that of one tenant.
@@ -342,8 +346,8 @@ impl<'c> Version<'c> {
         {
             charged = charged.checked_add(*part)?;
         }
-        for flat in tiers.iter().filter_map(|tier| tier.flat) {
-            amount = amount.checked_add(Ratio::from_decimal(flat))?;
+        for tier in &tiers {
+            amount = amount.checked_add(tier.fee()?)?;
         }
         Some(Piece {
             span: self.span,
@@ -358,6 +362,7 @@ impl<'c> Version<'c> {
             share: None,
             amount,
             events: Some(sum),
+            apart: None,
         })
     }
 }

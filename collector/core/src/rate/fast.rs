@@ -117,7 +117,7 @@ impl Fast {
             denominator,
             scheme: model.scheme,
             bounds: model.bounds,
-            always: model.first_flat == FirstFlat::Always,
+            always: model.first_flat != FirstFlat::Usage,
             allowance,
             tiers: tiers.into(),
         })

@@ -9,7 +9,7 @@ use super::charge;
 use super::line::{Basis, LineItem};
 use super::parts::{MeterUsage, Part, Slice, adds_up};
 use super::{RateError, Ratio, rate};
-use crate::catalog::{Card, Meter, Price};
+use crate::catalog::{Card, FirstFlat, Meter, Price};
 use crate::period::{Period, Zone};
 
 /// What becomes of usage of a meter.
@@ -97,7 +97,9 @@ impl<'c> Parted<'c> {
     /// period that the price is in force for.
     pub(super) fn scale(self, price: &Price) -> Option<Ratio> {
         let (true, Some(by)) = (
-            price.prorated.allowance || price.prorated.tiers,
+            price.prorated.allowance
+                || price.prorated.tiers
+                || price.model.first_flat == FirstFlat::Prorated,
             price.terms.prorate,
         ) else {
             return Some(Ratio::ONE);
@@ -134,19 +136,24 @@ impl<'c> Parted<'c> {
         let mut below: BTreeMap<(u32, &str), Quantity> = BTreeMap::new();
         let owned = self.usage.parts().filter(|(part, _)| self.owns(part.slice));
         let any_negative = owned.clone().any(|(_, quantity)| quantity.is_negative());
+        let by_itself = self.own().any(|(_, _, _, price)| price.each.is_some());
         for (part, quantity) in owned {
             if part.cell == Part::NO_CELL {
                 unmatched = unmatched.checked_add(quantity)?;
                 continue;
             }
             priced = priced.checked_add(quantity)?;
-            if any_negative {
+            if any_negative && !by_itself {
                 // What is priced by itself, as in `charge`.
                 let sum = below.entry(self.accumulator(part)).or_default();
                 *sum = sum.checked_add(quantity)?;
             }
         }
-        let excess = Quantity::checked_sum(below.into_values().filter(|sum| sum.is_negative()))?;
+        let mut excess =
+            Quantity::checked_sum(below.into_values().filter(|sum| sum.is_negative()))?;
+        if by_itself {
+            excess = self.below_of_each()?;
+        }
         Some(Quantities {
             priced: priced.checked_sub(excess)?,
             unmatched,
@@ -166,18 +173,15 @@ impl<'c> Parted<'c> {
         })
     }
 
-    /// True if all that is used is there as single events, where they are priced: who gathered sums
-    /// alone has nothing that could be priced, and must not be charged nothing.
-    fn events_are_whole(self, used: Quantity) -> bool {
-        if self
-            .own()
-            .all(|(_, _, _, price)| price.event_dimension().is_none())
-        {
+    /// True if all that is used is there told apart, where it has to be: who gathered sums alone has
+    /// nothing that could be priced, and must not be charged nothing.
+    fn events_are_whole(self, used: Option<Quantity>) -> bool {
+        if self.own().all(|(_, _, _, price)| !price.tells_apart()) {
             return true;
         }
         let events = self.usage.events.values();
         let own = events.filter(|event| self.owns(event.slice));
-        Quantity::checked_sum(own.map(|event| event.quantity)) == Some(used)
+        used.is_some() && Quantity::checked_sum(own.map(|event| event.quantity)) == used
     }
 
     /// What is counted together: the interval, and the name of the row or of its pool.
@@ -260,7 +264,8 @@ pub fn rate_meter<'c>(
             continue;
         }
         if !quantities.unmatched.is_zero() {
-            let by_event = price.is_some_and(|price| price.per_event.is_some());
+            let by_event =
+                price.is_some_and(|price| price.per_event.is_some() || price.each.is_some());
             let reason = if by_event {
                 NoAmount::NoEvent
             } else {
@@ -275,7 +280,8 @@ pub fn rate_meter<'c>(
         if !used && !always && !due {
             continue;
         }
-        if !parted.events_are_whole(quantities.priced) {
+        let counted = quantities.priced.checked_add(quantities.excess);
+        if !parted.events_are_whole(counted) {
             outcomes.push(unrated(NoAmount::NoEvent, quantities.priced));
             continue;
         }

@@ -18,7 +18,7 @@ use tollgate_common::{Aggregation, Dimensions, Quantity, TenantId, Timestamp, Wi
 use super::Ratio;
 use super::events::{EVENTS_MAX, Event, EventKey};
 use super::samples::{Direction, Samples, SlotKey};
-use crate::catalog::{Card, Interval, Matrix, Price, Row};
+use crate::catalog::{Card, Interval, Matrix, Percentile, Price, Row};
 use crate::period::{Period, Zone};
 
 /// Most parts of one meter's usage in one period: a month of minutes fits three times. What has
@@ -29,6 +29,9 @@ pub const SLICES_MAX: usize = 1 << 16;
 
 /// No window crosses a multiple of this.
 pub(super) const QUARTER_SECS: i64 = 900;
+
+/// Between the values of several dimensions, which have no control characters.
+pub(super) const SEPARATOR: &str = "\u{1f}";
 
 /// A stretch of a period in which nothing changes that a meter's price depends on.
 ///
@@ -140,9 +143,38 @@ struct Sliced {
     /// Of a meter that does not add up, where usage of each row counts: slice and row of the first
     /// version of the price that has a row of this name.
     cells: Vec<(u16, u16)>,
-    sampled: Option<Sampled>,
-    /// The dimension that tells single events apart.
-    event: Option<Arc<str>>,
+    /// Of each row of the matrix, or of the price without rows; empty where no percentile is priced.
+    sampled: Vec<Sampled>,
+    told: Option<Told>,
+}
+
+/// By what usage is told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    /// The dimension whose values are single events.
+    Event(Arc<str>),
+    /// The dimensions whose values are priced by themselves.
+    Each(Arc<[Arc<str>]>),
+}
+
+impl Told {
+    fn of(price: &Price) -> Option<Self> {
+        match &price.each {
+            Some(each) => Some(Self::Each(Arc::clone(&each.dimensions))),
+            None => Some(Self::Event(Arc::clone(price.event_dimension()?))),
+        }
+    }
+
+    /// The name of what a series is of; `None` if it does not say.
+    fn name(&self, dimensions: &Dimensions) -> Option<Box<str>> {
+        match self {
+            Self::Event(dimension) => dimensions.get(dimension).map(Box::from),
+            Self::Each(all) => {
+                let values: Option<Vec<&str>> = all.iter().map(|key| dimensions.get(key)).collect();
+                Some(values?.join(SEPARATOR).into())
+            }
+        }
+    }
 }
 
 /// Samples that a percentile price asks for.
@@ -151,6 +183,17 @@ struct Sampled {
     slot_secs: u32,
     /// Usage without a direction is of no use to it.
     needs_direction: bool,
+}
+
+impl Sampled {
+    fn of(price: &Price) -> Vec<Self> {
+        let of = |percentile: &Percentile| Self {
+            slot_secs: percentile.slot_secs,
+            needs_direction: percentile.directions.needs_direction(),
+        };
+        let all = price.percentiles();
+        all.map(|(_, _, percentile)| of(percentile)).collect()
+    }
 }
 
 impl Shape {
@@ -163,8 +206,8 @@ impl Shape {
             interval: Interval::Period,
             matrix: None,
             cells: Vec::new(),
-            sampled: None,
-            event: None,
+            sampled: Vec::new(),
+            told: None,
         };
         Self {
             period,
@@ -197,13 +240,8 @@ impl Shape {
                 } else {
                     first_cells(slices, index)
                 },
-                sampled: price
-                    .and_then(|price| price.percentile.as_ref())
-                    .map(|percentile| Sampled {
-                        slot_secs: percentile.slot_secs,
-                        needs_direction: percentile.directions.needs_direction(),
-                    }),
-                event: price.and_then(Price::event_dimension).map(Arc::clone),
+                sampled: price.map(Sampled::of).unwrap_or_default(),
+                told: price.and_then(Told::of),
             }
         };
         Self {
@@ -229,8 +267,8 @@ impl Shape {
         };
         only.interval == Interval::Period
             && only.matrix.is_none()
-            && only.sampled.is_none()
-            && only.event.is_none()
+            && only.sampled.is_empty()
+            && only.told.is_none()
     }
 
     /// True if the windows of a series all count in the same part of each slice, so that a series
@@ -238,8 +276,8 @@ impl Shape {
     pub fn is_timeless(&self) -> bool {
         self.slices.iter().all(|sliced| {
             sliced.interval == Interval::Period
-                && sliced.sampled.is_none()
-                && sliced.event.is_none()
+                && sliced.sampled.is_empty()
+                && sliced.told.is_none()
                 && sliced.matrix.as_ref().is_none_or(|m| {
                     m.bands.is_none() && m.rows.iter().all(|row| row.pool.is_none())
                 })
@@ -260,14 +298,14 @@ impl Shape {
             Some(matrix) => matrix.cell(slice.zone, begin, dimensions),
             None => 0,
         };
-        if let Some(sampled) = slice.sampled
+        if let Some(sampled) = slice.sampled.get(usize::from(cell))
             && sampled.needs_direction
             && Direction::of(dimensions) == Direction::Other
         {
             cell = Part::NO_CELL;
         }
-        if let Some(event) = &slice.event
-            && dimensions.get(event).is_none()
+        if let Some(told) = &slice.told
+            && told.name(dimensions).is_none()
         {
             cell = Part::NO_CELL;
         }
@@ -287,32 +325,42 @@ impl Shape {
         }
     }
 
-    /// Where the rating interval of an instant begins, in seconds after the period does.
-    fn interval(&self, zone: Zone, interval: Interval, instant: Timestamp) -> u32 {
-        let start = match interval {
-            Interval::Period => return 0,
-            Interval::Window => instant,
-            Interval::Day => zone.start_of_local_day(instant),
-            Interval::Quarter => {
-                let secs = instant.secs();
-                Timestamp::from_secs(secs - secs.rem_euclid(QUARTER_SECS))
-            }
-            Interval::Hour => {
-                let since = instant.secs() - self.period.start.secs();
-                Timestamp::from_secs(instant.secs() - since.rem_euclid(3600))
-            }
-        };
-        let after = start.secs() - self.period.start.secs();
-        u32::try_from(after).unwrap_or(0)
+    /// True if usage of a window of a series may be below zero: neither a percentile nor single events
+    /// can be of that.
+    pub fn takes_below_zero(&self, window: Window, dimensions: &Dimensions) -> bool {
+        self.slots_of(window, dimensions).is_none() && !self.has_events(window)
     }
 
-    /// The single event that usage of a window of a series is; `None` where events are not told
-    /// apart, or a series does not say which one it is.
-    pub fn event_of(&self, window: Window, dimensions: &Dimensions) -> Option<EventKey> {
-        let dimension = self.at(window.start()).event.as_ref()?;
+    /// True if usage of a window is single events.
+    fn has_events(&self, window: Window) -> bool {
+        matches!(self.at(window.start()).told, Some(Told::Event(_)))
+    }
+
+    /// Where the rating interval of an instant begins, in seconds after the period does.
+    fn interval(&self, zone: Zone, interval: Interval, instant: Timestamp) -> u32 {
+        interval_of(self.period, zone, interval, instant)
+    }
+
+    /// The single event that usage of a window of a series is, or what is priced by itself; `None`
+    /// where usage is not told apart, or a series does not say which one it is. What counts together
+    /// of the same has the same key.
+    fn event_of(&self, window: Window, dimensions: &Dimensions, part: Part) -> Option<EventKey> {
+        let slice = self.at(window.start());
+        let told = slice.told.as_ref()?;
+        let (at, cell) = match told {
+            Told::Event(_) => (window.start(), 0),
+            Told::Each(_) => {
+                let begin = self
+                    .period
+                    .start
+                    .plus_millis(i64::from(part.interval) * 1000);
+                (Ord::max(begin, slice.from), part.cell)
+            }
+        };
         Some(EventKey {
-            at: window.start(),
-            id: dimensions.get(dimension)?.into(),
+            at,
+            cell,
+            id: told.name(dimensions)?,
             tenant: None,
         })
     }
@@ -320,7 +368,14 @@ impl Shape {
     /// The slots in which usage of a window is sampled: their key, the first one, and how many.
     /// `None` where no percentile is asked for.
     pub fn slots_of(&self, window: Window, dimensions: &Dimensions) -> Option<SlotRange> {
-        let sampled = self.at(window.start()).sampled?;
+        let slice = self.at(window.start());
+        let cell = match &slice.matrix {
+            Some(matrix) if !slice.sampled.is_empty() => {
+                matrix.cell(slice.zone, window.start(), dimensions)
+            }
+            _ => 0,
+        };
+        let sampled = slice.sampled.get(usize::from(cell))?;
         let slot = i64::from(sampled.slot_secs);
         let after = |instant: Timestamp| instant.secs() - self.period.start.secs();
         let first = after(window.start()).max(0) / slot;
@@ -332,11 +387,36 @@ impl Shape {
             key: SlotKey {
                 slot_secs: sampled.slot_secs,
                 direction: Direction::of(dimensions),
+                cell,
             },
             first: u32::try_from(first).unwrap_or(0),
             count: u32::try_from(last - first + 1).unwrap_or(1),
         })
     }
+}
+
+/// Where the rating interval of an instant begins, in seconds after the period does.
+pub(super) fn interval_of(
+    period: Period,
+    zone: Zone,
+    interval: Interval,
+    instant: Timestamp,
+) -> u32 {
+    let start = match interval {
+        Interval::Period => return 0,
+        Interval::Window => instant,
+        Interval::Day => zone.start_of_local_day(instant),
+        Interval::Quarter => {
+            let secs = instant.secs();
+            Timestamp::from_secs(secs - secs.rem_euclid(QUARTER_SECS))
+        }
+        Interval::Hour => {
+            let since = instant.secs() - period.start.secs();
+            Timestamp::from_secs(instant.secs() - since.rem_euclid(3600))
+        }
+    };
+    let after = start.secs() - period.start.secs();
+    u32::try_from(after).unwrap_or(0)
 }
 
 /// For each row of the price in a slice: the first slice of the price with a row of the same name,
@@ -455,9 +535,12 @@ impl MeterUsage {
         // A price is of a percentile or of single events: if one of them fails, nothing is counted.
         if let Some(slots) = shape.slots_of(window, dimensions) {
             self.sample(shape.period, slots, quantity)?;
-        } else if let Some(key) = shape.event_of(window, dimensions)
-            && part.cell != Part::NO_CELL
+        } else if part.cell != Part::NO_CELL
+            && let Some(key) = shape.event_of(window, dimensions, part)
         {
+            if quantity.is_negative() && shape.has_events(window) {
+                return Err(GatherError::Negative);
+            }
             self.add_event(key, (part.slice, part.cell), quantity)?;
         }
         self.add(part, quantity)
@@ -491,9 +574,6 @@ impl MeterUsage {
         (slice, cell): (u16, u16),
         quantity: Quantity,
     ) -> Result<(), GatherError> {
-        if quantity.is_negative() {
-            return Err(GatherError::Negative);
-        }
         if let Some(known) = self.events.get_mut(&key) {
             let sum = known.quantity.checked_add(quantity);
             known.quantity = sum.ok_or(GatherError::Overflow)?;

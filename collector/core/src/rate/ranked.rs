@@ -36,13 +36,14 @@ pub(super) fn rank_all(
     usage: &MeterUsage,
     period: Period,
     spans: &[Period],
-    asked: &Percentile,
+    (asked, cell): (&Percentile, u16),
 ) -> Option<Vec<Ranked>> {
     let slots = Slots {
         usage,
         period,
         spans,
         asked,
+        cell,
     };
     let (ins, outs): (&[_], &[_]) = (&[Direction::In], &[Direction::Out]);
     Some(match asked.directions {
@@ -66,6 +67,8 @@ struct Slots<'s> {
     period: Period,
     spans: &'s [Period],
     asked: &'s Percentile,
+    /// The row of the matrix; 0 without.
+    cell: u16,
 }
 
 impl Slots<'_> {
@@ -96,6 +99,7 @@ impl Slots<'_> {
             self.usage.samples(SlotKey {
                 slot_secs,
                 direction: *direction,
+                cell: self.cell,
             })
         };
         let samples: Vec<&Samples> = directions.iter().filter_map(of).collect();

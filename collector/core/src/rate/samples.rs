@@ -59,6 +59,8 @@ pub struct SlotKey {
     pub slot_secs: u32,
     /// Which way.
     pub direction: Direction,
+    /// The row of the matrix; 0 for a price without rows.
+    pub cell: u16,
 }
 
 /// The sum of each slot of a period, in the meter's smallest unit.

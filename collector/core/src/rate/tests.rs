@@ -1,5 +1,6 @@
 mod bandwidth;
 mod doc;
+mod each;
 mod events;
 mod going_on;
 mod laws;

@@ -122,6 +122,18 @@ fn write_part(f: &mut fmt::Formatter<'_>, allowance: &Allowance, part: Ratio) ->
     write!(f, "{}", allowance.quantity)
 }
 
+/// How much of a flat fee is due, behind it.
+struct Part(Ratio);
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == Ratio::ONE {
+            return Ok(());
+        }
+        write!(f, " x {}", self.0)
+    }
+}
+
 fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measure) -> fmt::Result {
     if tiers.is_empty() {
         return f.write_str("0 = ");
@@ -144,9 +156,10 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
                 write!(f, " per {}", tier.per)?;
             }
         }
+        let part = Part(tier.part);
         match (tier.unit, tier.flat) {
-            (Some(_), Some(flat)) => write!(f, " and {flat} flat")?,
-            (None, Some(flat)) => write!(f, "{flat} flat")?,
+            (Some(_), Some(flat)) => write!(f, " and {flat} flat{part}")?,
+            (None, Some(flat)) => write!(f, "{flat} flat{part}")?,
             (None, None) => f.write_str("no fee")?,
             (Some(_), None) => {}
         }
@@ -168,6 +181,17 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
         write!(f, "{} ~ ", tier.exact)?;
     }
     Ok(())
+}
+
+/// What limits and rounding of each that is priced by itself change: `10.71, with limits and rounding
+/// -5.71 = `.
+fn write_adjusted(f: &mut fmt::Formatter<'_>, piece: &Piece<'_>) -> fmt::Result {
+    let adjusted = piece.apart.as_ref().map(|apart| apart.adjusted);
+    let Some(adjusted) = adjusted.filter(|adjusted| !adjusted.is_zero()) else {
+        return Ok(());
+    };
+    let plain = piece.amount.checked_sub(adjusted).unwrap_or(piece.amount);
+    write!(f, "{plain}, with limits and rounding {adjusted} = ")
 }
 
 /// By which rates pieces were worked out.
@@ -254,6 +278,14 @@ impl LineItem<'_> {
                 write!(f, "{} over {hours} h: ", piece.metered)?;
             }
             write_quantities(f, piece.metered, &piece.quantities)?;
+            if piece
+                .apart
+                .as_ref()
+                .is_some_and(|apart| apart.name.is_none())
+                && piece.metered != piece.charged
+            {
+                write!(f, "{} charged as {}: ", piece.metered, piece.charged)?;
+            }
             let per = piece.row.map_or(&self.price.per, |row| &row.per);
             match piece.share {
                 _ if piece.events.is_some() => self.write_events(f, piece, rates)?,
@@ -261,10 +293,13 @@ impl LineItem<'_> {
                 Some(share) => {
                     f.write_char('(')?;
                     write_tiers(f, &piece.tiers, per)?;
-                    let list = piece.amount.checked_div(share);
+                    let adjusted = piece.apart.as_ref().map(|apart| apart.adjusted);
+                    let plain = piece.amount.checked_sub(adjusted.unwrap_or(Ratio::ZERO));
+                    let list = plain.and_then(|plain| plain.checked_div(share));
                     write!(f, "{}) x {share} = ", list.unwrap_or(Ratio::ZERO))?;
                 }
             }
+            write_adjusted(f, piece)?;
             if pieces.len() > 1 {
                 write!(f, "{}", piece.amount)?;
             }
@@ -297,6 +332,12 @@ impl LineItem<'_> {
         }
         if let Some(row) = piece.row {
             labels.push(row.id.clone());
+        }
+        if let Some(apart) = &piece.apart {
+            labels.push(match &apart.name {
+                Some(values) => values.join(","),
+                None => format!("{} others", apart.count),
+            });
         }
         if labels.is_empty() {
             return Ok(());
@@ -348,8 +389,9 @@ impl LineItem<'_> {
         if !plus.is_empty() {
             write!(f, " per {per}")?;
         }
-        for flat in piece.tiers.iter().filter_map(|tier| tier.flat) {
-            write!(f, "{plus}{flat} flat")?;
+        let flats = piece.tiers.iter();
+        for (flat, part) in flats.filter_map(|tier| Some((tier.flat?, Part(tier.part)))) {
+            write!(f, "{plus}{flat} flat{part}")?;
             plus = " + ";
         }
         if !sum.fixed.is_zero() {
@@ -365,11 +407,8 @@ impl LineItem<'_> {
         let Some(ranked) = &piece.ranked else {
             return Ok(());
         };
-        let greater = self
-            .price
-            .percentile
-            .as_ref()
-            .is_some_and(|percentile| percentile.directions == Directions::Greater);
+        let asked = self.price.percentile_of(piece.row);
+        let greater = asked.is_some_and(|asked| asked.directions == Directions::Greater);
         let greater = if greater { ", the greater" } else { "" };
         write!(
             f,
@@ -382,7 +421,10 @@ impl LineItem<'_> {
         write!(
             f,
             ", rank {}, {}{greater}, is {} {}: ",
-            ranked.rank, ranked.what, piece.metered, self.price.unit
+            ranked.rank,
+            ranked.what,
+            piece.metered,
+            asked.map_or(&self.price.unit, |asked| &asked.unit)
         )
     }
 }

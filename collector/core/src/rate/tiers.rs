@@ -20,6 +20,8 @@ pub struct TierAmount<'c> {
     pub unit: Option<Decimal>,
     /// The flat fee, if it is due.
     pub flat: Option<Decimal>,
+    /// How much of the flat fee is due.
+    pub part: Ratio,
     /// `quantity × unit / per + flat`, before rounding.
     pub exact: Ratio,
     /// What counts for the line: `exact`, rounded if tiers are rounded.
@@ -48,6 +50,8 @@ pub(super) struct Table<'c> {
     places: Places,
     /// What the bounds of tiers are scaled by.
     scale: Ratio,
+    /// How much of the first tier's flat fee is due, where it is prorated.
+    fee: Ratio,
     /// What selects the tier in place of the quantity that is priced.
     selects: Option<Ratio>,
 }
@@ -61,6 +65,7 @@ impl<'c> Table<'c> {
             site: price.rounding.site,
             places,
             scale: Ratio::ONE,
+            fee: Ratio::ONE,
             selects: None,
         }
     }
@@ -68,6 +73,16 @@ impl<'c> Table<'c> {
     /// With bounds that are scaled.
     pub(super) fn scaled(self, scale: Ratio) -> Self {
         Self { scale, ..self }
+    }
+
+    /// With a part of the first tier's flat fee, where that is prorated.
+    pub(super) fn in_force_for(self, part: Ratio) -> Self {
+        let fee = if self.model.first_flat == FirstFlat::Prorated {
+            part
+        } else {
+            Ratio::ONE
+        };
+        Self { fee, ..self }
     }
 
     /// With another quantity that selects the tier.
@@ -90,6 +105,12 @@ impl<'c> Table<'c> {
 }
 
 impl TierAmount<'_> {
+    /// The flat fee that is due, before rounding; zero if none is.
+    pub(super) fn fee(&self) -> Option<Ratio> {
+        let flat = self.flat.map_or(Ratio::ZERO, Ratio::from_decimal);
+        flat.checked_mul(self.part)
+    }
+
     /// What this has more than a lower position in the same tier. A flat fee that was due there is
     /// not due again.
     pub(super) fn less(mut self, before: &Self) -> Option<Self> {
@@ -147,11 +168,12 @@ pub(super) fn list_amount<'c>(
             Scheme::Volume => continue,
             Scheme::Graduated => inside((from, to), quantity, is_top)?,
         };
-        let is_due = index > 0 || !quantity.is_zero() || model.first_flat == FirstFlat::Always;
+        let is_due = index > 0 || !quantity.is_zero() || model.first_flat != FirstFlat::Usage;
         let flat = tier.flat.filter(|_| is_due);
         // At an exclusive bound the next tier is reached and has nothing yet.
         if index == 0 || !inside.is_zero() || flat.is_some() {
-            let amount = tier_amount(table, tier, inside, flat)?;
+            let part = if index == 0 { table.fee } else { Ratio::ONE };
+            let amount = tier_amount(table, tier, inside, (flat, part))?;
             sum = sum.checked_add(amount.amount)?;
             each(amount);
         }
@@ -166,8 +188,7 @@ pub(super) fn list_amount<'c>(
 pub(super) fn unit_amount(table: Table<'_>, quantity: Ratio) -> Option<Ratio> {
     let mut fees = Some(Ratio::ZERO);
     let amount = list_amount(table, quantity, |tier| {
-        let flat = tier.flat.map_or(Ratio::ZERO, Ratio::from_decimal);
-        fees = fees.and_then(|fees| fees.checked_add(flat));
+        fees = fees.and_then(|fees| fees.checked_add(tier.fee()?));
     })?;
     amount.checked_sub(fees?)
 }
@@ -200,7 +221,7 @@ fn tier_amount<'c>(
     table: Table<'c>,
     tier: &'c Tier,
     quantity: Ratio,
-    flat: Option<Decimal>,
+    (flat, part): (Option<Decimal>, Ratio),
 ) -> Option<TierAmount<'c>> {
     let places = table.places;
     let per = tier.per.as_ref().unwrap_or(table.per);
@@ -223,7 +244,7 @@ fn tier_amount<'c>(
         None => Ratio::ZERO,
     };
     if let Some(flat) = flat {
-        exact = exact.checked_add(Ratio::from_decimal(flat))?;
+        exact = exact.checked_add(Ratio::from_decimal(flat).checked_mul(part)?)?;
     }
     let amount = match table.site {
         Site::Tier => Ratio::from_decimal(places.round(exact)?),
@@ -236,6 +257,7 @@ fn tier_amount<'c>(
         per,
         unit,
         flat,
+        part,
         exact,
         amount,
     })

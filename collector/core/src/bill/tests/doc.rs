@@ -10,6 +10,7 @@ use crate::catalog::Catalog;
 
 const BILLS: &str = include_str!("../../../../../docs/pricing/bills.md");
 const CONTRACTS: &str = include_str!("../../../../../docs/pricing/contracts.md");
+const FEES: &str = include_str!("../../../../../docs/pricing/fees.md");
 
 type Files = BTreeMap<String, String>;
 
@@ -66,7 +67,8 @@ fn examples(document: &str) -> Vec<Files> {
 fn every_example_is_as_documented() {
     let bills = examples(BILLS);
     assert!(bills.len() > 15, "the document is a cookbook");
-    for files in bills.into_iter().chain(examples(CONTRACTS)) {
+    let others = [CONTRACTS, FEES].into_iter().flat_map(examples);
+    for files in bills.into_iter().chain(others) {
         let named: Vec<&String> = files.keys().collect();
         let catalog = Catalog::parse(&files).unwrap_or_else(|errors| panic!("{named:?}\n{errors}"));
         let tests = catalog.run_tests();

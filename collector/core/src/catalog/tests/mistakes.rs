@@ -77,7 +77,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nleast = \"1\"",
-        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over`, `prorated` or `unit`)",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over`, `prorated`, `each` or `unit`)",
     ),
     (
         "unit = \"0.08\"",
@@ -182,7 +182,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\n[[price]]\nid = \"fee\"\nmodel = \"flat\"\nflat = \"25\"\nper = \"1\"",
-        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `flat` or `billed`)",
+        "cards/edge.toml:27:1: price[2].per: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `flat`, `billed`, `once`, `every` or `trial`)",
     ),
     (
         "scale = 0",
@@ -193,7 +193,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "aggregation = \"sum\"",
         "aggregation = \"avg\"",
         "meters.toml:6:15: meter[0].aggregation: unknown aggregation `avg` (expected `sum`, `last`, \
-         `max`, `unique`, `distribution` or `time_weighted`)",
+         `max`, `unique`, `distribution` or `time_weighted`), or `count` for events",
     ),
     (
         "zone = \"Europe/Berlin\"",

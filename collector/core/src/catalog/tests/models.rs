@@ -385,9 +385,9 @@ fn mistakes_in_percentages_and_events_have_their_place() {
             .contains("nothing says what an event costs")
     );
     let rounded = "meter = \"net.bytes\"\nmodel = \"per_unit\"\nper = \"1 GB\"\nunit = \"1\"\nrounding = { at = \"event\" }";
-    assert!(
-        wrong(rounded, WEEK).contains("price[0].rounding: only what single events cost is rounded")
-    );
+    assert!(wrong(rounded, WEEK).contains(
+        "price[0].rounding: only what single events, or each of something, cost is rounded"
+    ));
 }
 
 #[test]

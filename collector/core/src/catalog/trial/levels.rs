@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tollgate_common::{Dimensions, MeterName, Quantity, Timestamp};
 
 use super::super::read::{Reader, Section};
-use super::super::{CATALOG_ROWS_MAX, Meter, measure};
+use super::super::{CATALOG_ROWS_MAX, MeasureError, Meter, measure};
 use super::rows::{read_dimensions, window_at};
 use crate::bill::Offline;
 use crate::period::Period;
@@ -21,9 +21,23 @@ pub(super) type Carried = BTreeMap<MeterName, BTreeMap<Dimensions, i128>>;
 
 /// A change of a level.
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(super) enum Change {
     To(i128),
     By(i128),
+}
+
+impl Change {
+    /// Reads what stands under `level`, or under `delta`.
+    pub(super) fn read(key: &str, text: &str, meter: &Meter) -> Result<Self, MeasureError> {
+        let units = |text| measure::quantity(text, &meter.unit, meter.scale).map(Quantity::units);
+        if key == "level" {
+            return units(text).map(Self::To);
+        }
+        match text.strip_prefix('-') {
+            Some(rest) => units(rest).map(|units| Self::By(-units)),
+            None => units(text).map(Self::By),
+        }
+    }
 }
 
 /// The changes of a meter's levels, series by series.
@@ -47,17 +61,14 @@ impl Levels {
         dimensions: Dimensions,
         at: Timestamp,
     ) -> Option<()> {
-        let change = if section.has("delta") {
-            let (text, field) = reader.text(section, "delta", "a difference such as \"-5\"")?;
-            let (text, sign) = match text.strip_prefix('-') {
-                Some(rest) => (rest, -1),
-                None => (text, 1),
-            };
-            let units = measure::quantity(text, &meter.unit, meter.scale);
-            Change::By(super::checked(reader, &field, units)?.units() * sign)
+        let key = if section.has("delta") {
+            "delta"
         } else {
-            Change::To(read_level(reader, section, "level", meter)?)
+            "level"
         };
+        let expected = format!("a level such as \"10\", in `{}`", meter.unit);
+        let (text, field) = reader.text(section, key, &expected)?;
+        let change = super::checked(reader, &field, Change::read(key, text, meter))?;
         for other in ["quantity", "rate", "slots"] {
             if let Some(field) = section.field(other) {
                 reader.refuse_field(&field, "a row has a level or a quantity, not both");
@@ -68,11 +79,14 @@ impl Levels {
             reader.refuse_field(&field, "a row has `level` or `delta`, not both");
             return None;
         }
-        self.changes
-            .entry(dimensions)
-            .or_default()
-            .push((at, change));
+        self.change(dimensions, at, change);
         Some(())
+    }
+
+    /// Notes a change of the level of a series.
+    pub(super) fn change(&mut self, dimensions: Dimensions, at: Timestamp, change: Change) {
+        let changes = self.changes.entry(dimensions).or_default();
+        changes.push((at, change));
     }
 
     /// Adds the integral of all levels over the period; `room` is how many windows they may fill.

@@ -188,8 +188,14 @@ impl<'m> Gather<'m> {
             reader.refuse_field(&field, "a rate lasts for a number of `slots`");
             return None;
         }
-        let (text, field) = reader.text(section, "quantity", "a quantity such as \"3500000\"")?;
-        let quantity = super::checked(reader, &field, self.meter.read_signed(text))?;
+        let quantity = match self.meter.uncounted() {
+            Some(one) if !section.has("quantity") => one,
+            _ => {
+                let expected = "a quantity such as \"3500000\"";
+                let (text, field) = reader.text(section, "quantity", expected)?;
+                super::checked(reader, &field, self.meter.read_signed(text))?
+            }
+        };
         let row = Row {
             dimensions,
             at: self.time(reader, section)?,
@@ -292,6 +298,19 @@ impl<'m> Gather<'m> {
         self.count(row)
             .map_err(|error| reader.refuse(place.span.clone(), &place.key, error))
             .ok()
+    }
+
+    /// What the level of a series is from an instant on (`level`), or what is added to it (`delta`).
+    pub(super) fn level(
+        &mut self,
+        dimensions: Dimensions,
+        at: Timestamp,
+        (key, text): (&str, &str),
+    ) -> Result<(), String> {
+        let change = levels::Change::read(key, text, self.meter);
+        let change = change.map_err(|error| error.to_string())?;
+        self.levels.change(dimensions, at, change);
+        Ok(())
     }
 
     /// Counts a row.

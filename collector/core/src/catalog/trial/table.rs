@@ -6,6 +6,7 @@ use tollgate_common::{Dimensions, MeterName, Quantity, Timestamp};
 
 use super::super::{CatalogError, CatalogErrors, Meter};
 use super::Meters;
+use super::levels::is_level;
 use super::rows::{Gather, Row, SLOTS_MAX};
 use crate::bill::Offline;
 use crate::invoice::csv;
@@ -15,8 +16,8 @@ use crate::invoice::csv;
 pub enum UsageFormat {
     /// A table of meters, as in the tests of a catalog.
     Toml,
-    /// A row for each event or window below a heading: `meter`, `quantity`, `time`, `tenant` and
-    /// dimensions.
+    /// A row for each event or window below a heading: `meter`, `quantity` (or `level` or `delta`),
+    /// `time`, `tenant` and dimensions.
     Csv,
     /// A CloudEvent on each line.
     JsonLines,
@@ -38,12 +39,35 @@ impl UsageFormat {
 #[derive(Default)]
 struct Event {
     meter: String,
-    quantity: String,
+    /// By the column in which it stands: `quantity`, `level` or `delta`.
+    values: Vec<(&'static str, String)>,
     time: Option<String>,
     tenant: Option<String>,
     /// Of an event its source and id, if it has both.
     id: Option<(String, String)>,
     dimensions: Vec<(String, String)>,
+}
+
+/// What says how much was used: one of these.
+const VALUES: [&str; 3] = ["quantity", "level", "delta"];
+
+impl Event {
+    /// Takes a value of a column or key: how much was used, or a dimension.
+    fn say(&mut self, name: &str, value: String) {
+        match VALUES.iter().find(|known| **known == name) {
+            Some(known) => self.values.push((known, value)),
+            None => self.dimensions.push((name.to_owned(), value)),
+        }
+    }
+
+    /// What is no level has `level` and `delta` as dimensions like any others.
+    fn name_level(&mut self, meter: &Meter) {
+        if !is_level(meter) {
+            let others = self.values.extract_if(.., |(key, _)| *key != "quantity");
+            let others = others.map(|(key, value)| (key.to_owned(), value));
+            self.dimensions.extend(others);
+        }
+    }
 }
 
 /// A mistake: the column or key, and what is wrong.
@@ -129,12 +153,21 @@ fn csv_events(rows: Vec<csv::NumberedRow>) -> Vec<(usize, Result<Event, Mistake>
     let Some((line, heading)) = rows.next() else {
         return Vec::new();
     };
-    for needed in ["meter", "quantity"] {
-        if !heading.iter().any(|column| column.trim() == needed) {
-            let message = format!("the heading has no column `{needed}`");
-            return vec![(line, Err((needed, message)))];
-        }
+    let has = |name: &str| heading.iter().any(|column| column.trim() == name);
+    let missing = |name| {
+        (
+            line,
+            Err((name, format!("the heading has no column `{name}`"))),
+        )
+    };
+    if !has("meter") {
+        return vec![missing("meter")];
     }
+    // Of a meter that counts events the cell may be empty.
+    if !VALUES.iter().any(|name| has(name)) {
+        return vec![missing("quantity")];
+    }
+
     if heading.iter().any(|column| column.trim() == "at") {
         let message = "a column says when it was used with the heading `time`";
         return vec![(line, Err(("at", message.to_owned())))];
@@ -150,11 +183,10 @@ fn csv_events(rows: Vec<csv::NumberedRow>) -> Vec<(usize, Result<Event, Mistake>
             let cell = cell.trim().to_owned();
             match column.trim() {
                 "meter" => event.meter = cell,
-                "quantity" => event.quantity = cell,
                 _ if cell.is_empty() => {}
                 "time" => event.time = Some(cell),
                 "tenant" => event.tenant = Some(cell),
-                name => event.dimensions.push((name.to_owned(), cell)),
+                name => event.say(name, cell),
             }
         }
         (line, Ok(event))
@@ -198,18 +230,14 @@ fn cloud_event(line: &str) -> Result<Event, Mistake> {
                 format!("`{key}` in `data` is no dimension (expected `time` beside `data`)");
             return Err(("data", message));
         }
-        if key == "quantity" {
-            event.quantity = read;
-        } else {
-            event.dimensions.push((key.clone(), read));
-        }
+        event.say(key, read);
     }
     Ok(event)
 }
 
 fn count<'c>(
     gathers: &mut BTreeMap<MeterName, Gather<'c>>,
-    event: Event,
+    mut event: Event,
     offline: &Offline<'c>,
 ) -> Result<(), Mistake> {
     if event
@@ -229,7 +257,15 @@ fn count<'c>(
         );
         ("meter", message)
     })?;
-    let quantity = read_quantity(meter, &event.quantity)?;
+    event.name_level(meter);
+    let value = match (&event.values[..], meter.uncounted()) {
+        ([(key, value)], _) => Ok((*key, value.as_str())),
+        ([], Some(one)) => Err(one),
+        _ => {
+            let message = "expected one of `quantity`, `level` and `delta`".to_owned();
+            return Err(("quantity", message));
+        }
+    };
     let at = match &event.time {
         None => offline.period.start,
         Some(text) => {
@@ -246,16 +282,24 @@ fn count<'c>(
         ));
     }
     let dimensions = Dimensions::new(event.dimensions);
+    let dimensions = dimensions.map_err(|error| ("dimensions", error.to_string()))?;
+    let gather = gathers.entry(meter.name.clone());
+    let gather = gather.or_insert_with(|| Gather::new(meter, offline));
+    let quantity = match value {
+        Ok(("quantity", text)) => read_quantity(meter, text)?,
+        Ok((key, text)) => {
+            let level = gather.level(dimensions, at, (key, text));
+            return level.map_err(|message| (key, message));
+        }
+        Err(one) => one,
+    };
     let row = Row {
-        dimensions: dimensions.map_err(|error| ("dimensions", error.to_string()))?,
+        dimensions,
         at,
         quantity,
     };
-    let gather = gathers.entry(meter.name.clone());
-    gather
-        .or_insert_with(|| Gather::new(meter, offline))
-        .count(&row)
-        .map_err(|error| ("quantity", error.to_string()))
+    let counted = gather.count(&row);
+    counted.map_err(|error| ("quantity", error.to_string()))
 }
 
 fn read_quantity(meter: &Meter, text: &str) -> Result<Quantity, Mistake> {
@@ -304,6 +348,63 @@ mod tests {
         );
         let (first, _) = named.split_once('\n').expect("lines");
         assert_eq!(lines("june.jsonl", &format!("{first}\n{named}")), expected);
+    }
+
+    const LEVELS: &str = "[[meter]]\nname = \"disk\"\nunit = \"GB\"\nscale = 0\n\
+        aggregation = \"time_weighted\"\n[[meter]]\nname = \"calls\"\nunit = \"{call}\"\nscale = 0\n\
+        aggregation = \"count\"\n";
+    const PRICED: &str = "[[price]]\nid = \"disk\"\nmeter = \"disk\"\nmodel = \"per_unit\"\n\
+        over = \"period\"\nper = \"1 GB\"\nunit = \"3\"\n[[price]]\nid = \"calls\"\n\
+        meter = \"calls\"\nmodel = \"per_unit\"\nper = \"1 {call}\"\nunit = \"1\"\n";
+
+    #[test]
+    fn levels_hold_and_events_count_one_each() {
+        let mut files = sound_files();
+        for (name, text) in [("meters.toml", LEVELS), ("cards/edge.toml", PRICED)] {
+            files.get_mut(name).expect("there").push_str(text);
+        }
+        let catalog = Catalog::parse(&files).expect("sound");
+        let acme = TenantId::new("acme").expect("valid");
+        let lines = |file: &str, text: &str| {
+            let source = (file, text, UsageFormat::of(file));
+            let trial = Trial::read_table(&catalog, source, Some(&acme), Some("2026-06"))
+                .map_err(|errors| errors.to_string())?;
+            let shown = trial.bill(&catalog, |_, bill| {
+                let lines = bill.lines.iter().filter(|line| !line.amount.is_zero());
+                let lines = lines.map(|line| format!("{} {}", line.key.name(), line.amount));
+                lines.collect::<Vec<_>>().join(", ")
+            });
+            shown.map_err(|error| error.to_string())
+        };
+        // 10 GB of which 4 are given back after ten of thirty days; a second disk for the last ten.
+        let csv = "meter,quantity,level,delta,time,disk\n\
+            disk,,10,,2026-05-31T22:00:00Z,a\ndisk,,,-4,2026-06-10T22:00:00Z,a\n\
+            disk,,3,,2026-06-20T22:00:00Z,b\ncalls,,,,2026-06-20T22:00:00Z,\ncalls,2,,,,\n";
+        assert_eq!(lines("u.csv", csv).as_deref(), Ok("disk 25.00, calls 3.00"));
+        let event = "{\"type\":\"calls\",\"data\":{\"level\":\"debug\"}}\n";
+        assert_eq!(
+            lines("u.jsonl", &event.repeat(4)).as_deref(),
+            Ok("calls 4.00")
+        );
+        let both = csv.replace("disk,,10,", "disk,1 GB.h,10,");
+        let found = lines("u.csv", &both).expect_err("two values");
+        assert!(
+            found.contains("u.csv:2:1: quantity: expected one of"),
+            "{found}"
+        );
+        let below = csv.replace("-4", "-11");
+        let found = lines("u.csv", &below).expect_err("below zero");
+        assert!(found.contains("negative usage"), "{found}");
+    }
+
+    /// More rows than a TOML file may have.
+    #[test]
+    fn a_file_has_any_number_of_rows() {
+        let mut text = "meter,quantity,time\n".to_owned();
+        for _ in 0..10_000 {
+            text.push_str("http.requests,350,2026-06-02T00:00:00Z\n");
+        }
+        assert_eq!(lines("u.csv", &text).as_deref(), Ok("requests 1175.00"));
     }
 
     #[test]

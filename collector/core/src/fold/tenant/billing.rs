@@ -332,6 +332,7 @@ const fn role_of(role: LineRole) -> Role {
         LineRole::Drawdown => Role::Drawdown,
         LineRole::Overage => Role::Overage,
         LineRole::TrueUp => Role::TrueUp,
+        LineRole::Rounding => Role::Rounding,
     }
 }
 
@@ -340,6 +341,7 @@ const fn role_of(role: LineRole) -> Role {
 fn contra(line: &BillLine<'_>) -> Account {
     match line.key.role {
         LineRole::Commitment | LineRole::Drawdown => Account::Commitment,
+        LineRole::Rounding => Account::Rounding,
         _ => {
             let price = line.source.price();
             let gl = price.and_then(|price| price.terms.gl.as_deref());

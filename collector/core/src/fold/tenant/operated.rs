@@ -406,9 +406,7 @@ impl TenantFold {
             let slices = timeline.slices(payer, period, timeline.known());
             let slices = priced_slices(&slices, &row.meter);
             let shape = Shape::new(period, row.aggregation, &slices);
-            if shape.slots_of(window, dimensions).is_some()
-                || shape.event_of(window, dimensions).is_some()
-            {
+            if !shape.takes_below_zero(window, dimensions) {
                 return Err(OperatedRefused::BelowSamples {
                     row: index + 1,
                     meter: row.meter.clone(),

@@ -187,6 +187,7 @@ fn wide_windows_are_spread() {
     let key = crate::rate::SlotKey {
         slot_secs: 300,
         direction: crate::rate::Direction::In,
+        cell: 0,
     };
     let found: Vec<u64> = usage
         .samples(key)
