@@ -11,11 +11,16 @@ use rust_decimal::Decimal;
 use tollgate_common::Timestamp;
 
 use super::carried::{Carried, note};
+use super::fees::term;
 use super::line::BillLine;
 use super::{BillInput, NoBill, Slice, split_by};
 use crate::catalog::timeline;
 use crate::catalog::{Counts, Grant, Profile};
-use crate::period::{Period, Zone};
+use crate::period::{Every, Period, Zone};
+
+/// For how many periods it is kept what they used of a grant that comes again: late usage never comes
+/// for older ones.
+const TERM_PERIODS_MAX: usize = 400;
 
 /// What a grant pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,8 +101,14 @@ pub(super) fn apply<'c>(
     .ok_or(NoBill::TooLarge)?;
     let mut uses = Vec::with_capacity(grants.len());
     for grant in grants {
-        let used = carried.grants.get(&grant.id);
-        let before = Carried::left(grant.amount, used, input.period);
+        let used = carried.grants.entry(grant.id.clone()).or_default();
+        let before = match grant.every {
+            None => Carried::left(grant.amount, Some(used), input.period),
+            Some(every) => left_of_term(input, grant, every, used).ok_or(NoBill::TooLarge)?,
+        };
+        while grant.every.is_some() && used.len() > TERM_PERIODS_MAX {
+            used.pop_first();
+        }
         let valid = validity(grant, input.zone);
         let mut left = before;
         for cell in &mut open {
@@ -124,6 +135,29 @@ pub(super) fn apply<'c>(
     }
     carried.grants.retain(|_, used| !used.is_empty());
     Ok(uses)
+}
+
+/// What is left of a grant in the term in which the period begins, by what other periods of the term
+/// used. A period that begins before the grant does is of its first term.
+fn left_of_term(
+    input: &BillInput<'_>,
+    grant: &Grant,
+    every: Every,
+    used: &BTreeMap<Timestamp, Decimal>,
+) -> Option<Decimal> {
+    let first = grant.from?;
+    let begin = input.zone.start_of_day(first);
+    let term = term(
+        input.zone,
+        every,
+        first,
+        Ord::max(input.period.start, begin),
+    )?;
+    let own = used
+        .iter()
+        .filter(|(start, _)| term.contains(Ord::max(**start, begin)));
+    let own = own.map(|(start, used)| (*start, *used)).collect();
+    Some(Carried::left(grant.amount, Some(&own), input.period))
 }
 
 /// When a grant pays.

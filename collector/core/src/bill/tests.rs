@@ -4,5 +4,6 @@ mod cumulative;
 mod doc;
 mod given_back;
 mod published;
+mod published_each;
 mod slow;
 mod versions;

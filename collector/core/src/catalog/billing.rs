@@ -41,7 +41,7 @@ const DAYS_MAX: u16 = 3660;
 
 /// A length of days or months.
 #[expect(clippy::option_option, reason = "a mistake is not an absence")]
-fn read_length<'d>(
+pub(super) fn read_length<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     key: &str,

@@ -6,10 +6,12 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::around::{Counts, Names};
+use super::billing;
 use super::cards::{Date, Id};
 use super::discounts::read_validity;
 use super::measure::Amount;
 use super::read::{Reader, Section};
+use crate::period::Every;
 
 /// Most grants of one profile.
 pub(super) const GRANTS_MAX: usize = 256;
@@ -21,8 +23,11 @@ const PRIORITY_MAX: u32 = 1_000_000;
 pub struct Grant {
     /// Its name on invoices; unique in the profile.
     pub id: String,
-    /// In the tenant's currency; above zero.
+    /// In the tenant's currency; above zero. Of one that comes again, in each term.
     pub amount: Decimal,
+    /// After how long it comes again, counted from `from`; what is left by then expires. `None` for
+    /// never.
+    pub every: Option<Every>,
     /// Whether it was given or paid for.
     pub kind: GrantKind,
     /// Lower ones are used first.
@@ -98,7 +103,7 @@ pub(super) fn read<'d>(
 
 fn read_one<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -> Option<Grant> {
     let known = [
-        "id", "amount", "kind", "priority", "from", "until", "created", "counts", "fees",
+        "id", "amount", "every", "kind", "priority", "from", "until", "created", "counts", "fees",
     ];
     reader.only(section, &known);
     let id = reader.parse::<Id>(section, "id", "its name such as \"welcome\"");
@@ -121,9 +126,16 @@ fn read_one<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -
         return None;
     }
     let (from, until) = validity?;
+    let every = billing::read_length(reader, section, "every", "a term such as \"P1M\"")?;
+    if every.is_some() && from.is_none() {
+        let message = "nothing says when it comes for the first time (expected a date)";
+        reader.refuse(section.span(), &section.key("from"), message);
+        return None;
+    }
     Some(Grant {
         id: id?.0.0,
         amount,
+        every,
         kind: kind?,
         priority: priority?,
         from,

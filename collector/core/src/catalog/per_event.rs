@@ -280,8 +280,13 @@ fn read_increments<'d>(
         reader.only(increment, &["to", "step", "unit"]);
         let is_last = index + 1 == sections.len();
         let to = tiers::read_upper(reader, increment, is_last, unit, Block::None, &mut below)?;
-        let (text, field) = reader.text(increment, "step", "a quantity such as \"60 s\"")?;
-        let step = checked(reader, &field, Measure::bound(text, unit))?;
+        let step = match increment.field("step") {
+            None => None,
+            Some(field) => {
+                let text = reader.string(&field, "a quantity such as \"60 s\"")?;
+                Some(checked(reader, &field, Measure::bound(text, unit))?)
+            }
+        };
         let expected = "a price as a decimal string such as \"0.40\"";
         let price = match (reader.maybe::<Amount>(increment, "unit", expected)?, base) {
             (Some((Amount(price), _)), _) => price,
@@ -294,7 +299,7 @@ fn read_increments<'d>(
                 .and_then(|last| last.to.as_ref())
                 .map_or(Ratio::ZERO, Measure::value),
             to,
-            step: Some(step),
+            step,
             unit: price,
         });
     }

@@ -374,7 +374,6 @@ fn mistakes_in_percentages_and_events_have_their_place() {
         "price[0].meter: single events are priced, and meter `net.bytes` does not tell them apart"
     ));
     assert!(of("to = \"60\", ", "").contains("price[0].increments[0].to: missing"));
-    assert!(of(", step = \"60\"", "").contains("price[0].increments[0].step: missing"));
     assert!(of("unit = \"1\"\n", "").contains("price[0].increments[0].unit: missing"));
     assert!(
         of("unit = \"1\"", "unit = \"1\"\ninterval = \"P1D\"")
