@@ -10,6 +10,7 @@ pub mod intake;
 mod kept;
 mod names;
 mod packed;
+pub mod planted;
 pub mod rows;
 pub mod tenant;
 pub mod whole;

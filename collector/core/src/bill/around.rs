@@ -7,9 +7,10 @@ use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::{Draft, taxes};
 use super::plan::Plan;
 use super::work::{Work, settle, taken};
-use super::{BillInput, NoBill, split, top_up};
+use super::{BillInput, NoBill, Slice, split, top_up};
 use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Order, Price};
 use crate::ledger::StepKind;
+use crate::period::Period;
 use crate::rate::{Mode, Ratio};
 
 /// What a card or a profile says, and for which lines.
@@ -201,7 +202,7 @@ fn chosen(works: &[Work<'_>], scope: &Scope<'_>, counts: &Counts) -> Vec<usize> 
 }
 
 /// The amount of a bound for as long as its card is in force. Of a profile it is what was agreed
-/// last, whole.
+/// last, for as long as anything is agreed.
 fn prorated<'c>(
     input: &BillInput<'c>,
     plan: &Plan<'c>,
@@ -214,7 +215,7 @@ fn prorated<'c>(
         (_, None) => amount,
         (None, Some(by)) => input
             .whole
-            .fraction(input.period, by, input.zone)
+            .fraction(agreed(input), by, input.zone)
             .checked_mul(amount)
             .ok_or(NoBill::TooLarge)?,
         (Some(_), Some(by)) => {
@@ -228,6 +229,20 @@ fn prorated<'c>(
     whole
         .round(plan.card().currency.exponent(), Mode::HalfUp)
         .ok_or(NoBill::TooLarge)
+}
+
+/// From when to when something is agreed in the period: an agreement begins and ends once.
+fn agreed(input: &BillInput<'_>) -> Period {
+    let agreed = |slice: &&Slice<'_>| slice.profile.is_some() && slice.card.is_some();
+    let mut slices = input.slices.iter().filter(agreed);
+    let first = slices.next();
+    let last = slices.next_back().or(first);
+    first
+        .zip(last)
+        .map_or(input.period, |(first, last)| Period {
+            start: first.span.start,
+            end: last.span.end,
+        })
 }
 
 /// Takes a discount from lines together: it is worked out once, rounded once, and split in

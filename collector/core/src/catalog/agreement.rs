@@ -137,8 +137,9 @@ pub(super) fn read<'d>(
     let names = names.unwrap_or_else(|| {
         let prices = versions.iter().flat_map(|card| &card.prices);
         // The same in all versions.
+        let currency = versions.first().map(|card| card.currency);
         let order = versions.first().map_or(Order::default(), |card| card.order);
-        let names = Rc::new(Names::of(card, order, prices).for_profile());
+        let names = Rc::new(Names::of((card, currency), order, prices).for_profile());
         let mut known = places.names.borrow_mut();
         known.insert(card.to_owned(), Rc::clone(&names));
         names
@@ -177,9 +178,10 @@ pub(super) fn read<'d>(
     if after == before && !is_contracted {
         own = Vec::new();
     }
-    let grants = grants::read(reader, root, &names);
     let taxes = tax::read_codes(catalog, reader, root, places);
     let currency = read_currency(catalog, reader, root, versions);
+    let billed = currency.flatten().or(names.currency);
+    let grants = grants::read(reader, root, &names, billed);
     let payer = read_payer(reader, root);
     let threshold = read_threshold(reader, root, &names);
     let around = around?;

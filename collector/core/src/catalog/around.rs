@@ -13,6 +13,7 @@ use super::measure::Amount;
 use super::price::Price;
 use super::read::{Field, Reader, Section};
 use crate::period::Proration;
+use crate::rate::Currency;
 
 /// Most minimums, maximums or commitments of one card or profile.
 pub(super) const BOUNDS_MAX: usize = 256;
@@ -119,6 +120,8 @@ pub(super) fn read<'d>(
 pub(super) struct Names {
     /// In which card, for messages.
     card: String,
+    /// What its amounts are in; `None` if that is a mistake of its own.
+    pub(super) currency: Option<Currency>,
     /// In which order the card takes things off.
     pub(super) order: Order,
     /// True if it is a profile that names them.
@@ -129,7 +132,7 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn of<'p>(
-        card: &str,
+        (card, currency): (&str, Option<Currency>),
         order: Order,
         prices: impl Iterator<Item = &'p Price>,
     ) -> Self {
@@ -141,6 +144,7 @@ impl Names {
         }
         Self {
             card: card.to_owned(),
+            currency,
             order,
             of_profile: false,
             ids,
@@ -262,17 +266,38 @@ fn read_bounds<'d>(
     sound.then_some(bounds)
 }
 
+/// Reads an `amount` that somebody owes or has as it stands: none finer than can be paid.
+pub(super) fn read_money<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    expected: &str,
+    currency: Option<Currency>,
+) -> Option<(Decimal, Field<'d>)> {
+    let (Amount(amount), field) = reader.parse::<Amount>(section, "amount", expected)?;
+    let too_fine = |of: &Currency| amount.normalize().scale() > of.exponent();
+    if let Some(currency) = currency.filter(too_fine) {
+        let message = format!(
+            "{amount} {} cannot be paid (expected at most {} decimal places)",
+            currency.code(),
+            currency.exponent()
+        );
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    Some((amount, field))
+}
+
 fn read_bound<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -> Option<Bound> {
     reader.only(section, &["id", "counts", "fees", "amount", "prorate"]);
     let id = reader.parse::<Id>(section, "id", "its name such as \"platform\"");
     let counts = names.counts(reader, section);
     let expected = "an amount as a decimal string such as \"100.00\"";
-    let amount = reader.parse::<Amount>(section, "amount", expected);
+    let amount = read_money(reader, section, expected, names.currency);
     let prorate = read_prorate(reader, section);
     Some(Bound {
         id: id?.0.0,
         counts: counts?,
-        amount: amount?.0.0,
+        amount: amount?.0,
         prorate: prorate?,
     })
 }

@@ -148,8 +148,9 @@ pub(super) fn read<'d>(
     let total = total::read(reader, root);
     let around = prices.as_mut().and_then(|(prices, _)| {
         let name = id.as_ref().map_or("", |(Id(id), _)| id);
+        let currency = currency.as_ref().map(|(currency, _)| *currency);
         let order = order.as_ref().map_or(Order::default(), |(order, _)| *order);
-        let names = Names::of(name, order, prices.iter());
+        let names = Names::of((name, currency), order, prices.iter());
         around::read(reader, root, &names, prices)
     });
     for price in prices.iter_mut().flat_map(|(prices, _)| prices) {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use super::around::{BOUNDS_MAX, Counts, Names, read_bool};
+use super::around::{BOUNDS_MAX, Counts, Names, read_bool, read_money};
 use super::cards::{Date, Id};
 use super::measure::Amount;
 use super::read::{Reader, Section};
@@ -146,7 +146,7 @@ fn read_one<'d>(
     let id = reader.parse::<Id>(section, "id", "its name such as \"year\"");
     let counts = names.counts(reader, section);
     let expected = "an amount as a decimal string such as \"12000.00\"";
-    let amount = reader.parse::<Amount>(section, "amount", expected);
+    let amount = read_money(reader, section, expected, names.currency);
     let term = read_term(reader, section);
     let from = reader.maybe::<Date>(section, "from", "a date such as \"2026-01-01\"");
     let pay = reader.or_default::<Pay>(section, "pay", "\"usage\", \"advance\" or \"parts\"");
@@ -165,7 +165,7 @@ fn read_one<'d>(
     Some(Commitment {
         id: id?.0.0,
         counts: counts?,
-        amount: amount?.0.0,
+        amount: amount?.0,
         term: term?,
         from: from?.map(|(Date(from), _)| from),
         pay: pay?,

@@ -5,13 +5,13 @@ use std::str::FromStr;
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
-use super::around::{Counts, Names};
+use super::around::{Counts, Names, read_money};
 use super::billing;
 use super::cards::{Date, Id};
 use super::discounts::read_validity;
-use super::measure::Amount;
 use super::read::{Reader, Section};
 use crate::period::Every;
+use crate::rate::Currency;
 
 /// Most grants of one profile.
 pub(super) const GRANTS_MAX: usize = 256;
@@ -74,16 +74,18 @@ impl FromStr for GrantKind {
     }
 }
 
-/// Reads the grants in the order in which they are used; `None` if there is a mistake in one.
+/// Reads the grants, which are in this currency, in the order in which they are used; `None` if there
+/// is a mistake in one.
 pub(super) fn read<'d>(
     reader: &mut Reader<'d>,
     root: &Section<'d>,
     names: &Names,
+    currency: Option<Currency>,
 ) -> Option<Vec<Grant>> {
     let mut grants: Vec<Grant> = Vec::new();
     let mut sound = true;
     for section in reader.tables(root, "grant", GRANTS_MAX) {
-        match read_one(reader, &section, names) {
+        match read_one(reader, &section, (names, currency)) {
             Some(grant) if grants.iter().any(|other| other.id == grant.id) => {
                 let message = format!("grant `{}` is declared twice", grant.id);
                 reader.refuse(section.span(), &section.key("id"), message);
@@ -101,14 +103,18 @@ pub(super) fn read<'d>(
     sound.then_some(grants)
 }
 
-fn read_one<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -> Option<Grant> {
+fn read_one<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    (names, currency): (&Names, Option<Currency>),
+) -> Option<Grant> {
     let known = [
         "id", "amount", "every", "kind", "priority", "from", "until", "created", "counts", "fees",
     ];
     reader.only(section, &known);
     let id = reader.parse::<Id>(section, "id", "its name such as \"welcome\"");
     let expected = "an amount as a decimal string such as \"100.00\"";
-    let amount = reader.parse::<Amount>(section, "amount", expected);
+    let amount = read_money(reader, section, expected, currency);
     let expected = "\"promotional\" or \"paid\"";
     let kind = reader.or_default::<GrantKind>(section, "kind", expected);
     let priority = if section.has("priority") {
@@ -120,7 +126,7 @@ fn read_one<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -
     let validity = read_validity(reader, section);
     let created = reader.maybe::<Date>(section, "created", "a date such as \"2026-01-01\"");
     let counts = names.counts(reader, section);
-    let (Amount(amount), field) = amount?;
+    let (amount, field) = amount?;
     if amount.is_zero() {
         reader.refuse_field(&field, "expected an amount above zero");
         return None;

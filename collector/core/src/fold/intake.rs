@@ -48,6 +48,7 @@ use life::Life;
 use numbers::Numbers;
 use outbox::{Origin, Outbox, anybodys};
 
+use super::planted::{Planted, PlantedBug};
 use super::{RowSet, TenantInput, partition_of};
 use crate::catalog::Families;
 use crate::effect::{CatalogApplied, Effect};
@@ -128,8 +129,8 @@ pub struct Intake {
     families: Families,
     /// Corrections by operators: of which tenant, under which key.
     corrections: BTreeSet<(TenantId, String)>,
-    /// False breaks the rules on purpose.
-    dedupe: bool,
+    /// Breaks the rules on purpose.
+    planted: Planted,
 }
 
 impl Default for Intake {
@@ -142,7 +143,7 @@ impl Default for Intake {
             numbers: Numbers::default(),
             families: Families::default(),
             corrections: BTreeSet::new(),
-            dedupe: true,
+            planted: Planted::default(),
         }
     }
 }
@@ -153,11 +154,11 @@ impl Intake {
         Self::default()
     }
 
-    /// An intake that books duplicates, for showing that tests find it.
+    /// An intake with a bug, for showing that tests find it.
     #[cfg(any(test, feature = "testing"))]
-    pub fn without_dedupe() -> Self {
+    pub fn with_bug(bug: PlantedBug) -> Self {
         Self {
-            dedupe: false,
+            planted: Planted::new(bug),
             ..Self::default()
         }
     }
@@ -308,7 +309,7 @@ impl Intake {
             }
             Route::Duplicate(name) => {
                 agent.counters.duplicates += 1;
-                if !self.dedupe {
+                if self.planted.has(PlantedBug::DedupeOff) {
                     out.rows(&origin(name), batch.sequence, RowSet::whole(received));
                 }
                 (

@@ -65,6 +65,7 @@ use self::state::{Catalogs, pairs};
 use self::usage::PeriodBook;
 use super::TenantInput;
 use super::packed::halves;
+use super::planted::Planted;
 use crate::bill::Carried;
 use crate::catalog::{Catalog, Families};
 use crate::effect::{Effect, PeriodState, PeriodStatus};
@@ -114,24 +115,13 @@ pub struct TenantFold {
     /// When the catalog in force came.
     catalog_since: Option<Timestamp>,
     /// Breaks the rules on purpose.
-    planted: Option<PlantedBug>,
+    planted: Planted,
     /// Who has changed since somebody looked.
     #[serde(skip)]
     changed: Changed,
     /// See [`TenantFold::changes`].
     #[serde(skip)]
     changes: u64,
-}
-
-/// A bug that is planted to show that tests find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PlantedBug {
-    /// What late usage changes is booked twice.
-    LateTwice,
-    /// Lines that an invoice has billed wait for the next one.
-    BilledAgain,
-    /// Usage is rated by the newest version instead of that of its time.
-    NewestPrice,
 }
 
 /// Inputs that had no effect because they did not fit the state. They stay at zero unless
@@ -221,15 +211,17 @@ impl TenantFold {
             partitions: 0,
             due_next: Timestamp::EPOCH,
             catalog_since: None,
-            planted: None,
+            planted: Planted::default(),
             changed: Changed::default(),
             changes: 0,
         }
     }
 
     /// Breaks the rules on purpose, for showing that tests find it.
-    pub(super) fn plant(&mut self, bug: PlantedBug) {
-        self.planted = Some(bug);
+    pub(super) fn plant(&mut self, bug: Planted) {
+        if bug != Planted::default() {
+            self.planted = bug;
+        }
     }
 
     /// The same with the number of partitions, which states of former versions do not know.

@@ -8,7 +8,7 @@ use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryEncoder;
 use tollgate_collector_core::entry::{CatalogChange, CloseCause, Entry, Opened};
 use tollgate_collector_core::fold::intake::NoticeKind;
-use tollgate_collector_core::fold::tenant::PlantedBug;
+use tollgate_collector_core::fold::planted::PlantedBug;
 use tollgate_collector_core::fold::whole::Fold;
 use tollgate_collector_core::journal::Journal;
 use tollgate_collector_core::journal::JournalError;
@@ -96,7 +96,7 @@ impl CollectorNode {
     /// An empty fold, with the planted bug if there is one.
     pub(super) fn empty_fold(context: &Context) -> Fold {
         match context.options.canary {
-            Some(Canary::DedupeOff) => Fold::without_dedupe(),
+            Some(Canary::DedupeOff) => Fold::with_bug(PlantedBug::DedupeOff),
             Some(Canary::LateTwice) => Fold::with_bug(PlantedBug::LateTwice),
             Some(Canary::BilledAgain) => Fold::with_bug(PlantedBug::BilledAgain),
             Some(Canary::NewestPrice) => Fold::with_bug(PlantedBug::NewestPrice),

@@ -118,6 +118,18 @@ fn limits_of_versions_follow_how_they_are_prorated() {
     check([&first, &second], "", "", "net = \"0.00\"\n");
 }
 
+/// A minimum of the profile as one of the card: half of it for the half month.
+#[test]
+fn a_minimum_of_a_profile_ends_with_the_agreement() {
+    let both = usage_price("a", "1", "");
+    let minimum = "[[minimum]]\nid = \"m\"\namount = \"100.00\"\n";
+    let test = "lines = { a = \"1.00\", minimum.m = \"49.00\" }\n\
+                usage.a = [{ quantity = \"1\", time = \"2026-06-10T00:00:00Z\" }]\n";
+    let until = "until = \"2026-06-16\"\n";
+    check(["", ""], &both, &format!("{until}{minimum}"), test);
+    check(["", ""], &format!("{both}{minimum}"), until, test);
+}
+
 #[test]
 fn days_of_a_zone_are_counted_not_hours() {
     // March in Berlin has 31 days and 743 hours; the card changes on the 30th, behind the change.

@@ -71,6 +71,14 @@ fn mistakes_on_cards_are_told() {
             "minimum[1].id: minimum `m` is declared twice",
         ),
         (
+            "[[minimum]]\nid = \"m\"\namount = \"1.005\"\n",
+            "minimum[0].amount: 1.005 EUR cannot be paid (expected at most 2 decimal places)",
+        ),
+        (
+            "[[commitment]]\nid = \"k\"\namount = \"0.001\"\nterm = \"P1Y\"\n",
+            "commitment[0].amount: 0.001 EUR cannot be paid (expected at most 2 decimal places)",
+        ),
+        (
             "[[minimum]]\nid = \"m\"\namount = \"1\"\nprorate = \"month\"\n",
             "minimum[0].prorate: expected \"duration\", \"days\" or \"none\"",
         ),
@@ -144,6 +152,10 @@ fn mistakes_in_profiles_are_told() {
         (
             "[[grant]]\nid = \"g\"\namount = \"0\"\n",
             "grant[0].amount: expected an amount above zero",
+        ),
+        (
+            "[[grant]]\nid = \"g\"\namount = \"10.005\"\n",
+            "grant[0].amount: 10.005 EUR cannot be paid (expected at most 2 decimal places)",
         ),
         (
             "[[grant]]\nid = \"g\"\namount = \"1\"\nfrom = \"2026-02-01\"\nuntil = \"2026-02-01\"\n",

@@ -10,12 +10,13 @@ use super::book;
 use super::late::{Booking, Change};
 use super::state::{Catalogs, InForce, NO_CATALOG};
 use super::usage::PeriodBook;
-use super::{PlantedBug, TenantFold, digest, tenant_of};
+use super::{TenantFold, digest, tenant_of};
 use crate::bill::{Carried, Stage};
 use crate::catalog::Late;
 use crate::catalog::timeline::Slice;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
 use crate::entry::{Closing, Digest};
+use crate::fold::planted::PlantedBug;
 use crate::period::Period;
 use crate::position::Position;
 
@@ -80,8 +81,8 @@ impl TenantFold {
             return false;
         };
         let mut in_force = self.in_force(&closing.tenant, &book);
-        if let (Some(PlantedBug::NewestPrice), Some(newest)) =
-            (self.planted, self.catalogs.current_for(&closing.tenant))
+        if self.planted.has(PlantedBug::NewestPrice)
+            && let Some(newest) = self.catalogs.current_for(&closing.tenant)
         {
             let zone = self.zone_at(&closing.tenant, book.period.start);
             in_force = Catalogs::by_alone(newest, zone, &closing.tenant, book.period);

@@ -11,11 +11,12 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::{PlantedBug, TenantFold, bare_tenant, tenant_of};
+use super::{TenantFold, bare_tenant, tenant_of};
 use crate::effect::Effect;
 use crate::entry::{
     DOCUMENT_LINES_MAX, Issue, Issued, Manual, ManualAction, ManualLine, printed_number,
 };
+use crate::fold::planted::PlantedBug;
 use crate::ledger::{
     Account, Document, EntryKind, EntryRef, LedgerEntry, Leg, Note, Posting, negated, transfer,
 };
@@ -427,7 +428,7 @@ impl TenantFold {
             } => {
                 dues.reached = None;
                 let lines = dues.bill(currency, lines);
-                if self.planted == Some(PlantedBug::BilledAgain) {
+                if self.planted.has(PlantedBug::BilledAgain) {
                     dues.open.extend(lines.clone());
                 }
                 let total = Dues::sum(lines.values());

@@ -18,9 +18,10 @@ use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
 
 use super::book::{self, Booked, Difference, LineAccount};
 use super::usage::PeriodBook;
-use super::{PlantedBug, TenantFold, open_book};
+use super::{TenantFold, open_book};
 use crate::effect::Effect;
 use crate::entry::Digest;
+use crate::fold::planted::PlantedBug;
 use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Posting, negated, transfer};
 use crate::period::Period;
 use crate::position::Position;
@@ -119,7 +120,7 @@ impl TenantFold {
         difference: &Difference,
         effects: &mut Vec<Effect>,
     ) -> Booked {
-        if booking.is_late && self.planted == Some(PlantedBug::LateTwice) {
+        if booking.is_late && self.planted.has(PlantedBug::LateTwice) {
             let posting = booking.difference(difference.key.kind(), difference);
             self.post(booking.stamp, posting, effects);
         }

@@ -6,6 +6,7 @@ use tollgate_common::{Batch, LossReason, Rollup};
 
 use super::books::{Books, Sealer, row};
 use crate::fold::intake::{Intake, NoticeKind};
+use crate::fold::planted::PlantedBug;
 
 /// What becomes of one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +197,7 @@ proptest! {
 #[test]
 fn the_planted_bug_books_twice() {
     let (batches, sealer) = seal(&[vec![(0, 0, 0, 7)]]);
-    let mut books = Books::over(Intake::without_dedupe());
+    let mut books = Books::over(Intake::with_bug(PlantedBug::DedupeOff));
     play(&mut books, &batches, &[Event::Batch(0), Event::Batch(0)]);
     let account = sealer.totals.keys().next().expect("one account");
     assert_eq!(Books::of(&books.booked, account), 14);
