@@ -178,10 +178,7 @@ fn prices_are_tried_without_a_server() {
     let below = usage.replace("\"3500000\"", "\"-5\"");
     std::fs::write(dir.path().join("june.toml"), below).expect("writes");
     let (_, err) = expect(&collector(dir.path(), &rate), 4);
-    assert!(
-        err.contains("usage of http.requests is not rated"),
-        "{err}"
-    );
+    assert!(err.contains("usage of http.requests is not rated"), "{err}");
 
     // A mistake in either file has its place, and a test that fails shows the arithmetic.
     std::fs::write(dir.path().join("june.toml"), usage.replace("min", "GB")).expect("writes");

@@ -123,7 +123,7 @@ fn limits_of_versions_follow_how_they_are_prorated() {
 fn a_minimum_of_a_profile_ends_with_the_agreement() {
     let both = usage_price("a", "1", "");
     let minimum = "[[minimum]]\nid = \"m\"\namount = \"100.00\"\n";
-    let test = "lines = { a = \"1.00\", minimum.m = \"49.00\" }\n\
+    let test = "lines = { a = \"1.00\", \"minimum m\" = \"49.00\" }\n\
                 usage.a = [{ quantity = \"1\", time = \"2026-06-10T00:00:00Z\" }]\n";
     let until = "until = \"2026-06-16\"\n";
     check(["", ""], &both, &format!("{until}{minimum}"), test);
