@@ -142,14 +142,7 @@ pub async fn run_with_reread(
         fold.clone(),
         &http,
     )?;
-    let mut reloader = Reloader::new(
-        reread,
-        &config,
-        &inputs,
-        front.endpoint.clone(),
-        Arc::clone(&front.shared),
-        Arc::clone(&front.catalogs),
-    );
+    let mut reloader = Reloader::new(reread, &config, &inputs, &front);
 
     // An error means that the fold has ended, which is noticed below.
     let _ = fold.reached(threads.journal.committed()).await;

@@ -144,3 +144,41 @@ fn a_journal_that_cannot_be_written_has_its_own_exit_code() {
     std::fs::write(&meters, format!("{text}{filler}")).expect("writes");
     assert_eq!(Program::start(&site).exit_code(), 74);
 }
+
+/// Who issues documents, and what two persons decide, is read again too.
+#[test]
+fn hangup_puts_issuers_and_approvals_in_force() {
+    let site = Site::new("");
+    let mut program = Program::start(&site);
+    Program::ready(&site);
+    let by = ["--reason", "r", "--author", "kim", "--json"];
+    let line = |key: &str| {
+        let what = ["ledger", "line", "--tenant", "acme", "--line", "setup"];
+        let how = ["--text", "Setup", "--amount", "10.00", "--currency", "EUR"];
+        let (code, out) = site.cli(&[&what[..], &how, &["--key", key], &by].concat());
+        assert_eq!(code, 0, "{out}");
+        serde_json::from_str::<serde_json::Value>(&out).expect("JSON")
+    };
+    let issue = [&["invoice", "issue", "--tenant", "acme"][..], &by].concat();
+    assert_eq!(line("a")[0]["kind"], "manual");
+    assert_eq!(site.cli(&issue).0, 1, "nobody issues");
+
+    let config = std::fs::read_to_string(site.config()).expect("reads");
+    let issuer = format!("{config}\n[[issuer]]\nid = \"main\"\n");
+    std::fs::write(site.config(), &issuer).expect("writes");
+    program.signal("-HUP");
+    wait(|| (site.cli(&issue).0 == 0).then_some(()));
+
+    let approval = format!("{issuer}\n[approval]\nmanual = true\n");
+    std::fs::write(site.config(), approval).expect("writes");
+    program.signal("-HUP");
+    let mut tries = 0;
+    wait(|| {
+        tries += 1;
+        line(&format!("b{tries}"))[0]["waits"]
+            .is_number()
+            .then_some(())
+    });
+    program.signal("-TERM");
+    assert_eq!(program.exit_code(), 0);
+}

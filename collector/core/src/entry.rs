@@ -47,7 +47,10 @@ pub use operated::{
 /// of their period, whatever zone came since. Commitments end where another tenant begins to pay, also
 /// between two periods, and what another tenant paid for stays with that one where a period is rated
 /// anew.
-pub const FOLD_VERSION: u16 = 5;
+///
+/// 6: usage of a time that is more than a day away is refused; a discount makes nothing dearer that is
+/// taken back.
+pub const FOLD_VERSION: u16 = 6;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +96,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Why the policy refuses a row.
+/// Why a row is refused: by the policy, when it is received, or by the intake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
@@ -102,6 +105,8 @@ pub enum RefusedReason {
     TenantNotAllowed = 1,
     /// The agent may not report this meter.
     MeterNotAllowed = 2,
+    /// Its window begins more than a day after it was received. The intake says so, no policy.
+    FromTheFuture = 3,
 }
 
 impl RefusedReason {
@@ -115,6 +120,7 @@ impl RefusedReason {
         match code {
             1 => Some(Self::TenantNotAllowed),
             2 => Some(Self::MeterNotAllowed),
+            3 => Some(Self::FromTheFuture),
             _ => None,
         }
     }
@@ -124,6 +130,7 @@ impl RefusedReason {
         match self {
             Self::TenantNotAllowed => "tenant_not_allowed",
             Self::MeterNotAllowed => "meter_not_allowed",
+            Self::FromTheFuture => "from_the_future",
         }
     }
 }

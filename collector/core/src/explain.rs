@@ -1,7 +1,8 @@
 //! From a line of the ledger to the batches and corrections that brought its usage.
 //!
 //! A line rests on the usage of one tenant, or of all for whom it pays: of each as far as it paid by
-//! the catalogs that were in force when the usage came.
+//! the catalogs that were in force when the usage came. A line that changes another one rests on what
+//! that rests on, and on what came since.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,6 +25,10 @@ use crate::position::Position;
 #[derive(Clone, Debug)]
 pub struct Sources<'e> {
     posting: &'e Posting,
+    /// The line as it was booked first: its period is that of the usage.
+    first: &'e Posting,
+    /// The last journal entry that the line had seen before it was changed.
+    seen: Option<Position>,
     meter: &'e MeterName,
     payer: &'e TenantId,
     tenants: BTreeSet<TenantId>,
@@ -50,6 +55,8 @@ pub struct BatchPart {
     pub quantity: Option<String>,
     /// Received before, so that it counted nothing.
     pub again: bool,
+    /// It came when the line was booked already, which changed it.
+    pub since: bool,
 }
 
 /// What an operator's correction has of a line.
@@ -73,6 +80,8 @@ pub struct CorrectionPart {
     pub quantity: Option<String>,
     /// Its key was used before, so that it counted nothing.
     pub again: bool,
+    /// It came when the line was booked already, which changed it.
+    pub since: bool,
 }
 
 /// What the journal says of a line.
@@ -92,10 +101,28 @@ impl<'e> Sources<'e> {
         let (tenant, meter) = (posting.tenant.as_ref()?, posting.meter.as_ref()?);
         Some(Self {
             posting,
+            first: posting,
+            seen: None,
             meter,
             payer: posting.payer.as_ref().unwrap_or(tenant),
             tenants: BTreeSet::from([tenant.clone()]),
         })
+    }
+
+    /// The same of a line that changes one that was booked before: first as `first`, and last by what
+    /// the journal said up to `seen`.
+    #[must_use]
+    pub fn changing(self, first: &'e Posting, seen: Position) -> Self {
+        Self {
+            first,
+            seen: Some(seen),
+            ..self
+        }
+    }
+
+    /// The time of the usage, which is not that of an adjustment in a later period.
+    pub fn period(&self) -> (Timestamp, Timestamp) {
+        (self.first.start, self.first.end)
     }
 
     /// Which meter.
@@ -115,7 +142,7 @@ impl<'e> Sources<'e> {
 
     /// Takes up the tenant of an entry that is a share of the line; others are passed over.
     pub fn add_share(&mut self, share: &Posting) {
-        let line = self.posting;
+        let line = self.first;
         if self.is_shared()
             && share.kind == EntryKind::Share
             && share.payer.as_ref() == Some(self.payer)
@@ -145,7 +172,7 @@ impl<'e> Sources<'e> {
                 break;
             }
             let at = (position, stamped.stamp);
-            let counts = position >= self.posting.journal_from;
+            let counts = position >= self.first.journal_from;
             match stamped.entry {
                 Entry::Catalog(change) if !change.proposed => {
                     // What cannot be read is passed over by the fold too.
@@ -185,9 +212,14 @@ impl<'e> Sources<'e> {
     ) -> bool {
         self.tenants.contains(tenant)
             && meter == self.meter
-            && self.posting.start <= at
-            && at < self.posting.end
+            && self.first.start <= at
+            && at < self.first.end
             && self.pays(timeline, tenant, at)
+    }
+
+    /// True if the line was booked already when the journal had this entry.
+    fn is_since(&self, position: Position) -> bool {
+        self.seen.is_some_and(|seen| position > seen)
     }
 
     fn take_batch(
@@ -215,6 +247,7 @@ impl<'e> Sources<'e> {
                 rows: values.len(),
                 quantity: sum(&values, self.posting.scale),
                 again,
+                since: self.is_since(position),
             });
         }
     }
@@ -243,6 +276,7 @@ impl<'e> Sources<'e> {
             rows: values.len(),
             quantity: sum(&values, self.posting.scale),
             again,
+            since: self.is_since(position),
         });
     }
 }

@@ -20,7 +20,7 @@ use tollgate_common::{
 use crate::bill::{self, Bill, BillInput, Carried, Metered, NoBill, Stage};
 use crate::catalog::timeline::{Slice, Timeline};
 use crate::catalog::{Catalog, Meter};
-use crate::period::{Period, Zone};
+use crate::period::{Calendar, Calendars, Period, Zone};
 use crate::rate::{Currency, MeterUsage, Part, Shape};
 
 /// What a series has in one window, as the projection keeps it.
@@ -51,6 +51,9 @@ pub struct Terms {
     /// Where taxes and exchange rates stand.
     newest: Option<Arc<Catalog>>,
     period: Period,
+    /// The whole period of the calendar, of which the period may be a part; `None` where it is one by
+    /// what is agreed.
+    whole: Option<Period>,
 }
 
 impl Terms {
@@ -61,6 +64,16 @@ impl Terms {
             slices: bill::cut_by_grants(timeline.slices(tenant, period, timeline.known())),
             newest: newest.map(|version| Arc::clone(&version.catalog)),
             period,
+            whole: whole_of(timeline, tenant, period),
+        }
+    }
+
+    /// The same where the period is a part of this one by what is in force.
+    #[must_use]
+    pub fn within(self, whole: Option<Period>) -> Self {
+        Self {
+            whole: whole.or(self.whole),
+            ..self
         }
     }
 
@@ -130,7 +143,9 @@ impl Terms {
         let bill = bill::compute(&BillInput {
             tenant,
             period,
-            whole: profile.calendar.period_containing(period.start),
+            whole: self
+                .whole
+                .unwrap_or_else(|| profile.calendar.period_containing(period.start)),
             zone,
             slices: &slices,
             catalog: self.newest.as_deref(),
@@ -154,6 +169,32 @@ pub fn drafted(catalog: &Arc<Catalog>) -> Timeline {
     let mut timeline = Timeline::new();
     timeline.apply(Timestamp::EPOCH, Arc::clone(catalog), None);
     timeline
+}
+
+/// The whole period of the calendar that a tenant's period is, or is what a change of calendar left
+/// of ([`Calendars::whole_of`]); `None` if no calendar that was in force has such a period.
+pub fn whole_of(timeline: &Timeline, tenant: &TenantId, period: Period) -> Option<Period> {
+    let concerned = timeline
+        .versions()
+        .iter()
+        .filter(|version| version.concerns(tenant));
+    let set = concerned.map(|version| {
+        let profile = version.catalog.profile(tenant);
+        let calendar = profile.map_or(Calendar::DEFAULT, |profile| profile.calendar);
+        (version.stamp, calendar)
+    });
+    let mut changes = vec![(Timestamp::EPOCH, Calendar::DEFAULT)];
+    changes.extend(set);
+    // A tenant's calendars begin with what is in force when it is heard of first.
+    (0..changes.len()).find_map(|first| {
+        let (&(_, calendar), later) = changes[first..].split_first()?;
+        let mut calendars = Calendars::new(calendar);
+        for (stamp, calendar) in later {
+            calendars.change(*stamp, *calendar);
+        }
+        let is_one = calendars.period_containing(period.start) == period;
+        is_one.then(|| calendars.whole_of(period))
+    })
 }
 
 /// What of a tenant's usage is for `payer` to pay, which may be the tenant itself.

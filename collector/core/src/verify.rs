@@ -8,6 +8,7 @@
 //! invoice, and numbers of documents must have no gaps.
 
 mod books;
+mod shares;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -200,7 +201,7 @@ pub fn verify_with<J: Journal, P: Projection>(
         witness(&effects)?;
         for effect in effects {
             if let Effect::Ledger(entry) = &effect {
-                books.take(entry);
+                books.take(entry, fold.intake().families());
             }
             match effect {
                 Effect::Ledger(entry) if difference.is_none() => {

@@ -10,18 +10,18 @@ pub mod query;
 mod store;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{SendError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tollgate_collector_core::fold::tenant::Accrual;
 use tollgate_common::{TenantId, Timestamp};
 
 pub use gauges::Gauges;
-use store::Store;
 pub(crate) use store::lines;
+use store::{Store, StoreError};
 
 use crate::metrics::Metrics;
 
@@ -52,50 +52,86 @@ pub struct Freshness {
     pub age_millis: i64,
 }
 
+impl Freshness {
+    /// Where so many tenants wait, and everything before `since` is in the accruals.
+    pub(crate) fn new(waiting: usize, since: Timestamp, now: Timestamp) -> Self {
+        Self {
+            waiting,
+            complete_until: Ord::min(since, now).to_string(),
+            age_millis: now.millis_since(since).max(0),
+        }
+    }
+}
+
 /// What the thread is told.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Write these.
     Rated(Vec<Rated>),
     /// Say so when everything before is written.
-    Written(oneshot::Sender<Freshness>, Freshness),
+    Written(Asked),
+}
+
+/// A question how old accruals are once everything before is written.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    /// Where to answer.
+    pub(crate) answer: oneshot::Sender<Freshness>,
+    /// Tenants that wait.
+    pub(crate) waiting: usize,
+    /// Everything before is rated and handed over.
+    pub(crate) since: Timestamp,
+    /// When it was asked.
+    pub(crate) now: Timestamp,
+}
+
+/// What was rated and does not stand in the file.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// The first of it since a write succeeded last.
+    since: Option<Timestamp>,
+    /// The fold has not been told.
+    is_news: bool,
 }
 
 /// The way to the thread, for the fold.
 #[derive(Debug)]
 pub(crate) struct Accruals {
     work: Sender<Message>,
-    /// Rows were lost that were rated since then.
-    lost: Arc<Mutex<Option<Timestamp>>>,
+    unwritten: Arc<Mutex<Unwritten>>,
     thread: JoinHandle<()>,
+}
+
+/// The thread, with the file.
+struct Writer {
+    store: Store,
+    unwritten: Arc<Mutex<Unwritten>>,
+    metrics: Arc<Metrics>,
 }
 
 impl Accruals {
     /// Makes the file anew and starts the thread.
     pub(crate) fn spawn(path: &Path, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let mut store = Store::create(path).map_err(std::io::Error::other)?;
+        let store = Store::create(path).map_err(std::io::Error::other)?;
         let (work, messages) = bounded::<Message>(MESSAGES_MAX);
-        let lost = Arc::new(Mutex::new(None));
-        let failed = Arc::clone(&lost);
+        let unwritten = Arc::<Mutex<Unwritten>>::default();
+        let mut writer = Writer {
+            store,
+            unwritten: Arc::clone(&unwritten),
+            metrics,
+        };
         let thread = std::thread::Builder::new()
             .name("accruals".to_owned())
             .spawn(move || {
                 for message in messages {
-                    match message {
-                        Message::Rated(rated) => match store.write(&rated) {
-                            Ok(()) => metrics.accruals.show(store.totals()),
-                            Err(error) => {
-                                tracing::warn!(%error, "accruals not written; everybody is rated again");
-                                metrics.accrual_failures.inc();
-                                note_lost(&failed, &rated);
-                            }
-                        },
-                        // Who asked may have gone.
-                        Message::Written(answer, freshness) => drop(answer.send(freshness)),
-                    }
+                    writer.handle(message);
                 }
             })?;
-        Ok(Self { work, lost, thread })
+        Ok(Self {
+            work,
+            unwritten,
+            thread,
+        })
     }
 
     /// True if the thread has as much to do as may wait.
@@ -103,19 +139,26 @@ impl Accruals {
         self.work.is_full()
     }
 
-    /// Hands over; waits while there is no room.
+    /// Hands over; waits while there is no room. What cannot be handed over, because the thread has
+    /// ended, is not written.
     pub(crate) fn tell(&self, message: Message) {
-        if self.work.send(message).is_err() {
-            tracing::warn!("the thread of the accruals has ended");
+        if let Err(SendError(Message::Rated(rated))) = self.work.send(message) {
+            tracing::error!("the thread of the accruals has ended: they grow old until a restart");
+            note_unwritten(&self.unwritten, &rated);
         }
     }
 
-    /// Since when what was handed over may not have been written, once.
+    /// Since when what was handed over may not have been written, once for each failure.
     pub(crate) fn take_lost(&self) -> Option<Timestamp> {
-        self.lost
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let mut unwritten = lock(&self.unwritten);
+        let since = unwritten.since.filter(|_| unwritten.is_news);
+        unwritten.is_news = false;
+        since
+    }
+
+    /// Since when what was handed over is not written, as long as no write succeeds.
+    pub(crate) fn unwritten_since(&self) -> Option<Timestamp> {
+        lock(&self.unwritten).since
     }
 
     /// Waits until everything is written.
@@ -127,10 +170,82 @@ impl Accruals {
     }
 }
 
-fn note_lost(lost: &Mutex<Option<Timestamp>>, rated: &[Rated]) {
-    let Some(first) = rated.iter().map(|rated| rated.as_of).min() else {
-        return;
-    };
-    let mut lost = lost.lock().unwrap_or_else(PoisonError::into_inner);
-    *lost = Some(lost.map_or(first, |before| Ord::min(before, first)));
+impl Writer {
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Rated(rated) => match self.write(&rated) {
+                Ok(()) => {
+                    // Once the fold knows, it tells by itself who has to be rated again.
+                    let mut unwritten = lock(&self.unwritten);
+                    if !unwritten.is_news {
+                        unwritten.since = None;
+                    }
+                    drop(unwritten);
+                    self.metrics.accruals.show(self.store.totals());
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accruals not written; everybody is rated again");
+                    self.metrics.accrual_failures.inc();
+                    note_unwritten(&self.unwritten, &rated);
+                }
+            },
+            Message::Written(asked) => {
+                if let Err(error) = self.see_to_the_file(asked.since) {
+                    tracing::warn!(%error, "accruals not made anew");
+                    self.metrics.accrual_failures.inc();
+                }
+                let unwritten = lock(&self.unwritten).since;
+                let since = unwritten.map_or(asked.since, |since| Ord::min(since, asked.since));
+                let freshness = Freshness::new(asked.waiting, since, asked.now);
+                // Who asked may have gone.
+                drop(asked.answer.send(freshness));
+            }
+        }
+    }
+
+    fn write(&mut self, rated: &[Rated]) -> Result<(), StoreError> {
+        if let Some(first) = first_of(rated) {
+            self.see_to_the_file(first)?;
+        }
+        self.store.write(rated)
+    }
+
+    /// Makes the file anew if somebody has removed it, or it cannot be read any more. What stood in it
+    /// is rated again then.
+    fn see_to_the_file(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        if self.store.is_sound() {
+            return Ok(());
+        }
+        tracing::warn!("the file of the accruals is gone or damaged, and is made anew");
+        let since = self.store.as_of().map_or(now, |as_of| Ord::min(as_of, now));
+        note(&self.unwritten, since);
+        self.store.make_anew()
+    }
 }
+
+fn lock(unwritten: &Mutex<Unwritten>) -> MutexGuard<'_, Unwritten> {
+    unwritten.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn first_of(rated: &[Rated]) -> Option<Timestamp> {
+    rated.iter().map(|rated| rated.as_of).min()
+}
+
+fn note_unwritten(unwritten: &Mutex<Unwritten>, rated: &[Rated]) {
+    if let Some(first) = first_of(rated) {
+        note(unwritten, first);
+    }
+}
+
+fn note(unwritten: &Mutex<Unwritten>, first: Timestamp) {
+    let mut unwritten = lock(unwritten);
+    unwritten.since = Some(
+        unwritten
+            .since
+            .map_or(first, |since| Ord::min(since, first)),
+    );
+    unwritten.is_news = true;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Reading accruals: bounded pages, through connections that cannot write.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rusqlite::{Connection, Row};
@@ -9,16 +10,32 @@ use crate::sqlite::query::{
     Filter, Page, QueryError, ReadOnly, Where, decode_cursor, read_only, read_page,
 };
 
+/// Device and number of a file.
+pub(super) type FileId = (u64, u64);
+
+/// Which file stands at a path, if any.
+pub(super) fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// A connection that only reads.
 #[derive(Debug)]
 pub struct AccrualReader {
     connection: Connection,
+    file: Option<FileId>,
 }
 
 impl ReadOnly for AccrualReader {
     fn open(path: &Path) -> Result<Self, QueryError> {
+        let file = file_id(path);
         let connection = read_only(path)?;
-        Ok(Self { connection })
+        Ok(Self { connection, file })
+    }
+
+    /// A file that was removed is made anew, and the old one says nothing any more.
+    fn is_current(&self, path: &Path) -> bool {
+        self.file.is_some() && file_id(path) == self.file
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use serde_json::{Value, json};
 use tollgate_collector_core::fold::tenant::{Accrual, Shares};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::Rated;
+use super::query::{FileId, file_id};
 use crate::sqlite::{BUSY_TIMEOUT, STATEMENTS_MAX};
 
 /// `payer` is whose period it is: the tenant's own, or that of who pays for it. `accrual` is what is answered for the period, and `shares` what it adds to the totals, as JSON.
@@ -33,6 +34,9 @@ CREATE TABLE totals (
 ) STRICT;
 ";
 
+/// Most meters that everybody's sum names, in the order of their names.
+const TOTAL_METERS_MAX: usize = 1000;
+
 /// Why accruals were not written.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {source}")]
@@ -46,6 +50,12 @@ pub(crate) struct StoreError {
 pub(crate) struct Store {
     connection: Connection,
     path: PathBuf,
+    /// Which file it is, by device and number.
+    file: Option<FileId>,
+    /// SQLite says that the file is no database any more.
+    damaged: bool,
+    /// What was rated last of what stands in it.
+    as_of: Option<Timestamp>,
     tenants: u64,
     totals: Shares,
 }
@@ -81,11 +91,30 @@ impl Store {
         let mut store = Self {
             connection,
             path: path.to_owned(),
+            file: file_id(path),
+            damaged: false,
+            as_of: None,
             tenants: 0,
             totals: Shares::default(),
         };
         store.write(&[])?;
         Ok(store)
+    }
+
+    /// True while the file is where it was made, and a database.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.damaged && self.file.is_some() && file_id(&self.path) == self.file
+    }
+
+    /// Up to when it was written.
+    pub(crate) fn as_of(&self) -> Option<Timestamp> {
+        self.as_of
+    }
+
+    /// Makes the file again, with nothing in it.
+    pub(crate) fn make_anew(&mut self) -> Result<(), StoreError> {
+        *self = Self::create(&self.path)?;
+        Ok(())
     }
 
     /// Everybody's shares and amounts.
@@ -98,6 +127,10 @@ impl Store {
         let (tenants, totals) = (self.tenants, self.totals.clone());
         self.try_write(rated).map_err(|source| {
             (self.tenants, self.totals) = (tenants, totals);
+            self.damaged |= matches!(
+                source.sqlite_error_code(),
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+            );
             StoreError {
                 path: self.path.clone(),
                 source,
@@ -145,7 +178,9 @@ impl Store {
             i64::try_from(self.tenants).unwrap_or(i64::MAX),
             total(self.tenants, &self.totals).to_string(),
         ])?;
-        sql.commit()
+        sql.commit()?;
+        self.as_of = self.as_of.max(as_of);
+        Ok(())
     }
 }
 
@@ -188,11 +223,14 @@ fn shown(accrual: &Accrual, as_of: Timestamp) -> Value {
 
 /// Everybody's shares and amounts, for output.
 fn total(tenants: u64, shares: &Shares) -> Value {
+    let meters = shares.meters().take(TOTAL_METERS_MAX);
     json!({
         "tenants": tenants,
         "periods": shares.periods(),
         "amounts": shares.amounts().collect::<Vec<_>>(),
-        "usage": shares.meters().collect::<Vec<_>>(),
+        "usage": meters.collect::<Vec<_>>(),
+        "undeclared": shares.undeclared().collect::<Vec<_>>(),
+        "more_meters": shares.meters_count().saturating_sub(TOTAL_METERS_MAX),
     })
 }
 

@@ -13,7 +13,7 @@ use tollgate_collector_core::projection::Projection;
 use tollgate_common::{TenantId, Timestamp};
 
 use super::engine::Engine;
-use crate::accruals::{Accruals, Freshness, Message, Rated};
+use crate::accruals::{Accruals, Asked, Freshness, Message, Rated};
 use crate::metrics::Metrics;
 
 /// Least time from one slice to the next, so that a tenant that changes all the time is rated now and
@@ -33,6 +33,8 @@ const COSTLY: Duration = Duration::from_millis(5);
 const COSTLY_REST: u32 = 20;
 /// … but not for ever.
 const COSTLY_REST_MAX: Duration = Duration::from_secs(20);
+/// Rest after a failure to write.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// Tenants that are rated at once because somebody asks for everybody.
 const ASKED_MAX: usize = 256;
 
@@ -86,6 +88,10 @@ impl Accruing {
         }
         if let Some(since) = self.sink.take_lost() {
             engine.watch_changes(since);
+            self.freshness(engine, metrics);
+            // What cannot be written need not be rated all the time.
+            self.next = now + AFTER_FAILURE;
+            return Some(AFTER_FAILURE);
         }
         self.resting
             .retain(|_, rest| rest.until > now || rest.changed.is_some());
@@ -170,6 +176,7 @@ impl Accruing {
         tenant: Option<TenantId>,
         answer: oneshot::Sender<Freshness>,
     ) {
+        let now_by_wall = crate::time::now();
         let now = Instant::now();
         match tenant {
             None => self.rate(engine, metrics, now + SLICE, ASKED_MAX),
@@ -186,23 +193,31 @@ impl Accruing {
                 self.hand_over(rated, metrics);
             }
         }
-        let freshness = self.freshness(engine, metrics);
-        self.sink.tell(Message::Written(answer, freshness));
+        self.freshness(engine, metrics);
+        self.sink.tell(Message::Written(Asked {
+            answer,
+            waiting: engine.changed_count(),
+            since: self.since(engine, metrics).unwrap_or(now_by_wall),
+            now: now_by_wall,
+        }));
+    }
+
+    /// The first change that is not in the figures, if any is not.
+    fn since<P: Projection>(&self, engine: &mut Engine<P>, metrics: &Metrics) -> Option<Timestamp> {
+        let resting = self.resting.values().filter_map(|rest| rest.changed);
+        let first = engine.first_changed().map(|(stamp, _)| stamp);
+        // What is not even folded is as old as the last that is.
+        let behind = (metrics.fold_lag.get() > 0).then(|| engine.stamp());
+        resting.chain(first).chain(behind).min()
     }
 
     /// How old the accruals are, which the metrics say too.
     fn freshness<P: Projection>(&self, engine: &mut Engine<P>, metrics: &Metrics) -> Freshness {
         let now = crate::time::now();
-        let resting = self.resting.values().filter_map(|rest| rest.changed);
-        let first = engine.first_changed().map(|(stamp, _)| stamp);
-        // What is not even folded is as old as the last that is.
-        let behind = (metrics.fold_lag.get() > 0).then(|| engine.stamp());
-        let since = resting.chain(first).chain(behind).min().unwrap_or(now);
-        let freshness = Freshness {
-            waiting: engine.changed_count(),
-            complete_until: Ord::min(since, now).to_string(),
-            age_millis: now.millis_since(since).max(0),
-        };
+        let unwritten = self.sink.unwritten_since();
+        let since = self.since(engine, metrics).into_iter().chain(unwritten);
+        let since = since.min().unwrap_or(now);
+        let freshness = Freshness::new(engine.changed_count(), since, now);
         #[expect(clippy::cast_precision_loss, reason = "for people: seconds, not years")]
         metrics
             .accrual_age

@@ -8,6 +8,7 @@ mod operate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tollgate_collector_core::config::{Approval, Config, IssuerRule};
@@ -90,13 +91,29 @@ struct Waiting {
     requests: BTreeMap<u64, BooksRequest>,
 }
 
+/// Who issues documents, and what two persons decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BookRules {
+    issuers: Vec<IssuerRule>,
+    approval: Approval,
+}
+
+impl BookRules {
+    /// As the configuration says.
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            issuers: config.issuers.clone(),
+            approval: config.approval,
+        }
+    }
+}
+
 /// Does what people decide.
 #[derive(Debug)]
 pub(super) struct Books {
     fold: FoldHandle,
     journal: JournalHandle,
-    issuers: Vec<IssuerRule>,
-    approval: Approval,
+    rules: std::sync::RwLock<Arc<BookRules>>,
     projection: PathBuf,
     parties: PathBuf,
     waiting: std::sync::Mutex<Waiting>,
@@ -114,8 +131,7 @@ impl Books {
         Self {
             fold,
             journal,
-            issuers: config.issuers.clone(),
-            approval: config.approval,
+            rules: std::sync::RwLock::new(Arc::new(BookRules::of(config))),
             projection: data.projection(),
             parties: data.parties(),
             waiting: std::sync::Mutex::default(),
@@ -123,13 +139,29 @@ impl Books {
         }
     }
 
+    fn rules(&self) -> Arc<BookRules> {
+        let rules = self.rules.read();
+        Arc::clone(&rules.unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Puts other rules in force, for what is decided from now on; true if they are others. What waits
+    /// for a second person goes on to wait.
+    pub(super) fn set_rules(&self, rules: BookRules) -> bool {
+        let known = self.rules.write();
+        let mut known = known.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let differs = **known != rules;
+        *known = Arc::new(rules);
+        differs
+    }
+
     /// Does what is asked for, or lets it wait for a second person.
     pub(super) async fn handle(&self, request: BooksRequest) -> Result<Value, String> {
+        let approval = self.rules().approval;
         let needs_second = match &request {
-            BooksRequest::Close(_) => self.approval.close,
-            BooksRequest::Manual(_) => self.approval.manual,
-            BooksRequest::Issue { .. } => self.approval.issue,
-            BooksRequest::Operate { .. } => self.approval.corrections,
+            BooksRequest::Close(_) => approval.close,
+            BooksRequest::Manual(_) => approval.manual,
+            BooksRequest::Issue { .. } => approval.issue,
+            BooksRequest::Operate { .. } => approval.corrections,
         };
         if !needs_second {
             return self.act(request).await;
@@ -342,7 +374,8 @@ impl Books {
     /// Who issues: of an invoice the first issuer that bills the tenant, of what voids one whoever
     /// issued it.
     async fn issuer_of(&self, tenant: &TenantId, what: &WishedDocument) -> Result<Issuer, String> {
-        let current = self.issuers.iter().find(|rule| {
+        let rules = self.rules();
+        let current = rules.issuers.iter().find(|rule| {
             let mut tenants = rule.tenants.iter();
             tenants.any(|pattern| pattern.matches(tenant.as_str()))
         });
@@ -364,8 +397,7 @@ impl Books {
         }
         let by =
             by.ok_or_else(|| format!("no [[issuer]] of the configuration bills `{tenant}`"))?;
-        let mut rules = self.issuers.iter();
-        let rule = rules.find(|rule| rule.issuer.id == by);
+        let rule = rules.issuers.iter().find(|rule| rule.issuer.id == by);
         rule.map(|rule| rule.issuer.clone()).ok_or_else(|| {
             format!(
                 "the configuration has no [[issuer]] `{by}`, which issued it: add it to void it"
@@ -478,7 +510,7 @@ impl Books {
         skip: impl Fn(&TenantId) -> bool,
     ) -> Vec<(TenantId, String)> {
         // Where two persons issue invoices, what a threshold booked waits for them.
-        if self.approval.issue {
+        if self.rules().approval.issue {
             return Vec::new();
         }
         // The fold is busy or ends; the next time is soon.

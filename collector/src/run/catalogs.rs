@@ -102,7 +102,7 @@ impl Desk {
         signing::check(&signatures, catalog.digest(), &rules).map_err(|error| error.to_string())?;
         let rows = self.history().await?;
         refuse_the_same(&rows, catalog.digest(), tenants.as_ref())?;
-        let catalog = self.check_follows(&rows, catalog).await?;
+        let catalog = self.check_next(Arc::new(catalog), tenants.clone()).await?;
         let change = CatalogChange {
             author: Some(author),
             reason: Some(reason),
@@ -153,6 +153,15 @@ impl Desk {
             .await
             .map_err(|error| error.to_string())?
             .ok_or("the files of the proposal are not in the projection")?;
+        // It may have been proposed to an older collector, which looked at less.
+        let tenants = change.tenants.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let catalog = Catalog::parse(&files).map_err(|errors| errors.to_string())?;
+            catalog.run_tests().map_err(|errors| errors.to_string())?;
+            Ok::<_, String>((catalog, files))
+        });
+        let (catalog, files) = checked.await.map_err(|error| error.to_string())??;
+        self.check_next(Arc::new(catalog), tenants).await?;
         let change = CatalogChange {
             author: Some(author),
             reason: Some(reason),
@@ -164,34 +173,18 @@ impl Desk {
         self.journal(change).await
     }
 
-    /// What was in force at any time allows this one to follow.
-    async fn check_follows(
+    /// What was in force at any time, and what stays in force for others, allows this one.
+    async fn check_next(
         &self,
-        rows: &[CatalogRow],
-        catalog: Catalog,
-    ) -> Result<Catalog, String> {
-        let applied = rows.iter().filter(|row| !row.change.proposed);
-        let digests: BTreeSet<Digest> = applied.map(|row| row.change.digest).collect();
-        let mut catalog = catalog;
-        for digest in digests {
-            let files = self
-                .readers
-                .run(move |reader| reader.catalog_files(digest))
-                .await
-                .map_err(|error| error.to_string())?
-                .ok_or_else(|| {
-                    format!("the files of catalog {digest} are not in the projection")
-                })?;
-            let checked = tokio::task::spawn_blocking(move || {
-                // A version that is not read any more was refused by the fold too.
-                if let Ok(before) = Catalog::parse(&files) {
-                    catalog.check_follows(&before)?;
-                }
-                Ok::<_, String>(catalog)
-            });
-            catalog = checked.await.map_err(|error| error.to_string())??;
-        }
-        Ok(catalog)
+        catalog: Arc<Catalog>,
+        tenants: Option<BTreeSet<TenantId>>,
+    ) -> Result<Arc<Catalog>, String> {
+        let check = move |reader: &Reader| {
+            let checked = reader.timeline()?.check_next(&catalog, tenants.as_ref());
+            Ok(checked.map(|()| catalog))
+        };
+        let checked = self.readers.run(check).await;
+        checked.map_err(|error| error.to_string())?
     }
 
     /// All that was applied or proposed, oldest first.

@@ -100,6 +100,8 @@ pub(super) struct Front {
     pub(super) listen: SocketAddr,
     /// Where catalogs are applied.
     pub(super) catalogs: Arc<Desk>,
+    /// Where people keep the books.
+    pub(super) books: Arc<Books>,
     stop: watch::Sender<bool>,
     listener: JoinHandle<()>,
 }
@@ -142,9 +144,10 @@ impl Front {
             &data.projection(),
             config.catalog_rules.clone(),
         ));
+        let books = Arc::new(Books::new(config, data, fold.clone(), journal.clone()));
         let service = Service {
             catalogs: Arc::clone(&catalogs),
-            books: Books::new(config, data, fold.clone(), journal.clone()),
+            books: Arc::clone(&books),
             fold,
             metrics: Arc::clone(&http.metrics),
             ready: Arc::clone(&http.ready),
@@ -159,6 +162,7 @@ impl Front {
             shared,
             listen,
             catalogs,
+            books,
             stop,
             listener: tokio::spawn(serving),
         })

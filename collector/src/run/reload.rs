@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use quinn::Endpoint;
-use tollgate_collector_core::config::{Approval, Config, IssuerRule, TlsConfig};
+use tollgate_collector_core::config::{Config, TlsConfig};
 use tollgate_collector_core::entry::{Digest, Entry, codec};
 use tollgate_common::tls::Credentials;
 
+use super::books::{BookRules, Books};
 use super::catalogs::{Desk, Wish};
+use super::front::Front;
 use super::revoked::{Change, RevokedList};
 use super::{Inputs, Reread, service};
 use crate::receive::{self, Shared};
@@ -28,9 +30,7 @@ pub(super) struct Reloader {
     /// The authority and the certificate in force.
     credentials: Arc<Credentials>,
     revoked: RevokedList,
-    /// In force until the next start.
-    issuers: Vec<IssuerRule>,
-    approval: Approval,
+    books: Arc<Books>,
 }
 
 impl Reloader {
@@ -39,18 +39,15 @@ impl Reloader {
         reread: Arc<Reread>,
         config: &Config,
         inputs: &Inputs,
-        endpoint: Endpoint,
-        shared: Arc<Shared>,
-        catalogs: Arc<Desk>,
+        front: &Front,
     ) -> Self {
         Self {
             reread,
-            catalogs,
-            issuers: config.issuers.clone(),
-            approval: config.approval,
+            catalogs: Arc::clone(&front.catalogs),
+            books: Arc::clone(&front.books),
             policy: config.policy.digest(),
-            endpoint,
-            shared,
+            endpoint: front.endpoint.clone(),
+            shared: Arc::clone(&front.shared),
             tls: config.tls.clone(),
             credentials: Arc::clone(&inputs.credentials),
             revoked: RevokedList::new(inputs.crl),
@@ -112,12 +109,6 @@ impl Reloader {
         let server =
             receive::server_config(Arc::clone(&inputs.tls)).map_err(|error| error.to_string())?;
 
-        if config.approval != self.approval || config.issuers != self.issuers {
-            tracing::warn!(
-                "[approval] or [[issuer]] has changed: a reload leaves them as they are, restart the \
-                 collector to put them in force"
-            );
-        }
         let rules = self.catalogs.rules();
         self.catalogs.set_rules(config.catalog_rules.clone());
         if let Err(error) = self.take_folder(&inputs).await {
@@ -136,6 +127,9 @@ impl Reloader {
         service::append(&self.shared.journal, encoded)
             .await
             .map_err(|error| error.to_string())?;
+        if self.books.set_rules(BookRules::of(&config)) {
+            tracing::info!("[approval] and [[issuer]] have changed and are in force");
+        }
         // Only now: a batch that is judged by a policy stands behind it in the journal.
         self.policy = config.policy.digest();
         self.shared.set_policy(Arc::new(config.policy));

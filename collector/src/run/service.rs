@@ -22,7 +22,7 @@ use crate::serve::admin::{AdminRequest, AdminService};
 pub(super) struct Service {
     pub(super) fold: FoldHandle,
     pub(super) catalogs: Arc<Desk>,
-    pub(super) books: Books,
+    pub(super) books: Arc<Books>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) ready: Arc<AtomicBool>,
     pub(super) listen: SocketAddr,

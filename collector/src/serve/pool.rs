@@ -69,7 +69,7 @@ impl<R: ReadOnly> ReaderPool<R> {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop();
-            let reader = match idle {
+            let reader = match idle.filter(|reader| reader.is_current(&pool.path)) {
                 Some(reader) => reader,
                 None => R::open(&pool.path)?,
             };

@@ -105,6 +105,11 @@ pub trait ReadOnly: Sized + Send + 'static {
     /// # Errors
     /// If it is not there, of another layout, or `SQLite` fails.
     fn open(path: &Path) -> Result<Self, QueryError>;
+
+    /// True while the file is the one that stands there.
+    fn is_current(&self, _path: &Path) -> bool {
+        true
+    }
 }
 
 /// A connection that cannot write.

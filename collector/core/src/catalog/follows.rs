@@ -1,6 +1,13 @@
-//! What a catalog may not change of those that were applied before it.
+//! What a catalog may not change of those that were applied before it, nor break beside those that
+//! stay in force for others.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use tollgate_common::TenantId;
 
 use super::Catalog;
+use super::timeline::{Timeline, Version};
 
 impl Catalog {
     /// Checks that cards stay in their currency and pricing units keep their decimal places, as a
@@ -42,10 +49,84 @@ impl Catalog {
     }
 }
 
+impl Timeline {
+    /// Checks that a catalog may be put in force next, for everybody or for some tenants only.
+    ///
+    /// # Errors
+    /// A sentence that says what stands against it, and what to do.
+    pub fn check_next(
+        &self,
+        catalog: &Arc<Catalog>,
+        tenants: Option<&BTreeSet<TenantId>>,
+    ) -> Result<(), String> {
+        for version in self.versions() {
+            catalog.check_follows(&version.catalog)?;
+        }
+        let mut next = self.clone();
+        let stamp = self.versions().last().map(|version| version.stamp);
+        let stamp = stamp.unwrap_or(tollgate_common::Timestamp::EPOCH);
+        next.apply(stamp, Arc::clone(catalog), tenants.cloned());
+        next.check_payers()
+    }
+
+    /// Checks that whoever pays for somebody, by the versions that are newest for each, is rated by
+    /// terms of its own and pays for itself. Within one catalog reading it checks that; versions
+    /// that are limited to some tenants stand beside others.
+    fn check_payers(&self) -> Result<(), String> {
+        let mut live: Vec<&Version> = Vec::new();
+        for version in self.versions().iter().rev() {
+            live.push(version);
+            if version.tenants.is_none() {
+                break;
+            }
+        }
+        let named = live.iter().flat_map(|version| version.catalog.profiles());
+        let mut tenants: BTreeSet<&TenantId> = named
+            .filter_map(|profile| profile.tenant.as_ref())
+            .collect();
+        tenants.extend(
+            live.iter()
+                .flat_map(|version| version.tenants.iter().flat_map(|t| &**t)),
+        );
+        for tenant in tenants {
+            let by = self.newest_for(tenant);
+            let payer = by.and_then(|version| version.catalog.payer_of(tenant));
+            if let Some((payer, _)) = payer {
+                self.check_payer(payer, &format!("`{tenant}`"))?;
+            }
+        }
+        // Whoever has no profile is nobody that could be named here.
+        let others = self
+            .newest()
+            .and_then(|version| version.catalog.default_profile.as_ref());
+        match others.and_then(|profile| profile.agreement.payer.as_ref()) {
+            Some(payer) => self.check_payer(&payer.tenant, "those without a profile"),
+            None => Ok(()),
+        }
+    }
+
+    fn check_payer(&self, payer: &TenantId, whom: &str) -> Result<(), String> {
+        let theirs = self.newest_for(payer);
+        let profile = theirs.and_then(|version| version.catalog.profile(payer));
+        let own = profile.filter(|profile| profile.tenant.as_ref() == Some(payer));
+        let why = match own.map(|profile| profile.agreement.payer.as_ref()) {
+            Some(None) => return Ok(()),
+            Some(Some(other)) => format!("is paid for itself, by `{}`,", other.tenant),
+            None => "has no profile of its own".to_owned(),
+        };
+        Err(format!(
+            "`{payer}` would pay for {whom}, but {why} in the version that is in force for it \
+             (expected one version for both: name both as tenants, or apply it to everybody)"
+        ))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tollgate_common::Timestamp;
+
     use super::*;
-    use crate::catalog::tests::sound_files;
+    use crate::catalog::tests::{sound_files, tenant};
 
     fn with(currency: &str, places: u32) -> Catalog {
         let mut files = sound_files();
@@ -70,5 +151,63 @@ mod tests {
             error.contains("`tokens` has 2 decimal places, and had 0"),
             "{error}"
         );
+    }
+
+    /// A catalog with these payers; a profile for whoever is named.
+    fn family(payers: &[(&str, &str)]) -> Arc<Catalog> {
+        let mut files = sound_files();
+        for (name, payer) in payers {
+            let mut profile = format!("tenant = \"{name}\"\ncard = \"edge\"\nzone = \"UTC\"\n");
+            if !payer.is_empty() {
+                profile.push_str(&format!("payer = \"{payer}\"\n"));
+            }
+            let name = name.replace('*', "others");
+            files.insert(format!("profiles/{name}.toml"), profile);
+        }
+        Arc::new(Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}")))
+    }
+
+    fn names(names: &[&str]) -> Option<BTreeSet<TenantId>> {
+        Some(names.iter().map(|name| tenant(name)).collect())
+    }
+
+    #[test]
+    fn a_version_for_some_makes_no_payer_that_is_paid_for() {
+        let mut timeline = Timeline::new();
+        let first = family(&[("shop", "acme")]);
+        assert_eq!(timeline.check_next(&first, None), Ok(()));
+        timeline.apply(Timestamp::EPOCH, first, None);
+        // `acme` is paid for by `zeta`, and `shop` by nobody: for all of them that is sound.
+        let next = family(&[("zeta", ""), ("acme", "zeta"), ("shop", "")]);
+        assert_eq!(timeline.check_next(&next, None), Ok(()));
+        let all = names(&["acme", "shop", "zeta"]);
+        assert_eq!(timeline.check_next(&next, all.as_ref()), Ok(()));
+        let error = timeline.check_next(&next, names(&["acme", "zeta"]).as_ref());
+        let error = error.expect_err("`shop` still has `acme`");
+        assert!(error.contains("`acme` would pay for `shop`"), "{error}");
+        // A payer that only the limited version knows has no terms of its own.
+        let next = family(&[("zeta", ""), ("shop", "zeta")]);
+        let error = timeline.check_next(&next, names(&["shop"]).as_ref());
+        let error = error.expect_err("nobody knows `zeta`");
+        assert!(
+            error.contains("`zeta` would pay for `shop`, but has no profile"),
+            "{error}"
+        );
+        // Somebody who is nobody yet is paid for by who pays for all others.
+        let next = family(&[("*", "acme"), ("zeta", "")]);
+        timeline.apply(Timestamp::EPOCH, next, None);
+        let next = family(&[("zeta", ""), ("acme", "zeta")]);
+        let error = timeline.check_next(&next, names(&["acme", "shop"]).as_ref());
+        let error = error.expect_err("others are paid for by `acme`");
+        assert!(error.contains("those without a profile"), "{error}");
+    }
+
+    #[test]
+    fn a_version_follows_all_that_were_applied() {
+        let mut timeline = Timeline::new();
+        timeline.apply(Timestamp::EPOCH, Arc::new(with("EUR", 0)), None);
+        timeline.apply(Timestamp::EPOCH, family(&[]), names(&["acme"]));
+        let error = timeline.check_next(&Arc::new(with("EUR", 2)), None);
+        assert!(error.expect_err("others").contains("`tokens`"));
     }
 }

@@ -55,6 +55,10 @@ use crate::effect::{CatalogApplied, Effect};
 use crate::entry::{Digest, Entry, Missing, Opened, ReceivedBatch, Stamped};
 use crate::position::Position;
 
+/// Rows whose windows begin so much later than their batch was received are refused (unless the
+/// tolerance is longer): a day.
+const FUTURE_MAX_MILLIS: i64 = 86_400_000;
+
 /// What the operator should hear of; nothing depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Notice {
@@ -189,12 +193,12 @@ impl Intake {
     pub fn apply(&mut self, position: Position, stamped: &Stamped) -> IntakeOutput {
         let before = self.stamp;
         self.stamp = before.max(stamped.stamp);
-        let mut out = Outbox::new(self.partitions());
+        let mut out = Outbox::new(self.partitions(), self.not_after());
         match &stamped.entry {
             Entry::Opened(opened) => {
                 self.take_opened(opened, &mut out);
                 // The number of partitions may just have become known.
-                let mut first = Outbox::new(self.partitions());
+                let mut first = Outbox::new(self.partitions(), self.not_after());
                 if let Some(opened) = &self.opened {
                     first.broadcast(&TenantInput::Opened(opened.clone()));
                 }
@@ -282,10 +286,22 @@ impl Intake {
         self.opened = Some(opened);
     }
 
+    /// Who ever paid for whom.
+    pub fn families(&self) -> &Families {
+        &self.families
+    }
+
     fn tolerance(&self) -> i64 {
         self.opened
             .as_ref()
             .map_or(0, |opened| opened.future_tolerance_millis)
+    }
+
+    /// Rows of windows that begin later are refused: such a clock is not ahead, it is wrong, and what
+    /// it says of time would open periods that nobody ever closes.
+    fn not_after(&self) -> Timestamp {
+        self.stamp
+            .plus_millis(Ord::max(self.tolerance(), FUTURE_MAX_MILLIS))
     }
 
     fn take_batch(&mut self, received: &Arc<ReceivedBatch>, out: &mut Outbox) {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use tollgate_common::{
-    AgentId, Aggregation, Detail, Quantity, Rollup, TenantId, Window, WindowWidth,
+    AgentId, Aggregation, Detail, Quantity, Rollup, TenantId, Timestamp, Window, WindowWidth,
 };
 
 use super::partition_of;
@@ -97,6 +97,31 @@ impl RowSet {
         let spans = spans(&batch.batch.rows, |index| batch.verdicts.of(index));
         Self {
             source: Source::Received(Arc::clone(batch)),
+            spans: spans.into(),
+        }
+    }
+
+    /// The same, where rows whose windows begin behind an instant are refused as well.
+    pub(super) fn refused_after(self, instant: Timestamp) -> Self {
+        let is_behind = |row: &Rollup| row.window.start() > instant;
+        let runs = || self.runs().filter(|run| run.refused.is_none());
+        if !runs().any(|run| run.rows.iter().any(is_behind)) {
+            return self;
+        }
+        let mut spans = Vec::with_capacity(self.spans.len() + 1);
+        for (span, run) in self.spans.iter().zip(self.runs()) {
+            let mut from = span.from;
+            for rows in run.rows.chunk_by(|a, b| is_behind(a) == is_behind(b)) {
+                // As many as rows of a batch, which fit.
+                let to = from.saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX));
+                let future = is_behind(&rows[0]).then_some(RefusedReason::FromTheFuture);
+                let refused = span.refused.or(future);
+                spans.push(Span { from, to, refused });
+                from = to;
+            }
+        }
+        Self {
+            source: self.source.clone(),
             spans: spans.into(),
         }
     }

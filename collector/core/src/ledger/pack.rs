@@ -16,6 +16,7 @@ use serde::Serialize;
 use tollgate_common::{TenantId, Timestamp};
 
 use super::{Account, EntryKind, LedgerEntry};
+use crate::position::Position;
 
 /// The days of a pack, `from` to before `to`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -65,9 +66,9 @@ pub struct RollForward {
     pub currency: String,
     /// Before the first day.
     pub opening: Decimal,
-    /// Booked by closings of periods.
+    /// Booked by the first closings of periods, and before those, while the periods were open.
     pub accrued: Decimal,
-    /// Corrections of periods that were closed before.
+    /// Booked for periods that were closed before.
     pub corrected: Decimal,
     /// One-off lines and credits.
     pub manual: Decimal,
@@ -117,7 +118,13 @@ pub struct Packer {
     lines: BTreeMap<LineKey, BTreeMap<Timestamp, Decimal>>,
     /// Periods that count in the range.
     current: BTreeMap<LineKey, Timestamp>,
+    /// What was booked for a period that was over, by closing, with the part in the range.
+    closings: BTreeMap<PeriodKey, BTreeMap<Position, Closed>>,
 }
+
+type PeriodKey = (TenantId, Timestamp, Timestamp);
+/// By currency.
+type Closed = BTreeMap<String, Decimal>;
 
 fn add(sum: &mut Decimal, amount: Decimal) -> Result<(), TooLarge> {
     *sum = sum.checked_add(amount).ok_or(TooLarge)?;
@@ -133,6 +140,7 @@ impl Packer {
             rolls: BTreeMap::new(),
             lines: BTreeMap::new(),
             current: BTreeMap::new(),
+            closings: BTreeMap::new(),
         }
     }
 
@@ -164,15 +172,27 @@ impl Packer {
                 let key = (tenant.clone(), leg.currency.clone());
                 let roll = self.rolls.entry(key).or_default();
                 add(&mut roll.closing, leg.amount)?;
+                let mut in_closing = Decimal::ZERO;
                 let part = match posting.kind {
                     _ if is_before => &mut roll.opening,
-                    EntryKind::Charge if posting.refers_to.is_none() => &mut roll.accrued,
+                    EntryKind::Charge | EntryKind::Reversal if entry.posted < posting.end => {
+                        &mut roll.accrued
+                    }
+                    // Whether it is the first closing is known when all entries are.
+                    EntryKind::Charge | EntryKind::Reversal => &mut in_closing,
                     EntryKind::Manual | EntryKind::Credit => &mut roll.manual,
                     EntryKind::CreditNote if posting.refers_to.is_some() => &mut roll.voided,
                     EntryKind::Invoice | EntryKind::CreditNote => &mut roll.invoiced,
                     _ => &mut roll.corrected,
                 };
                 add(part, leg.amount)?;
+                if posting.kind.is_closing() && entry.posted >= posting.end {
+                    let period = (tenant.clone(), posting.start, posting.end);
+                    let closings = self.closings.entry(period).or_default();
+                    let closed = closings.entry(posting.journal_to).or_default();
+                    let sum = closed.entry(leg.currency.clone()).or_default();
+                    add(sum, in_closing)?;
+                }
             }
         }
         if let (true, Some(amount), Some(currency)) =
@@ -193,8 +213,20 @@ impl Packer {
     ///
     /// # Errors
     /// See [`TooLarge`].
-    pub fn finish(self) -> Result<Pack, TooLarge> {
+    pub fn finish(mut self) -> Result<Pack, TooLarge> {
         let mut pack = Pack::default();
+        for ((tenant, _, _), closings) in std::mem::take(&mut self.closings) {
+            for (nth, (_, sums)) in closings.into_iter().enumerate() {
+                for (currency, sum) in sums {
+                    let roll = self.rolls.entry((tenant.clone(), currency)).or_default();
+                    let part = match nth {
+                        0 => &mut roll.accrued,
+                        _ => &mut roll.corrected,
+                    };
+                    add(part, sum)?;
+                }
+            }
+        }
         for ((account, currency), mut balance) in self.balances {
             add(
                 pack.sums.entry(currency.clone()).or_default(),
@@ -333,5 +365,36 @@ mod tests {
             (variance.amount, variance.before, variance.percent),
             (cents(10_600), cents(10_500), Some(Decimal::new(10, 1)))
         );
+    }
+
+    /// A period that is billed before its end is accrued, not corrected; what comes after its first
+    /// closing is.
+    #[test]
+    fn bills_of_an_open_period_are_no_corrections() {
+        let mut chain = Chain::new(0);
+        let mut packer = Packer::new(Days {
+            from: day(6, 1),
+            to: day(8, 1),
+        });
+        // When, by which journal entry, for how much; the period is [6000 s, 7000 s).
+        for (secs, journaled, kind, cents) in [
+            (6100, 1, EntryKind::Charge, 1000),
+            (6200, 2, EntryKind::Reversal, -1000),
+            (6200, 2, EntryKind::Charge, 1500),
+            (7000, 3, EntryKind::Reversal, -1500),
+            (7000, 3, EntryKind::Charge, 2000),
+            (7500, 4, EntryKind::Reversal, -2000),
+            (7500, 4, EntryKind::Charge, 2300),
+        ] {
+            let mut posting = posting(kind, 6, day(6, 30), cents);
+            posting.journal_to = Position::from_bytes([journaled; 16]);
+            let entry = chain.append(Timestamp::from_secs(secs), posting);
+            packer.take(&entry).expect("fits");
+        }
+        let pack = packer.finish().expect("fits");
+        let roll = &pack.roll_forward[0];
+        let parts = (roll.accrued, roll.corrected, roll.closing);
+        let cents = |cents| Decimal::new(cents, 2);
+        assert_eq!(parts, (cents(2000), cents(300), cents(2300)));
     }
 }

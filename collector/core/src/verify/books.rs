@@ -8,6 +8,8 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
+use super::shares::Shares;
+use crate::catalog::Families;
 use crate::entry::Issue;
 use crate::fold::whole::Fold;
 use crate::ledger::{
@@ -109,6 +111,7 @@ pub(super) struct Books {
     /// The last number of each issuer.
     numbers: BTreeMap<String, u64>,
     usage: BTreeMap<AccountKey, UsageSums>,
+    shares: Shares,
     report: BooksReport,
 }
 
@@ -124,7 +127,9 @@ impl Books {
         self.firsts.insert(issue.issuer.clone(), issue.first);
     }
 
-    pub(super) fn take(&mut self, entry: &LedgerEntry) {
+    /// Takes up an entry; `families` know who pays for whom.
+    pub(super) fn take(&mut self, entry: &LedgerEntry, families: &Families) {
+        self.shares.take(entry, |tenant| families.is_payer(tenant));
         let posting = &entry.posting;
         match check_balance(&posting.legs) {
             Ok(()) => self.report.balanced += 1,
@@ -303,6 +308,11 @@ impl Books {
 
     /// What the books add up to, and what became of the usage of each account.
     pub(super) fn finish(mut self, fold: &Fold) -> (BooksReport, BTreeMap<AccountKey, UsageSums>) {
+        for fault in self.shares.faults() {
+            if self.report.faults.len() < FAULTS_MAX {
+                self.report.faults.push(fault);
+            }
+        }
         for tenants in fold.tenants() {
             for (key, refused, quantity) in tenants.unbooked() {
                 let sums = self.usage.entry(key).or_default();
@@ -372,7 +382,8 @@ mod tests {
     fn faults(postings: impl IntoIterator<Item = Posting>) -> Vec<String> {
         let (mut chain, mut books) = (Chain::new(CHAIN), Books::default());
         for posting in postings {
-            books.take(&chain.append(Timestamp::EPOCH, posting));
+            let entry = chain.append(Timestamp::EPOCH, posting);
+            books.take(&entry, &Families::default());
         }
         let (report, _) = books.finish(&Fold::new());
         report.faults.into_iter().map(|fault| fault.fault).collect()

@@ -188,6 +188,7 @@ fn a_day_to_join_is_of_the_payers_clocks() {
     *payer = payer.replace("UTC", "America/New_York");
     let mut world = World::new(files);
     let joined = 86_400 + 5 * 3600;
+    world.now = Timestamp::from_secs(joined);
     world.rows(&[("shop", joined - 10, 40), ("shop", joined, 60)]);
     let booked = world.close(joined + 3600);
     let of = |what: &str| booked.iter().filter(|line| line.contains(what)).count();

@@ -173,7 +173,7 @@ pub struct RowsArgs {
     #[arg(long = "dimension", value_name = "KEY=VALUE")]
     pub dimensions: Vec<String>,
     /// Count what the policy refused for this reason.
-    #[arg(long, value_name = "REASON", value_parser = ["tenant_not_allowed", "meter_not_allowed"])]
+    #[arg(long, value_name = "REASON", value_parser = ["tenant_not_allowed", "meter_not_allowed", "from_the_future"])]
     pub release: Option<String>,
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use rust_decimal::Decimal;
 use serde::Serialize;
-use tollgate_collector_core::catalog::timeline::Timeline;
 use tollgate_collector_core::catalog::{Catalog, diff};
 use tollgate_collector_core::entry::Digest;
 use tollgate_collector_core::period::Period;
@@ -29,6 +28,8 @@ struct Plan {
     draft: Digest,
     /// What is in force for everybody; `None` if nothing is.
     in_force: Option<Digest>,
+    /// Why `apply` would refuse it, for everybody or for the tenants that are named.
+    refused: Option<String>,
     /// Tests of the draft that pass.
     tests: usize,
     changes: Vec<diff::Change>,
@@ -106,7 +107,10 @@ pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure
     let (catalog, tests) = read_tested(&config.catalog)?;
     let draft = Arc::new(catalog);
     let store = Store::open(&config)?;
-    let timeline = timeline(&store)?;
+    let timeline = store.reader.timeline().map_err(Failure::failed)?;
+    let tenants: BTreeSet<TenantId> = only.iter().cloned().collect();
+    let limited = Some(&tenants).filter(|tenants| !tenants.is_empty());
+    let refused = timeline.check_next(&draft, limited).err();
     let in_force = timeline
         .newest()
         .map(|version| Arc::clone(&version.catalog));
@@ -143,6 +147,7 @@ pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure
     let empty = BTreeMap::new();
     let plan = Plan {
         draft: draft.digest(),
+        refused,
         in_force: in_force.as_ref().map(|catalog| catalog.digest()),
         tests,
         changes: diff::diff(
@@ -160,28 +165,11 @@ pub(super) fn plan(args: &OutputArgs, only: &[TenantId]) -> Result<Exit, Failure
         tenants,
     };
     Output::new(args.json).print(&plan, |out| show(&plan, out))?;
-    Ok(Exit::Done)
-}
-
-/// All versions that were applied.
-fn timeline(store: &Store) -> Result<Timeline, Failure> {
-    let mut timeline = Timeline::new();
-    let mut catalogs: BTreeMap<Digest, Arc<Catalog>> = BTreeMap::new();
-    for row in store.rows.iter().filter(|row| !row.change.proposed) {
-        let digest = row.change.digest;
-        let catalog = if let Some(catalog) = catalogs.get(&digest) {
-            Arc::clone(catalog)
-        } else {
-            let files = store.files(digest)?;
-            let read = Catalog::parse(&files).map_err(|errors| {
-                Failure::failed(format!("version {digest} cannot be read: {errors}"))
-            })?;
-            Arc::new(read)
-        };
-        catalogs.insert(digest, Arc::clone(&catalog));
-        timeline.apply(row.stamp, catalog, row.change.tenants.clone());
-    }
-    Ok(timeline)
+    Ok(if plan.refused.is_none() {
+        Exit::Done
+    } else {
+        Exit::Config
+    })
 }
 
 type Periods = BTreeMap<TenantId, Vec<(&'static str, Period)>>;
@@ -282,6 +270,9 @@ fn show(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         .map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
     writeln!(out, "in force  {in_force}")?;
     writeln!(out, "draft     {} ({} tests pass)", plan.draft, plan.tests)?;
+    if let Some(why) = &plan.refused {
+        writeln!(out, "REFUSED   `catalog apply` would refuse it: {why}")?;
+    }
     writeln!(out)?;
     for change in &plan.changes {
         writeln!(out, "{change}")?;

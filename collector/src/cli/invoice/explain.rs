@@ -1,10 +1,12 @@
 //! `invoice explain`: from a line to its windows, agents and batches.
 
+mod changes;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 use tollgate_collector_core::catalog::timeline::Timeline;
 use tollgate_collector_core::explain::{Found, Sources};
-use tollgate_collector_core::ledger::{EntryKind, EntryRef, LedgerEntry, Posting};
+use tollgate_collector_core::ledger::{EntryKind, EntryRef, LedgerEntry};
 use tollgate_common::TenantId;
 
 use super::{Store, print_rows};
@@ -22,36 +24,34 @@ pub(super) fn run(args: &OutputArgs, line: &str) -> Result<Exit, Failure> {
         .parse()
         .map_err(|error| Failure::new(Exit::Usage, error))?;
     let store = Store::open(args)?;
-    let found = at
-        .index
-        .checked_sub(1)
-        .map(|after| store.reader.ledger_chain(at.partition, after, 1))
-        .transpose()
-        .map_err(Failure::failed)?;
-    let entry = found
-        .and_then(|mut found| found.pop())
-        .filter(|entry| entry.at == at)
+    let entry = changes::entry_at(&store, at)?
         .ok_or_else(|| Failure::failed(format!("there is no ledger entry {at}")))?;
+    let before = changes::before(&store, &entry)?;
     let mut of_windows = Vec::new();
     let mut found = Found::default();
     if let Some(mut sources) = Sources::of(&entry.posting) {
+        if let Some(first) = before.first()
+            && let Some(last) = changes::standing(&before)
+        {
+            sources = sources.changing(&first.posting, last.posting.journal_to);
+        }
         if sources.is_shared() {
-            add_shares(&store, &entry.posting, &mut sources)?;
+            add_shares(&store, &mut sources)?;
         }
         let data = DataDir::new(&store.config.data_dir);
         let journal = data.read_journal().map_err(Failure::failed)?;
         found = sources.find(&journal).map_err(Failure::failed)?;
         let by = (&sources, &found.timeline);
         for tenant in sources.tenants() {
-            windows(&store, &entry.posting, by, tenant, &mut of_windows)?;
+            windows(&store, by, tenant, &mut of_windows)?;
         }
     }
-    show(args, &entry, &of_windows, &found)
+    show(args, (&entry, &before), &of_windows, &found)
 }
 
 fn show(
     args: &OutputArgs,
-    entry: &LedgerEntry,
+    (entry, before): (&LedgerEntry, &[LedgerEntry]),
     windows: &[Value],
     found: &Found,
 ) -> Result<Exit, Failure> {
@@ -59,6 +59,7 @@ fn show(
     let corrections = values(&found.corrections)?;
     let shown = json!({
         "entry": entry,
+        "before": before,
         "windows": windows,
         "batches": batches,
         "corrections": corrections,
@@ -80,9 +81,10 @@ fn show(
             writeln!(out, "  {}: {}", note.author, note.reason)?;
         }
         if let Some(at) = posting.refers_to {
-            writeln!(out, "  refers to {at}: what is below came since")?;
+            writeln!(out, "  refers to {at}")?;
         }
         writeln!(out)?;
+        changes::print(out, before, entry)?;
         let columns = [
             "tenant",
             "start",
@@ -102,6 +104,7 @@ fn show(
             "rows",
             "quantity",
             "again",
+            "since",
         ];
         print_rows(out, &columns, &batches)?;
         if corrections.is_empty() {
@@ -109,7 +112,7 @@ fn show(
         }
         writeln!(out)?;
         let columns = [
-            "position", "author", "reason", "key", "tenant", "rows", "quantity", "again",
+            "position", "author", "reason", "key", "tenant", "rows", "quantity", "again", "since",
         ];
         print_rows(out, &columns, &corrections)
     })?;
@@ -122,12 +125,13 @@ fn values(rows: &[impl Serialize]) -> Result<Vec<Value>, Failure> {
 }
 
 /// Those who have a share of the line.
-fn add_shares(store: &Store, posting: &Posting, sources: &mut Sources<'_>) -> Result<(), Failure> {
+fn add_shares(store: &Store, sources: &mut Sources<'_>) -> Result<(), Failure> {
+    let (start, end) = sources.period();
     let mut filter = Filter {
         meter: Some(sources.meter().to_string()),
         kind: Some(EntryKind::Share.as_str().to_owned()),
-        from: Some(posting.start),
-        to: Some(posting.end),
+        from: Some(start),
+        to: Some(end),
         limit: Some(LIMIT_MAX),
         ..Filter::default()
     };
@@ -146,16 +150,16 @@ fn add_shares(store: &Store, posting: &Posting, sources: &mut Sources<'_>) -> Re
 /// The windows of the period, of all series of the meter.
 fn windows(
     store: &Store,
-    posting: &Posting,
     (sources, timeline): (&Sources<'_>, &Timeline),
     tenant: &TenantId,
     windows: &mut Vec<Value>,
 ) -> Result<(), Failure> {
+    let (start, end) = sources.period();
     let mut filter = Filter {
         tenant: Some(tenant.to_string()),
         meter: Some(sources.meter().to_string()),
-        from: Some(posting.start),
-        to: Some(posting.end),
+        from: Some(start),
+        to: Some(end),
         limit: Some(LIMIT_MAX),
         ..Filter::default()
     };

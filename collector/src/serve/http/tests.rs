@@ -16,7 +16,7 @@ use tollgate_common::{
 };
 
 use super::*;
-use crate::accruals::{Accruals, Message, Rated};
+use crate::accruals::{Accruals, Asked, Message, Rated};
 use crate::fold::handle::{self, Question};
 use crate::sqlite::SqliteProjection;
 
@@ -43,12 +43,12 @@ impl Server {
         std::thread::spawn(move || {
             for question in questions {
                 if let Question::Accrue { answer, .. } = question {
-                    let freshness = Freshness {
+                    sink.tell(Message::Written(Asked {
+                        answer,
                         waiting: 2,
-                        complete_until: "then".to_owned(),
-                        age_millis: 7,
-                    };
-                    sink.tell(Message::Written(answer, freshness));
+                        since: Timestamp::from_millis(600_000),
+                        now: Timestamp::from_millis(600_007),
+                    }));
                 }
             }
         });
@@ -115,7 +115,7 @@ fn rated(tenant: &str, periods: i64) -> Rated {
         role: None,
         line: name.to_owned(),
         meter: Some(MeterName::new("bytes").expect("valid")),
-        unit: None,
+        unit: Some("By".to_owned()),
         quantity: Quantity::new(500),
         scale: Scale::new(3).expect("in range"),
         amount: amount.map(|text| text.parse().expect("a decimal")),

@@ -1,8 +1,11 @@
 //! Reading which catalogs were applied.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
+use tollgate_collector_core::catalog::Catalog;
+use tollgate_collector_core::catalog::timeline::Timeline;
 use tollgate_collector_core::entry::{CatalogChange, Digest};
 use tollgate_collector_core::position::Position;
 use tollgate_common::Timestamp;
@@ -38,6 +41,32 @@ impl Reader {
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Which of them was in force when. One that cannot be read was refused by the fold too.
+    pub fn timeline(&self) -> Result<Timeline, QueryError> {
+        let mut timeline = Timeline::new();
+        let mut known: BTreeMap<Digest, Option<Arc<Catalog>>> = BTreeMap::new();
+        for row in self
+            .catalogs()?
+            .into_iter()
+            .filter(|row| !row.change.proposed)
+        {
+            let digest = row.change.digest;
+            let catalog = if let Some(catalog) = known.get(&digest) {
+                catalog.clone()
+            } else {
+                let files = self.catalog_files(digest)?;
+                let files = files.ok_or(QueryError::Range("a catalog without its files"))?;
+                let read = Catalog::parse(&files).ok().map(Arc::new);
+                known.insert(digest, read.clone());
+                read
+            };
+            if let Some(catalog) = catalog {
+                timeline.apply(row.stamp, catalog, row.change.tenants);
+            }
+        }
+        Ok(timeline)
     }
 
     /// The files of a catalog that was applied or proposed.

@@ -42,6 +42,8 @@ pub(super) struct Origin {
 #[derive(Debug)]
 pub(super) struct Outbox {
     partitions: u16,
+    /// Rows of windows that begin later are refused.
+    not_after: Timestamp,
     /// By account, in the order in which they came up: mostly that of the keys.
     accepted: Vec<(Key, Quantity)>,
     reversed: Vec<DeclaredLoss>,
@@ -54,9 +56,10 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(partitions: u16) -> Self {
+    pub(super) fn new(partitions: u16, not_after: Timestamp) -> Self {
         Self {
             partitions,
+            not_after,
             accepted: Vec::new(),
             reversed: Vec::new(),
             rows: Vec::new(),
@@ -80,6 +83,7 @@ impl Outbox {
         for run in rows.runs().filter(|run| run.first().aggregation.adds_up()) {
             self.accept(key_of(run.first()), run.sum());
         }
+        let rows = rows.refused_after(self.not_after);
         let parts = rows.by_partition(self.partitions).into_iter();
         self.rows.extend(parts.map(|(partition, rows)| {
             let rows = Rows {

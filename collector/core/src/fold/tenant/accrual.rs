@@ -8,7 +8,7 @@ use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
-use super::book::{self, Line, LineAccount, LineKey};
+use super::book::{self, Line, LineKey};
 use crate::bill::Stage;
 use crate::catalog::Catalog;
 use crate::entry::Digest;
@@ -137,7 +137,6 @@ fn accrual_line(
         role: key.role(),
         line: key.name().to_owned(),
         unit: catalog
-            .filter(|_| !matches!(key.account, LineAccount::Refused(_)))
             .and_then(|catalog| catalog.meter(key.meter.as_ref()?))
             .filter(|meter| meter.billed_scale() == key.scale)
             .map(|meter| meter.billed_unit().to_string()),

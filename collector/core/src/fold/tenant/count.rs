@@ -137,6 +137,15 @@ impl TenantFold {
     }
 }
 
+/// To when a row belongs: usage of a time that is far from having come, to when it was received.
+/// There it is seen, and can be released.
+fn instant_of(row: &Rollup, run: &Run<'_>, stamp: Timestamp) -> Timestamp {
+    match run.refused {
+        Some(RefusedReason::FromTheFuture) => Ord::min(row.window.start(), stamp),
+        _ => row.window.start(),
+    }
+}
+
 /// Counts runs of one tenant, or what it pays for.
 pub(super) struct Counter<'a> {
     at: (Position, Timestamp),
@@ -162,8 +171,10 @@ impl Counter<'_> {
                 rest = &rest[1..];
                 continue;
             }
-            let period = self.period_of(row.window.start());
-            let belongs = |row: &&Rollup| period.contains(row.window.start()) && is_countable(row);
+            let stamp = self.at.1;
+            let period = self.period_of(instant_of(row, run, stamp));
+            let belongs =
+                |row: &&Rollup| period.contains(instant_of(row, run, stamp)) && is_countable(row);
             let count = rest.iter().take_while(belongs).count().max(1);
             let (rows, after) = rest.split_at(count);
             let part = Run { rows, ..*run };

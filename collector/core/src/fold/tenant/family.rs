@@ -119,7 +119,12 @@ impl TenantFold {
         let (Some(child), Some(meter)) = (&loss.tenant, &loss.meter) else {
             return;
         };
-        for (name, tenant) in &mut self.tenants {
+        let payers = self.catalogs.timeline().families().payers_of(child);
+        let payers: Vec<TenantId> = payers.into_iter().cloned().collect();
+        for name in &payers {
+            let Some(tenant) = self.tenants.get_mut(name) else {
+                continue;
+            };
             let books = tenant.books.values_mut();
             for book in books.filter(|book| !book.is_closed()) {
                 let start = Ord::max(book.period.start, loss.from);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use tollgate_common::{
-    AgentId, Incarnation, LossAmount, MeterName, Quantity, Scale, TenantId, Timestamp,
+    AgentId, Incarnation, LossAmount, LossReason, MeterName, Quantity, Scale, TenantId, Timestamp,
 };
 
 use super::{TenantFold, account};
@@ -56,6 +56,20 @@ fn certainty(amount: LossAmount) -> (Certainty, Quantity) {
     }
 }
 
+/// True for a loss that the intake may take back: of what agents declare in their batches nothing ever
+/// arrives, and they may declare for ever.
+const fn may_be_taken_back(reason: LossReason) -> bool {
+    !matches!(
+        reason,
+        LossReason::PageVanished
+            | LossReason::PageQuarantined
+            | LossReason::SeriesRefused
+            | LossReason::CounterReset
+            | LossReason::InputStopped
+            | LossReason::ClockSetBack
+    )
+}
+
 impl TenantFold {
     /// Books a declared loss.
     pub(super) fn handle_loss(
@@ -66,10 +80,12 @@ impl TenantFold {
         effects: &mut Vec<Effect>,
     ) {
         let at = self.post(stamp, posting(declared, position), effects);
-        self.losses
-            .entry(LossKey::new(declared))
-            .or_default()
-            .push(at);
+        if may_be_taken_back(declared.loss.reason) {
+            self.losses
+                .entry(LossKey::new(declared))
+                .or_default()
+                .push(at);
+        }
         if let Some((key, quantity)) = account::of_loss(declared) {
             self.note_lost(stamp, declared);
             let account = self.accounts.change(&key, |account| {

@@ -397,7 +397,7 @@ impl PeriodBook {
         };
         let usage = self.usage_of(run);
         usage.count(run, reporter, &versions);
-        let reaches_beyond = |row: &&Rollup| row.window.end() > end;
+        let reaches_beyond = |row: &&Rollup| row.window.start() < end && row.window.end() > end;
         let straddling = run.rows.iter().filter(reaches_beyond).count() as u64;
         usage.straddling = usage.straddling.saturating_add(straddling);
         usage.from.get_or_insert(position);

@@ -132,6 +132,21 @@ pub struct Shares {
     usage: BTreeMap<Metered, Usage>,
     money: BTreeMap<String, Money>,
     periods: u64,
+    /// Lines of meters that no catalog declares, in sums of several tenants. Who reports invents their
+    /// names, so that there is no end of them.
+    #[serde(default, with = "pairs")]
+    undeclared: BTreeMap<Standing, u64>,
+}
+
+/// Lines of meters that no catalog declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UndeclaredShares {
+    /// `unattributed`, `unrated` or `refused`.
+    pub standing: &'static str,
+    /// Why it is not rated.
+    pub reason: Option<String>,
+    /// How many lines of open periods.
+    pub lines: u64,
 }
 
 /// How the usage of a meter stands.
@@ -185,9 +200,20 @@ impl Shares {
         Self::of_lines(accrual, |_| true)
     }
 
-    /// What a period adds to everybody's: what another tenant pays for is in that tenant's.
+    /// What a period adds to everybody's: what another tenant pays for is in that tenant's, and of
+    /// meters that no catalog declares there are only so many lines.
     pub fn billed(accrual: &Accrual) -> Self {
-        Self::of_lines(accrual, |line| line.kind != EntryKind::Share)
+        let mut shares = Self::of_lines(accrual, |line| line.kind != EntryKind::Share);
+        let undeclared = &mut shares.undeclared;
+        shares.usage.retain(|_, usage| {
+            if usage.unit.is_none() {
+                for (standing, sum) in &usage.parts {
+                    *undeclared.entry(standing.clone()).or_default() += sum.count;
+                }
+            }
+            usage.unit.is_some()
+        });
+        shares
     }
 
     fn of_lines(accrual: &Accrual, counts: impl Fn(&AccrualLine) -> bool) -> Self {
@@ -263,6 +289,17 @@ impl Shares {
                 self.usage.remove(key);
             }
         }
+        for (standing, lines) in &other.undeclared {
+            let own = self.undeclared.entry(standing.clone()).or_default();
+            *own = if takes {
+                own.saturating_sub(*lines)
+            } else {
+                own.saturating_add(*lines)
+            };
+            if *own == 0 {
+                self.undeclared.remove(standing);
+            }
+        }
         let amount = |one: Decimal, two: Decimal| {
             if takes {
                 one.checked_sub(two)
@@ -317,6 +354,22 @@ impl Shares {
         })
     }
 
+    /// How many meters there are.
+    pub fn meters_count(&self) -> usize {
+        self.usage.len()
+    }
+
+    /// Lines of meters that no catalog declares, where they are not told meter by meter.
+    pub fn undeclared(&self) -> impl Iterator<Item = UndeclaredShares> {
+        self.undeclared
+            .iter()
+            .map(|(standing, lines)| UndeclaredShares {
+                standing: standing.as_str(),
+                reason: standing.reason().map(str::to_owned),
+                lines: *lines,
+            })
+    }
+
     /// Each standing with the number of its lines, and its largest share of any meter.
     pub fn standings(&self) -> BTreeMap<&Standing, (u64, Decimal)> {
         let mut standings: BTreeMap<&Standing, (u64, Decimal)> = BTreeMap::new();
@@ -327,6 +380,12 @@ impl Shares {
                 *lines = lines.saturating_add(sum.count);
                 *largest = Ord::max(*largest, share(sum.value, total).unwrap_or_default());
             }
+        }
+        for (standing, count) in &self.undeclared {
+            let (lines, largest) = standings.entry(standing).or_default();
+            *lines = lines.saturating_add(*count);
+            // Nothing of such a meter is rated.
+            *largest = Decimal::ONE;
         }
         standings
     }
@@ -382,7 +441,7 @@ mod tests {
             role: (kind == EntryKind::Charge).then_some(Role::Usage),
             line: name.to_owned(),
             meter: Some(MeterName::new("requests").expect("valid")),
-            unit: None,
+            unit: Some("{request}".to_owned()),
             quantity: Quantity::new(units),
             scale: Scale::ZERO,
             booked: None,
@@ -508,5 +567,32 @@ mod tests {
         assert_eq!(sum, Shares::default());
         let whole = most.meters().next().expect("one");
         assert_eq!(whole.parts[0].share, Some(Decimal::ONE));
+    }
+
+    /// Whoever reports invents names of meters; what is told of everybody does not grow with them.
+    #[test]
+    fn meters_that_nobody_declares_are_lines_of_everybodys_sum() {
+        let invented = |name: &str| AccrualLine {
+            meter: Some(MeterName::new(name).expect("valid")),
+            unit: None,
+            ..line(EntryKind::Unrated, "undeclared_meter", 7, None)
+        };
+        let declared = line(EntryKind::Charge, "requests", 6, Some("1.00"));
+        let period = accrual(vec![declared, invented("a"), invented("b")]);
+        assert_eq!(Shares::of(&period).meters_count(), 3);
+        let mut sum = Shares::default();
+        sum.add(&Shares::billed(&period));
+        sum.add(&Shares::billed(&period));
+        let lines: Vec<_> = sum.undeclared().map(|u| (u.standing, u.lines)).collect();
+        assert_eq!((sum.meters_count(), &lines[..]), (1, &[("unrated", 4)][..]));
+        assert_eq!(
+            sum.standings()[&Standing::Unrated("undeclared_meter".to_owned())],
+            (4, Decimal::ONE)
+        );
+        let text = serde_json::to_string(&sum).expect("JSON");
+        let mut sum: Shares = serde_json::from_str(&text).expect("own JSON");
+        sum.remove(&Shares::billed(&period));
+        sum.remove(&Shares::billed(&period));
+        assert_eq!(sum, Shares::default());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tollgate_collector_core::catalog::timeline::Timeline;
 use tollgate_collector_core::period::Period;
-use tollgate_collector_core::plan::{Terms, WindowUsage, paid_by};
+use tollgate_collector_core::plan::{Terms, WindowUsage, paid_by, whole_of};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::super::versions::Store;
@@ -82,6 +82,8 @@ impl Sides<'_> {
         period: Period,
     ) -> Result<PeriodPlan, Failure> {
         let usage = self.usage(self.family(tenant), period)?;
+        // What a change of calendar left of a period is the same part of one on both sides.
+        let whole = whole_of(self.in_force, tenant, period);
         let costs = |timeline: &Timeline| {
             let Some(usage) = &usage else {
                 return Costs::Error(format!("more than {WINDOWS_MAX} windows of usage"));
@@ -89,7 +91,8 @@ impl Sides<'_> {
             let paid = usage
                 .iter()
                 .map(|(whose, rows)| (whose, paid_by(timeline, tenant, whose, rows)));
-            match Terms::in_force(timeline, tenant, period).cost(tenant, paid) {
+            let terms = Terms::in_force(timeline, tenant, period).within(whole);
+            match terms.cost(tenant, paid) {
                 Ok(cost) => Costs::Cost(cost),
                 Err(error) => Costs::Error(error.to_string()),
             }

@@ -249,3 +249,17 @@ fn totals_that_contradict_rows_are_declared_or_noticed() {
     assert_eq!(books.noticed(NoticeKind::TotalsBelowRows), 1);
     assert_eq!(Books::of(&books.accepted, &account), 17);
 }
+
+/// What begins more than a day after it was received is accepted and refused, row by row.
+#[test]
+fn rows_from_the_future_are_refused() {
+    let mut books = Books::new();
+    let day = books.stamp.plus_millis(86_400_000).secs() / 10;
+    let at = |window, value| row("acme", "http.requests", "eu", window, value);
+    let rows = vec![at(0, 5), at(day, 6), at(day + 1, 7), at(1_000_000_000, 8)];
+    books.batch(&Sealer::new(1).seal(rows, false));
+    let account = ("acme".to_owned(), "http.requests".to_owned());
+    assert_eq!((books.booked[&account], books.refused[&account]), (11, 15));
+    let kinds: Vec<NoticeKind> = books.notices.iter().map(|notice| notice.kind).collect();
+    assert_eq!(kinds, [NoticeKind::Future]);
+}

@@ -36,7 +36,7 @@ pub(super) fn world(files: BTreeMap<String, String>, from: i64) -> World {
 
 impl World {
     /// Time passes up to `secs`, and what is due is closed.
-    fn pass(&mut self, secs: i64) -> Vec<String> {
+    pub(super) fn pass(&mut self, secs: i64) -> Vec<String> {
         self.now = at(secs);
         self.apply(&TenantInput::Clock);
         short(&self.close_due())
@@ -441,8 +441,8 @@ fn in_zone(zone: &str, every: &str) -> BTreeMap<String, String> {
 }
 
 /// 2026-06-15T00:00Z, 2026-07-01T00:00Z and 2026-08-02T00:00Z.
-const JUNE_15: i64 = 1_781_481_600;
-const JULY: i64 = 1_782_864_000;
+pub(super) const JUNE_15: i64 = 1_781_481_600;
+pub(super) const JULY: i64 = 1_782_864_000;
 const AUGUST_2: i64 = 1_785_628_800;
 
 #[test]

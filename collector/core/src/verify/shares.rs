@@ -1,0 +1,197 @@
+//! Shares of lines are parts of them: what tenants have of a line of whoever pays for them has its
+//! sign, and together it is no more than the line.
+
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use tollgate_common::{MeterName, TenantId, Timestamp};
+
+use super::books::Fault;
+use crate::ledger::{EntryKind, EntryRef, LedgerEntry, Posting, Role};
+
+/// Which line: of whom, for which time, by which price, in which currency.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    payer: TenantId,
+    start: Timestamp,
+    end: Timestamp,
+    line: String,
+    meter: Option<MeterName>,
+    role: Role,
+    currency: String,
+}
+
+/// What a line came to in the end, and who has what of it.
+#[derive(Debug, Default)]
+struct Line {
+    /// `None` if a sum does not fit.
+    amount: Option<Decimal>,
+    shares: BTreeMap<TenantId, Option<Decimal>>,
+    /// The last of the shares.
+    last: Option<EntryRef>,
+}
+
+/// Takes up the entries in the order of each chain.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    lines: BTreeMap<Key, Line>,
+    /// The line of each entry, because what comes later refers to entries.
+    known: BTreeMap<EntryRef, Key>,
+}
+
+fn add(sum: Option<Decimal>, amount: Decimal) -> Option<Decimal> {
+    sum.and_then(|sum| sum.checked_add(amount))
+}
+
+impl Shares {
+    /// Takes up an entry. `pays` says of a tenant whether it ever paid for others.
+    pub(super) fn take(&mut self, entry: &LedgerEntry, pays: impl Fn(&TenantId) -> bool) {
+        let posting = &entry.posting;
+        let is_share = posting.kind == EntryKind::Share;
+        let tenant = match &posting.tenant {
+            Some(tenant) if is_share || (posting.kind.is_closing() && pays(tenant)) => tenant,
+            _ => return,
+        };
+        let payer = posting.payer.as_ref().unwrap_or(tenant);
+        // The shares of the taxes are one entry for all of them.
+        let (Some(amount), Some(own)) = (posting.amount, key_of(payer, posting)) else {
+            return;
+        };
+        // The difference of a line that is booked in a later period is that line's.
+        let refers = matches!(posting.kind, EntryKind::Share | EntryKind::Adjustment);
+        let of = posting.refers_to.filter(|_| refers);
+        let key = of.and_then(|at| self.known.get(&at)).cloned();
+        let key = key.unwrap_or(own);
+        self.known.insert(entry.at, key.clone());
+        let line = self.lines.entry(key).or_insert_with(|| Line {
+            amount: Some(Decimal::ZERO),
+            ..Line::default()
+        });
+        if is_share {
+            let share = line.shares.entry(tenant.clone());
+            let share = share.or_insert(Some(Decimal::ZERO));
+            *share = add(*share, amount);
+            line.last = Some(entry.at);
+        } else {
+            line.amount = add(line.amount, amount);
+        }
+    }
+
+    /// The lines whose shares are no parts of them.
+    pub(super) fn faults(&self) -> impl Iterator<Item = Fault> {
+        self.lines.iter().filter_map(|(key, line)| {
+            let at = line.last?;
+            let whole = line.amount?;
+            let sign = if whole.is_sign_negative() {
+                Decimal::NEGATIVE_ONE
+            } else {
+                Decimal::ONE
+            };
+            let mut shares = line.shares.values().copied();
+            let is_opposite =
+                |share: &Option<Decimal>| share.is_some_and(|share| share * sign < Decimal::ZERO);
+            let opposite = line.shares.values().any(|share| is_opposite(share));
+            let sum = shares.try_fold(Decimal::ZERO, |sum, share| add(Some(sum), share?))?;
+            if !opposite && sum.abs() <= whole.abs() {
+                return None;
+            }
+            let names: Vec<String> = line.shares.keys().map(ToString::to_string).collect();
+            Some(Fault {
+                at,
+                fault: format!(
+                    "the shares of {} in line `{}` of `{}` sum to {sum}, the line to {whole}",
+                    names.join(", "),
+                    key.line,
+                    key.payer
+                ),
+            })
+        })
+    }
+}
+
+fn key_of(payer: &TenantId, posting: &Posting) -> Option<Key> {
+    Some(Key {
+        payer: payer.clone(),
+        start: posting.start,
+        end: posting.end,
+        line: posting.line.clone(),
+        meter: posting.meter.clone(),
+        role: posting.role.filter(|role| *role != Role::Tax)?,
+        currency: posting.currency.clone()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Chain;
+    use crate::position::Position;
+
+    fn tenant(name: &str) -> TenantId {
+        TenantId::new(name).expect("valid")
+    }
+
+    /// Entries of the month that begins at this second, in cents; with what they refer to.
+    fn faults(entries: &[(EntryKind, &str, i64, i64, Option<u64>)]) -> Vec<String> {
+        let (mut chain, mut shares) = (Chain::new(0), Shares::default());
+        for (kind, name, start, cents, refers_to) in entries {
+            let (start, end) = (
+                Timestamp::from_secs(*start),
+                Timestamp::from_secs(start + 1),
+            );
+            let position = Position::from_bytes([0; 16]);
+            let mut posting = Posting::new(*kind, start, end, "requests", position);
+            posting.tenant = Some(tenant(name));
+            posting.payer = (*kind == EntryKind::Share).then(|| tenant("acme"));
+            posting.role = Some(Role::Usage);
+            posting.amount = Some(Decimal::new(*cents, 2));
+            posting.currency = Some("EUR".to_owned());
+            posting.refers_to = refers_to.map(|index| EntryRef {
+                partition: 0,
+                index,
+            });
+            let entry = chain.append(Timestamp::EPOCH, posting);
+            shares.take(&entry, |name| *name == tenant("acme"));
+        }
+        shares.faults().map(|fault| fault.fault).collect()
+    }
+
+    #[test]
+    fn shares_are_no_more_than_their_line() {
+        use EntryKind::{Adjustment, Charge, Reversal, Share};
+        let sound = [
+            (Charge, "acme", 1, 1000, None),
+            (Share, "shop", 1, 600, Some(1)),
+            (Share, "depot", 1, 400, Some(1)),
+            (Charge, "other", 1, 1, None),
+        ];
+        assert_eq!(faults(&sound), [] as [&str; 0]);
+        // A cent more than there is.
+        let mut more = sound;
+        more[2].3 = 401;
+        assert_eq!(
+            faults(&more),
+            [
+                "the shares of depot, shop in line `requests` of `acme` sum to 10.01, the line to 10.00"
+            ]
+        );
+        // One takes what another gives.
+        let mut less = sound;
+        (less[1].3, less[2].3) = (1200, -200);
+        assert_eq!(faults(&less).len(), 1);
+        // What stands anew counts, and what is booked in the next period.
+        let anew = [
+            (Reversal, "acme", 1, -1000, Some(1)),
+            (Charge, "acme", 1, 800, Some(5)),
+        ];
+        assert_eq!(faults(&[&sound[..], &anew].concat()).len(), 1);
+        let back = [(Share, "shop", 1, -200, Some(2))];
+        assert!(faults(&[&sound[..], &anew, &back].concat()).is_empty());
+        let next = [
+            (Adjustment, "acme", 2, 100, Some(1)),
+            (Share, "shop", 1, 100, Some(2)),
+        ];
+        assert!(faults(&[&sound[..], &next].concat()).is_empty());
+        assert_eq!(faults(&[&sound[..], &next[1..]].concat()).len(), 1);
+    }
+}
