@@ -18,7 +18,7 @@ use tollgate_common::{
 pub use books::{
     DOCUMENT_LINES_MAX, Issue, Issued, MANUAL_AMOUNT_MAX, MANUAL_TEXT_BYTES_MAX, Manual,
     ManualAction, ManualError, ManualLine, ManualTax, NUMBER_DIGITS_MAX, NUMBER_PREFIX_BYTES_MAX,
-    printed_number,
+    SPLIT_MAX, SplitPart, printed_number,
 };
 pub use change::{
     CHANGE_SIGNATURES_MAX, CHANGE_TENANTS_MAX, CHANGE_TEXT_BYTES_MAX, CatalogChange,

@@ -18,9 +18,11 @@ use serde::Serialize;
 use tollgate_common::{TenantId, Timestamp};
 
 use crate::ledger::{
-    Account, Document, EntryKind, EntryRef, LedgerEntry, Note, Posting, Role, Step,
+    Account, Document, EntryKind, EntryRef, LedgerEntry, LinePart, Note, PartOf, Posting, Role,
+    Step,
 };
 use party::Party;
+use register::Waiting;
 
 /// How far a document has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,6 +74,8 @@ pub struct Invoice {
     pub tax_point: Option<NaiveDate>,
     /// The document that it voids, or by which it is voided.
     pub other: Option<String>,
+    /// Which of several it is that were issued together over one sum.
+    pub part_of: Option<PartOf>,
     /// To whom.
     pub tenant: TenantId,
     /// ISO 4217 code.
@@ -134,6 +138,8 @@ pub struct InvoiceLine {
     pub arithmetic: String,
     /// The entry that it adjusts or reverses.
     pub refers_to: Option<EntryRef>,
+    /// The general-ledger account that it counts on, where it is earned; `None` for what is not booked.
+    pub gl: Option<String>,
 }
 
 /// Why no document can be made.
@@ -199,12 +205,13 @@ pub struct OpenLine {
 }
 
 impl InvoiceLine {
-    fn of(entry: &LedgerEntry) -> Self {
+    /// The line of an entry, or the part of it that a document bills.
+    fn of(entry: &LedgerEntry, part: Option<&LinePart>) -> Self {
         let posting = &entry.posting;
         let tax = taxes_of(posting);
         let taxed: Decimal = tax.values().sum();
         let amount = posting.amount.unwrap_or_default() - taxed;
-        Self {
+        let whole = Self {
             entry: Some(entry.at),
             kind: posting.kind,
             role: posting.role,
@@ -223,6 +230,28 @@ impl InvoiceLine {
             tax,
             arithmetic: posting.arithmetic.clone(),
             refers_to: posting.refers_to,
+            gl: gl_of(posting),
+        };
+        match part.filter(|part| Some(part.amount) != posting.amount) {
+            Some(part) => whole.part(part),
+            None => whole,
+        }
+    }
+
+    /// A part of it. Its quantity stands in the ledger: several documents would count it several
+    /// times.
+    fn part(self, part: &LinePart) -> Self {
+        let amount = part.amount - part.tax;
+        // An entry has one tax at most.
+        let tax = self.tax.into_keys().map(|code| (code, part.tax)).collect();
+        Self {
+            quantity: None,
+            list: amount,
+            steps: Vec::new(),
+            arithmetic: format!("a part of {}: {}", self.amount, self.arithmetic),
+            amount,
+            tax,
+            ..self
         }
     }
 
@@ -249,6 +278,7 @@ impl InvoiceLine {
                 .collect(),
             arithmetic: open.arithmetic,
             refers_to: None,
+            gl: None,
         }
     }
 
@@ -261,6 +291,14 @@ impl InvoiceLine {
     fn is_tax(&self) -> bool {
         self.role == Some(Role::Tax)
     }
+}
+
+/// On which general-ledger account an entry counts what was earned.
+fn gl_of(posting: &Posting) -> Option<String> {
+    posting.legs.iter().find_map(|leg| match &leg.account {
+        Account::Revenue(gl) => Some(gl.clone()),
+        _ => None,
+    })
 }
 
 /// The tax of an entry by its code: what its legs owe to tax offices.
@@ -281,7 +319,7 @@ fn taxes_of(posting: &Posting) -> BTreeMap<String, Decimal> {
 pub fn draft(
     tenant: &TenantId,
     currency: &str,
-    entries: &[LedgerEntry],
+    entries: &[Waiting],
     open: Vec<OpenLine>,
     parties: Parties,
 ) -> Result<Invoice, InvoiceError> {
@@ -290,7 +328,9 @@ pub fn draft(
     } else {
         Status::Preview
     };
-    let booked = entries.iter().map(InvoiceLine::of);
+    let booked = entries
+        .iter()
+        .map(|waiting| InvoiceLine::of(&waiting.entry, waiting.part.as_ref()));
     let lines = booked.chain(open.into_iter().map(InvoiceLine::of_open));
     let mut invoice = arranged(tenant, currency, lines.collect(), parties)?;
     invoice.status = status;
@@ -331,15 +371,17 @@ pub fn issued(
         let original = entry_of(document, voided.index)?;
         if let Some(original) = &original.posting.document {
             other = Some(original.number.clone());
-            for index in &original.lines {
-                let mut line = InvoiceLine::of(&entry_of(original, *index)?);
+            for (at, index) in original.lines.iter().enumerate() {
+                let entry = entry_of(original, *index)?;
+                let mut line = InvoiceLine::of(&entry, original.parts.get(at));
                 line.reverse();
                 lines.push(line);
             }
         }
     } else {
-        for index in &document.lines {
-            lines.push(InvoiceLine::of(&entry_of(document, *index)?));
+        for (at, index) in document.lines.iter().enumerate() {
+            let entry = entry_of(document, *index)?;
+            lines.push(InvoiceLine::of(&entry, document.parts.get(at)));
         }
     }
     let currency = posting.currency.as_deref().unwrap_or_default();
@@ -367,6 +409,7 @@ pub fn issued(
     invoice.hash = Some(issuing.hash);
     invoice.issued = posting.date;
     invoice.due = document.due;
+    invoice.part_of = document.part_of;
     invoice.other = other;
     invoice.note = posting.note.as_deref().cloned();
     Ok(invoice)
@@ -407,6 +450,7 @@ impl Invoice {
             due: None,
             tax_point: None,
             other: None,
+            part_of: None,
             tenant: tenant.clone(),
             currency: currency.to_owned(),
             start: posting.start,
@@ -480,6 +524,7 @@ fn arranged(
         due: None,
         tax_point,
         other: None,
+        part_of: None,
         tenant: tenant.clone(),
         currency: currency.to_owned(),
         start,

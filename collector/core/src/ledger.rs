@@ -18,7 +18,7 @@ pub use account::{
     ACCOUNT_NAME_BYTES_MAX, Account, AccountError, GL_DEFAULT, Leg, Unbalanced, check_balance,
     negated, transfer,
 };
-pub use posting::{Document, Note, Original, Posting, Role, Step, StepKind};
+pub use posting::{Document, LinePart, Note, Original, PartOf, Posting, Role, Step, StepKind};
 
 use crate::entry::Digest;
 

@@ -47,6 +47,7 @@ pub(super) fn run(command: InvoiceCommand) -> Result<Exit, Failure> {
             so_far,
             until,
             currency,
+            split,
             decision,
         } => {
             let what = if so_far {
@@ -55,7 +56,15 @@ pub(super) fn run(command: InvoiceCommand) -> Result<Exit, Failure> {
                 let until = until.as_deref().map(crate::time::parse_instant);
                 let until = until.transpose();
                 let until = until.map_err(|error| Failure::new(Exit::Usage, error))?;
-                WishedDocument::Invoice { currency, until }
+                if split.is_empty() {
+                    WishedDocument::Invoice { currency, until }
+                } else {
+                    WishedDocument::Split {
+                        currency,
+                        until,
+                        weights: split,
+                    }
+                }
             };
             issue(&output, tenant, &what, &decision)
         }
@@ -408,6 +417,9 @@ fn describe(invoice: &Invoice, out: &mut dyn Write) -> io::Result<()> {
         invoice.start,
         invoice.end
     )?;
+    if let Some(part) = invoice.part_of {
+        writeln!(out, "part {} of {}", part.place, part.of)?;
+    }
     if let Some(other) = &invoice.other {
         let how = if invoice.credit_note {
             "voids"
@@ -488,8 +500,16 @@ fn issue(
 }
 
 pub(super) fn tell(args: &OutputArgs, answers: &[Value]) -> Result<Exit, Failure> {
+    // Several documents over one sum are told one by one.
+    let answers = answers
+        .iter()
+        .flat_map(|answer| match &answer["documents"] {
+            Value::Array(several) => several.clone(),
+            _ => vec![answer.clone()],
+        });
+    let answers: Vec<Value> = answers.collect();
     Output::new(args.json).print(&answers, |out| {
-        for answer in answers {
+        for answer in &answers {
             let text = |key: &str| match &answer[key] {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),

@@ -445,15 +445,14 @@ impl<P: Projection> Engine<P> {
         closings.collect()
     }
 
-    /// The document that somebody wishes for, or why there is none.
-    pub(crate) fn issue(&self, wish: &IssueWish, now: Timestamp) -> Result<Box<Issue>, String> {
+    /// The documents that somebody wishes for, or why there are none.
+    pub(crate) fn issue(&self, wish: &IssueWish, now: Timestamp) -> Result<Vec<Issue>, String> {
         let stamp = now.max(self.intake.stamp());
         let fold = self
             .folds_of(Some(&wish.tenant))
             .next()
             .ok_or("nothing has been received yet")?;
         fold.propose_issue(stamp, wish)
-            .map(Box::new)
             .map_err(|error| error.to_string())
     }
 

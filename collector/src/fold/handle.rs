@@ -106,7 +106,7 @@ pub enum Question {
         /// What is wished for.
         wish: Box<IssueWish>,
         /// Where to answer: the entry to be journaled, or why there is none.
-        answer: oneshot::Sender<Result<Box<Issue>, String>>,
+        answer: oneshot::Sender<Result<Vec<Issue>, String>>,
     },
     /// The tenants for which lines wait.
     Dues {
@@ -298,8 +298,8 @@ impl FoldHandle {
         .await
     }
 
-    /// The document that somebody wishes for, ready to be journaled; inside, why there is none.
-    pub async fn issue(&self, wish: IssueWish) -> Result<Result<Box<Issue>, String>, AskError> {
+    /// The documents that somebody wishes for, ready to be journaled; inside, why there are none.
+    pub async fn issue(&self, wish: IssueWish) -> Result<Result<Vec<Issue>, String>, AskError> {
         let wish = Box::new(wish);
         self.ask(|answer| Question::Issue { wish, answer }).await
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tollgate_collector_core::config::{Approval, Config, IssuerRule};
 use tollgate_collector_core::entry::{Digest, Entry, Issue, Manual, ManualAction, codec};
 use tollgate_collector_core::fold::tenant::{IssueWish, Issuer, WishedDocument};
-use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Note};
+use tollgate_collector_core::ledger::{Document, EntryKind, LedgerEntry, Note};
 use tollgate_common::TenantId;
 
 use super::DataDir;
@@ -303,6 +303,7 @@ impl Books {
         note: Note,
     ) -> Result<Value, String> {
         let issuer = self.issuer_of(&tenant, &what).await?;
+        let whose = tenant.clone();
         if matches!(what, WishedDocument::SoFar { .. }) {
             let interim = self.fold.interim(tenant.clone(), note.clone()).await;
             if let Some(interim) = interim.map_err(|error| error.to_string())? {
@@ -315,45 +316,46 @@ impl Books {
             what,
             note,
         };
-        let mut issue = self
-            .fold
-            .issue(wish)
-            .await
-            .map_err(|error| error.to_string())??;
-        self.keep_parties(&mut issue, issuer.id).await?;
-        let serial = issue.serial;
+        let issued = self.fold.issue(wish).await;
+        let mut issues = issued.map_err(|error| error.to_string())??;
+        self.keep_parties(&mut issues, &tenant, issuer.id).await?;
+        let serials: BTreeSet<u32> = issues.iter().map(|issue| issue.serial).collect();
+        let count = serials.len();
         let before = self.heads().await?;
-        self.append(&Entry::Issue(issue)).await?;
-        let whose = tenant.clone();
-        let is_it = move |entry: &LedgerEntry| {
-            let document = entry.posting.document.as_deref();
-            entry.posting.tenant.as_ref() == Some(&whose)
-                && document.is_some_and(|document| document.serial == serial)
+        let issues = issues
+            .into_iter()
+            .map(|issue| Entry::Issue(Box::new(issue)));
+        self.append_all(&issues.collect::<Vec<_>>()).await?;
+        let take = move |found: &mut Vec<Value>, entry: LedgerEntry| {
+            let posting = &entry.posting;
+            if let (Some(document), Some(tenant)) = (&posting.document, &posting.tenant)
+                && *tenant == whose
+                && serials.contains(&document.serial)
+            {
+                found.push(issued_document(&entry, document, tenant));
+            }
         };
-        let entry = self.booked_since(before, is_it).await?;
-        let document = entry
-            .as_ref()
-            .and_then(|entry| Some((entry, entry.posting.document.as_ref()?)));
-        let Some((entry, document)) = document else {
-            return Err("the document was issued, but is not in the ledger".to_owned());
-        };
-        Ok(json!({
-            "number": document.number,
-            "issuer": document.issuer,
-            "kind": entry.posting.kind,
-            "tenant": tenant,
-            "lines": document.lines.len(),
-            "total": entry.posting.amount,
-            "currency": entry.posting.currency,
-            "entry": entry.at.to_string(),
-        }))
+        let mut found = self.since(before, Vec::new(), take).await?;
+        match found.pop() {
+            Some(only) if count == 1 => Ok(only),
+            Some(last) if found.len() + 1 == count => {
+                found.push(last);
+                Ok(json!({ "tenant": tenant, "documents": found }))
+            }
+            _ => Err("the document was issued, but is not in the ledger".to_owned()),
+        }
     }
 
     /// Keeps what the document will say of the parties, before it is issued: a digest in the
     /// ledger whose data were lost would be worse than data without a document.
-    async fn keep_parties(&self, issue: &mut Issue, issuer: String) -> Result<(), String> {
+    async fn keep_parties(
+        &self,
+        issues: &mut [Issue],
+        tenant: &TenantId,
+        issuer: String,
+    ) -> Result<(), String> {
         let path = self.parties.clone();
-        let tenant = issue.tenant.to_string();
+        let tenant = tenant.to_string();
         let keep = move || -> Result<(Option<Digest>, Option<Digest>), String> {
             let keep = |parties: &Parties, role, id: &str| {
                 let party = parties.current(role, id).map_err(|e| e.to_string())?;
@@ -367,7 +369,10 @@ impl Books {
             Ok((seller, keep(&parties, PartyRole::Tenant, &tenant)?))
         };
         let kept = tokio::task::spawn_blocking(keep).await;
-        (issue.seller, issue.buyer) = kept.map_err(|error| error.to_string())??;
+        let kept = kept.map_err(|error| error.to_string())??;
+        for issue in issues {
+            (issue.seller, issue.buyer) = kept;
+        }
         Ok(())
     }
 
@@ -539,6 +544,21 @@ impl Books {
         let tenants = self.fold.dues().await.map_err(|error| error.to_string())?;
         Ok(json!({ "tenants": tenants }))
     }
+}
+
+/// An issued document, for who asked for it.
+fn issued_document(entry: &LedgerEntry, document: &Document, tenant: &TenantId) -> Value {
+    json!({
+        "number": document.number,
+        "issuer": document.issuer,
+        "kind": entry.posting.kind,
+        "tenant": tenant,
+        "lines": document.lines.len(),
+        "part_of": document.part_of,
+        "total": entry.posting.amount,
+        "currency": entry.posting.currency,
+        "entry": entry.at.to_string(),
+    })
 }
 
 /// Every ledger entry that matches, page by page.

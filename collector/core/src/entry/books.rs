@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::Digest;
-use crate::ledger::{EntryRef, Note};
+use crate::ledger::{EntryRef, LinePart, Note, PartOf};
 use crate::rate::Currency;
 
 /// Most of a manual amount, as a magnitude: 10^15.
 pub const MANUAL_AMOUNT_MAX: i64 = 1_000_000_000_000_000;
 /// Longest key, name or description of a manual entry, in bytes.
 pub const MANUAL_TEXT_BYTES_MAX: usize = 1024;
+/// Most documents that one sum is split into.
+pub const SPLIT_MAX: usize = 100;
 /// Most lines of one invoice.
 pub const DOCUMENT_LINES_MAX: usize = 200_000;
 /// Longest prefix of a document's number, in bytes.
@@ -133,12 +135,25 @@ pub enum Issued {
         lines: Vec<u64>,
         /// When it is to be paid.
         due: Option<NaiveDate>,
+        /// What of them it bills, where several documents share them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        split: Option<SplitPart>,
     },
     /// A credit note over a whole invoice, which it voids.
     CreditNote {
         /// The invoice's serial number.
         voids: u32,
     },
+}
+
+/// What one of several documents bills of lines that they share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitPart {
+    /// Which of them it is.
+    #[serde(flatten)]
+    pub part_of: PartOf,
+    /// How much of each line, in their order.
+    pub parts: Vec<LinePart>,
 }
 
 /// Why a decision is not what it should be.

@@ -4,10 +4,12 @@
 use std::fmt::Write as _;
 
 use super::{Invoice, InvoiceLine};
-use crate::ledger::EntryKind;
+use crate::ledger::{EntryKind, Role, StepKind};
+
+const COLUMNS_COUNT: usize = 29;
 
 /// Columns of [`lines`]; those that FOCUS does not know begin with `x_`.
-pub const COLUMNS: [&str; 21] = [
+pub const COLUMNS: [&str; COLUMNS_COUNT] = [
     "InvoiceId",
     "InvoiceIssuerName",
     "BillingAccountId",
@@ -29,6 +31,14 @@ pub const COLUMNS: [&str; 21] = [
     "x_Status",
     "x_Entry",
     "x_RefersTo",
+    "ContractedCost",
+    "EffectiveCost",
+    "ChargeFrequency",
+    "ProviderName",
+    "PublisherName",
+    "x_GlAccount",
+    "x_PostingDate",
+    "x_DueDate",
 ];
 
 /// The lines of documents, one a row, below a heading. Taxes have rows of their own.
@@ -47,23 +57,30 @@ pub fn lines<'i>(invoices: impl IntoIterator<Item = &'i Invoice>) -> String {
             "Tax".clone_into(&mut cells[8]);
             cells[10] = format!("tax {code}");
             cells[11].clone_from(code);
-            cells[14].clone_from(&amount);
-            cells[15] = amount;
+            for cost in [14, 15, 21, 22] {
+                cells[cost].clone_from(&amount);
+            }
+            "One-Time".clone_into(&mut cells[23]);
             row(&mut out, cells);
         }
     }
     out
 }
 
-fn common(invoice: &Invoice) -> [String; 21] {
-    let mut cells: [String; 21] = Default::default();
+fn common(invoice: &Invoice) -> [String; COLUMNS_COUNT] {
+    let mut cells: [String; COLUMNS_COUNT] = std::array::from_fn(|_| String::new());
+    let issuer = invoice.issuer.clone().unwrap_or_default();
+    let seller = invoice.seller.as_ref().map(|seller| seller.name.clone());
+    let seller = seller.unwrap_or_else(|| issuer.clone());
     cells[0] = invoice.number.clone().unwrap_or_default();
-    cells[1] = invoice.issuer.clone().unwrap_or_default();
+    cells[1] = issuer;
     cells[2] = invoice.tenant.to_string();
     cells[3].clone_from(&invoice.currency);
     cells[4] = invoice.start.to_string();
     cells[5] = invoice.end.to_string();
     invoice.status.as_str().clone_into(&mut cells[18]);
+    (cells[24], cells[25]) = (seller.clone(), seller);
+    cells[28] = invoice.due.map(|day| day.to_string()).unwrap_or_default();
     cells
 }
 
@@ -106,6 +123,26 @@ fn line_row(out: &mut String, invoice: &Invoice, line: &InvoiceLine) {
     cells[17] = taxes.join(" ");
     cells[19] = line.entry.map(|at| at.to_string()).unwrap_or_default();
     cells[20] = line.refers_to.map(|at| at.to_string()).unwrap_or_default();
+    let contracted = line
+        .steps
+        .iter()
+        .filter(|step| step.kind == StepKind::Contracted);
+    let contracted = contracted.fold(line.list, |sum, step| sum + step.amount);
+    cells[21] = contracted.to_string();
+    // What a commitment charges before its usage is effective where usage draws it down.
+    let is_commitment = matches!(line.role, Some(Role::Commitment | Role::Drawdown));
+    cells[22] = match is_commitment {
+        true => "0".to_owned(),
+        false => line.amount.to_string(),
+    };
+    let frequency = match category {
+        "Usage" => "Usage-Based",
+        "Purchase" => "Recurring",
+        _ => "One-Time",
+    };
+    frequency.clone_into(&mut cells[23]);
+    cells[26] = line.gl.clone().unwrap_or_default();
+    cells[27] = line.date.map(|day| day.to_string()).unwrap_or_default();
     row(out, cells);
 }
 

@@ -113,6 +113,12 @@ impl Page<'_> {
                 Some(format!("{} to {} (UTC)", day(invoice.start), day(last))),
             ),
             ("Account", Some(invoice.tenant.to_string())),
+            (
+                "Part",
+                invoice
+                    .part_of
+                    .map(|part| format!("{} of {}", part.place, part.of)),
+            ),
             (other, invoice.other.clone()),
         ] {
             if let Some(value) = value {

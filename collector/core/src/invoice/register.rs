@@ -5,15 +5,44 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 
-use crate::ledger::{EntryKind, LedgerEntry};
+use crate::ledger::{Document, EntryKind, LedgerEntry, LinePart};
+
+/// A line that waits for an invoice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its entry.
+    pub entry: LedgerEntry,
+    /// What of it waits, where a document bills the rest.
+    pub part: Option<LinePart>,
+}
+
+impl Waiting {
+    /// All of it.
+    pub fn whole(entry: &LedgerEntry) -> Self {
+        Self {
+            entry: entry.clone(),
+            part: None,
+        }
+    }
+
+    /// What waits of it.
+    fn left(&self) -> LinePart {
+        self.part.unwrap_or_else(|| LinePart {
+            amount: self.entry.posting.amount.unwrap_or_default(),
+            tax: self.entry.posting.own_tax(),
+        })
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.part.is_some_and(|part| part.amount.is_zero())
+    }
+}
 
 /// Made of the entries of one tenant, in the order of their chain.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
-    /// Lines that stand on no invoice, by number.
-    open: BTreeMap<u64, LedgerEntry>,
-    /// Lines on invoices that may still be voided.
-    billed: BTreeMap<u64, LedgerEntry>,
+    /// Lines by number, with what of them stands on no invoice: perhaps nothing.
+    lines: BTreeMap<u64, Waiting>,
     held: BTreeSet<u64>,
     documents: Vec<LedgerEntry>,
     /// Number of the credit note, by the entry that it voids.
@@ -32,35 +61,47 @@ impl Register {
                 self.held.remove(&at.index);
             }
             (EntryKind::CreditNote, Some(at)) => {
-                let voided = self
-                    .documents
-                    .iter()
-                    .find(|document| document.at.index == at.index);
-                let lines = voided.and_then(|voided| voided.posting.document.as_ref());
-                for index in lines.map(|document| &*document.lines).unwrap_or_default() {
-                    if let Some(line) = self.billed.remove(index) {
-                        self.open.insert(*index, line);
-                    }
+                let mut documents = self.documents.iter();
+                let voided = documents.find(|document| document.at.index == at.index);
+                let voided = voided.and_then(|voided| voided.posting.document.clone());
+                if let Some(document) = voided {
+                    self.bill(&document, Decimal::NEGATIVE_ONE);
                 }
                 self.voided.insert(at.index, posting.line.clone());
                 self.documents.push(entry.clone());
             }
             (kind, _) if kind.is_document() => {
-                let document = posting.document.as_ref();
-                for index in document
-                    .map(|document| &*document.lines)
-                    .unwrap_or_default()
-                {
-                    if let Some(line) = self.open.remove(index) {
-                        self.billed.insert(*index, line);
-                    }
+                if let Some(document) = &posting.document {
+                    self.bill(document, Decimal::ONE);
                 }
                 self.documents.push(entry.clone());
             }
             (kind, _) if kind.is_line() && posting.unbilled().is_some() => {
-                self.open.insert(entry.at.index, entry.clone());
+                self.lines.insert(entry.at.index, Waiting::whole(entry));
             }
             _ => {}
+        }
+    }
+
+    /// Takes what a document bills from what waits, or gives it back.
+    fn bill(&mut self, document: &Document, sign: Decimal) {
+        for (at, index) in document.lines.iter().enumerate() {
+            let Some(line) = self.lines.get_mut(index) else {
+                continue;
+            };
+            let all = Waiting::whole(&line.entry).left();
+            let billed = document.parts.get(at).copied().unwrap_or(all);
+            let left = line.left();
+            let less = |from: Decimal, what: Decimal| {
+                // Parts of a line that fits fit.
+                let what = what.checked_mul(sign).unwrap_or_default();
+                from.checked_sub(what).unwrap_or_default()
+            };
+            let left = LinePart {
+                amount: less(left.amount, billed.amount),
+                tax: less(left.tax, billed.tax),
+            };
+            line.part = Some(left).filter(|left| *left != all);
         }
     }
 
@@ -85,14 +126,15 @@ impl Register {
     }
 
     /// The lines that wait, by currency.
-    pub fn waiting(&self) -> BTreeMap<String, Vec<LedgerEntry>> {
-        let mut waiting: BTreeMap<String, Vec<LedgerEntry>> = BTreeMap::new();
-        for (index, entry) in &self.open {
-            if let Some((_, currency)) = entry.posting.unbilled()
+    pub fn waiting(&self) -> BTreeMap<String, Vec<Waiting>> {
+        let mut waiting: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
+        for (index, line) in &self.lines {
+            if let Some((_, currency)) = line.entry.posting.unbilled()
+                && !line.is_nothing()
                 && !self.held.contains(index)
             {
                 let of = waiting.entry(currency.to_owned()).or_default();
-                of.push(entry.clone());
+                of.push(line.clone());
             }
         }
         waiting
@@ -100,24 +142,21 @@ impl Register {
 
     /// The lines that are disputed.
     pub fn held(&self) -> Vec<&LedgerEntry> {
-        let held = self.open.iter();
+        let held = self.lines.iter().filter(|(_, line)| !line.is_nothing());
         let held = held.filter(|(index, _)| self.held.contains(index));
-        held.map(|(_, entry)| entry).collect()
+        held.map(|(_, line)| &line.entry).collect()
     }
 
     /// What the lines that wait come to, by currency; `None` where it does not fit.
     pub fn totals(&self) -> BTreeMap<String, Option<Decimal>> {
-        let sum = |entries: &Vec<LedgerEntry>| {
-            let mut amounts = entries
-                .iter()
-                .filter_map(|entry| entry.posting.unbilled())
-                .map(|(amount, _)| amount);
+        let sum = |lines: &Vec<Waiting>| {
+            let mut amounts = lines.iter().map(|line| line.left().amount);
             amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
         };
         let waiting = self.waiting();
         waiting
             .iter()
-            .map(|(currency, entries)| (currency.clone(), sum(entries)))
+            .map(|(currency, lines)| (currency.clone(), sum(lines)))
             .collect()
     }
 }

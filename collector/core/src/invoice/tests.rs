@@ -48,6 +48,8 @@ fn document(kind: EntryKind, number: u64, lines: Vec<u64>, total: i64) -> Postin
         number: format!("INV-{number}"),
         serial: 0,
         lines,
+        parts: Vec::new(),
+        part_of: None,
         due: NaiveDate::from_ymd_opt(2026, 7, 16),
         seller: None,
         buyer: None,
@@ -215,7 +217,7 @@ fn a_preview_has_what_is_not_booked_yet() {
     let preview = draft(
         &tenant(),
         "EUR",
-        &ledger()[..2],
+        &ledger()[..2].iter().map(Waiting::whole).collect::<Vec<_>>(),
         vec![open("fee", 500, None), open("de", 95, Some("de"))],
         Parties::default(),
     )

@@ -113,6 +113,24 @@ pub struct Step {
     pub amount: Decimal,
 }
 
+/// What a document bills of a line of which others bill the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinePart {
+    /// How much of what is owed for it.
+    pub amount: Decimal,
+    /// What of that is a tax that stands in the line's own entry.
+    pub tax: Decimal,
+}
+
+/// Which of the documents a document is that share one sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartOf {
+    /// From 1 on.
+    pub place: u16,
+    /// How many there are.
+    pub of: u16,
+}
+
 /// The number of an invoice or a credit note, and what it is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Document {
@@ -126,6 +144,12 @@ pub struct Document {
     pub serial: u32,
     /// The lines by their numbers in this partition's chain, ascending.
     pub lines: Vec<u64>,
+    /// How much of each it bills, where it does not bill all of them whole; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<LinePart>,
+    /// Of several that were issued together over one sum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PartOf>,
     /// When it is to be paid, in the tenant's zone.
     pub due: Option<NaiveDate>,
     /// Salted digest of the issuer's legal data, which stand outside the ledger.
@@ -287,6 +311,13 @@ impl Posting {
                 amount.set_sign_positive(true);
             }
         }
+    }
+
+    /// The tax in the posting itself: what its legs owe to tax offices.
+    pub fn own_tax(&self) -> Decimal {
+        let legs = self.legs.iter();
+        let taxes = legs.filter(|leg| matches!(leg.account, super::Account::Tax(_)));
+        taxes.map(|leg| super::negated(leg.amount)).sum()
     }
 
     /// How much the posting adds to what waits for an invoice, with its currency.

@@ -115,6 +115,8 @@ fn entries_survive_json() {
         number: "INV-000007".to_owned(),
         serial: 2,
         lines: vec![1, 2],
+        parts: Vec::new(),
+        part_of: None,
         due: chrono::NaiveDate::from_ymd_opt(2026, 7, 14),
         seller: Some(Digest([1; 32])),
         buyer: None,

@@ -92,8 +92,9 @@ pub struct BooksReport {
 struct Line {
     tenant: TenantId,
     currency: String,
+    /// What is owed for it, and what of that stands on no invoice.
     amount: Decimal,
-    billed: bool,
+    left: Decimal,
     /// It is disputed.
     held: bool,
     /// The entry that it adjusts, reverses or stands for.
@@ -105,7 +106,7 @@ struct Line {
 pub(super) struct Books {
     lines: BTreeMap<EntryRef, Line>,
     /// Invoices by their entries, with their lines and their amounts.
-    invoices: BTreeMap<EntryRef, (Vec<u64>, Decimal)>,
+    invoices: BTreeMap<EntryRef, (Vec<(u64, Decimal)>, Decimal)>,
     /// The number from which each issuer's go on at the least, by the wish that came last.
     firsts: BTreeMap<String, u64>,
     /// The last number of each issuer.
@@ -143,7 +144,7 @@ impl Books {
                 tenant: tenant.clone(),
                 currency: currency.to_owned(),
                 amount,
-                billed: false,
+                left: amount,
                 held: self.is_held(posting.refers_to),
                 of: posting.refers_to,
             };
@@ -167,7 +168,7 @@ impl Books {
     /// True if the line waits and is disputed.
     fn is_held(&self, at: Option<EntryRef>) -> bool {
         let line = at.and_then(|at| self.lines.get(&at));
-        line.is_some_and(|line| line.held && !line.billed)
+        line.is_some_and(|line| line.held && !line.left.is_zero())
     }
 
     /// A line is disputed, or no longer, together with what changes it.
@@ -179,7 +180,7 @@ impl Books {
         let mut together = BTreeSet::new();
         for (other, line) in self.lines.range_mut(at..=last) {
             let belongs = *other == at || line.of.is_some_and(|of| together.contains(&of));
-            if belongs && !line.billed {
+            if belongs && !line.left.is_zero() {
                 line.held = holds;
                 together.insert(*other);
             }
@@ -217,9 +218,9 @@ impl Books {
             let Some((lines, amount)) = self.invoices.remove(&voided) else {
                 return Err(format!("it voids {voided}, which is no invoice in force"));
             };
-            for index in lines {
+            for (index, part) in lines {
                 if let Some(line) = self.lines.get_mut(&EntryRef { index, ..voided }) {
-                    line.billed = false;
+                    line.left = line.left.checked_add(part).unwrap_or(line.amount);
                 }
             }
             return if amount.checked_add(total) == Some(Decimal::ZERO) {
@@ -228,15 +229,19 @@ impl Books {
                 Err(format!("it takes back {total} of {amount}"))
             };
         }
+        if !document.parts.is_empty() && document.parts.len() != document.lines.len() {
+            return Err("it does not say of each line how much it bills".to_owned());
+        }
         let mut sum = Decimal::ZERO;
-        for index in &document.lines {
+        let mut billed = Vec::with_capacity(document.lines.len());
+        for (nth, index) in document.lines.iter().enumerate() {
             let at = EntryRef {
                 partition: entry.at.partition,
                 index: *index,
             };
             let line = self.lines.get_mut(&at);
             let Some(line) = line.filter(|line| {
-                !line.billed
+                !line.left.is_zero()
                     && Some(&line.tenant) == posting.tenant.as_ref()
                     && Some(&line.currency) == posting.currency.as_ref()
             }) else {
@@ -245,13 +250,23 @@ impl Books {
             if line.held {
                 return Err(format!("it bills {at}, which is held"));
             }
-            line.billed = true;
+            let part = document.parts.get(nth);
+            let part = part.map_or(line.amount, |part| part.amount);
+            let fits = part.is_sign_negative() == line.left.is_sign_negative()
+                && part.abs() <= line.left.abs();
+            if !fits {
+                return Err(format!(
+                    "it bills {part} of {at}, of which {} is left",
+                    line.left
+                ));
+            }
+            line.left = line.left.checked_sub(part).unwrap_or_default();
+            billed.push((*index, part));
             sum = sum
-                .checked_add(line.amount)
+                .checked_add(part)
                 .ok_or_else(|| "its lines are too large to be added".to_owned())?;
         }
-        self.invoices
-            .insert(entry.at, (document.lines.clone(), total));
+        self.invoices.insert(entry.at, (billed, total));
         if sum == total {
             Ok(())
         } else {
@@ -369,6 +384,8 @@ mod tests {
             number: "B1".to_owned(),
             serial: 0,
             lines: lines.to_vec(),
+            parts: Vec::new(),
+            part_of: None,
             due: None,
             seller: None,
             buyer: None,

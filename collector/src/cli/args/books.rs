@@ -123,6 +123,14 @@ pub enum InvoiceCommand {
         /// Only this currency, where lines wait in several.
         #[arg(long)]
         currency: Option<String>,
+        /// Several invoices in these proportions, such as 50,30,20: each bills its part of every line.
+        #[arg(
+            long,
+            value_name = "PARTS",
+            value_delimiter = ',',
+            conflicts_with = "so_far"
+        )]
+        split: Vec<u32>,
         /// Who decides, and why.
         #[command(flatten)]
         decision: Decision,

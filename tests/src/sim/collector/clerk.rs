@@ -227,7 +227,7 @@ fn invoice(
         },
         note: note(random),
     };
-    let issue = fold.propose_issue(stamp, &wish).ok()?;
+    let issue = fold.propose_issue(stamp, &wish).ok()?.pop()?;
     context.hit(Probe::Invoiced);
     Some(Entry::Issue(Box::new(issue)))
 }
@@ -254,7 +254,7 @@ fn void(
         },
         note: note(random),
     };
-    let issue = fold.propose_issue(stamp, &wish).ok()?;
+    let issue = fold.propose_issue(stamp, &wish).ok()?.pop()?;
     context.hit(Probe::Voided);
     Some(Entry::Issue(Box::new(issue)))
 }

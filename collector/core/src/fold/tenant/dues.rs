@@ -11,14 +11,12 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::{TenantFold, bare_tenant, tenant_of};
+use super::{TenantFold, split, tenant_of};
 use crate::effect::Effect;
-use crate::entry::{
-    DOCUMENT_LINES_MAX, Issue, Issued, Manual, ManualAction, ManualLine, printed_number,
-};
+use crate::entry::{DOCUMENT_LINES_MAX, Issue, Issued, printed_number};
 use crate::fold::planted::PlantedBug;
 use crate::ledger::{
-    Account, Document, EntryKind, EntryRef, LedgerEntry, Leg, Note, Posting, negated, transfer,
+    Account, Document, EntryKind, EntryRef, LedgerEntry, Note, Posting, negated, transfer,
 };
 use crate::period::Zone;
 use crate::position::Position;
@@ -32,6 +30,10 @@ pub struct Due {
     pub currency: String,
     /// First instant after the time that it is for.
     pub end: Timestamp,
+    /// What of it is a tax in its own entry.
+    pub tax: Decimal,
+    /// True if other documents bill the rest of it.
+    pub is_part: bool,
     /// True if it is disputed.
     pub held: bool,
     /// The line that it adjusts, reverses or stands for, by its number in the chain.
@@ -62,11 +64,11 @@ pub struct IssuedDocument {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dues {
     /// Lines that stand on no invoice, by their numbers in the chain.
-    open: BTreeMap<u64, Due>,
+    pub(super) open: BTreeMap<u64, Due>,
     /// In the order of their serial numbers.
     documents: Vec<IssuedDocument>,
     /// Keys of manual entries.
-    keys: BTreeSet<String>,
+    pub(super) keys: BTreeSet<String>,
     /// The end of the open period that reached its threshold, and whose invoice is to be issued.
     pub(super) reached: Option<Timestamp>,
 }
@@ -136,6 +138,16 @@ pub enum WishedDocument {
         /// Only of what ends no later than this.
         until: Option<Timestamp>,
     },
+    /// Several invoices over all lines that wait, each over its part of every line.
+    Split {
+        /// Only of this currency; needed where lines wait in several.
+        currency: Option<String>,
+        /// Only of what ends no later than this.
+        until: Option<Timestamp>,
+        /// The parts, in proportion to each other; 2 to [`SPLIT_MAX`](crate::entry::SPLIT_MAX) numbers
+        /// above zero.
+        weights: Vec<u32>,
+    },
     /// The same with what the open period costs so far: it is booked first.
     SoFar {
         /// Only of this currency; needed where lines wait in several.
@@ -176,6 +188,9 @@ pub enum IssueRefused {
     /// There are more lines than an invoice may have.
     #[error("more than {DOCUMENT_LINES_MAX} lines wait: bill up to an earlier instant first")]
     TooManyLines,
+    /// A sum cannot be split like that.
+    #[error("cannot be split: {0}")]
+    Split(String),
     /// There is no such invoice.
     #[error("tenant `{tenant}` has no invoice `{number}` of issuer `{issuer}`")]
     UnknownInvoice {
@@ -219,6 +234,8 @@ impl Dues {
                 amount,
                 currency: currency.to_owned(),
                 end: posting.end,
+                tax: posting.own_tax(),
+                is_part: false,
                 held: changed.is_some_and(|due| due.held),
                 of,
             };
@@ -228,7 +245,7 @@ impl Dues {
 
     /// A line is disputed, or no longer, together with what changes it. `None` if it does not wait,
     /// or stands so already.
-    fn hold(&mut self, index: u64, holds: bool) -> Option<Due> {
+    pub(super) fn hold(&mut self, index: u64, holds: bool) -> Option<Due> {
         let named = self.open.get(&index).filter(|due| due.held != holds);
         let named = named.cloned()?;
         // What changes a line stands behind it in the chain.
@@ -242,13 +259,13 @@ impl Dues {
         Some(named)
     }
 
-    fn sum<'d>(dues: impl IntoIterator<Item = &'d Due>) -> Option<Decimal> {
+    pub(super) fn sum<'d>(dues: impl IntoIterator<Item = &'d Due>) -> Option<Decimal> {
         let mut amounts = dues.into_iter().map(|due| due.amount);
         amounts.try_fold(Decimal::ZERO, Decimal::checked_add)
     }
 
     /// The lines of an invoice, and what it would come to.
-    fn select(
+    pub(super) fn select(
         &self,
         tenant: &TenantId,
         currency: Option<&str>,
@@ -278,22 +295,27 @@ impl Dues {
         Ok((currency, lines, total))
     }
 
-    fn propose(&self, wish: &IssueWish, today: NaiveDate) -> Result<Issued, IssueRefused> {
+    fn propose(&self, wish: &IssueWish, today: NaiveDate) -> Result<Vec<Issued>, IssueRefused> {
+        let all = Timestamp::EPOCH..=Timestamp::MAX;
+        let upto =
+            |until: &Option<Timestamp>| until.map_or(all.clone(), |end| Timestamp::EPOCH..=end);
+        let only = |issued: Issued| vec![issued];
         match &wish.what {
-            WishedDocument::Invoice { currency, until } => {
-                let until = until.map_or(Timestamp::EPOCH..=Timestamp::MAX, |until| {
-                    Timestamp::EPOCH..=until
-                });
-                self.invoice(wish, today, currency.as_deref(), &until)
-            }
-            WishedDocument::SoFar { currency } => {
-                let all = Timestamp::EPOCH..=Timestamp::MAX;
-                self.invoice(wish, today, currency.as_deref(), &all)
-            }
+            WishedDocument::Invoice { currency, until } => self
+                .invoice(wish, today, currency.as_deref(), &upto(until))
+                .map(only),
+            WishedDocument::Split {
+                currency,
+                until,
+                weights,
+            } => self.split(wish, today, (currency.as_deref(), &upto(until)), weights),
+            WishedDocument::SoFar { currency } => self
+                .invoice(wish, today, currency.as_deref(), &all)
+                .map(only),
             WishedDocument::Threshold => {
                 let nothing = || IssueRefused::NothingToBill(wish.tenant.clone());
                 let end = self.reached.ok_or_else(nothing)?;
-                self.invoice(wish, today, None, &(end..=end))
+                self.invoice(wish, today, None, &(end..=end)).map(only)
             }
             WishedDocument::Void { number } => {
                 let found = self.documents.iter().enumerate().find(|(_, document)| {
@@ -313,9 +335,14 @@ impl Dues {
                     return Err(IssueRefused::NotAnInvoice(number.clone()));
                 }
                 let voids = u32::try_from(serial).map_err(|_| IssueRefused::TooManyLines)?;
-                Ok(Issued::CreditNote { voids })
+                Ok(only(Issued::CreditNote { voids }))
             }
         }
+    }
+
+    /// When an invoice of today is to be paid.
+    pub(super) fn due_of(wish: &IssueWish, today: NaiveDate) -> Option<NaiveDate> {
+        today.checked_add_days(Days::new(u64::from(wish.issuer.terms_days)))
     }
 
     /// An invoice over lines that end within these instants.
@@ -334,12 +361,12 @@ impl Dues {
         if is_credit && wish.issuer.negative == NegativePolicy::Carry {
             return Err(IssueRefused::Negative(total));
         }
-        let terms = Days::new(u64::from(wish.issuer.terms_days));
-        let due = today.checked_add_days(terms).filter(|_| !is_credit);
+        let due = Self::due_of(wish, today).filter(|_| !is_credit);
         Ok(Issued::Invoice {
             currency,
             lines,
             due,
+            split: None,
         })
     }
 
@@ -379,32 +406,38 @@ impl TenantFold {
         })
     }
 
-    /// The entry that issues a document as wished.
+    /// The entries that issue a document as wished, or several over one sum.
     ///
-    /// A pure question: the caller writes the entry to the journal, from where it comes back as an
-    /// input, with its number.
+    /// A pure question: the caller writes the entries to the journal, all at once, from where they
+    /// come back as inputs, with their numbers.
     ///
     /// # Errors
     /// See [`IssueRefused`].
-    pub fn propose_issue(&self, stamp: Timestamp, wish: &IssueWish) -> Result<Issue, IssueRefused> {
+    pub fn propose_issue(
+        &self,
+        stamp: Timestamp,
+        wish: &IssueWish,
+    ) -> Result<Vec<Issue>, IssueRefused> {
         let dues = self
             .dues(&wish.tenant)
             .ok_or_else(|| IssueRefused::UnknownTenant(wish.tenant.clone()))?;
         let today = self.zone_at(&wish.tenant, stamp).date_at(stamp);
-        let what = dues.propose(wish, today)?;
-        let serial = u32::try_from(dues.documents.len()).map_err(|_| IssueRefused::TooLarge)?;
-        Ok(Issue {
-            tenant: wish.tenant.clone(),
-            serial,
-            issuer: wish.issuer.id.clone(),
-            prefix: wish.issuer.prefix.clone(),
-            digits: wish.issuer.digits,
-            first: wish.issuer.first,
-            what,
-            seller: None,
-            buyer: None,
-            note: wish.note.clone(),
-        })
+        let issued = dues.propose(wish, today)?.into_iter();
+        let issues = issued.zip(dues.documents.len()..).map(|(what, serial)| {
+            Ok(Issue {
+                tenant: wish.tenant.clone(),
+                serial: u32::try_from(serial).map_err(|_| IssueRefused::TooLarge)?,
+                issuer: wish.issuer.id.clone(),
+                prefix: wish.issuer.prefix.clone(),
+                digits: wish.issuer.digits,
+                first: wish.issuer.first,
+                what,
+                seller: None,
+                buyer: None,
+                note: wish.note.clone(),
+            })
+        });
+        issues.collect()
     }
 
     /// Books a document under its number. Always makes one: numbers have no gaps.
@@ -420,14 +453,20 @@ impl TenantFold {
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &issue.tenant, stamp);
         let dues = &mut tenant.dues;
         let number = printed_number(&issue.prefix, issue.digits, sequence);
+        let mut part_of = None;
         let (lines, total, currency, voids, due) = match &issue.what {
             Issued::Invoice {
                 currency,
                 lines,
                 due,
+                split,
             } => {
                 dues.reached = None;
-                let lines = dues.bill(currency, lines);
+                part_of = split.as_ref().map(|split| split.part_of);
+                let lines = match split {
+                    None => dues.bill(currency, lines),
+                    Some(split) => dues.bill_parts(currency, lines, &split.parts),
+                };
                 if self.planted.has(PlantedBug::BilledAgain) {
                     dues.open.extend(lines.clone());
                 }
@@ -441,10 +480,10 @@ impl TenantFold {
                         document.void = true;
                         // Its lines are to be billed again.
                         let lines = document.lines.clone();
-                        dues.open.extend(lines);
                         let at = document.index;
                         let total = Some(negated(document.total));
                         let currency = document.currency.clone();
+                        dues.give_back(lines);
                         (BTreeMap::new(), total, currency, Some(at), None)
                     }
                     None => (
@@ -481,6 +520,8 @@ impl TenantFold {
             number: number.clone(),
             serial: issue.serial,
             lines: lines.keys().copied().collect(),
+            parts: split::parts_of(&lines),
+            part_of,
             due,
             seller: issue.seller,
             buyer: issue.buyer,
@@ -498,104 +539,4 @@ impl TenantFold {
             void: false,
         });
     }
-
-    /// Books a decision about a tenant's books; false if it has no effect: it is not sound, was
-    /// made before, or names a line that does not wait.
-    pub(super) fn handle_manual(
-        &mut self,
-        position: Position,
-        stamp: Timestamp,
-        manual: &Manual,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
-        if manual.check().is_err() {
-            return false;
-        }
-        let zone = self.zone_at(&manual.tenant, stamp);
-        let known = self.tenants.get_mut(&manual.tenant);
-        if known
-            .as_ref()
-            .is_some_and(|tenant| tenant.dues.keys.contains(&manual.key))
-        {
-            return false;
-        }
-        let mut posting = match &manual.action {
-            ManualAction::Line(line) => {
-                line_posting(EntryKind::Manual, line, Decimal::ONE, position)
-            }
-            ManualAction::Credit(line) => {
-                line_posting(EntryKind::Credit, line, Decimal::NEGATIVE_ONE, position)
-            }
-            ManualAction::Hold { entry } | ManualAction::Release { entry } => {
-                let holds = matches!(manual.action, ManualAction::Hold { .. });
-                let known = known.filter(|_| entry.partition == self.partition);
-                let Some(due) = known.and_then(|known| known.dues.hold(entry.index, holds)) else {
-                    return false;
-                };
-                let kind = if holds {
-                    EntryKind::Hold
-                } else {
-                    EntryKind::Release
-                };
-                let mut posting = Posting::new(kind, due.end, due.end, entry.to_string(), position);
-                posting.refers_to = Some(*entry);
-                posting
-            }
-        };
-        // A one-off line may come before all usage, but a misspelt name must not owe fees.
-        let tenant = bare_tenant(&mut self.tenants, &self.catalogs, &manual.tenant);
-        tenant.dues.keys.insert(manual.key.clone());
-        posting.tenant = Some(manual.tenant.clone());
-        posting.note = Some(Box::new(manual.note.clone()));
-        if !posting.legs.is_empty() && posting.date.is_none() {
-            posting.date = Some(zone.date_at(stamp));
-        }
-        self.post(stamp, posting, effects);
-        true
-    }
-}
-
-/// The posting of a one-off line, whose amount and tax have this sign.
-fn line_posting(kind: EntryKind, line: &ManualLine, sign: Decimal, position: Position) -> Posting {
-    let code = line.currency.code();
-    let places = line.currency.exponent();
-    // Checked: amounts are at most 10^15 and taxes at most as much.
-    let with_places = |amount: Decimal| {
-        let mut amount = if sign.is_sign_negative() {
-            negated(amount)
-        } else {
-            amount
-        };
-        amount.rescale(places);
-        amount
-    };
-    let net = with_places(line.amount);
-    let tax = line
-        .tax
-        .as_ref()
-        .map_or(Decimal::ZERO, |tax| with_places(tax.amount));
-    let total = net + tax;
-    let mut posting = Posting::new(kind, line.start, line.end, line.line.clone(), position);
-    posting.amount = Some(total);
-    posting.currency = Some(code.to_owned());
-    posting.date = line.date;
-    posting.arithmetic = match &line.tax {
-        Some(given) => format!("{}: {net} + {tax} tax `{}`", line.text, given.code),
-        None => format!("{}: {net}", line.text),
-    };
-    let leg = |account, amount| Leg {
-        account,
-        amount,
-        currency: code.to_owned(),
-    };
-    posting.legs.push(leg(Account::Unbilled, total));
-    posting
-        .legs
-        .push(leg(Account::Revenue(line.gl.clone()), negated(net)));
-    if let Some(given) = line.tax.as_ref().filter(|_| !tax.is_zero()) {
-        posting
-            .legs
-            .push(leg(Account::Tax(given.code.clone()), negated(tax)));
-    }
-    posting
 }

@@ -14,6 +14,7 @@ mod operated;
 mod parts;
 mod properties;
 mod samples;
+mod split;
 mod whole;
 mod windows;
 

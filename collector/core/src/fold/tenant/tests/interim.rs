@@ -80,6 +80,7 @@ impl World {
                 currency: "EUR".to_owned(),
                 lines: dues.open().keys().copied().collect(),
                 due: None,
+                split: None,
             },
             seller: None,
             buyer: None,

@@ -1,0 +1,145 @@
+//! One sum on several invoices: each bills its part of every line, taxes included, by largest
+//! remainders, so that together they come to what one invoice would.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use chrono::NaiveDate;
+use rust_decimal::Decimal;
+use tollgate_common::Timestamp;
+
+use super::dues::{Due, Dues, IssueRefused, IssueWish};
+use crate::bill::split_by;
+use crate::entry::{Issued, SPLIT_MAX, SplitPart};
+use crate::ledger::{LinePart, PartOf};
+use crate::rate::Currency;
+
+/// What of each line a document bills, where it does not bill all of them whole.
+pub(super) fn parts_of(lines: &BTreeMap<u64, Due>) -> Vec<LinePart> {
+    if !lines.values().any(|due| due.is_part) {
+        return Vec::new();
+    }
+    let part = |due: &Due| LinePart {
+        amount: due.amount,
+        tax: due.tax,
+    };
+    lines.values().map(part).collect()
+}
+
+impl Dues {
+    /// Invoices over parts of lines that end within these instants.
+    pub(super) fn split(
+        &self,
+        wish: &IssueWish,
+        today: NaiveDate,
+        (currency, ends): (Option<&str>, &RangeInclusive<Timestamp>),
+        weights: &[u32],
+    ) -> Result<Vec<Issued>, IssueRefused> {
+        let refused = |why: String| Err(IssueRefused::Split(why));
+        if !(2..=SPLIT_MAX).contains(&weights.len()) || weights.contains(&0) {
+            return refused(format!("expected 2 to {SPLIT_MAX} numbers above zero"));
+        }
+        let (currency, indices, _) = self.select(&wish.tenant, currency, ends)?;
+        let Ok(places) = currency.parse::<Currency>().map(Currency::exponent) else {
+            return refused(format!("`{currency}` is no currency"));
+        };
+        let weights: Vec<i128> = weights.iter().map(|weight| i128::from(*weight)).collect();
+        let mut documents = vec![(Vec::new(), Vec::new()); weights.len()];
+        for index in indices {
+            let Some(due) = self.open.get(&index) else {
+                continue;
+            };
+            // The net and the tax of a line each for itself, so that the one stays that of the other.
+            let split = |amount| split_by(amount, places, &weights);
+            let net = due
+                .amount
+                .checked_sub(due.tax)
+                .ok_or(IssueRefused::TooLarge)?;
+            let parts = split(net)
+                .zip(split(due.tax))
+                .ok_or(IssueRefused::TooLarge)?;
+            for ((net, tax), (lines, billed)) in
+                parts.0.into_iter().zip(parts.1).zip(&mut documents)
+            {
+                let amount = net.checked_add(tax).ok_or(IssueRefused::TooLarge)?;
+                if !amount.is_zero() {
+                    lines.push(index);
+                    billed.push(LinePart { amount, tax });
+                }
+            }
+        }
+        let of = u16::try_from(documents.len()).unwrap_or(u16::MAX);
+        let documents = documents.into_iter().zip(1..).map(|((lines, parts), place)| {
+            let amounts = parts.iter().map(|part: &LinePart| part.amount);
+            let mut amounts = amounts.into_iter();
+            let total = amounts.try_fold(Decimal::ZERO, Decimal::checked_add);
+            let total = total.ok_or(IssueRefused::TooLarge)?;
+            if total <= Decimal::ZERO {
+                return Err(IssueRefused::Split(format!(
+                    "part {place} of {of} would come to {total} {currency} (expected more than 0)"
+                )));
+            }
+            Ok(Issued::Invoice {
+                currency: currency.clone(),
+                lines,
+                due: Self::due_of(wish, today),
+                split: Some(SplitPart {
+                    part_of: PartOf { place, of },
+                    parts,
+                }),
+            })
+        });
+        documents.collect()
+    }
+
+    /// Takes parts of lines out of what waits; what no longer waits is left out, and of what others
+    /// have left less, that.
+    pub(super) fn bill_parts(
+        &mut self,
+        currency: &str,
+        lines: &[u64],
+        parts: &[LinePart],
+    ) -> BTreeMap<u64, Due> {
+        let mut billed = BTreeMap::new();
+        for (index, part) in lines.iter().zip(parts) {
+            let Some(due) = self.open.get_mut(index) else {
+                continue;
+            };
+            let is_part = part.amount.is_sign_negative() == due.amount.is_sign_negative()
+                && part.amount.abs() <= due.amount.abs();
+            if due.held || due.currency != currency || !is_part || billed.contains_key(index) {
+                continue;
+            }
+            // Both are parts of what is there, so that what is left fits.
+            due.amount = due.amount.checked_sub(part.amount).unwrap_or_default();
+            due.tax = due.tax.checked_sub(part.tax).unwrap_or_default();
+            due.is_part = true;
+            let part = Due {
+                amount: part.amount,
+                tax: part.tax,
+                ..due.clone()
+            };
+            if due.amount.is_zero() {
+                self.open.remove(index);
+            }
+            billed.insert(*index, part);
+        }
+        billed
+    }
+
+    /// Lines of an invoice that is void wait again, with what of them waits already.
+    pub(super) fn give_back(&mut self, lines: BTreeMap<u64, Due>) {
+        for (index, due) in lines {
+            match self.open.get_mut(&index) {
+                Some(left) if left.is_part => {
+                    // Together they are at most the line.
+                    left.amount = left.amount.checked_add(due.amount).unwrap_or(left.amount);
+                    left.tax = left.tax.checked_add(due.tax).unwrap_or(left.tax);
+                }
+                _ => {
+                    self.open.insert(index, due);
+                }
+            }
+        }
+    }
+}
