@@ -6,4 +6,5 @@ mod given_back;
 mod published;
 mod published_each;
 mod slow;
+mod taken_back;
 mod versions;

@@ -150,7 +150,8 @@ pub(super) fn final_amount_dated<'c>(
             Some(())
         },
     )?;
-    let mut amount = amount_of(versions)?;
+    // More may have been taken back than was charged.
+    let mut amount = upper(amount_of(versions)?, Ratio::ZERO)?;
     if let Some(most) = weighted(versions, |price| price.maximum)?
         && versions
             .iter()
@@ -178,8 +179,9 @@ pub(crate) fn amount_of(versions: &[Dated<'_>]) -> Option<Ratio> {
 /// Takes the discounts of a kind from the versions of a price; each is shown to `each` with what
 /// it left of all versions.
 ///
-/// A percentage is taken of the versions under which it is valid; an amount goes off them once,
-/// earliest first. `None` if a number leaves its range, or if `each` says so.
+/// A percentage is taken of the versions under which it is valid, also where they take more back than
+/// they list; an amount goes off them once, earliest first. All of them together never come to less
+/// than nothing. `None` if a number leaves its range, or if `each` says so.
 pub(crate) fn take_discounts<'c>(
     versions: &mut [Dated<'c>],
     kind: impl Fn(&Off) -> bool,
@@ -205,9 +207,16 @@ pub(crate) fn take_discounts<'c>(
                     base.checked_mul(Ratio::from_decimal(*percent))?
                         .checked_div(Ratio::HUNDRED)?
                 }
+                // Of what is taken back an amount takes nothing.
+                Off::Amount(_) if version.amount.is_negative() => continue,
                 Off::Amount(off) => off_left.unwrap_or(Ratio::from_decimal(*off)),
             };
-            let left = less(version.amount, off)?;
+            let left = if version.amount.is_negative() {
+                // It was cheaper by the discount, and so is taking it back.
+                lower(version.amount.checked_sub(off)?, Ratio::ZERO)?
+            } else {
+                less(version.amount, off)?
+            };
             if matches!(discount.off, Off::Amount(_)) {
                 let used = version.amount.checked_sub(left)?;
                 off_left = Some(less(off, used)?);
@@ -216,10 +225,28 @@ pub(crate) fn take_discounts<'c>(
             shown = Some(discount);
         }
         if let Some(discount) = shown {
-            each(discount, amount_of(versions)?)?;
+            each(discount, upper(amount_of(versions)?, Ratio::ZERO)?)?;
         }
     }
     Some(())
+}
+
+/// The smaller of two.
+fn lower(one: Ratio, two: Ratio) -> Option<Ratio> {
+    Some(if one.checked_cmp(two)?.is_gt() {
+        two
+    } else {
+        one
+    })
+}
+
+/// The larger of two.
+fn upper(one: Ratio, two: Ratio) -> Option<Ratio> {
+    Some(if one.checked_cmp(two)?.is_lt() {
+        two
+    } else {
+        one
+    })
 }
 
 /// A limit as it is shown: to 12 decimal places.

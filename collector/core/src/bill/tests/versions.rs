@@ -39,7 +39,7 @@ pub(super) fn usage_price(meter: &str, unit: &str, rest: &str) -> String {
 
 /// Two versions of card `c`, the second from the 16th, with what is the same in both, and the test
 /// of a bill of June.
-fn check(versions: [&str; 2], both: &str, profile: &str, test: &str) {
+pub(super) fn check(versions: [&str; 2], both: &str, profile: &str, test: &str) {
     let version = |from, of: &str| card("c", from, &format!("{of}{both}"));
     let profile = format!("tenant = \"t\"\ncard = \"c\"\nzone = \"UTC\"\n{profile}");
     let test = format!("profile = \"t\"\nperiod = \"2026-06\"\n{test}");
