@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 use tollgate_agent_core::aggregate::{CellsHome, Region};
-use tollgate_common::storage::file::DirStorage;
+use tollgate_common::storage::file::{DirStorage, ShutOut};
 
 const LOCK: &str = "lock";
 const CELLS: &str = "cells";
@@ -35,6 +35,14 @@ pub enum StateDirError {
     /// Another agent has it.
     #[error("state directory {} is in use by another agent", .0.display())]
     Locked(PathBuf),
+    /// Root would make files that the agent cannot open.
+    #[error("state directory {} {shut_out}", path.display())]
+    Owner {
+        /// The state directory.
+        path: PathBuf,
+        /// Whose it is.
+        shut_out: ShutOut,
+    },
     /// The operating system refused.
     #[error("cannot {what} {}: {source}", path.display())]
     Io {
@@ -56,7 +64,8 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the directory if it is not there (mode 0700) and locks it.
+    /// Makes the directory if it is not there (mode 0700) and locks it. Root is refused a directory
+    /// of another user, who could not open what root makes there.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         let failed = |what, path: &Path| {
             let path = path.to_owned();
@@ -64,7 +73,13 @@ impl StateDir {
         };
         // With its name durable: a host that loses its power must not forget the directory of
         // batches that were shipped or synced.
-        DirStorage::open_or_create(path).map_err(failed("make the state directory", path))?;
+        let storage =
+            DirStorage::open_or_create(path).map_err(failed("make the state directory", path))?;
+        let shut_out = storage.owner_shut_out();
+        if let Some(shut_out) = shut_out.map_err(failed("look at", path))? {
+            let path = path.to_owned();
+            return Err(StateDirError::Owner { path, shut_out });
+        }
         let lock_path = path.join(LOCK);
         let lock = OpenOptions::new()
             .create(true)

@@ -24,6 +24,7 @@ pub mod storage;
 pub mod time;
 #[cfg(feature = "io")]
 pub mod tls;
+pub mod units;
 pub mod window;
 #[cfg(feature = "formats")]
 pub mod wire;

@@ -67,6 +67,11 @@ pub const RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX + (1 << 16);
 /// Smallest segment of a segment log, in bytes.
 pub const SEGMENT_BYTES_MIN: u64 = 4096;
 
+/// Longest configuration file that is read, in bytes.
+pub const CONFIG_BYTES_MAX: usize = 4 << 20;
+/// Longest path of a Unix socket, in bytes, as `sockaddr_un` holds it.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 const _: () = assert!(TENANT_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(METER_BYTES_MAX <= u8::MAX as usize);
 const _: () = assert!(DIMENSION_KEY_BYTES_MAX <= u8::MAX as usize);

@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tollgate_agent_core::config::{Endpoint, parse_duration};
+use tollgate_agent_core::config::Endpoint;
+use tollgate_common::units::parse_duration;
 
 use crate::load::Overrides;
 
@@ -39,8 +40,8 @@ Exit codes:
 
 /// Meters usage on this host and ships it to a collector.
 ///
-/// The agent counts what its inputs see (DogStatsD, network interfaces, its admin socket) into
-/// cells that survive its own death, seals them into a batch at the end of each window, and
+/// The agent counts what its inputs see (DogStatsD, network interfaces, applications that count in
+/// process, its admin socket) into cells that survive its own death, seals them into a batch at the end of each window, and
 /// ships every batch from a spool on disk until a collector has it. Usage that was accepted
 /// is billed exactly once or declared lost.
 #[derive(Debug, Parser)]
@@ -83,8 +84,10 @@ enum Command {
     /// the command says that the outcome is unknown.
     ///
     /// Metric and tags are mapped to tenant, meter and dimensions by the rules of the agent's
-    /// configuration (rules with input = "admin" or without `input`). For a `sum` meter the
-    /// value is added, for a `last` meter it is the new level.
+    /// configuration (rules with input = "admin" or without `input`). What the value does is up to
+    /// the meter: it is added (`sum`), is the new level (`last`, `time_weighted`), counts if it is
+    /// the largest (`max`), is one more value of a `distribution`, or one of the distinct values
+    /// that `unique` counts.
     #[command(after_help = concat!(
         "Examples:\n",
         "  tollgate-agent count http.requests 5 --tag customer=acme --tag region=eu\n",
@@ -93,10 +96,10 @@ enum Command {
     Count(CountArgs),
     /// Show the account of a running agent.
     ///
-    /// For each input: what was received, accepted, rejected (by reason), lost before it was
-    /// received (by cause), sealed into batches, and open in cells. Then the spool and the
-    /// connection. `received = accepted + rejected` and `accepted = sealed + open` unless the
-    /// host lost its power.
+    /// For each input, the busiest tenants, and each of them at every input: what was received,
+    /// accepted, rejected (by reason) and lost (by cause). At every instant received = accepted +
+    /// rejected + lost + under way, and accepted = sealed + open + discarded. Then the spool and the
+    /// connection.
     #[command(after_help = concat!(
         "Examples:\n",
         "  tollgate-agent status\n",

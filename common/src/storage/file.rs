@@ -30,6 +30,21 @@ pub struct DirFile {
     cut: AtomicBool,
 }
 
+/// Files that root would make in a directory of somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "belongs to user {owner}, who could not open what root makes in it (run this as that user: \
+     sudo -u '#{owner}' …)"
+)]
+pub struct ShutOut {
+    /// The user's number.
+    pub owner: u32,
+}
+
+fn shut_out(user: u32, owner: u32) -> Option<ShutOut> {
+    (user == 0 && owner != 0).then_some(ShutOut { owner })
+}
+
 impl DirStorage {
     /// Opens an existing directory.
     pub fn open(path: &Path) -> io::Result<Self> {
@@ -67,6 +82,13 @@ impl DirStorage {
             rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive)
         })?;
         Ok(())
+    }
+
+    /// The directory's owner, if this process is root and the owner is somebody else, who could not
+    /// open what root makes in it.
+    pub fn owner_shut_out(&self) -> io::Result<Option<ShutOut>> {
+        let owner = rustix::fs::fstat(&self.directory)?.st_uid;
+        Ok(shut_out(rustix::process::geteuid().as_raw(), owner))
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> Result<DirFile, Errno> {
@@ -233,6 +255,14 @@ mod tests {
         );
         storage.remove("y").expect("removes");
         assert!(storage.list().expect("lists").is_empty());
+    }
+
+    #[test]
+    fn root_shuts_others_out_of_their_directories() {
+        assert_eq!(shut_out(0, 998), Some(ShutOut { owner: 998 }));
+        for (user, owner) in [(0, 0), (998, 998), (998, 0), (998, 999)] {
+            assert_eq!(shut_out(user, owner), None, "{user} {owner}");
+        }
     }
 
     #[test]

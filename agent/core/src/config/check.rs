@@ -13,16 +13,17 @@ use std::ops::{Range, RangeInclusive};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tollgate_common::limits::{SCALE_MAX, SEGMENT_BYTES_MIN};
+use tollgate_common::limits::{SCALE_MAX, SEGMENT_BYTES_MIN, SOCKET_PATH_BYTES_MAX};
+use tollgate_common::units::{
+    DURATION_FORM, RATE_FORM, SIZE_FORM, parse_duration, parse_rate, parse_size,
+};
 use tollgate_common::{AgentId, Aggregation, MeterName, Scale, WindowWidth};
 use toml::Spanned;
 
 use super::error::{ConfigError, ConfigErrors, error_at};
 use super::raw::{self, Text};
-use super::units::{DURATION_FORM, RATE_FORM, SIZE_FORM, parse_duration, parse_rate, parse_size};
 use super::{
-    Collector, Config, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, METERS_MAX, RULES_MAX,
-    SOCKET_PATH_BYTES_MAX, Spool,
+    Collector, Config, ENDPOINTS_MAX, Endpoint, Inputs, Interfaces, METERS_MAX, RULES_MAX, Spool,
 };
 use crate::attribute::{Glob, Meter};
 use crate::spool::SyncPolicy;

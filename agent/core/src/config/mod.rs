@@ -7,13 +7,8 @@
 mod check;
 mod error;
 mod raw;
-mod units;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use units::{
-    DURATION_FORM, DurationError, RATE_FORM, SIZE_FORM, SizeError, parse_duration, parse_rate,
-    parse_size,
-};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use tollgate_common::limits::{CONFIG_BYTES_MAX, SOCKET_PATH_BYTES_MAX};
 use tollgate_common::{AgentId, MeterName, TenantId, WindowWidth};
 
 use crate::aggregate::SeriesLimits;
@@ -30,8 +26,6 @@ use crate::attribute::{Attributor, Glob, Meter, Rule};
 use crate::ship::{EndpointOrder, EndpointsConfig, ShipConfig};
 use crate::spool::{SpoolConfig, SyncPolicy};
 
-/// Longest configuration that is read, in bytes.
-pub const CONFIG_BYTES_MAX: usize = 4 << 20;
 /// Most meters.
 pub const METERS_MAX: usize = 10_000;
 /// Most rules.
@@ -45,8 +39,6 @@ pub const SERIES_MAX: u32 = crate::aggregate::SERIES_MAX;
 /// Where metrics are shown unless the configuration says otherwise: the port that OpenTelemetry
 /// registered for Prometheus exporters.
 pub const METRICS_PORT: u16 = 9464;
-/// Longest path of a Unix socket, in bytes, as `sockaddr_un` holds it.
-pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// A checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -422,3 +414,6 @@ pub fn parse(text: &str) -> Result<Config, ConfigErrors> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod rules_doc_tests;

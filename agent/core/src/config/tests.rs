@@ -2,6 +2,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use tollgate_common::quantity::Inexact;
+use tollgate_common::units::SIZE_FORM;
 use tollgate_common::{Aggregation, Scale, TenantId};
 
 use super::*;

@@ -17,9 +17,9 @@ use crate::backoff::{Backoff, BackoffConfig};
 
 /// A connection that lasted for less than this was no reason to come back, in milliseconds.
 const STABLE_MILLIS: i64 = 60_000;
-/// Each return to a preferred endpoint that did not last doubles the wait before the next, up
-/// to this factor.
-const RELUCTANCE_MAX: u32 = 6;
+/// Each return to a preferred endpoint that did not last doubles the wait before the next, so
+/// often at most: to 64 times.
+const RELUCTANCE_DOUBLINGS_MAX: u32 = 6;
 
 /// How several endpoints relate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -267,7 +267,7 @@ impl Endpoints {
         let lasted = self.welcomed_at.take().map(|at| now.millis_since(at));
         let stable = lasted.is_some_and(|millis| millis >= STABLE_MILLIS);
         if self.returned && end != End::Left && !stable {
-            self.reluctance = (self.reluctance + 1).min(RELUCTANCE_MAX);
+            self.reluctance = (self.reluctance + 1).min(RELUCTANCE_DOUBLINGS_MAX);
         } else if self.returned && stable {
             self.reluctance = 0;
         }
@@ -435,7 +435,7 @@ mod tests {
         let mut at = NOW;
         for round in 0..9u32 {
             let probe = endpoints.probe_at().expect("planned");
-            let wait = 100_000i64 << round.min(RELUCTANCE_MAX);
+            let wait = 100_000i64 << round.min(RELUCTANCE_DOUBLINGS_MAX);
             assert_eq!(probe.millis_since(at), wait, "{round}");
             at = probe;
             assert_eq!(endpoints.poll_probe(at, 0), Some(0));

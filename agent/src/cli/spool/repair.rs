@@ -13,7 +13,7 @@ use tollgate_common::storage::file::DirStorage;
 use super::args::RepairArgs;
 use super::{EXIT_FAILURE, EXIT_OK, Target, failed};
 use crate::output::{chain, complain, json, line};
-use crate::state_dir::{SPOOL, StateDir};
+use crate::state_dir::{SPOOL, StateDir, StateDirError};
 
 /// The copy while it is made. What is left of an earlier one is removed.
 const COPY: &str = "spool.repaired";
@@ -26,10 +26,13 @@ pub(super) fn repair(args: &RepairArgs) -> Result<u8, u8> {
     // Opened first: the lock below would make the directory.
     let storage = DirStorage::open(&path).map_err(|error| failed(&path, &error))?;
     let _lock = StateDir::open(&target.state_dir).map_err(|error| {
-        complain(format_args!(
-            "Error: {}\nThe agent must be stopped: it would go on with the spool that it has open.",
-            chain(&error)
-        ));
+        let hint = match error {
+            StateDirError::Locked(_) => {
+                "\nThe agent must be stopped: it would go on with the spool that it has open."
+            }
+            _ => "",
+        };
+        complain(format_args!("Error: {}{hint}", chain(&error)));
         EXIT_FAILURE
     })?;
     let inspection = Inspection::open(storage).map_err(|error| failed(&path, &error))?;

@@ -38,7 +38,7 @@ impl Checker<'_> {
         })
     }
 
-    /// Metrics name meters' inputs, not tenants, but they are nobody's business outside.
+    /// Metrics name inputs, and the tenants that lost dimensions: nobody's business outside.
     pub(super) fn metrics(&mut self, raw: &raw::Metrics) -> Option<Metrics> {
         let Some(text) = &raw.listen else {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, METRICS_PORT));
