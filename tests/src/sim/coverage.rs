@@ -121,6 +121,10 @@ probes! {
     Disputed = "disputes",
     /// An invoice was decided.
     Invoiced = "invoices_decided",
+    /// It was decided to bill a period before its end.
+    BilledSoFar = "interims_decided",
+    /// A period was billed before its end because it had come to so much.
+    ThresholdReached = "thresholds_reached",
     /// The voiding of an invoice was decided.
     Voided = "voidings_decided",
     /// Documents that came to be.
@@ -133,8 +137,22 @@ probes! {
     CatalogTakenBack = "catalogs_taken_back",
     /// A period whose usage was priced by several versions.
     VersionInside = "versions_inside_periods",
+    /// A period of which another tenant paid for a part, with usage in the other.
+    PayerInside = "payers_inside_periods",
+    /// A period with usage that several prices price.
+    SeveralPrices = "several_prices_of_a_meter",
+    /// A period with usage at rates of the tenant's own.
+    ContractedRate = "contracted_rates",
+    /// A closed period that an operator corrected, and had rated anew.
+    RerateCorrected = "corrected_and_rated_anew",
+    /// The same where the difference is booked in the next period.
+    RerateCorrectedNext = "corrected_and_rated_anew_in_the_next",
     /// A bill that was worked out by hand as well, and was the same.
     BillByHand = "bills_by_hand",
+    /// A bill of an open period that was worked out by hand as well, and was the same.
+    InterimByHand = "bills_so_far_by_hand",
+    /// The same with what others have of it for whom the tenant pays.
+    SharesByHand = "shares_by_hand",
     /// A bill with tax.
     BilledTax = "bills_with_tax",
     /// A bill with what a minimum adds.
@@ -217,6 +235,8 @@ probes! {
     ExactTotals = "exact_totals",
     /// A tenant's meter whose series lost their dimensions, and that was billed exactly.
     ExactOverflow = "exact_overflows",
+    /// A tenant's meter that was billed exactly, a part of it with a payer and another part alone.
+    ExactWithPayer = "exact_with_payer_and_alone",
     /// A level that was billed exactly.
     ExactLevel = "exact_levels",
     /// An application tried to hand over a page that was declared lost.

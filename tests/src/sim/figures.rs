@@ -16,6 +16,7 @@ use tollgate_common::sketch::Histogram;
 use tollgate_common::{Aggregation, TenantId, Timestamp};
 
 use super::coverage::{Coverage, Probe};
+use super::money::Versions;
 use super::options::Options;
 use super::oracle::Key;
 use super::workload::{FORGER, Series, TENANTS};
@@ -123,6 +124,7 @@ impl Figures {
         options: &Options,
         ledger: &[LedgerEntry],
         recorded: &BTreeMap<Key, Histogram>,
+        versions: &Versions,
         coverage: &mut Coverage,
     ) -> Result<(), String> {
         let exact = self.exact(options);
@@ -139,7 +141,14 @@ impl Figures {
             let exact = if refused(key) { Exact::Bounded } else { exact };
             let periods = billed.get(key);
             if let Some(aggregation) = aggregation {
-                check_readings(*aggregation, key, readings, periods, (exact, options))?;
+                let is_paid = |window| versions.payer(&key.0, window).is_some();
+                let seen = Seen {
+                    aggregation: *aggregation,
+                    key,
+                    readings,
+                    is_paid: &is_paid,
+                };
+                seen.check(periods, (exact, options), coverage)?;
             }
             if exact == Exact::Periods && readings.iter().any(|reading| reading.overflow) {
                 coverage.hit(Probe::ExactOverflow);
@@ -271,126 +280,125 @@ fn check_declarations(ledger: &[LedgerEntry]) -> Result<(), String> {
     }
 }
 
-fn check_readings(
+/// What was seen of one tenant and meter.
+struct Seen<'a> {
     aggregation: Aggregation,
-    key: &Key,
-    readings: &[Reading],
-    periods: Option<&BTreeMap<Begin, Period>>,
-    (exact, options): (Exact, &Options),
-) -> Result<(), String> {
-    let (tenant, meter) = key;
-    // What a second receiver appends later comes later.
-    let ordered = aggregation != Aggregation::Last || options.faults.replay.is_none();
-    if exact == Exact::Altogether && ordered {
-        check_altogether(aggregation, key, readings, periods)?;
-    }
-    let exact = exact == Exact::Periods;
-    // Who joins a payer within a period has a part of it alone and another one with him: of the
-    // two together nothing may be missing.
-    let is_divided = |start: Timestamp, end: Timestamp| {
-        let all = periods.into_iter().flatten();
-        all.filter(|((other, _), period)| *other < end && start < period.end)
-            .count()
-            > 1
-    };
-    let mut divided = false;
-    let mut covered = 0;
-    for ((start, _), period) in periods.into_iter().flatten() {
-        let of_two = is_divided(*start, period.end);
-        divided |= of_two;
-        let inside = |reading: &&Reading| (*start..period.end).contains(&reading.window);
-        covered += readings.iter().filter(inside).count();
-        // Rare seals and clocks may move a value to another window, never make one up.
-        let most = each_room(readings, |readings| match aggregation {
-            Aggregation::Unique => distinct(readings),
-            _ => readings.map(|reading| reading.value).max().unwrap_or(0),
-        });
-        let expected = each_room(readings, |readings| match aggregation {
-            Aggregation::Unique => distinct(readings.filter(inside)),
-            Aggregation::Max => {
-                let values = readings.filter(inside).map(|reading| reading.value);
-                values.max().unwrap_or(0)
-            }
-            _ => readings
-                .filter(inside)
-                .max_by_key(|reading| (reading.window, reading.agent))
-                .map_or(0, |reading| reading.value),
-        });
-        let quantity = period.quantity;
-        if quantity > most {
-            return Err(format!(
-                "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, of {most}"
-            ));
-        }
-        // The newest value of a part may be below or above that of both.
-        let may_differ = of_two && (quantity < expected || aggregation == Aggregation::Last);
-        if exact && ordered && quantity != expected && !may_differ {
-            return Err(format!(
-                "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, not {expected}"
-            ));
-        }
-    }
-    if exact && ordered && divided {
-        check_altogether(aggregation, key, readings, periods)?;
-    }
-    if exact && !divided && covered != readings.len() {
-        return Err(format!(
-            "{tenant}/{meter} ({aggregation}): {covered} of {} values lie in a billed period",
-            readings.len()
-        ));
-    }
-    Ok(())
+    key: &'a Key,
+    readings: &'a [Reading],
+    /// Whether another tenant paid for a window.
+    is_paid: &'a dyn Fn(Timestamp) -> bool,
 }
 
-/// Where a value may be told for a later window: nothing is lost by that.
-fn check_altogether(
-    aggregation: Aggregation,
-    key: &Key,
-    readings: &[Reading],
-    periods: Option<&BTreeMap<Begin, Period>>,
-) -> Result<(), String> {
-    // Of two rooms the figures of a period cannot be told apart.
-    if readings.iter().any(|reading| reading.overflow) {
-        return Ok(());
-    }
-    let quantities = || {
-        let periods = periods.into_iter().flatten();
-        periods.map(|(_, period)| period.quantity)
-    };
-    let (tenant, meter) = key;
-    let (billed, expected) = match aggregation {
-        Aggregation::Unique => {
-            let all = i128::from(distinct(readings.iter()));
-            (quantities().sum::<i128>().min(all), all)
+impl Seen<'_> {
+    fn check(
+        &self,
+        periods: Option<&BTreeMap<Begin, Period>>,
+        (exact, options): (Exact, &Options),
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
+        let (tenant, meter) = self.key;
+        let aggregation = self.aggregation;
+        // What a second receiver appends later comes later.
+        let ordered = aggregation != Aggregation::Last || options.faults.replay.is_none();
+        if exact == Exact::Altogether && ordered {
+            self.check_altogether(periods)?;
         }
-        Aggregation::Max => {
-            let most = readings.iter().map(|reading| reading.value).max();
-            let most = i128::from(most.unwrap_or(0));
-            (quantities().max().unwrap_or(0), most)
-        }
-        _ => {
-            // Nothing comes after it, so that its window is told.
-            let newest = |reading: &&Reading| (reading.window, reading.agent);
-            let Some(newest) = readings.iter().max_by_key(newest) else {
-                return Ok(());
+        let exact = exact == Exact::Periods;
+        let mut covered = 0;
+        let mut kinds = [false; 2];
+        for ((start, shared), period) in periods.into_iter().flatten() {
+            // Who joins a payer within a period has a part of it alone and another one with him.
+            let inside = |reading: &&Reading| {
+                (*start..period.end).contains(&reading.window)
+                    && (self.is_paid)(reading.window) == *shared
             };
-            let value = i128::from(newest.value);
-            let periods = periods.into_iter().flatten();
-            let of_it = periods
-                .filter(|((start, _), period)| (*start..period.end).contains(&newest.window))
-                .map(|(_, period)| period.quantity);
-            let of_it: Vec<_> = of_it.collect();
-            let billed = of_it.iter().find(|&&billed| billed == value);
-            let billed = billed.or(of_it.first()).copied();
-            (billed.unwrap_or(0), value)
+            let count = self.readings.iter().filter(inside).count();
+            covered += count;
+            kinds[usize::from(*shared)] |= count > 0;
+            // Rare seals and clocks may move a value to another window, never make one up.
+            let most = each_room(self.readings, |readings| match aggregation {
+                Aggregation::Unique => distinct(readings),
+                _ => readings.map(|reading| reading.value).max().unwrap_or(0),
+            });
+            let expected = each_room(self.readings, |readings| match aggregation {
+                Aggregation::Unique => distinct(readings.filter(inside)),
+                Aggregation::Max => {
+                    let values = readings.filter(inside).map(|reading| reading.value);
+                    values.max().unwrap_or(0)
+                }
+                _ => readings
+                    .filter(inside)
+                    .max_by_key(|reading| (reading.window, reading.agent))
+                    .map_or(0, |reading| reading.value),
+            });
+            let quantity = period.quantity;
+            if quantity > most {
+                return Err(format!(
+                    "{tenant}/{meter} ({aggregation}): {quantity} billed in {start}, of {most}"
+                ));
+            }
+            if exact && ordered && quantity != expected {
+                return Err(format!(
+                    "{tenant}/{meter} ({aggregation}): {quantity} billed in {start} (with a payer: {shared}), not {expected}"
+                ));
+            }
         }
-    };
-    if billed == expected {
-        return Ok(());
+        if exact && covered != self.readings.len() {
+            return Err(format!(
+                "{tenant}/{meter} ({aggregation}): {covered} of {} values lie in a billed period",
+                self.readings.len()
+            ));
+        }
+        if exact && kinds == [true; 2] {
+            coverage.hit(Probe::ExactWithPayer);
+        }
+        Ok(())
     }
-    Err(format!(
-        "{tenant}/{meter} ({aggregation}): {billed} billed in all, not {expected}"
-    ))
+
+    /// Where a value may be told for a later window: nothing is lost by that.
+    fn check_altogether(&self, periods: Option<&BTreeMap<Begin, Period>>) -> Result<(), String> {
+        let readings = self.readings;
+        // Of two rooms the figures of a period cannot be told apart.
+        if readings.iter().any(|reading| reading.overflow) {
+            return Ok(());
+        }
+        let quantities = || {
+            let periods = periods.into_iter().flatten();
+            periods.map(|(_, period)| period.quantity)
+        };
+        let (billed, expected) = match self.aggregation {
+            Aggregation::Unique => {
+                let all = i128::from(distinct(readings.iter()));
+                (quantities().sum::<i128>().min(all), all)
+            }
+            Aggregation::Max => {
+                let most = readings.iter().map(|reading| reading.value).max();
+                let most = i128::from(most.unwrap_or(0));
+                (quantities().max().unwrap_or(0), most)
+            }
+            _ => {
+                // Nothing comes after it, so that its window is told.
+                let newest = |reading: &&Reading| (reading.window, reading.agent);
+                let Some(newest) = readings.iter().max_by_key(newest) else {
+                    return Ok(());
+                };
+                let value = i128::from(newest.value);
+                let is_paid = (self.is_paid)(newest.window);
+                let mut periods = periods.into_iter().flatten();
+                let of_it = periods.find(|((start, shared), period)| {
+                    (*start..period.end).contains(&newest.window) && *shared == is_paid
+                });
+                (of_it.map_or(0, |(_, period)| period.quantity), value)
+            }
+        };
+        if billed == expected {
+            return Ok(());
+        }
+        let ((tenant, meter), aggregation) = (self.key, self.aggregation);
+        Err(format!(
+            "{tenant}/{meter} ({aggregation}): {billed} billed in all, not {expected}"
+        ))
+    }
 }
 
 /// The figure of the series that had room and that of those that had none, together.

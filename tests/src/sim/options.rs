@@ -208,6 +208,10 @@ pub struct Options {
     pub payer: bool,
     /// Every period is a day of the tenant's zone.
     pub daily: bool,
+    /// A meter has another price beside its first one, with some versions.
+    pub lanes: bool,
+    /// Some tenants have rates of their own, with some versions.
+    pub contracts: bool,
     /// What stands around the prices.
     pub around: Around,
     /// What goes wrong.
@@ -271,6 +275,8 @@ impl Options {
             anchored: later.anchored,
             payer: later.payer,
             daily: later.long,
+            lanes: later.lanes,
+            contracts: later.contracts,
             around: later.around,
             faults: Faults {
                 restore: later.restore,
@@ -365,6 +371,8 @@ struct Later {
     anchored: bool,
     payer: bool,
     around: Around,
+    lanes: bool,
+    contracts: bool,
     long: bool,
     books: Mean,
 }
@@ -398,6 +406,14 @@ impl Later {
         let around = Around::draw(&mut random);
         let around = if on { around } else { Around::default() };
         let long = random.chance(200);
+        let mut random = Random::new(seed ^ 0x7468_7265_7368_0000);
+        let threshold = random.chance(250).then(|| 1 + random.below(5000));
+        let around = Around {
+            threshold: threshold.map(i128::from),
+            ..around
+        };
+        let lanes = random.chance(300);
+        let contracts = random.chance(300);
         // A planted bug is looked for in worlds as they were when it was planted.
         let healthy = canary.is_none_or(Canary::is_in_books);
         Self {
@@ -411,6 +427,8 @@ impl Later {
             anchored: healthy && anchored,
             payer: healthy && payer,
             around: if healthy { around } else { Around::default() },
+            lanes: healthy && lanes,
+            contracts: healthy && contracts,
             long: healthy && long,
             books: books.filter(|_| healthy),
         }

@@ -54,6 +54,8 @@ pub struct Around {
     pub commitment: Option<Commitment>,
     /// What pays for bills at first, in cents.
     pub grant: Option<i128>,
+    /// From how many cents on an open period is billed.
+    pub threshold: Option<i128>,
 }
 
 impl Around {
@@ -76,6 +78,7 @@ impl Around {
                 overage: random.chance(500),
             }),
             grant,
+            threshold: None,
         }
     }
 
@@ -90,19 +93,41 @@ impl Around {
 pub struct Tariff {
     /// Cents for each 1000 of the first 20,000 requests.
     pub first_requests: i128,
+    /// Cents for each 1000 requests, beside that.
+    pub routing: Option<i128>,
     /// Cents of the fee of a period, if there is one.
     pub fee: Option<i128>,
     /// Whether there is a price for transit.
     pub transit: bool,
+    /// The tenant has rates of its own.
+    pub is_contracted: bool,
 }
 
 impl Tariff {
-    /// What a version says.
-    pub fn of(options: &Options, version: u64) -> Self {
+    /// What a version says for a tenant.
+    pub fn of(options: &Options, version: u64, index: u64) -> Self {
+        let listed = Self::listed(options, version);
+        if !is_contracted(options, version, index) {
+            return listed;
+        }
+        Self {
+            first_requests: listed.first_requests - 7,
+            routing: listed.routing.map(|cents| cents + 2),
+            fee: listed.fee.map(|cents| cents - 300),
+            is_contracted: true,
+            ..listed
+        }
+    }
+
+    /// What a version lists for everybody.
+    fn listed(options: &Options, version: u64) -> Self {
+        let routing = options.lanes && version % 3 != 1;
         Self {
             first_requests: i128::from(40 + version % 50),
+            routing: routing.then(|| i128::from(3 + version % 5)),
             fee: options.fee.then(|| 2500 + 100 * i128::from(version % 7)),
             transit: !options.unpriced_meter,
+            is_contracted: false,
         }
     }
 
@@ -131,6 +156,13 @@ impl Tariff {
                 "\n[[price]]\nid = \"transit\"\nmeter = \"net.bytes\"\nmodel = \"volume\"\n\
                  per = \"1 MB\"\nallowance = \"1 kB\"\n\
                  tiers = [{{ to = \"1 MB\", unit = \"0.0123\" }}, {{ unit = \"0.0091\" }}]\n"
+            ));
+        }
+        if let Some(routing) = self.routing {
+            add(format_args!(
+                "\n[[price]]\nid = \"routing\"\nmeter = \"http.requests\"\nmodel = \"per_unit\"\n\
+                 per = \"1000 {{request}}\"\nunit = \"{}\"\n",
+                money(routing)
             ));
         }
         if let Some(fee) = self.fee {
@@ -166,6 +198,39 @@ impl Tariff {
         }
         card
     }
+
+    /// The tenant's own rates, as its profile has them.
+    fn contract(self) -> String {
+        let mut rates = format!(
+            "\n[[contracted]]\nprice = \"requests\"\ntiers = [\n  \
+             {{ to = \"20000\", unit = \"{}\" }},\n  {{ unit = \"0.25\", flat = \"1\" }},\n]\n",
+            money(self.first_requests)
+        );
+        for (price, key, cents) in [
+            ("routing", "unit", self.routing),
+            ("platform", "flat", self.fee),
+        ] {
+            let Some(cents) = cents else { continue };
+            let amount = money(cents);
+            write!(
+                rates,
+                "\n[[contracted]]\nprice = \"{price}\"\n{key} = \"{amount}\"\n"
+            )
+            .expect("writing to a string does not fail");
+        }
+        rates
+    }
+}
+
+/// True if a tenant has rates of its own by a version.
+fn is_contracted(options: &Options, version: u64, index: u64) -> bool {
+    options.contracts && index % 2 == 1 && version % 4 != 3
+}
+
+/// True if the first tenant pays for another one by a version: with other versions others join and
+/// leave.
+pub fn is_paid(options: &Options, version: u64, index: u64) -> bool {
+    options.payer && index > 0 && !(2 * version + index).is_multiple_of(3)
 }
 
 /// Cents as a decimal.
@@ -204,7 +269,7 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
         ("meters.toml".to_owned(), meters),
         (
             "cards/edge.toml".to_owned(),
-            Tariff::of(options, version).card(around),
+            Tariff::listed(options, version).card(around),
         ),
     ]);
     if around.tax_per_line.is_some() {
@@ -229,13 +294,20 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
         let mut profile = format!(
             "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"{zone}\"\nperiod = {period}\nlate = \"{late}\"\n"
         );
-        // With other versions others join and leave.
-        if options.payer && index > 0 && !(2 * version + index).is_multiple_of(3) {
+        if is_paid(options, version, index) {
             writeln!(profile, "payer = \"{}\"", TENANTS[0])
                 .expect("writing to a string does not fail");
         }
         if around.tax_per_line.is_some() {
             profile.push_str("tax = \"vat\"\n");
+        }
+        if let Some(threshold) = around.threshold {
+            let amount = money(threshold);
+            writeln!(profile, "threshold = {{ amount = \"{amount}\" }}")
+                .expect("writing to a string does not fail");
+        }
+        if is_contracted(options, version, index) {
+            profile.push_str(&Tariff::of(options, version, index).contract());
         }
         if let Some(grant) = around.grant {
             let amount = money(grant);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tollgate_collector_core::effect::Effect;
-use tollgate_collector_core::entry::{CloseCause, Entry};
+use tollgate_collector_core::entry::{CloseCause, Entry, InterimCause};
 use tollgate_collector_core::fold::tenant::{Accrual, TenantFold};
 use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::segment::PARTITION;
@@ -15,7 +15,7 @@ use tollgate_common::{Aggregation, MeterName, Quantity};
 use super::super::agent::cover_disk;
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
-use super::super::money::Money;
+use super::super::money::{Money, Versions};
 use super::super::options::Canary;
 use super::super::oracle::LedgerSums;
 use super::super::projection::MemoryProjection;
@@ -72,7 +72,7 @@ impl CollectorNode {
 
     /// Checks everything that must hold at the end.
     pub fn check_books(&mut self, context: &mut Context) -> Result<(), Broken> {
-        self.check_replay(context)?;
+        let versions = self.check_replay(context)?;
         let ledger: Vec<LedgerEntry> = self.projection.tables().ledger.values().cloned().collect();
         check_chains(&ledger)?;
         cover_ledger(&ledger, context);
@@ -94,13 +94,14 @@ impl CollectorNode {
             &context.options,
             &ledger,
             &self.projection.tables().recorded,
+            &versions,
             &mut context.coverage,
         )
     }
 
     /// The journal from the first entry on gives the same state and the same books, byte by
-    /// byte, as the life full of restarts.
-    fn check_replay(&mut self, context: &mut Context) -> Result<(), Broken> {
+    /// byte, as the life full of restarts. Answers who paid for whom.
+    fn check_replay(&mut self, context: &mut Context) -> Result<Versions, Broken> {
         let options = context.options.clone();
         let mut money = Money::new(&options, &self.numbers);
         let process = self
@@ -119,6 +120,11 @@ impl CollectorNode {
         {
             if let Entry::Operated(operated) = &stamped.entry {
                 context.oracle.operated(operated);
+            }
+            if let Entry::Interim(interim) = &stamped.entry
+                && matches!(interim.cause, InterimCause::Threshold { .. })
+            {
+                context.hit(Probe::ThresholdReached);
             }
             if let Entry::Close(closing) = &stamped.entry {
                 let cause: CloseCause = closing.cause.clone();
@@ -163,7 +169,7 @@ impl CollectorNode {
         context
             .coverage
             .add(Probe::Booked, context.oracle.entries());
-        Ok(())
+        Ok(money.into_versions())
     }
 
     /// At any time: what agents accepted is counted, refused or lost, and what is counted is

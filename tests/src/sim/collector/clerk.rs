@@ -50,6 +50,13 @@ impl CollectorNode {
             (3..=4, Some(fold)) => dispute(random, self.acts, tenant, fold, context),
             (5..=8, Some(fold)) => invoice(random, tenant, fold, stamp, context),
             (9, Some(fold)) => void(random, tenant, fold, stamp, context),
+            (10, Some(fold)) => {
+                let interim = fold.interim_by_hand(stamp, &tenant, note(random));
+                if interim.is_some() {
+                    context.hit(Probe::BilledSoFar);
+                }
+                interim.map(|interim| Entry::Interim(Box::new(interim)))
+            }
             (_, Some(fold)) => {
                 let length = u64::from(context.options.period_secs) * 1000;
                 let instant = stamp.plus_millis(-random.millis(0, 3 * length));
