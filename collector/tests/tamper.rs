@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -72,6 +73,118 @@ async fn every_figure_of_the_projection_is_verified() {
         assert_eq!(code, 3, "{forgery}: {out}");
         assert!(out.contains("\"verified\": false") || out.contains("\"verified\":false"), "{out}");
     }
+}
+
+/// A column of a table, and the columns of the table's key.
+struct Column {
+    table: String,
+    name: String,
+    keys: Vec<String>,
+}
+
+/// Every column of every table.
+fn columns(database: &Connection) -> rusqlite::Result<Vec<Column>> {
+    let mut all: Vec<Column> = Vec::new();
+    let mut statement = database.prepare(
+        "SELECT m.name, c.name, c.pk FROM sqlite_master m, pragma_table_info(m.name) c
+         WHERE m.type = 'table' ORDER BY m.name, c.pk",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let (table, name, place): (String, String, u32) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if place > 0 {
+            keys.entry(table.clone()).or_default().push(name.clone());
+        }
+        all.push(Column {
+            table,
+            name,
+            keys: Vec::new(),
+        });
+    }
+    for column in &mut all {
+        column.keys.clone_from(&keys[&column.table]);
+    }
+    Ok(all)
+}
+
+/// Changes a column of the first or the last row of its table.
+fn change(database: &Connection, column: &Column, order: &str) -> rusqlite::Result<usize> {
+    let Column { table, name, keys } = column;
+    let ordered: Vec<String> = keys.iter().map(|key| format!("{key} {order}")).collect();
+    let (keys, ordered) = (keys.join(", "), ordered.join(", "));
+    let sql = format!(
+        "UPDATE {table} SET {name} = CASE typeof({name})
+             WHEN 'integer' THEN {name} + 1000003
+             WHEN 'blob' THEN CAST({name} || x'00' AS BLOB)
+             WHEN 'null' THEN '1'
+             ELSE {name} || '1' END
+         WHERE ({keys}) = (SELECT {keys} FROM {table} ORDER BY {ordered} LIMIT 1)"
+    );
+    database.execute(&sql, [])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_any_column_of_any_table_is_found_in_its_table() {
+    let site = closed().await;
+    let file = site.data().join("projection.sqlite");
+    let original = std::fs::read(&file).expect("reads");
+    let columns = columns(&Connection::open(&file).expect("opens")).expect("whole");
+    let tables: BTreeSet<&str> = columns.iter().map(|column| &*column.table).collect();
+    assert_eq!(tables.len(), 9, "{tables:?}");
+    for (column, order) in columns
+        .iter()
+        .flat_map(|column| [(column, "ASC"), (column, "DESC")])
+    {
+        put(&file, &original);
+        let database = Connection::open(&file).expect("opens");
+        let (table, name) = (&*column.table, &column.name);
+        if table == "ledger" {
+            let triggers = "DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_no_replace;";
+            database.execute_batch(triggers).expect("drops");
+        }
+        let changed = change(&database, column, order).expect("a forger has his ways");
+        assert_eq!(changed, 1, "{table}.{name}");
+        drop(database);
+        let (code, out, errors) = site.cli_with_errors(&["ledger", "verify", "--json"]);
+        assert_ne!(code, 0, "{table}.{name}: {out}");
+        // Errors are broken into lines.
+        let words = errors.split_whitespace().filter(|word| *word != "│");
+        let errors = words.collect::<Vec<_>>().join(" ");
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap_or_default();
+        let located = match table {
+            "ledger" => {
+                report["difference"]["index"].is_u64()
+                    || report["table"]["table"] == "ledger"
+                    || errors.contains("ledger entry ")
+            }
+            // Where it stands says how much of the rest there has to be.
+            "progress" => {
+                errors.contains("position")
+                    || !report["table"].is_null()
+                    || !report["difference"].is_null()
+                    || report["upto"] != report["reached"]
+            }
+            // What the file says of itself is read before anything else.
+            "meta" => !errors.is_empty() || report["table"]["table"] == "meta",
+            _ => report["table"]["table"] == table,
+        };
+        assert!(located, "{table}.{name}: {out}{errors}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_the_ledger_from_being_changed_is_missed() {
+    let site = closed().await;
+    let file = site.data().join("projection.sqlite");
+    let database = Connection::open(&file).expect("opens");
+    database
+        .execute_batch("DROP TRIGGER ledger_no_update")
+        .expect("drops");
+    drop(database);
+    let (code, out) = site.cli(&["ledger", "verify", "--json"]);
+    assert_eq!(code, 3, "{out}");
+    assert!(out.contains("ledger_no_update"), "{out}");
 }
 
 /// Puts the database there, without what readers have left beside it.

@@ -59,8 +59,10 @@ pub struct Report {
     pub verified: bool,
     /// Journal entries that were folded.
     pub journal_entries: u64,
-    /// The last of them, where the projection stands.
+    /// Where the projection stands.
     pub upto: Option<Position>,
+    /// The last of them: the same, if the projection stands at an entry that can be read.
+    pub reached: Option<Position>,
     /// Where the journal was restored from a backup and began a new lineage, oldest first.
     pub restores: Vec<Restore>,
     /// Ledger entries that agree.
@@ -235,11 +237,14 @@ pub fn verify_with<J: Journal, P: Projection>(
         .map(|(key, account)| check_account(account, usage.remove(&key).unwrap_or_default()))
         .collect();
     let conserved = accounts.iter().all(|account| account.conserved);
-    let verified = difference.is_none() && conserved && books.faults.is_empty();
+    // It stands at an entry, or somebody changed where it stands.
+    let reached = fold.position();
+    let verified = difference.is_none() && conserved && books.faults.is_empty() && reached == upto;
     Ok(Report {
         verified,
         journal_entries,
         upto,
+        reached,
         restores,
         ledger_entries,
         chains,
@@ -393,6 +398,8 @@ fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
     }
 }
 
+#[cfg(test)]
+mod field_tests;
 #[cfg(test)]
 mod payer_tests;
 #[cfg(test)]

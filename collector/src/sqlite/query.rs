@@ -288,7 +288,7 @@ impl Reader {
         }
         let limit = filter.limit();
         let sql = format!(
-            "SELECT entry FROM ledger {} ORDER BY partition, idx LIMIT {}",
+            "SELECT entry, partition, idx FROM ledger {} ORDER BY partition, idx LIMIT {}",
             where_.text(),
             limit + 1
         );
@@ -467,7 +467,7 @@ pub(super) fn ledger_chain(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     connection
         .prepare_cached(
-            "SELECT entry FROM ledger WHERE partition = ?1 AND idx > ?2 ORDER BY idx LIMIT ?3",
+            "SELECT entry, partition, idx FROM ledger WHERE partition = ?1 AND idx > ?2 ORDER BY idx LIMIT ?3",
         )?
         .query_and_then(params![partition, after, limit], ledger_entry)?
         .collect()
@@ -476,12 +476,32 @@ pub(super) fn ledger_chain(
 /// The entries of all invoices and credit notes.
 pub(super) fn documents(connection: &Connection) -> Result<Vec<LedgerEntry>, QueryError> {
     let mut statement = connection.prepare_cached(
-        "SELECT entry FROM ledger WHERE kind IN ('invoice', 'credit_note') ORDER BY partition, idx",
+        "SELECT entry, partition, idx FROM ledger WHERE kind IN ('invoice', 'credit_note') ORDER BY partition, idx",
     )?;
     let found = statement.query_map([], ledger_entry)?;
     Ok(found.collect::<Result<_, _>>()?)
 }
 
+/// What stands where an entry should.
+#[derive(Debug, thiserror::Error)]
+#[error("ledger entry {partition}-{index} cannot be read: {error}")]
+struct Unreadable {
+    partition: i64,
+    index: i64,
+    error: String,
+}
+
+/// An entry with its place, `entry, partition, idx`.
 fn ledger_entry(row: &Row<'_>) -> rusqlite::Result<LedgerEntry> {
-    serde_json::from_str(row.get_ref(0)?.as_str()?).map_err(|error| write::conversion(0, error))
+    let text = row.get_ref(0)?.as_str().map_err(|error| error.to_string());
+    let read = text.and_then(|text| serde_json::from_str(text).map_err(|error| error.to_string()));
+    let (partition, index) = (row.get(1)?, row.get(2)?);
+    read.map_err(|error| {
+        let unreadable = Unreadable {
+            partition,
+            index,
+            error,
+        };
+        write::conversion(0, unreadable)
+    })
 }

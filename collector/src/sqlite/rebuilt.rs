@@ -2,12 +2,13 @@
 //!
 //! The hash chain covers the ledger's entries. What queries read besides (the columns by which
 //! entries are found, usage, accounts, periods, agents) is covered by nothing but the journal:
-//! it is computed again and compared row by row.
+//! it is computed again and compared row by row. So is how the tables are made, with what keeps
+//! entries from being changed.
 
 use std::cmp::Ordering;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, Rows};
+use rusqlite::{Connection, OptionalExtension as _, Row, Rows};
 use serde::Serialize;
 use tollgate_collector_core::effect::Effect;
 
@@ -40,6 +41,15 @@ pub struct TableDifference {
     /// `missing`, `surplus`, `changed` or `damaged`.
     pub difference: &'static str,
 }
+
+/// How the tables are made, and what the file says of itself.
+const MADE: [(&str, &str); 2] = [
+    (
+        "schema",
+        "SELECT name, type, tbl_name, sql FROM sqlite_master ORDER BY name",
+    ),
+    ("meta", "SELECT key, value FROM meta ORDER BY key"),
+];
 
 /// A projection under construction, in a temporary file that SQLite removes by itself.
 #[derive(Debug)]
@@ -106,9 +116,13 @@ impl Rebuilt {
                 difference: "damaged",
             }));
         }
-        for (table, keys) in DERIVED {
+        let derived = DERIVED.map(|(table, keys)| {
             let order: Vec<String> = (1..=keys).map(|column| column.to_string()).collect();
             let sql = format!("SELECT * FROM {table} ORDER BY {}", order.join(", "));
+            (table, sql, keys)
+        });
+        let made = MADE.map(|(table, sql)| (table, sql.to_owned(), 1));
+        for (table, sql, keys) in derived.into_iter().chain(made) {
             let (mut ours, mut theirs) = (self.connection.prepare(&sql)?, stored.prepare(&sql)?);
             let found = first_difference(ours.query([])?, theirs.query([])?, keys)?;
             if let Some((key, difference)) = found {
@@ -119,8 +133,21 @@ impl Rebuilt {
                 }));
             }
         }
-        Ok(None)
+        progress(stored)
     }
+}
+
+/// Where the projection stands is looked at by whoever folds the journal; that nothing else stands
+/// there, here. One process owns the journal, so that there is one epoch.
+fn progress(stored: &Connection) -> Result<Option<TableDifference>, QueryError> {
+    let others = "SELECT partition, epoch FROM progress WHERE (partition, epoch) <> (0, 1) LIMIT 1";
+    let row = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+    let other = stored.query_row(others, [], row).optional()?;
+    Ok(other.map(|(partition, epoch)| TableDifference {
+        table: "progress".to_owned(),
+        row: format!("partition {partition}, epoch {epoch}"),
+        difference: "changed",
+    }))
 }
 
 /// Walks through both in the order of their keys.

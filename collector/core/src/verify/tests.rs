@@ -55,6 +55,14 @@ impl Projection for Tables {
 }
 
 impl Tables {
+    /// The same with another ledger.
+    pub(super) fn with(&self, ledger: Vec<LedgerEntry>) -> Self {
+        Self {
+            position: self.position,
+            ledger,
+        }
+    }
+
     /// Journals an entry, folds it, and takes up what it causes; where it stands.
     pub(super) fn take(
         &mut self,
@@ -80,7 +88,7 @@ impl Tables {
 }
 
 /// A journal with usage, refused usage and a loss, and what a collector made of it.
-fn collected() -> (MemoryJournal, Tables) {
+pub(super) fn collected() -> (MemoryJournal, Tables) {
     let mut sealer = Sealer::new(1);
     let mut batch = || {
         let rows = vec![
@@ -167,10 +175,7 @@ fn every_change_of_the_ledger_is_located() {
     for index in 0..tables.ledger.len() {
         let at = tables.ledger[index].at;
         let with = |change: &dyn Fn(&mut Vec<LedgerEntry>)| {
-            let mut changed = Tables {
-                position: tables.position,
-                ledger: tables.ledger.clone(),
-            };
+            let mut changed = tables.with(tables.ledger.clone());
             change(&mut changed.ledger);
             verify(&journal, PARTITION, &changed)
                 .expect("reads")
@@ -203,10 +208,7 @@ fn every_change_of_the_ledger_is_located() {
         assert_eq!(found.at, at);
     }
     let last = tables.ledger.last().expect("entries").clone();
-    let mut more = Tables {
-        position: tables.position,
-        ledger: tables.ledger.clone(),
-    };
+    let mut more = tables.with(tables.ledger.clone());
     more.ledger.push(LedgerEntry {
         at: EntryRef {
             index: last.at.index + 1,

@@ -30,7 +30,7 @@ scale = 0
 aggregation = "sum"
 "#;
 
-pub(super) const CARD: &str = r#"
+pub(in crate::verify) const CARD: &str = r#"
 id = "edge"
 currency = "EUR"
 from = "1970-01-01"
@@ -52,17 +52,17 @@ flat = "3.00"
 const TAX: &str = "[[tax]]\ncode = \"de\"\njurisdiction = \"DE\"\n\
     rates = [{ percent = \"19\", from = \"1970-01-01\" }]\n";
 
-pub(super) const PARTITIONS: u16 = 5;
+pub(in crate::verify) const PARTITIONS: u16 = 5;
 
 /// The payer, and two tenants of other partitions than its own and each other's.
-pub(super) const NAMES: [&str; 3] = ["acme", "shop", "depot"];
+pub(in crate::verify) const NAMES: [&str; 3] = ["acme", "shop", "depot"];
 
-pub(super) fn tenant(name: &str) -> TenantId {
+pub(in crate::verify) fn tenant(name: &str) -> TenantId {
     TenantId::new(name).expect("valid")
 }
 
 /// Profiles of the payer, with `agreed` beside, and of the tenants with what is said of each.
-pub(super) fn files(agreed: &str, theirs: &[(&str, &str)]) -> BTreeMap<String, String> {
+pub(in crate::verify) fn files(agreed: &str, theirs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let profile = |name: &str, more: &str| {
         let text = format!(
             "tenant = \"{name}\"\ncard = \"edge\"\nzone = \"UTC\"\nperiod = {{ every = \"PT1H\" }}\n\
@@ -80,17 +80,17 @@ pub(super) fn files(agreed: &str, theirs: &[(&str, &str)]) -> BTreeMap<String, S
     files
 }
 
-pub(super) struct World {
-    pub(super) journal: MemoryJournal,
-    pub(super) tables: Tables,
-    pub(super) fold: Fold,
+pub(in crate::verify) struct World {
+    pub(in crate::verify) journal: MemoryJournal,
+    pub(in crate::verify) tables: Tables,
+    pub(in crate::verify) fold: Fold,
     closer: Closer,
-    pub(super) sealer: Sealer,
-    pub(super) now: Timestamp,
+    pub(in crate::verify) sealer: Sealer,
+    pub(in crate::verify) now: Timestamp,
 }
 
 impl World {
-    pub(super) fn new(files: BTreeMap<String, String>) -> Self {
+    pub(in crate::verify) fn new(files: BTreeMap<String, String>) -> Self {
         let mut world = Self {
             journal: MemoryJournal::new(),
             tables: Tables::default(),
@@ -110,19 +110,19 @@ impl World {
         world
     }
 
-    pub(super) fn take(&mut self, entry: Entry) {
+    pub(in crate::verify) fn take(&mut self, entry: Entry) {
         let now = self.now;
         self.tables
             .take(&mut self.journal, &mut self.fold, now, entry);
     }
 
-    pub(super) fn catalog(&mut self, files: BTreeMap<String, String>) {
+    pub(in crate::verify) fn catalog(&mut self, files: BTreeMap<String, String>) {
         crate::catalog::Catalog::parse(&files).expect("sound");
         self.take(Entry::Catalog(CatalogChange::plain(Digest([0; 32]), files)));
     }
 
     /// Usage of tenants at seconds after 1970.
-    pub(super) fn rows(&mut self, rows: &[(&str, i64, i128)]) {
+    pub(in crate::verify) fn rows(&mut self, rows: &[(&str, i64, i128)]) {
         let rows = rows.iter().enumerate().map(|(index, (tenant, at, value))| {
             let series = index.to_string();
             row(tenant, "http.requests", &series, at / 10, *value)
@@ -130,7 +130,7 @@ impl World {
         self.batch(rows.collect());
     }
 
-    pub(super) fn batch(&mut self, rows: Vec<Rollup>) {
+    pub(in crate::verify) fn batch(&mut self, rows: Vec<Rollup>) {
         let batch = self.sealer.seal(rows, false);
         self.take(Entry::Batch(Arc::new(ReceivedBatch {
             batch,
@@ -139,7 +139,7 @@ impl World {
         })));
     }
 
-    pub(super) fn correct(&mut self, name: &str, key: &str, at: i64, quantity: i128) {
+    pub(in crate::verify) fn correct(&mut self, name: &str, key: &str, at: i64, quantity: i128) {
         let row = CorrectedRow {
             meter: tollgate_common::MeterName::new("http.requests").expect("valid"),
             dimensions: BTreeMap::new(),
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// Time passes, and what is due by then is closed; what was booked meanwhile.
-    pub(super) fn close(&mut self, secs: i64) -> Vec<String> {
+    pub(in crate::verify) fn close(&mut self, secs: i64) -> Vec<String> {
         let before = self.tables.ledger.len();
         self.now = Timestamp::from_secs(secs);
         for closing in self.closer.poll(self.now, self.fold.tenants()) {
@@ -173,7 +173,7 @@ impl World {
         self.tables.ledger[before..].iter().map(short).collect()
     }
 
-    pub(super) fn verify(&self) {
+    pub(in crate::verify) fn verify(&self) {
         let report = verify(&self.journal, PARTITION, &self.tables).expect("reads");
         assert!(report.verified, "{report:#?}");
         // A restart from a snapshot at the end has come to the same.
@@ -194,7 +194,7 @@ fn short(entry: &LedgerEntry) -> String {
     )
 }
 
-pub(super) fn paid() -> World {
+pub(in crate::verify) fn paid() -> World {
     World::new(files(
         "",
         &[("shop", "payer = \"acme\""), ("depot", "payer = \"acme\"")],
