@@ -240,6 +240,7 @@ fn tier(tier: &TierAmount<'_>) -> Value {
         "unit": tier.unit,
         "per": tier.per.to_string(),
         "flat": tier.flat,
+        "part": tier.part,
         "exact": tier.exact,
         "amount": tier.amount,
     })
@@ -277,6 +278,11 @@ fn piece(piece: &Piece<'_>) -> Value {
             "free": events.free,
             "fees": events.fixed,
             "adjusted": events.adjusted,
+        })),
+        "each": piece.apart.as_ref().map(|apart| json!({
+            "of": apart.name,
+            "count": apart.count,
+            "adjusted": apart.adjusted,
         })),
         "metered": piece.metered,
         "quantities": piece.quantities.iter().map(step).collect::<Vec<Value>>(),

@@ -127,12 +127,15 @@ impl<'c> Work<'_, 'c> {
         let version = self.versions[*at];
         let limits = version.price.each.as_ref()?;
         let mut amount = sum;
+        let units = entries.iter().map(|(_, _, quantity)| quantity.units());
+        let is_used = units.sum::<i128>() > 0;
         if let Some(most) = limits.maximum.map(Ratio::from_decimal)
             && amount.checked_cmp(most)?.is_gt()
         {
             amount = most;
         }
         if let Some(least) = limits.minimum.map(Ratio::from_decimal)
+            && is_used
             && amount.checked_cmp(least)?.is_lt()
         {
             amount = least;

@@ -22,6 +22,8 @@ struct Model {
     is_monotonic: bool,
     /// Every event has its own line of arithmetic, and is one tenant's.
     has_events: bool,
+    /// What is priced by itself is one tenant's.
+    is_apart: bool,
 }
 
 const PLAIN: Model = Model {
@@ -32,9 +34,10 @@ const PLAIN: Model = Model {
     keys: ["model = \"per_unit\"\nper = \"7 {unit}\"\nunit = \"0.31\""; 2],
     is_monotonic: true,
     has_events: false,
+    is_apart: false,
 };
 
-const MODELS: [Model; 12] = [
+const MODELS: [Model; 15] = [
     PLAIN,
     Model {
         name: "graduated, and cheaper later",
@@ -111,6 +114,38 @@ const MODELS: [Model; 12] = [
              increments = [{ to = \"60 s\", step = \"60 s\" }, { step = \"1 s\" }]";
             2],
         has_events: true,
+        ..PLAIN
+    },
+    Model {
+        name: "each region by itself, with limits",
+        keys: ["model = \"graduated\"\neach = { by = \"region\", maximum = \"200\", minimum = \"0.50\" }\nper = \"1 {unit}\"\n\
+             allowance = \"20\"\ntiers = [{ to = \"900\", unit = \"0.30\" }, { unit = \"0.10\", flat = \"1\" }]";
+            2],
+        is_apart: true,
+        ..PLAIN
+    },
+    Model {
+        name: "rows of each region by itself, and dearer later",
+        keys: [
+            "model = \"matrix\"\neach = [\"region\", \"direction\"]\nper = \"1 {unit}\"\nrounding = { at = \"event\" }\nrows = [\n\
+             { id = \"in\", when = { direction = \"in\" }, tiers = [{ to = \"100\", unit = \"1.005\" }, { unit = \"0.5\" }] },\n\
+             { id = \"us\", when = { region = \"u*\" }, unit = \"0.3\" },\n]",
+            "model = \"matrix\"\neach = [\"region\", \"direction\"]\nper = \"1 {unit}\"\nrounding = { at = \"event\" }\nrows = [\n\
+             { id = \"us\", when = { region = \"u*\" }, unit = \"0.4\" },\n\
+             { id = \"in\", when = { direction = \"in\" }, tiers = [{ to = \"100\", unit = \"1.105\" }, { unit = \"0.6\" }] },\n]",
+        ],
+        is_apart: true,
+        ..PLAIN
+    },
+    Model {
+        name: "percentiles of regions",
+        unit: "By",
+        factor: 100_000,
+        keys: ["model = \"matrix\"\nrows = [\n\
+             { id = \"eu\", when = { region = \"eu-*\" }, model = \"percentile\", percentile = \"95\", slot = \"PT15M\", directions = \"greater\", missing = \"excluded\", per = \"Mbit/s\", unit = \"0.80\" },\n\
+             { id = \"us\", when = { region = \"us\" }, model = \"percentile\", percentile = \"50\", slot = \"PT15M\", directions = \"sum\", missing = \"excluded\", per = \"Mbit/s\", commit = \"1\", unit = \"0.80\", overage = \"1.10\" },\n]";
+            2],
+        is_monotonic: false,
         ..PLAIN
     },
     Model {
@@ -221,7 +256,7 @@ proptest! {
             pieces.extend([first, rest].map(|units| Used { units, ..used.clone() }));
         }
         prop_assert_eq!(&rated(&rig, &rig.gather(&slices, &pieces)), &whole, "{}", model.name);
-        if !model.has_events {
+        if !model.has_events && !model.is_apart {
             // Of several tenants, for whom one pays.
             let mut together = MeterUsage::default();
             for (index, part) in pieces.chunks(3).enumerate() {
