@@ -1,4 +1,4 @@
-//! Checks every example of `docs/pricing.md`.
+//! Checks every example of `docs/pricing.md` and `docs/pricing/tiers.md`.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,11 @@ use super::{LineItem, rate, rate_fee};
 use crate::catalog::Catalog;
 use crate::period::Calendar;
 
-const DOCUMENT: &str = include_str!("../../../../docs/pricing.md");
+const DOCUMENT: &str = concat!(
+    include_str!("../../../../docs/pricing.md"),
+    "\n",
+    include_str!("../../../../docs/pricing/tiers.md")
+);
 
 /// The fenced blocks of a language.
 fn blocks(language: &str) -> Vec<String> {
