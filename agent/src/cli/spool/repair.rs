@@ -74,19 +74,26 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Puts the copy in the place of the spool, in one step, and gives the damaged one a name that is
-/// free; returns that.
+/// Puts the copy in the place of the spool, in one step; returns where the damaged one is.
 fn exchange(state_dir: &Path) -> io::Result<String> {
-    let (spool, folder) = (state_dir.join(SPOOL), state_dir.join(COPY));
-    renameat_with(CWD, &folder, CWD, &spool, RenameFlags::EXCHANGE)?;
-    let parent = File::open(state_dir)?;
-    parent.sync_all()?;
+    let name = put_aside(state_dir)?;
+    let (spool, copy) = (state_dir.join(SPOOL), state_dir.join(&name));
+    renameat_with(CWD, &copy, CWD, &spool, RenameFlags::EXCHANGE)?;
+    File::open(state_dir)?.sync_all()?;
+    Ok(name)
+}
+
+/// Gives the whole copy a free name among those that are kept, which the damaged spool has after
+/// the exchange. So there is no moment in which the damaged one has a name that is removed; who
+/// is killed before the exchange leaves a copy that nobody needs.
+fn put_aside(state_dir: &Path) -> io::Result<String> {
+    let copy = state_dir.join(COPY);
     for number in 1..u32::MAX {
         let name = format!("{SPOOL}.damaged-{number}");
         let path = state_dir.join(&name);
-        match renameat_with(CWD, &folder, CWD, &path, RenameFlags::NOREPLACE) {
+        match renameat_with(CWD, &copy, CWD, &path, RenameFlags::NOREPLACE) {
             Ok(()) => {
-                parent.sync_all()?;
+                File::open(state_dir)?.sync_all()?;
                 return Ok(name);
             }
             Err(rustix::io::Errno::EXIST) => {}
@@ -145,5 +152,53 @@ fn tell(args: &RepairArgs, path: &Path, repaired: &Repaired, damaged: bool, kept
     ));
     if let Some(kept) = kept {
         line(format_args!("the damaged spool is kept as {kept}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names in a state directory with what their one file holds.
+    fn spools(state_dir: &Path) -> Vec<(String, String)> {
+        let entries = fs::read_dir(state_dir).expect("there");
+        let mut spools: Vec<_> = entries
+            .map(|entry| {
+                let path = entry.expect("readable").path();
+                let name = path.file_name().expect("named").to_string_lossy();
+                let content = fs::read_to_string(path.join("segment")).expect("one file");
+                (name.into_owned(), content)
+            })
+            .collect();
+        spools.sort();
+        spools
+    }
+
+    fn put(state_dir: &Path, name: &str, content: &str) {
+        fs::create_dir(state_dir.join(name)).expect("new");
+        fs::write(state_dir.join(name).join("segment"), content).expect("written");
+    }
+
+    #[test]
+    fn a_repair_that_is_killed_between_its_renames_keeps_what_is_damaged() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let state_dir = dir.path();
+        put(state_dir, SPOOL, "damaged");
+        put(state_dir, COPY, "whole");
+        // Killed before the exchange.
+        assert_eq!(put_aside(state_dir).expect("free"), "spool.damaged-1");
+        let pair = |name: &str, content: &str| (name.to_owned(), content.to_owned());
+        let expected = [pair(SPOOL, "damaged"), pair("spool.damaged-1", "whole")];
+        assert_eq!(spools(state_dir), expected);
+        // The next repair begins as every repair does.
+        remove(&state_dir.join(COPY)).expect("nothing is there");
+        put(state_dir, COPY, "whole again");
+        assert_eq!(exchange(state_dir).expect("done"), "spool.damaged-2");
+        let expected = [
+            pair(SPOOL, "whole again"),
+            pair("spool.damaged-1", "whole"),
+            pair("spool.damaged-2", "damaged"),
+        ];
+        assert_eq!(spools(state_dir), expected);
     }
 }
