@@ -340,8 +340,9 @@ impl LineCache {
         }
     }
 
+    /// `None` for [`NO_ENTRY`], too.
     fn carry_at(&self, entry: u32) -> Option<usize> {
-        let at = entry as usize;
+        let at = Some(entry as usize).filter(|&at| at < self.arena.len())?;
         let shape = self.shape(at);
         (shape & CARRY != 0).then(|| at + Self::size(shape) - CARRY_BYTES)
     }

@@ -114,6 +114,37 @@ fn sampled_counts_are_exact_or_estimated_and_never_truncated() {
     assert_eq!(bench.account().rejected, BTreeMap::from([("inexact", 1)]));
 }
 
+/// Rates are for senders to choose: ever new ones cost their own lines the memory, nobody else's.
+#[test]
+fn many_sampling_rates_leave_other_lines_in_memory() {
+    let mut bench = bench();
+    let others = "requests:1|c|#customer:a\nrequests:1|c|@0.5|#customer:a\nlevel:1|g|#customer:a";
+    bench.datagram(others);
+    assert_eq!(bench.tally.lines_remembered(), 3);
+    let rate = |n: u32| format!("requests:1|c|@0.{:05}|#customer:b", 10_000 + n);
+    for n in 0..3000 {
+        bench.datagram(&rate(n));
+    }
+    let remembered = bench.tally.lines_remembered();
+    assert!((500..600).contains(&remembered), "{remembered}");
+    let before = allocations();
+    bench.datagram(others);
+    assert_eq!(allocations() - before, 0, "remembered all the while");
+    // After a while other rates are remembered in their place; what has none stays.
+    let now = Timestamp::from_secs(25 + 61);
+    let mut count = |line: &str| {
+        bench
+            .tally
+            .handle_datagram(Listener::Udp, line.as_bytes(), now);
+    };
+    count(&rate(5000));
+    count(&rate(5000));
+    assert_eq!(bench.tally.lines_remembered(), 2 + 1);
+    let account = bench.account();
+    assert_eq!((account.received, account.accepted), (6 + 3002, 6 + 3002));
+    assert_eq!(bench.value("a/requests{}"), Some(2 * 10 + 2 * 20));
+}
+
 #[test]
 fn a_time_of_another_window_is_counted_now_and_accounted() {
     let mut bench = bench();

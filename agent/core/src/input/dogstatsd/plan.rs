@@ -1,7 +1,7 @@
 //! How the values of a line are counted, shared by all lines that are counted alike.
 
 use tollgate_common::quantity::Inexact;
-use tollgate_common::{Aggregation, Scale};
+use tollgate_common::{Aggregation, Scale, Timestamp};
 
 use super::ratio::SampleRate;
 use crate::aggregate::Rejection;
@@ -9,6 +9,10 @@ use crate::input::Kind;
 
 /// Most plans that are kept: their numbers are 16 bits.
 const PLANS_MAX: usize = 1 << 10;
+/// The first number of a plan with a sampling rate.
+const RATED_FROM: usize = PLANS_MAX / 2;
+/// How often plans with a rate may be forgotten for others.
+const RENEW_EVERY_MILLIS: u64 = 60_000;
 
 /// What to do with the values of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,11 @@ impl Plan {
         matches!(self.how, How::Count { overflow: true, .. })
     }
 
+    /// True if its sender has chosen a sampling rate.
+    pub(super) const fn is_rated(&self) -> bool {
+        matches!(self.how, How::Count { rate: Some(_), .. })
+    }
+
     /// The rate, if values have to be scaled by more than a whole number.
     pub(super) fn fraction(&self) -> Option<SampleRate> {
         match self.how {
@@ -72,17 +81,38 @@ impl Plan {
 }
 
 /// All plans in use, by number.
-#[derive(Debug, Default)]
+///
+/// How many there are without a sampling rate follows from the configuration. Rates are what
+/// senders choose, so those with one have numbers of their own: who sends a new rate with every
+/// line takes the memory of such lines alone.
+#[derive(Debug)]
 pub(super) struct Plans {
-    all: Vec<Plan>,
-    /// The factor of each, for the lines that need no more.
+    /// Without a rate, numbered from 0, and with one, numbered from [`RATED_FROM`].
+    all: [Vec<Plan>; 2],
+    /// The factor of each number, for the lines that need no more; 0 where there is none.
     factors: Vec<u64>,
+    /// When those with a rate were forgotten last.
+    renewed: Timestamp,
+}
+
+impl Default for Plans {
+    fn default() -> Self {
+        Self {
+            all: [Vec::new(), Vec::new()],
+            factors: vec![0; PLANS_MAX],
+            renewed: Timestamp::EPOCH,
+        }
+    }
 }
 
 impl Plans {
     #[inline]
     pub(super) fn get(&self, number: u16) -> Option<&Plan> {
-        self.all.get(usize::from(number))
+        let number = usize::from(number);
+        match number.checked_sub(RATED_FROM) {
+            Some(rated) => self.all[1].get(rated),
+            None => self.all[0].get(number),
+        }
     }
 
     /// What a small whole number is multiplied by, as [`Plan::factor`] says; 0 for a number
@@ -95,23 +125,43 @@ impl Plans {
 
     /// The number of a plan; `None` if there are too many different ones.
     pub(super) fn number(&mut self, plan: &Plan) -> Option<u16> {
-        let found = self.all.iter().position(|known| known == plan);
-        let at = found.or_else(|| {
-            (self.all.len() < PLANS_MAX).then(|| {
-                self.all.push(*plan);
-                self.factors.push(plan.factor);
-                self.all.len() - 1
-            })
-        });
-        at.and_then(|at| u16::try_from(at).ok())
+        let rated = plan.is_rated();
+        let (from, most) = if rated {
+            (RATED_FROM, PLANS_MAX - RATED_FROM)
+        } else {
+            (0, RATED_FROM)
+        };
+        let plans = &mut self.all[usize::from(rated)];
+        let at = match plans.iter().position(|known| known == plan) {
+            Some(at) => at,
+            None if plans.len() < most => {
+                plans.push(*plan);
+                self.factors[from + plans.len() - 1] = plan.factor;
+                plans.len() - 1
+            }
+            None => return None,
+        };
+        u16::try_from(from + at).ok()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.all.len() >= PLANS_MAX
+    /// True if lines with a rate are to be forgotten now, because there are too many rates to
+    /// remember others; now and then, or who sends ever new ones would have it done all the time.
+    #[inline]
+    pub(super) fn is_to_renew(&self, now: Timestamp) -> bool {
+        let [_, rated] = &self.all;
+        rated.len() == PLANS_MAX - RATED_FROM
+            && now.millis().abs_diff(self.renewed.millis()) >= RENEW_EVERY_MILLIS
+    }
+
+    /// Forgets the plans with a rate, once no line has any of them.
+    pub(super) fn renew(&mut self, now: Timestamp) {
+        self.all[1].clear();
+        self.factors[RATED_FROM..].fill(0);
+        self.renewed = now;
     }
 
     pub(super) fn clear(&mut self) {
-        self.all.clear();
-        self.factors.clear();
+        self.all.iter_mut().for_each(Vec::clear);
+        self.factors.fill(0);
     }
 }
