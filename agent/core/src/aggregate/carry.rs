@@ -1,5 +1,10 @@
 //! What one life leaves to the next beside the accounts of inputs: the accounts of tenants,
-//! and levels that hold on.
+//! levels that hold on, and mirrors of pages.
+//!
+//! What finds no room in the next life is lost, and has to be declared by that. A note of it lies
+//! in the header of the new cells from before they take the place of the old ones until a durable
+//! batch has the declaration, so that no kill in between takes it. The note has no names; they
+//! are known as long as the process lives that gave something up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicU64;
@@ -8,12 +13,23 @@ use tollgate::cell::level::{self, LevelState};
 use tollgate_common::{Aggregation, MeterName, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::carry_mirrors::carry_mirrors;
+use super::header;
 use super::levels::LevelBase;
 use super::slot::SlotUse;
 use super::{Cells, CellsError, Region, Writer};
 
-/// Whose levels of what have ended with a life, for want of room in the next.
-pub(crate) type Ended = BTreeSet<(TenantId, MeterName)>;
+/// What the life before had, and this one has no room for.
+#[derive(Debug)]
+pub(crate) struct GivenUp {
+    /// Whose levels of what have ended.
+    pub(crate) levels: BTreeSet<(TenantId, MeterName)>,
+    /// Whom pages count for that are not known any more; `None` where nobody knows.
+    pub(crate) pages: BTreeSet<Option<TenantId>>,
+    /// When the life before was last alive, as it says: its pages were looked at shortly before.
+    pub(crate) pages_since: Timestamp,
+    /// What earlier lives gave up and did not come to declare: since when, of levels and of pages.
+    pub(crate) before: [Option<Timestamp>; 2],
+}
 
 /// A level of one writer.
 #[derive(Clone, Copy)]
@@ -22,18 +38,30 @@ struct Held {
     state: LevelState,
 }
 
+impl GivenUp {
+    /// What earlier lives gave up.
+    pub(crate) fn before(before: [Option<Timestamp>; 2]) -> Self {
+        Self {
+            levels: BTreeSet::new(),
+            pages: BTreeSet::new(),
+            pages_since: Timestamp::EPOCH,
+            before,
+        }
+    }
+}
+
 impl<R: Region> Cells<R> {
     /// Writes into a region that was just filled what it takes over from this one.
     ///
     /// `sealed_until` is the instant up to which levels of this life are sealed: from there
     /// on they count in the next one, also while no agent ran. `None` if what these cells
-    /// hold is not to be believed; levels then begin when they are next set. Gives the levels
-    /// that found no room.
+    /// hold is not to be believed; levels then begin when they are next set. Gives what found no
+    /// room, of which the region has a note.
     pub(crate) fn carry_into(
         &self,
         words: &[AtomicU64],
         sealed_until: Option<Timestamp>,
-    ) -> Result<Ended, CellsError> {
+    ) -> Result<GivenUp, CellsError> {
         let next = Cells::open(words)?;
         let tenants = self.carried_tenants(&next.identity().writers);
         let mut writers = Vec::new();
@@ -47,20 +75,49 @@ impl<R: Region> Cells<R> {
             writers.push(writer);
         }
         let Some(until) = sealed_until else {
-            return Ok(Ended::new());
+            return Ok(GivenUp::before([None; 2]));
         };
-        let ended = self.carry_levels(&mut writers, until);
+        let mut given_up = GivenUp {
+            levels: self.carry_levels(&mut writers, until),
+            pages: BTreeSet::new(),
+            pages_since: self.last_alive().min(until),
+            before: self.given_up(),
+        };
         for writer in &mut writers {
             let name = writer.name().to_owned();
-            carry_mirrors(self, &next, &name, writer, until);
+            given_up
+                .pages
+                .extend(carry_mirrors(self, &next, &name, writer, until));
         }
-        Ok(ended)
+        let levels = (!given_up.levels.is_empty()).then_some(until);
+        let pages = (!given_up.pages.is_empty()).then_some(given_up.pages_since);
+        let [levels_before, pages_before] = given_up.before;
+        let first = |a: Option<Timestamp>, b| a.into_iter().chain(b).min();
+        let note = [first(levels, levels_before), first(pages, pages_before)];
+        header::set_given_up(words, note);
+        Ok(given_up)
+    }
+
+    /// Since when there are losses of levels and of pages that no durable batch declares.
+    pub(crate) fn given_up(&self) -> [Option<Timestamp>; 2] {
+        header::given_up(self.words())
+    }
+
+    /// All that was given up is declared, durably.
+    pub(crate) fn forget_given_up(&self) {
+        if self.given_up() != [None; 2] {
+            header::set_given_up(self.words(), [None; 2]);
+        }
     }
 
     /// Levels go on with the writer of the same name, or with another one if that is no longer
     /// configured or has no room: whoever sets a level next takes it over.
-    fn carry_levels(&self, writers: &mut [Writer<&[AtomicU64]>], until: Timestamp) -> Ended {
-        let mut ended = Ended::new();
+    fn carry_levels(
+        &self,
+        writers: &mut [Writer<&[AtomicU64]>],
+        until: Timestamp,
+    ) -> BTreeSet<(TenantId, MeterName)> {
+        let mut ended = BTreeSet::new();
         for ((key, scale), held) in self.held_levels() {
             if held.state.level == 0 {
                 continue;

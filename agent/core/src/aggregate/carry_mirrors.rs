@@ -9,10 +9,11 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tollgate::cell::{halves, histogram, level, sum, unique};
-use tollgate_common::{Aggregation, Timestamp};
+use tollgate_common::{Aggregation, TenantId, Timestamp};
 
 use super::cells::Cells;
 use super::levels::LevelBase;
+use super::owner::{NOTES_USER, PageKey};
 use super::slot::{SlotKey, SlotUse, State};
 use super::{Region, Writer};
 
@@ -21,24 +22,27 @@ const PARITIES: [u64; 2] = [0, 1];
 
 /// Writes the mirrors of `old`, all of which is sealed up to `until`, into `next` by its writer
 /// of the same name. A page of which not every mirror finds room is given up: it is then unknown.
+/// Gives whom such pages count for; `None` for one of which nobody knows.
 pub(super) fn carry_mirrors<R: Region>(
     old: &Cells<R>,
     next: &Cells<&[AtomicU64]>,
     name: &str,
     writer: &mut Writer<&[AtomicU64]>,
     until: Timestamp,
-) {
+) -> BTreeSet<Option<TenantId>> {
     let names = (0..).zip(&old.identity().writers);
     let Some((index, _)) = names.into_iter().find(|(_, writer)| *writer == name) else {
-        return;
+        return BTreeSet::new();
     };
+    let mirrors = mirrors(old, index);
     let mut incomplete = BTreeSet::new();
-    for (slot, key) in mirrors(old, index) {
+    for (slot, key) in &mirrors {
         // Without room, or with damaged words.
-        if carry(old, index, slot, &key, writer).is_none() {
+        if carry(old, index, *slot, key, writer).is_none() {
             incomplete.extend(key.owner.map(|owner| owner.page));
         }
     }
+    let tenants = tenants_of(&incomplete, &mirrors);
     // A cell whose mirror is missing would be counted again from its beginning once there is
     // room. So the page must not be known any more, not by its mark either: should it come, it
     // is quarantined, and what it holds is declared.
@@ -46,6 +50,25 @@ pub(super) fn carry_mirrors<R: Region>(
         writer.end_mirrors(page, u32::MAX, until);
     }
     settle(next, name, until);
+    tenants
+}
+
+/// Whom pages count for.
+fn tenants_of(pages: &BTreeSet<PageKey>, mirrors: &[(u32, SlotKey)]) -> BTreeSet<Option<TenantId>> {
+    let mut tenants = BTreeSet::new();
+    // What is no page of a user is the agent's own note.
+    for page in pages.iter().filter(|page| page.user < NOTES_USER) {
+        let of_page = mirrors.iter().map(|(_, key)| key);
+        let of_page = of_page.filter(|key| key.owner.is_some_and(|owner| owner.page == *page));
+        // The mark counts for nobody.
+        let named = of_page.map(|key| key.key.tenant());
+        let named: Vec<_> = named.filter(|tenant| !tenant.is_unattributed()).collect();
+        if named.is_empty() {
+            tenants.insert(None);
+        }
+        tenants.extend(named.into_iter().cloned().map(Some));
+    }
+    tenants
 }
 
 /// The live mirrors of a writer.

@@ -49,6 +49,9 @@ const AT_PAIR_COUNT: usize = PAGE_WORDS + 3;
 const AT_RECEIPTS: usize = PAGE_WORDS + 4;
 /// 1 from before the first batch on that has rows whose amount no running total tells.
 const AT_BESIDE: usize = PAGE_WORDS + 5;
+/// Since when levels, and pages, that the life before gave up are not declared, in milliseconds;
+/// 0 where there is nothing to declare.
+const AT_GIVEN_UP: [usize; 2] = [PAGE_WORDS + 6, PAGE_WORDS + 7];
 const AT_CUTS: [usize; 2] = [PAGE_WORDS + 16, PAGE_WORDS + 32];
 const CUT_WORDS: usize = 9;
 /// Account of writers that the configuration no longer names.
@@ -344,6 +347,17 @@ pub(crate) fn released(words: &[AtomicU64]) -> u64 {
 
 pub(crate) fn set_released(words: &[AtomicU64], sequence: u64) {
     words[AT_RELEASED].put(sequence, Relaxed);
+}
+
+/// Since when there are losses of levels and of pages that no durable batch declares.
+pub(super) fn given_up(words: &[AtomicU64]) -> [Option<Timestamp>; 2] {
+    AT_GIVEN_UP.map(|at| Some(time(words, at)).filter(|since| *since != Timestamp::EPOCH))
+}
+
+pub(super) fn set_given_up(words: &[AtomicU64], since: [Option<Timestamp>; 2]) {
+    for (at, since) in AT_GIVEN_UP.into_iter().zip(since) {
+        put_time(words, at, since.unwrap_or(Timestamp::EPOCH));
+    }
 }
 
 /// Writes the record of a cut into the place that its parity names.

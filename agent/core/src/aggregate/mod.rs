@@ -46,7 +46,7 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
-pub(crate) use carry::Ended;
+pub(crate) use carry::GivenUp;
 pub(crate) use cells::{Activity, CellCut, Cells};
 pub use cells::{Cardinality, WriterError};
 pub(crate) use gauge::LEVEL_BYTES;
@@ -57,11 +57,11 @@ pub use layout::{
     CellsLayout, KEY_BYTES_MAX, LayoutError, SERIES_MAX, WIDE_BYTES_MAX, WRITERS_MAX,
 };
 pub(crate) use levels::LevelBase;
-pub use owner::{MIRRORED_KEY_BYTES_MAX, Owner, PageKey};
+pub use owner::{MIRRORED_KEY_BYTES_MAX, NOTES_USER, Owner, PageKey};
 pub(crate) use pairs::PairTotal;
 pub(crate) use receipt::SumsAtRate;
 pub use shared::SeriesLimits;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 pub(crate) use slot::SlotUse;
 pub(crate) use slot::{Found, KeyPlace, State};
 pub(crate) use table::index_bytes;

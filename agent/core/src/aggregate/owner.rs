@@ -8,6 +8,9 @@ use tollgate_common::limits::SERIES_KEY_BYTES_MAX;
 /// Bytes of an owner behind a key.
 pub(super) const OWNER_BYTES: usize = 16 + 4 + 4;
 
+/// From this number on there are no users: owners of such pages are notes of the agent's own.
+pub const NOTES_USER: u32 = u32::MAX - 1;
+
 /// Longest canonical form of a series that can be mirrored, in bytes.
 pub const MIRRORED_KEY_BYTES_MAX: usize = SERIES_KEY_BYTES_MAX - OWNER_BYTES;
 

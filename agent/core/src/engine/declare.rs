@@ -216,7 +216,7 @@ pub(super) struct Watch {
     refused_at: Timestamp,
 }
 
-/// Events of series that found no room.
+/// Events of series that found no room, here or in the pages of applications.
 #[derive(Default)]
 struct Refused {
     all: u64,
@@ -230,6 +230,8 @@ impl Refused {
         // hardly any is taken for one of nobody that is about to be somebody's.
         let all = cells.events_rejected(Rejection::SeriesFull);
         let of = cells.rejected_of_tenants(Rejection::SeriesFull);
+        // Of what finds no room in a page its application keeps the number alone.
+        let all = all.saturating_add(cells.events_lost(InputLoss::PageFull));
         Self { all, of }
     }
 

@@ -219,6 +219,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
             return Ok(false);
         }
         self.declarations.settle();
+        // What a start declares is in the first batch that declares anything.
+        self.cells.forget_given_up();
         Ok(true)
     }
 

@@ -1,118 +1,26 @@
 //! How an engine starts: recovery, then a fresh incarnation.
 
-use std::io;
+mod report;
 
-use serde::Serialize;
-use tollgate_common::log::OpenReport;
 use tollgate_common::storage::Storage;
 use tollgate_common::{
-    AgentId, BatchHash, BatchSeq, Incarnation, Loss, LossAmount, LossReason, Parent, ParentEnd,
-    Timestamp, Tombstone, Window,
+    BatchHash, BatchSeq, Incarnation, Loss, LossAmount, LossReason, Parent, ParentEnd, Timestamp,
+    Tombstone, Window,
 };
 
 use super::clock::Clock;
 use super::declare::{Declarations, Watch};
 use super::{Engine, EngineConfig, EngineError};
 use crate::aggregate::{
-    AccountWords, Cells, CellsError, CellsHome, CellsLayout, Ended, Identity, LayoutError, Region,
+    AccountWords, Cells, CellsError, CellsHome, CellsLayout, GivenUp, Identity, Region,
     WRITER_NAME_BYTES_MAX, v1,
 };
+use crate::input::page::LOOK_AGE_MILLIS;
 use crate::recover::{self, Beginning, Facts, NoFacts, Plan};
-use crate::seal::{self, Mode, SealError, Sealer, Standing};
+use crate::seal::{self, Mode, Sealer, Standing};
 use crate::ship::Shipper;
 use crate::spool::{Room, Spool, SpoolError};
-
-/// What a start cannot know by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Start {
-    /// The clock.
-    pub now: Timestamp,
-    /// Names this boot of the host; another one after every boot.
-    pub boot_id: [u8; 16],
-    /// Random bytes; they become the incarnation.
-    pub random: [u8; 16],
-}
-
-/// How the life before ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Recovery {
-    /// There was none.
-    First,
-    /// It had sealed everything.
-    Clean,
-    /// It was killed; what its cells held is sealed now.
-    Killed,
-    /// Its cells could not be used; the loss is declared.
-    Lost,
-    /// It was killed, and the spool is too full to seal what its cells hold: this life goes on
-    /// under the old incarnation.
-    Continued,
-}
-
-/// What a start found and did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StartReport {
-    /// The life that has begun, or goes on.
-    pub incarnation: Incarnation,
-    /// The life before.
-    pub parent: Option<Parent>,
-    /// How that ended.
-    pub recovery: Recovery,
-    /// Rows that were sealed from its cells.
-    pub rows_recovered: u64,
-    /// Tombstones written for batches that the spool had lost at its end.
-    pub tombstones: u64,
-    /// What is wrong with the cells file, if it could not be read.
-    pub cells_damage: Option<String>,
-    /// What opening the spool found.
-    pub spool: OpenReport,
-}
-
-/// Why an engine does not start. Nothing is lost: what is there stays for the next start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A setting is out of range.
-    #[error("{0}")]
-    Config(&'static str),
-    /// Sizes of the cells are out of range.
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    /// The cells file cannot be loaded.
-    #[error("cells file cannot be opened")]
-    Load(#[source] io::Error),
-    /// The cells file was written by another version of the agent.
-    #[error(
-        "cells file was written by another version; start that version and stop it in order, then start this one"
-    )]
-    Version(#[source] CellsError),
-    /// The state directory is that of another agent. A collector takes no batches of one agent
-    /// from another, so that what it holds could never be shipped.
-    #[error(
-        "state directory belongs to agent `{found}`, not to `{expected}`; give `{expected}` a directory of its own, and run `{found}` with this one until its spool is drained"
-    )]
-    OtherAgent {
-        /// Whose it is.
-        found: AgentId,
-        /// Who was to start.
-        expected: AgentId,
-    },
-    /// The cells file cannot be made.
-    #[error("cells file cannot be made")]
-    Replace(#[source] io::Error),
-    /// The cells file that was just made cannot be read.
-    #[error("cells file that was just made cannot be read")]
-    Reopen(#[source] CellsError),
-    /// The spool failed.
-    #[error(transparent)]
-    Spool(#[from] SpoolError),
-    /// Sealing failed.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// The engine failed as soon as it had started.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
+pub use report::{Recovery, Start, StartError, StartReport};
 
 fn check(config: &EngineConfig) -> Result<CellsLayout, StartError> {
     let layout = config.layout()?;
@@ -185,8 +93,11 @@ impl<R: Region, S: Storage> Engine<R, S> {
             Old::Unsealed(cells) => Some(cells.last_alive()),
             Old::Over { cells, .. } => cells.as_ref().map(Cells::last_alive),
         };
-        let (cells, recovery, ended) = match found.old {
-            Old::Unsealed(cells) => (cells, Recovery::Continued, None),
+        let (cells, recovery, given_up, until) = match found.old {
+            Old::Unsealed(cells) => {
+                let given_up = GivenUp::before(cells.given_up());
+                (cells, Recovery::Continued, given_up, None)
+            }
             Old::Over {
                 beginning,
                 recovery,
@@ -194,8 +105,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 sealed_until,
             } => {
                 let old = cells.as_ref().map(|cells| (cells, sealed_until));
-                let (fresh, ended) = begin(config, layout, home, start, beginning, old)?;
-                (fresh, recovery, sealed_until.zip(Some(ended)))
+                let (fresh, given_up) = begin(config, layout, home, start, beginning, old)?;
+                (fresh, recovery, given_up, sealed_until)
             }
         };
         let report = StartReport {
@@ -215,24 +126,45 @@ impl<R: Region, S: Storage> Engine<R, S> {
             let sealed = engine.seal(opened_at.into(), Mode::Window, Room::Reserve)?;
             engine.full_since = (!sealed).then_some(start.now);
         }
-        if let Some((until, ended)) = ended {
-            engine.declare_ended(until, ended)?;
-        }
+        engine.declare_given_up(given_up, until)?;
         Ok((engine, report))
     }
 
-    /// Declares levels that have ended with the life before, because there is no room for them.
-    fn declare_ended(&mut self, until: Timestamp, ended: Ended) -> Result<(), StartError> {
+    /// Declares what has ended with the life before, because there is no room for it: levels, which
+    /// were sealed `until` then, and what pages count that are not known any more. The cells note
+    /// that there is something to declare until it is durable.
+    fn declare_given_up(
+        &mut self,
+        given_up: GivenUp,
+        until: Option<Timestamp>,
+    ) -> Result<(), StartError> {
         let now = self.cells.identity().opened_at;
-        for (tenant, meter) in ended {
+        let declare = |reason, tenant, meter, from: Timestamp| {
             self.declarations.declare(Loss {
-                reason: LossReason::SeriesRefused,
-                tenant: Some(tenant),
-                meter: Some(meter),
+                reason,
+                tenant,
+                meter,
                 amount: LossAmount::Unknown,
-                from: until.min(now),
+                from: from.min(now),
                 to: now,
             });
+        };
+        for (tenant, meter) in given_up.levels {
+            let from = until.unwrap_or(now);
+            declare(LossReason::SeriesRefused, Some(tenant), Some(meter), from);
+        }
+        let looked = |alive: Timestamp| alive.plus_millis(-LOOK_AGE_MILLIS).max(Timestamp::EPOCH);
+        for tenant in given_up.pages {
+            let from = looked(given_up.pages_since);
+            declare(LossReason::PageVanished, tenant, None, from);
+        }
+        // Of these nobody knows any more whose they were.
+        let [levels, pages] = given_up.before;
+        if let Some(since) = levels {
+            declare(LossReason::SeriesRefused, None, None, since);
+        }
+        if let Some(alive) = pages {
+            declare(LossReason::PageVanished, None, None, looked(alive));
         }
         // What finds no room waits for the next tick.
         self.seal_declarations(now.into(), Room::Reserve)?;
@@ -481,7 +413,7 @@ fn begin<H: CellsHome>(
     start: Start,
     beginning: Beginning,
     old: Option<(&Cells<H::Region>, Option<Timestamp>)>,
-) -> Result<(Cells<H::Region>, Ended), StartError> {
+) -> Result<(Cells<H::Region>, GivenUp), StartError> {
     let identity = Identity {
         agent: config.agent.clone(),
         incarnation: Incarnation::from_bytes(start.random),
@@ -499,7 +431,7 @@ fn begin<H: CellsHome>(
             AccountWords::default(),
         ),
     };
-    let mut carried = Ok(Ended::new());
+    let mut carried = Ok(GivenUp::before([None; 2]));
     let mut fill = |words: &[std::sync::atomic::AtomicU64]| {
         Cells::<H::Region>::fill(words, layout, &identity, &accounts, &retired);
         if let Some((cells, sealed_until)) = old {
@@ -509,7 +441,7 @@ fn begin<H: CellsHome>(
     let region = home
         .replace(layout.words(), &mut fill)
         .map_err(StartError::Replace)?;
-    let ended = carried.map_err(StartError::Reopen)?;
+    let given_up = carried.map_err(StartError::Reopen)?;
     let cells = Cells::open_with(region, config.limits).map_err(StartError::Reopen)?;
-    Ok((cells, ended))
+    Ok((cells, given_up))
 }

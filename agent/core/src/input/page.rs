@@ -10,13 +10,13 @@
 //! `docs/formats/page.md` has the rule by which a page is taken or quarantined.
 
 mod access;
+mod known;
 mod missing;
 mod pace;
 mod quarantine;
 mod visit;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -25,13 +25,13 @@ use tollgate::page::{PageError, PageLayout, PageReader};
 use tollgate_common::{Aggregation, Dimensions, MeterName, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::live::Live;
-use crate::aggregate::{
-    Allowance, InputLoss, Owner, PageKey, Region, Rejection, Row, Slot, Writer,
-};
+use crate::aggregate::{InputLoss, Owner, PageKey, Region, Writer};
 use crate::attribute::Attributor;
 use crate::config::SdkAllow;
-use crate::engine::{Declarations, Declared};
+use crate::engine::Declarations;
 pub use access::find as find_access;
+use known::{Entry, Known};
+pub(crate) use missing::LOOK_AGE_MILLIS;
 pub use missing::{MISSING_GRACE_MILLIS, Vanished};
 pub use pace::LOOK_EVERY_MILLIS;
 
@@ -97,54 +97,8 @@ pub struct PageCounts {
     pub dropped: u64,
 }
 
-/// What a page may count at once, and in a second: more waits. Processors cannot count as much;
-/// see [`Allowance`].
-const EVENTS_AT_ONCE: i64 = 1 << 40;
-const EVENTS_PER_SECOND: i64 = 1 << 36;
-const AMOUNT_AT_ONCE: i128 = 1 << 72;
-const AMOUNT_PER_SECOND: i128 = 1 << 66;
 /// Slots that are no slots before nothing more of a page is described.
 const MALFORMED_MAX: usize = 64;
-
-/// What is known of one slot of a page.
-#[derive(Default)]
-enum Entry {
-    /// There is no room for its mirror at present.
-    #[default]
-    Waiting,
-    /// Its words contradict each other.
-    Malformed,
-    /// It may not be counted.
-    Rejected {
-        reason: Rejection,
-        tenant: TenantId,
-        aggregation: Aggregation,
-        cell: Range<usize>,
-        events: u64,
-    },
-    /// It is counted.
-    Mirrored {
-        slot: Slot,
-        row: Row,
-        aggregation: Aggregation,
-        cell: Range<usize>,
-        /// Events when it was last looked at, and for cells with halves those of each.
-        events: [u64; 2],
-    },
-    /// It ran backwards.
-    Stopped,
-}
-
-/// A look at all slots of a page, which may take several passes.
-#[derive(Default)]
-struct Round {
-    /// Slots that are left.
-    left: usize,
-    /// Any of those before has to wait.
-    waits: bool,
-    /// The process had ended when it began.
-    orphaned: bool,
-}
 
 /// Most bytes that are kept of `pages` pages of `page_bytes` bytes, beside the pages themselves
 /// and the mirrors of their cells.
@@ -153,33 +107,6 @@ pub fn memory_max(pages: u64, page_bytes: u64) -> u64 {
     // A list that grows is there twice; the kernel needs eight bytes to map 4096.
     let known = slots * 2 * size_of::<Entry>() as u64 + size_of::<Known>() as u64;
     pages.saturating_mul(known + page_bytes / 512)
-}
-
-struct Known {
-    /// Present while its application is connected.
-    access: Option<SdkAllow>,
-    entries: Vec<Entry>,
-    cursor: usize,
-    round: Round,
-    /// Events that found no room, as far as they are accounted for; `None` until the first
-    /// look.
-    dropped: Option<u64>,
-    /// Events of slots that are not counted, as far as they are accounted for.
-    rejected: BTreeMap<u32, u64>,
-    malformed: BTreeSet<u32>,
-    /// It was known before the agent's start: what it had rejected by then is in the account.
-    resumed: bool,
-    allowance: Allowance,
-    allowed_at: Timestamp,
-    missing_since: Timestamp,
-    /// Known from before the agent's start, and not seen since.
-    before: bool,
-    /// It did not come back, or is quarantined, which was declared: it is known until that is
-    /// durable. With the end of the time that was declared.
-    declared: Option<(Declared, Timestamp)>,
-    /// Whom it counts for: the first that were seen.
-    tenants: BTreeSet<TenantId>,
-    pace: pace::Pace,
 }
 
 /// Counts what pages hold.
@@ -217,6 +144,7 @@ impl<R: Region> PageTally<R> {
     ) -> Option<Self> {
         let mut pages: BTreeMap<PageKey, Known> = BTreeMap::new();
         let mut missing = missing::Missing::new(since);
+        let mut quarantine = quarantine::Quarantine::default();
         let mut mirror = None;
         let mirrors = writer.mirrors();
         let marked: BTreeSet<PageKey> = mirrors
@@ -229,7 +157,7 @@ impl<R: Region> PageTally<R> {
                 mirror = Some(name);
                 continue;
             }
-            if missing.recall(owner) {
+            if missing.recall(owner) || quarantine.recall(owner, &key) {
                 continue;
             }
             if !marked.contains(&owner.page) {
@@ -242,6 +170,13 @@ impl<R: Region> PageTally<R> {
                 .or_insert_with(|| Known::missing(now));
             if owner.slot != MARK_SLOT {
                 missing.note(owner.page, key.tenant());
+            }
+        }
+        // The agent ended between its note and letting go of the page.
+        for page in quarantine.recalled() {
+            if pages.remove(&page).is_some() {
+                missing.returned(page);
+                writer.end_mirrors(page, MARK_SLOT, now);
             }
         }
         if !pages.is_empty() {
@@ -260,7 +195,7 @@ impl<R: Region> PageTally<R> {
             pages,
             declarations,
             missing,
-            quarantine: quarantine::Quarantine::default(),
+            quarantine,
             pace: pace::Pace::of_all(now),
             scratch: visit::Scratch::default(),
         })
@@ -310,6 +245,7 @@ impl<R: Region> PageTally<R> {
         known.forget();
         known.resumed |= known.before;
         known.before = false;
+        self.quarantine.taken(page, &mut self.writer, now);
         // Nobody has copied from a page without a mark, so it is owed although its end is being
         // declared: it must not be forgotten when that is durable.
         known.declared = None;
@@ -428,8 +364,10 @@ impl<R: Region> PageTally<R> {
         for (page, (declared, until)) in told {
             self.pages.remove(&page);
             // It may come all the same, with what is declared by now.
-            self.quarantine.remember(page, declared, until);
-            self.writer.end_mirrors(page, MARK_SLOT, now);
+            let (quarantine, writer) = (&mut self.quarantine, &mut self.writer);
+            quarantine.remember(page, declared, until);
+            quarantine.keep(page, writer, now);
+            writer.end_mirrors(page, MARK_SLOT, now);
         }
         self.forget_missing(now);
         if self.writer.poll_retired() {
@@ -468,6 +406,13 @@ impl<R: Region> PageTally<R> {
         counts
     }
 
+    /// True if the page has cells whose memory an application uses again for other windows once
+    /// it knows that what they hold was looked at.
+    pub fn has_windows(&self, page: PageKey) -> bool {
+        let known = self.pages.get(&page);
+        known.is_some_and(|known| known.has_windows)
+    }
+
     /// The same for one page, with some of those it counts for.
     pub fn counts_of(&self, page: PageKey) -> Option<(PageCounts, Vec<TenantId>)> {
         let known = self.pages.get(&page)?;
@@ -478,68 +423,6 @@ impl<R: Region> PageTally<R> {
         };
         known.count_cells(&mut counts);
         Some((counts, known.tenants.iter().cloned().collect()))
-    }
-}
-
-impl Known {
-    fn missing(since: Timestamp) -> Self {
-        Self {
-            access: None,
-            entries: Vec::new(),
-            cursor: 0,
-            round: Round::default(),
-            dropped: None,
-            rejected: BTreeMap::new(),
-            malformed: BTreeSet::new(),
-            resumed: false,
-            allowance: Allowance {
-                events: EVENTS_AT_ONCE,
-                amount: AMOUNT_AT_ONCE,
-            },
-            allowed_at: since,
-            missing_since: since,
-            before: true,
-            declared: None,
-            tenants: BTreeSet::new(),
-            pace: pace::Pace::of_one(since),
-        }
-    }
-
-    fn count_cells(&self, counts: &mut PageCounts) {
-        for entry in &self.entries {
-            let one = match entry {
-                Entry::Waiting => &mut counts.waiting,
-                Entry::Mirrored { .. } => &mut counts.mirrored,
-                Entry::Rejected { .. } => &mut counts.rejected,
-                Entry::Stopped => &mut counts.stopped,
-                Entry::Malformed => continue,
-            };
-            *one += 1;
-        }
-    }
-
-    /// Remembers whom the page counts for, to be shown.
-    fn counts_for(&mut self, tenant: &TenantId) {
-        if self.tenants.len() < TENANTS_SHOWN {
-            self.tenants.insert(tenant.clone());
-        }
-    }
-
-    /// Everything is decided and looked at again.
-    fn forget(&mut self) {
-        self.entries.clear();
-        (self.cursor, self.round.left) = (0, 0);
-    }
-
-    /// Gives what time gives.
-    fn allow(&mut self, now: Timestamp) {
-        let millis = now.millis_since(self.allowed_at).clamp(0, 60_000);
-        let mine = &mut self.allowance;
-        let events = mine.events + EVENTS_PER_SECOND / 1000 * millis;
-        let amount = mine.amount + AMOUNT_PER_SECOND / 1000 * i128::from(millis);
-        mine.events = events.min(EVENTS_AT_ONCE);
-        mine.amount = amount.min(AMOUNT_AT_ONCE);
-        self.allowed_at = now;
     }
 }
 

@@ -88,6 +88,11 @@ impl<R: Region> Writer<R> {
         key_of(head, block.keys).filter(|_| current)
     }
 
+    /// Most series that this writer has room for, those without dimensions included.
+    pub fn series_max(&self) -> u32 {
+        self.layout.series()
+    }
+
     /// What this writer's slots mirror, with their series.
     pub fn mirrors(&self) -> Vec<(Owner, SeriesKey)> {
         let block = Block::of(&self.shared, self.index);
@@ -103,13 +108,28 @@ impl<R: Region> Writer<R> {
     /// end with it; their slots are retired like those of other idle series, all others at
     /// once, the one that `first` mirrors before the rest.
     pub fn end_mirrors(&mut self, page: PageKey, first: u32, now: Timestamp) {
+        self.end_those((page, first), |_| true, now);
+    }
+
+    /// The same for one mirror that is all that is needed of its page.
+    pub fn end_mirror(&mut self, owner: Owner, now: Timestamp) {
+        self.end_those((owner.page, owner.slot), |slot| slot == owner.slot, now);
+    }
+
+    fn end_those(
+        &mut self,
+        (page, first): (PageKey, u32),
+        wanted: impl Fn(u32) -> bool,
+        now: Timestamp,
+    ) {
         self.table.ended.insert(page);
         let mut slots = Vec::new();
         {
             let block = Block::of(&self.shared, self.index);
             for slot in self.table.slots.iter() {
                 let head = known(&self.shared, &block, slot);
-                if let Some(owner) = head.owner(block.keys).filter(|o| o.page == page) {
+                let owner = head.owner(block.keys).filter(|owner| owner.page == page);
+                if let Some(owner) = owner.filter(|owner| wanted(owner.slot)) {
                     let handle = handle(self.index, slot, head);
                     let done = block.sum(slot)[1].load(Relaxed);
                     slots.push((owner.slot != first, slot, handle, head.aggregation, done));

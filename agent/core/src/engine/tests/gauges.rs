@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use tollgate_common::{Aggregation, LossReason, Scale, SeriesKey};
+use tollgate_common::{Aggregation, LossReason, MeterName, Scale, SeriesKey, TenantId};
 
-use super::world::{Life, World, series};
+use super::world::{Fault, Life, ReplaceFault, World, series};
 use crate::aggregate::{SeriesFull, Slot};
 
 fn resolve(
@@ -187,8 +187,8 @@ fn a_level_of_an_input_that_is_removed_goes_on() {
     assert!(!world.collector.declared());
 }
 
-#[test]
-fn a_level_for_which_the_next_life_has_no_room_is_declared() {
+/// A life of three levels, after which there is no room for them.
+fn levels_without_room() -> World {
     let mut world = World::new(1);
     let (mut life, _) = world.start().expect("starts");
     let keys = ["eu", "us", "asia"].map(|region| series("acme", region));
@@ -198,19 +198,52 @@ fn a_level_for_which_the_next_life_has_no_room_is_declared() {
     world.tick(&mut life, 10_000).expect("goes on");
     world.ship(&mut life).expect("ships");
     world.finish(life);
-    let declared = |world: &World| -> Vec<_> {
-        let losses = world.collector.batches().flat_map(|batch| &batch.losses);
-        losses
-            .filter(|loss| loss.reason == LossReason::SeriesRefused)
-            .map(|loss| (loss.tenant.clone(), loss.meter.clone()))
-            .collect()
-    };
-    assert_eq!(declared(&world), []);
+    assert_eq!(refused(&world), []);
     world.config.writers.pop();
     world.config.series_max = 1;
+    world
+}
+
+/// Whose levels of what are declared as ended.
+fn refused(world: &World) -> Vec<(Option<TenantId>, Option<MeterName>)> {
+    let losses = world.collector.batches().flat_map(|batch| &batch.losses);
+    losses
+        .filter(|loss| loss.reason == LossReason::SeriesRefused)
+        .map(|loss| (loss.tenant.clone(), loss.meter.clone()))
+        .collect()
+}
+
+#[test]
+fn a_level_for_which_the_next_life_has_no_room_is_declared() {
+    let mut world = levels_without_room();
     let (mut life, _) = world.start().expect("starts");
     world.ship(&mut life).expect("ships");
-    let named = (keys[0].tenant().clone(), keys[0].meter().clone());
-    assert_eq!(declared(&world), [(Some(named.0), Some(named.1))]);
+    let key = series("acme", "eu");
+    let named = (Some(key.tenant().clone()), Some(key.meter().clone()));
+    assert_eq!(refused(&world), [named]);
     world.finish(life);
+}
+
+/// Between the store that puts the new cells in place and the batch with the declaration.
+#[test]
+fn a_kill_does_not_take_the_declaration_of_a_level_without_room() {
+    for killed_at in 0.. {
+        let mut world = levels_without_room();
+        if killed_at == 0 {
+            // With nothing written under the new name yet.
+            world.home.fail_at(2, ReplaceFault::After);
+        } else {
+            world.fault_at(world.storage.operations() + killed_at, Fault::Stop);
+        }
+        if world.start().is_ok() {
+            assert!(killed_at > 2, "no operation of a start was met");
+            break;
+        }
+        world.kill();
+        world.now = world.now.plus_millis(1_000);
+        let (mut life, _) = world.start().expect("starts");
+        world.ship(&mut life).expect("ships");
+        world.finish(life);
+        assert!(!refused(&world).is_empty(), "killed at {killed_at}");
+    }
 }

@@ -9,7 +9,7 @@ use tollgate_common::{Aggregation, LossReason, TenantId, Timestamp};
 use super::page_world::{
     Page, USER, WIDTH, allow, billed, declared, end, quarantined, start, tally, world,
 };
-use super::world::{Life, World};
+use super::world::{Life, ReplaceFault, World};
 use crate::input::page::{MISSING_GRACE_MILLIS, Pass};
 
 /// Events that the input's account, which balances, calls lost in quarantine.
@@ -241,6 +241,71 @@ fn lives_without_room(
     world
 }
 
+/// Whatever it counted since it was looked at last, its application takes with it.
+#[test]
+fn a_page_without_room_whose_application_ends_meanwhile_is_declared() {
+    for killed in [false, true] {
+        let mut world = world();
+        world.config.series_max = 64;
+        let mut page = Page::new(1);
+        let cells = (0..15).map(|n| page.slot_of(("acme", &n.to_string()), Aggregation::Sum));
+        let cells: Vec<_> = cells.collect();
+        let life = start(&mut world);
+        let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+        cells.iter().for_each(|&cell| page.add(cell, 5));
+        let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
+        let key = taken.expect("new");
+        page.put(at::HOME, tally.mirror());
+        tally.handle_pass(key, &page.words, world.now, false);
+        let looked = world.now;
+        end(&mut world, life, tally, false);
+        // It counts on, and ends before there is an agent again.
+        cells.iter().for_each(|&cell| page.add(cell, 7));
+        world.now = world.now.plus_millis(20_000);
+        world.config.series_max = 4;
+        if killed {
+            world.home.fail_at(2, ReplaceFault::After);
+            assert!(world.start().is_err());
+            world.kill();
+        }
+        let begun = world.now;
+        let life = start(&mut world);
+        world.finish(life);
+        let acme = (!killed).then(|| TenantId::new("acme").expect("valid"));
+        assert_eq!(declared(&world), [(LossReason::PageVanished, acme)]);
+        let mut losses = world.collector.batches().flat_map(|batch| &batch.losses);
+        let loss = losses.next().expect("declared");
+        assert!(loss.from <= looked && begun <= loss.to, "{loss:?}");
+        assert!(looked.millis_since(loss.from) <= 10_000, "{loss:?}");
+        assert_eq!(world.collector.billed().values().sum::<i128>(), 15 * 5);
+    }
+}
+
+/// What found no room in a page was never in the agent's hands; that there was something is told.
+#[test]
+fn events_that_found_no_room_in_a_page_are_declared() {
+    let mut world = world();
+    let mut life = start(&mut world);
+    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let page = Page::new(1);
+    let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
+    let key = taken.expect("new");
+    page.put(at::HOME, tally.mirror());
+    for dropped in [0, 9, 17] {
+        page.put(at::DROPPED, dropped);
+        tally.handle_pass(key, &page.words, world.now, false);
+        world.now = world.now.plus_millis(2_000);
+        life.engine.handle_tick(world.now).expect("sealed");
+    }
+    let inputs = life.engine.status().inputs;
+    assert!(inputs.iter().all(|input| input.account.balances()));
+    drop(tally);
+    world.finish(life);
+    // At once, and then once a minute or at the end.
+    let refused = (LossReason::SeriesRefused, None);
+    assert_eq!(declared(&world), [refused.clone(), refused]);
+}
+
 #[test]
 fn a_page_for_which_there_is_no_room_any_more_is_not_counted_again() {
     let world = lives_without_room(Aggregation::Sum, |page, cell, _| page.add(cell, 5));
@@ -250,6 +315,12 @@ fn a_page_for_which_there_is_no_room_any_more_is_not_counted_again() {
 
 #[test]
 fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only() {
+    for restarted in [false, true] {
+        comes_after_it_was_declared(restarted);
+    }
+}
+
+fn comes_after_it_was_declared(restarted: bool) {
     let mut world = world();
     let mut page = Page::new(1);
     let cell = page.slot("acme", Aggregation::Sum);
@@ -264,24 +335,40 @@ fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only()
     drop(before);
     world.finish(first);
     let mut life = start(&mut world);
-    let mut tally = tally(&life.engine, &world, Aggregation::Sum);
+    let mut of_life = tally(&life.engine, &world, Aggregation::Sum);
     world.now = world.now.plus_millis(MISSING_GRACE_MILLIS);
     let told = world.now;
-    assert!(tally.poll_vanished(told).is_some());
+    assert!(of_life.poll_vanished(told).is_some());
     world.now = world.now.plus_millis(20_000);
     life.engine.handle_tick(world.now).expect("sealed");
-    tally.poll_retired(world.now);
-    assert_eq!(tally.counts().missing, 0, "durable, and forgotten");
+    of_life.poll_retired(world.now);
+    assert_eq!(of_life.counts().missing, 0, "durable, and forgotten");
+    // What was declared is known to later lives, however they begin.
+    let restart = |world: &mut World, life, of_life, killed| {
+        if !restarted {
+            return (life, of_life);
+        }
+        end(world, life, of_life, killed);
+        let life = start(world);
+        let of_life = tally(&life.engine, world, Aggregation::Sum);
+        (life, of_life)
+    };
+    let (life, of_life) = restart(&mut world, life, of_life, true);
+    let (mut life, mut of_life) = restart(&mut world, life, of_life, false);
     // Its application was stopped, or refused for want of room, all that time.
     page.add(cell, 7);
     let back = world.now;
     for again in [true, false] {
-        let times = quarantined(&mut life, &mut tally, &page, USER, &mut world);
+        let times = quarantined(&mut life, &mut of_life, &page, USER, &mut world);
         assert_eq!(times > 0, again);
     }
-    assert_eq!(tally.counts().quarantined, 1);
+    assert_eq!(of_life.counts().quarantined, 1);
     assert_eq!(lost_in_quarantine(&life), 0);
-    drop(tally);
+    // Nor is it declared once more in a later life.
+    let (mut life, mut of_life) = restart(&mut world, life, of_life, true);
+    let times = quarantined(&mut life, &mut of_life, &page, USER, &mut world);
+    assert_eq!((times, of_life.counts().missing), (0, 0));
+    drop(of_life);
     world.finish(life);
     assert_eq!(billed(&world, "acme"), 5);
     let acme = Some(TenantId::new("acme").expect("valid"));
@@ -290,6 +377,51 @@ fn a_page_that_comes_after_it_was_declared_is_declared_for_the_time_since_only()
     let losses = world.collector.batches().flat_map(|batch| &batch.losses);
     let times: Vec<_> = losses.map(|loss| (loss.from, loss.to)).collect();
     assert_eq!((times[0].1, times[1]), (told, (told, back)));
+}
+
+/// Notes of pages take a bounded part of the room, and the newest stay.
+#[test]
+fn what_is_remembered_of_pages_takes_little_room() {
+    let mut world = world();
+    world.config.series_max = 256;
+    let mut life = start(&mut world);
+    let mut of_life = tally(&life.engine, &world, Aggregation::Sum);
+    let pages: Vec<_> = (1..20)
+        .map(|id| {
+            let mut page = Page::new(id);
+            let cell = page.slot("acme", Aggregation::Sum);
+            page.add(cell, 5);
+            page.put(at::HOME, 4711);
+            page
+        })
+        .collect();
+    for page in &pages {
+        assert!(quarantined(&mut life, &mut of_life, page, USER, &mut world) > 0);
+    }
+    end(&mut world, life, of_life, true);
+    let mut life = start(&mut world);
+    let mut of_life = tally(&life.engine, &world, Aggregation::Sum);
+    let again: Vec<_> = pages
+        .iter()
+        .rev()
+        .map(|page| quarantined(&mut life, &mut of_life, page, USER, &mut world) > 0)
+        .collect();
+    assert_eq!(again[..4], [false; 4], "the newest");
+    assert!(again[4..].iter().all(|&again| again));
+    // One that was never handed over is taken in spite of it.
+    pages[0].put(at::HOME, 0);
+    let taken = of_life.handle_page(&pages[0].words, USER, &allow("*"), world.now);
+    assert!(taken.is_ok());
+    end(&mut world, life, of_life, true);
+    let life = start(&mut world);
+    let of_life = tally(&life.engine, &world, Aggregation::Sum);
+    assert_eq!(
+        of_life.counts().missing,
+        1,
+        "known, and not held against it"
+    );
+    drop(of_life);
+    world.finish(life);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use crate::aggregate::{Owner, PageKey, Region, Writer};
 pub const MISSING_GRACE_MILLIS: i64 = 60_000;
 /// How long before its end an agent may have looked at a page for the last time: pages are
 /// looked at once a second, and the end is known up to a tick.
-const LOOK_AGE_MILLIS: i64 = 5_000;
+pub(crate) const LOOK_AGE_MILLIS: i64 = 5_000;
 
 /// A page that did not come back.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,20 +7,32 @@
 //!
 //! A page whose loss was declared before it came, as one that vanished, was billed up to then. Of
 //! such a page only the time since that declaration is declared, and no events are called lost.
+//!
+//! What was declared, durably, is remembered over the end of the agent: a mirror without a cell,
+//! of an owner that is no page, notes the page and up to when. So a page is declared once
+//! whichever life of the agent it comes to; of the newest only, because each takes the room of a
+//! series.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate::page::PageReader;
-use tollgate_common::{LossReason, TenantId, Timestamp};
+use tollgate_common::{Aggregation, Dimensions, LossReason, Scale, SeriesKey, TenantId, Timestamp};
 
 use super::visit::cell_events;
-use super::{Entry, MARK_SLOT, PageRefusal, PageTally, access};
-use crate::aggregate::{Allowance, InputLoss, PageKey, Region};
+use super::{Entry, MARK_SLOT, PageRefusal, PageTally, access, mark};
+use crate::aggregate::{Allowance, InputLoss, NOTES_USER, Owner, PageKey, Region, Writer};
 use crate::config::SdkAllow;
 use crate::engine::Declared;
 
 /// Quarantined pages that are remembered, so that each is declared once.
 const REMEMBERED_MAX: usize = 1024;
+/// The part of the series of a writer that notes may take, and the most of them.
+const KEPT_PART: u32 = 64;
+const KEPT_MAX: u32 = 64;
+/// The dimension of a note that says up to when the loss of a page was declared that has not come
+/// since, and of one that has and is quarantined.
+const UNTIL: &str = "until";
+const QUARANTINED: &str = "quarantined";
 /// Slots of a page that are described; what the others hold is declared for nobody in particular.
 const DESCRIBED_MAX: u32 = 1024;
 
@@ -33,9 +45,52 @@ pub(super) struct Quarantine {
 /// A page whose loss is declared.
 #[derive(Clone, Copy)]
 struct Remembered {
-    declared: Declared,
-    /// Until when, for one that has not come since.
-    until: Option<Timestamp>,
+    /// In this life; `None` if an earlier one did.
+    declared: Option<Declared>,
+    /// Until when.
+    to: Timestamp,
+    /// It has come since, and is quarantined.
+    came: bool,
+    /// There is a note of it, which says this of [`came`](Self::came).
+    kept: Option<bool>,
+}
+
+/// The owner of the note of a page: no page is one of that user.
+fn note_owner(page: PageKey) -> Option<Owner> {
+    let of = PageKey {
+        id: page.id,
+        user: NOTES_USER,
+    };
+    (page.user < NOTES_USER).then_some(Owner {
+        page: of,
+        slot: page.user,
+    })
+}
+
+fn note_key(to: Timestamp, came: bool) -> Option<SeriesKey> {
+    let name = if came { QUARANTINED } else { UNTIL };
+    let millis = to.millis().to_string();
+    let dimensions = Dimensions::new([(name, millis.as_str())]).ok()?;
+    let of = mark();
+    SeriesKey::new(of.tenant().clone(), of.meter().clone(), dimensions).ok()
+}
+
+/// The page of a note, up to when its loss is declared, and whether it has come since.
+fn read_note(owner: Owner, key: &SeriesKey) -> Option<(PageKey, Timestamp, bool)> {
+    if owner.page.user != NOTES_USER || key.meter() != mark().meter() {
+        return None;
+    }
+    let (name, millis) = key.dimensions().iter().next()?;
+    let came = match name {
+        UNTIL => false,
+        QUARANTINED => true,
+        _ => return None,
+    };
+    let page = PageKey {
+        id: owner.page.id,
+        user: owner.slot,
+    };
+    Some((page, Timestamp::from_millis(millis.parse().ok()?), came))
 }
 
 impl Quarantine {
@@ -44,13 +99,98 @@ impl Quarantine {
         self.pages
     }
 
-    /// A page that is gone was declared lost up to `until`. Beyond the bound it is forgotten, and
+    /// A page that is gone was declared lost up to `to`. Beyond the bound it is forgotten, and
     /// is like any unknown one should it come.
-    pub(super) fn remember(&mut self, page: PageKey, declared: Declared, until: Timestamp) {
-        if self.remembered.len() < REMEMBERED_MAX {
-            let until = Some(until);
-            self.remembered.insert(page, Remembered { declared, until });
+    pub(super) fn remember(&mut self, page: PageKey, declared: Declared, to: Timestamp) {
+        self.insert(page, declared, (to, false));
+    }
+
+    /// False beyond the bound.
+    fn insert(&mut self, page: PageKey, declared: Declared, of: (Timestamp, bool)) -> bool {
+        let room = self.remembered.len() < REMEMBERED_MAX;
+        if room {
+            let remembered = Remembered {
+                declared: Some(declared),
+                to: of.0,
+                came: of.1,
+                kept: None,
+            };
+            self.remembered.insert(page, remembered);
         }
+        room
+    }
+
+    /// True if a mirror is a note of an earlier life.
+    pub(super) fn recall(&mut self, owner: Owner, key: &SeriesKey) -> bool {
+        let Some((page, to, came)) = read_note(owner, key) else {
+            return false;
+        };
+        let remembered = Remembered {
+            declared: None,
+            to,
+            came,
+            kept: Some(came),
+        };
+        self.remembered.insert(page, remembered);
+        true
+    }
+
+    /// The pages of all notes.
+    pub(super) fn recalled(&self) -> Vec<PageKey> {
+        self.remembered.keys().copied().collect()
+    }
+
+    /// Leaves a note of a page whose loss is durably declared. Without room there is none.
+    pub(super) fn keep<R: Region>(
+        &mut self,
+        page: PageKey,
+        writer: &mut Writer<R>,
+        now: Timestamp,
+    ) {
+        let Some(&Remembered { to, came, kept, .. }) = self.remembered.get(&page) else {
+            return;
+        };
+        let note = note_owner(page).zip(note_key(to, came));
+        let Some((owner, key)) = note.filter(|_| kept != Some(came)) else {
+            return;
+        };
+        self.drop_note(page, writer, now);
+        let most = (writer.series_max() / KEPT_PART).clamp(1, KEPT_MAX) as usize;
+        loop {
+            let kept = self.remembered.iter().filter(|(_, of)| of.kept.is_some());
+            let kept = kept.map(|(page, of)| (of.to, *page));
+            let (count, oldest) = (kept.clone().count(), kept.min());
+            if count < most {
+                break;
+            }
+            let Some((_, oldest)) = oldest else {
+                return;
+            };
+            self.drop_note(oldest, writer, now);
+        }
+        let made = writer.mirror(&key, owner, Aggregation::Sum, Scale::ZERO);
+        if let Some(remembered) = self.remembered.get_mut(&page).filter(|_| made.is_some()) {
+            remembered.kept = Some(came);
+        }
+    }
+
+    fn drop_note<R: Region>(&mut self, page: PageKey, writer: &mut Writer<R>, now: Timestamp) {
+        let remembered = self.remembered.get_mut(&page);
+        let kept = remembered.and_then(|remembered| remembered.kept.take());
+        if let Some((owner, _)) = note_owner(page).zip(kept) {
+            writer.end_mirror(owner, now);
+        }
+    }
+
+    /// A page is taken, for nobody has copied from it: nothing is held against it any more.
+    pub(super) fn taken<R: Region>(
+        &mut self,
+        page: PageKey,
+        writer: &mut Writer<R>,
+        now: Timestamp,
+    ) {
+        self.drop_note(page, writer, now);
+        self.remembered.remove(&page);
     }
 }
 
@@ -96,17 +236,17 @@ impl<R: Region> PageTally<R> {
         now: Timestamp,
     ) -> PageRefusal {
         let remembered = self.quarantine.remembered.get(&page).copied();
-        if let Some(until) = remembered.and_then(|page| page.until) {
-            return self.quarantine_late(page, reader, access, (until, now));
+        if let Some(Remembered { to, .. }) = remembered.filter(|page| !page.came) {
+            return self.quarantine_late(page, reader, access, (to, now));
         }
         let vanished = self.pages.get(&page).and_then(|known| known.declared);
         let declared = remembered.map(|page| page.declared);
-        if let Some(declared) = declared.or(vanished.map(|(declared, _)| declared)) {
-            return if self.declarations.is_durable(declared) {
-                PageRefusal::Quarantined
-            } else {
-                PageRefusal::Declaring
-            };
+        if let Some(declared) = declared.or(vanished.map(|(declared, _)| Some(declared))) {
+            if declared.is_some_and(|declared| !self.declarations.is_durable(declared)) {
+                return PageRefusal::Declaring;
+            }
+            self.quarantine.keep(page, &mut self.writer, now);
+            return PageRefusal::Quarantined;
         }
         self.quarantine.pages += 1;
         let held = held(reader, access);
@@ -120,15 +260,12 @@ impl<R: Region> PageTally<R> {
         }
         let made = Timestamp::from_millis(reader.created().clamp(0, now.millis().max(0)));
         let declared = self.declare(LossReason::PageQuarantined, &tenants, (made, now));
-        if self.quarantine.remembered.len() >= REMEMBERED_MAX {
+        if self.quarantine.insert(page, declared, (now, true)) {
+            PageRefusal::Declaring
+        } else {
             // Somebody makes them faster than they can be remembered.
-            return PageRefusal::Quarantined;
+            PageRefusal::Quarantined
         }
-        let until = None;
-        self.quarantine
-            .remembered
-            .insert(page, Remembered { declared, until });
-        PageRefusal::Declaring
     }
 
     /// A page whose loss was declared, durably, before it came: what it may have counted since
@@ -138,7 +275,7 @@ impl<R: Region> PageTally<R> {
         page: PageKey,
         reader: &PageReader<'_>,
         access: &SdkAllow,
-        (until, now): (Timestamp, Timestamp),
+        (before, now): (Timestamp, Timestamp),
     ) -> PageRefusal {
         self.quarantine.pages += 1;
         let held = held(reader, access);
@@ -147,13 +284,19 @@ impl<R: Region> PageTally<R> {
             tenants.clear();
         }
         let nothing = held.events == 0 && !held.more;
-        let declared = (!nothing && until < now)
-            .then(|| self.declare(LossReason::PageQuarantined, &tenants, (until, now)));
+        let declared = (!nothing && before < now)
+            .then(|| self.declare(LossReason::PageQuarantined, &tenants, (before, now)));
         if let Some(remembered) = self.quarantine.remembered.get_mut(&page) {
-            remembered.until = None;
-            remembered.declared = declared.unwrap_or(remembered.declared);
+            remembered.came = true;
+            if declared.is_some() {
+                (remembered.declared, remembered.to) = (declared, now);
+            }
         }
-        declared.map_or(PageRefusal::Quarantined, |_| PageRefusal::Declaring)
+        if declared.is_some() {
+            return PageRefusal::Declaring;
+        }
+        self.quarantine.keep(page, &mut self.writer, now);
+        PageRefusal::Quarantined
     }
 
     /// A page that was this mirror's, and is somebody else's now or no page any more.

@@ -188,6 +188,10 @@ impl<R: Region> PageTally<R> {
         let tenant = self.writer.tenant_of(slot);
         let tenant = tenant.as_ref().unwrap_or(key.tenant());
         known.counts_for(tenant);
+        known.has_windows |= matches!(
+            aggregation,
+            Aggregation::Max | Aggregation::Last | Aggregation::Unique
+        );
         Entry::Mirrored {
             slot,
             row: self.writer.row(tenant),
