@@ -6,6 +6,10 @@
 mod ends;
 #[path = "sdk/hostile.rs"]
 mod hostile;
+#[path = "sdk/jobs.rs"]
+mod jobs;
+#[path = "sdk/stalls.rs"]
+mod stalls;
 mod support;
 
 use std::collections::BTreeMap;
@@ -14,10 +18,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jobs::count_quickly;
 use rustix::net::RecvFlags;
 use serde_json::Value;
 use support::{Home, Running, exit_code, signal, stdout};
-use tollgate::Meter;
 
 /// Names the job of an application.
 const JOB: &str = "TOLLGATE_TEST_JOB";
@@ -96,74 +100,17 @@ fn application() {
     };
     match job.as_str() {
         "quick" => count_quickly(),
-        "slow" => count_slowly(),
-        "threads" => count_in_threads(),
-        "late" => count_late(),
+        "slow" => jobs::count_slowly(),
+        "threads" => jobs::count_in_threads(),
+        "late" => jobs::count_late(),
+        "peaks" => jobs::peaks(),
         "connection" => ends::leave_connection_to_child(),
         "another" => ends::become_another(),
         other => panic!("no such job: {other}"),
     }
-    let mut out = std::io::stdout();
-    out.write_all(b"done\n").expect("the test reads");
-    out.flush().expect("the test reads");
+    jobs::say_done();
     // Until it is killed.
     let _ = std::io::stdin().read_line(&mut String::new());
-}
-
-fn count_quickly() {
-    let meter = Meter::new("requests").expect("valid");
-    let counter = meter.counter("acme", &[("region", "eu")]).expect("valid");
-    for _ in 0..1000 {
-        counter.add(3);
-    }
-    assert!(tollgate::wait_until_handed_over(PATIENCE));
-    counter.add(4);
-}
-
-/// Some of it after it is told to go on.
-fn count_late() {
-    count_quickly();
-    let mut out = std::io::stdout();
-    out.write_all(b"done\n").expect("the test reads");
-    out.flush().expect("the test reads");
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line).expect("told");
-    let meter = Meter::new("requests").expect("valid");
-    let counter = meter.counter("acme", &[("region", "us")]).expect("valid");
-    counter.add(1_000_000);
-}
-
-/// 200,000 counts over some seconds.
-fn count_slowly() {
-    let meter = Meter::new("requests").expect("valid");
-    let counter = meter.counter("acme", &[]).expect("valid");
-    let local = counter.local();
-    for _ in 0..2000 {
-        for _ in 0..50 {
-            counter.inc();
-            local.inc();
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert_eq!(tollgate::dropped(), 0);
-}
-
-fn count_in_threads() {
-    let meter = Meter::new("requests").expect("valid");
-    for _ in 0..10 {
-        std::thread::scope(|scope| {
-            for thread in 0..10 {
-                let meter = &meter;
-                scope.spawn(move || {
-                    let tenant = format!("t{}", thread % 2);
-                    for _ in 0..100 {
-                        tollgate::count!(meter, tenant, 1, "thread" => format!("{thread}"));
-                    }
-                });
-            }
-        });
-    }
-    assert!(tollgate::wait_until_handed_over(PATIENCE));
 }
 
 fn stop(mut agent: Running) {

@@ -235,6 +235,40 @@ fn cores_are_pure() {
     report("cores that could touch the operating system", &offenders);
 }
 
+/// What threads and processes share without a lock is in one place, where models reach it.
+#[test]
+fn every_protocol_without_a_lock_has_a_model() {
+    let models: String = sources()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("agent/sdk/tests") && names_folder_of_models(path))
+        .map(|(_, text)| text)
+        .collect();
+    let mut found = 0;
+    let mut offenders = Vec::new();
+    for (path, _) in sources() {
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let name = name.filter(|name| !["mod", "atomic"].contains(name));
+        if let Some(name) = name.filter(|_| path.parent() == Some(Path::new("agent/sdk/src/cell")))
+        {
+            found += 1;
+            if !models.contains(&format!("`cell::{name}`"))
+                || !models.contains(&format!("{name}::"))
+            {
+                offenders.push(format!(
+                    "{}: no model in agent/sdk/tests/loom.rs",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(found >= 10, "only {found} protocols were found");
+    report("protocols without a lock are modelled", &offenders);
+}
+
+fn names_folder_of_models(path: &Path) -> bool {
+    path.ends_with("loom.rs") || path.parent().is_some_and(|folder| folder.ends_with("loom"))
+}
+
 #[test]
 fn one_tls_provider() {
     let lock = fs::read_to_string(root().join("Cargo.lock")).expect("the lock file is tracked");

@@ -44,6 +44,8 @@ enum Phase {
     },
     Up {
         socket: OwnedFd,
+        /// The beginning of what the agent says.
+        got: Vec<u8>,
     },
 }
 
@@ -135,8 +137,11 @@ impl Connector {
                 Ok(Some(answer)) => return self.handle_answer(answer),
                 Ok(None) | Err(_) => self.back_off(),
             },
-            Phase::Up { socket } => {
-                if is_open(socket) {
+            Phase::Up { socket, got } => {
+                if read_looks(socket, got) {
+                    if let Some(looked) = hello::take_looks(got) {
+                        self.page.looked_at(looked);
+                    }
                     return None;
                 }
                 self.page.let_go();
@@ -150,7 +155,7 @@ impl Connector {
     fn handle_answer(&mut self, answer: Answer) -> Option<Duration> {
         match answer.code {
             hello::TAKEN => {
-                self.page.hand_over(answer.mirror, answer.window_secs);
+                self.page.hand_over(answer);
                 self.pause = PAUSE.0;
                 let before = std::mem::replace(
                     &mut self.phase,
@@ -159,7 +164,8 @@ impl Connector {
                     },
                 );
                 if let Phase::Asked { socket, .. } = before {
-                    self.phase = Phase::Up { socket };
+                    let got = Vec::new();
+                    self.phase = Phase::Up { socket, got };
                 }
                 return None;
             }
@@ -190,7 +196,7 @@ impl Connector {
     fn wait(&self, pause: Option<Duration>) {
         let socket = match &self.phase {
             Phase::Idle { .. } => None,
-            Phase::Asked { socket, .. } | Phase::Up { socket } => Some(socket),
+            Phase::Asked { socket, .. } | Phase::Up { socket, .. } => Some(socket),
         };
         let Some(socket) = socket else {
             std::thread::sleep(pause.unwrap_or_default().min(PAUSE.1));
@@ -251,12 +257,16 @@ fn read_answer(socket: &OwnedFd, got: &mut Vec<u8>) -> io::Result<Option<Answer>
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The agent says nothing more on a connection that stands.
-fn is_open(socket: &OwnedFd) -> bool {
-    let mut byte = [0; 64];
-    match recv(socket, &mut byte, RecvFlags::empty()) {
+/// Reads what the agent tells of its looks; false once the connection has ended.
+fn read_looks(socket: &OwnedFd, got: &mut Vec<u8>) -> bool {
+    let mut bytes = [0; 16 * hello::LOOK_BYTES];
+    match recv(socket, &mut bytes, RecvFlags::empty()) {
         Ok((0, _)) => false,
-        Ok(_) | Err(Errno::AGAIN | Errno::INTR) => true,
+        Ok((length, _)) => {
+            got.extend_from_slice(&bytes[..length]);
+            true
+        }
+        Err(Errno::AGAIN | Errno::INTR) => true,
         Err(_) => false,
     }
 }

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use tollgate_common::{Aggregation, MeterName, Scale, sketch};
 
+use crate::cell::newest::{self, Told};
 use crate::cell::sum::WORDS as SUM_WORDS;
 use crate::cell::{halves, histogram, level, sum, unique};
 use crate::local::Held;
@@ -269,7 +270,8 @@ impl Max {
         let width = process::window_millis();
         let mut set = |cell: &[AtomicU64]| {
             let (now, keep) = (sys::coarse_millis(), halves::Keep::Max);
-            halves::set(cell, now, width, value, keep, |_, _| process::is_attended());
+            let taken = |_, _| process::is_attended(now, width);
+            halves::set(cell, now, width, value, keep, taken);
         };
         if let Some((cell, _)) = local::wide_cell(self.series.id, halves::WORDS) {
             set(cell);
@@ -324,9 +326,9 @@ impl Unique {
         let width = process::window_millis();
         count_wide(&self.series, |halves, heap, room| {
             let cell = unique::Cell { halves, heap };
-            let taken = |_, _| process::is_attended();
-            cell.insert(room, (sys::coarse_millis(), width), hash, taken)
-                .is_ok()
+            let now = sys::coarse_millis();
+            let taken = |_, _| process::is_attended(now, width);
+            cell.insert(room, (now, width), hash, taken).is_ok()
         });
     }
 }
@@ -367,25 +369,25 @@ impl Level {
         let Some(level) = self.series.level() else {
             return drop_events(1);
         };
-        let changed = level.fetch_update(AcqRel, Acquire, |level| Some(change(level)));
-        let mut now = changed.map_or(0, change);
-        // One thread at a time stores; the others leave their change to it, and it looks
-        // again when it has stored.
-        loop {
+        // It is given no reason to fail.
+        let _ = level.fetch_update(AcqRel, Acquire, |level| Some(change(level)));
+        let told = newest::tell(level, |load| {
             let Some(page) = process::current() else {
-                return drop_events(1);
+                return Told::Nothing;
             };
-            let width = page.window_millis();
+            let (width, mut now) = (page.window_millis(), 0);
             let stored = page.try_count_level(&self.series, |cell| {
-                now = level.load(Acquire);
+                now = load();
                 level::set(cell, sys::precise_millis(), width, now);
             });
             match stored {
-                None => return,
-                Some(false) => return drop_events(1),
-                Some(true) if level.load(Acquire) == now => return,
-                Some(true) => {}
+                None => Told::ByAnother,
+                Some(false) => Told::Nothing,
+                Some(true) => Told::Value(now),
             }
+        });
+        if !told {
+            drop_events(1);
         }
     }
 }

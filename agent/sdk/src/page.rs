@@ -277,6 +277,8 @@ pub mod hello {
     pub const HELLO_BYTES: usize = 32;
     /// Bytes of an answer.
     pub const ANSWER_BYTES: usize = 32;
+    /// Bytes in which an agent tells of a look, see [`look`].
+    pub const LOOK_BYTES: usize = 8;
 
     /// Taken: the page may be marked as handed over to the mirror that the answer names.
     pub const TAKEN: u32 = 0;
@@ -306,6 +308,21 @@ pub mod hello {
         (*magic == HELLO).then_some((*id, u64::from_le_bytes(*size)))
     }
 
+    /// What an agent says, after its answer, of a look at the page: everything that was counted
+    /// before this instant, in milliseconds since 1970, is in its hands.
+    #[must_use]
+    pub fn look(began: i64) -> [u8; LOOK_BYTES] {
+        began.to_le_bytes()
+    }
+
+    /// Takes what was said of whole looks from the bytes; gives the newest instant.
+    pub fn take_looks(bytes: &mut Vec<u8>) -> Option<i64> {
+        let whole = bytes.len() - bytes.len() % LOOK_BYTES;
+        let began = i64::from_le_bytes(*bytes[..whole].last_chunk()?);
+        bytes.drain(..whole);
+        Some(began)
+    }
+
     /// What an agent answers.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Answer {
@@ -315,6 +332,8 @@ pub mod hello {
         pub window_secs: u32,
         /// The mirror's name, never 0.
         pub mirror: u64,
+        /// The agent will tell of its looks; agents before that left 0 here.
+        pub tells: bool,
     }
 
     impl Answer {
@@ -326,6 +345,7 @@ pub mod hello {
             out[8..12].copy_from_slice(&self.code.to_le_bytes());
             out[12..16].copy_from_slice(&self.window_secs.to_le_bytes());
             out[16..24].copy_from_slice(&self.mirror.to_le_bytes());
+            out[24] = self.tells.into();
             out
         }
 
@@ -335,11 +355,12 @@ pub mod hello {
             let (magic, rest) = bytes.split_first_chunk::<8>()?;
             let (code, rest) = rest.split_first_chunk::<4>()?;
             let (window, rest) = rest.split_first_chunk::<4>()?;
-            let (mirror, _) = rest.split_first_chunk::<8>()?;
+            let (mirror, rest) = rest.split_first_chunk::<8>()?;
             (*magic == ANSWER).then_some(Self {
                 code: u32::from_le_bytes(*code),
                 window_secs: u32::from_le_bytes(*window),
                 mirror: u64::from_le_bytes(*mirror),
+                tells: rest.first() == Some(&1),
             })
         }
     }
@@ -394,7 +415,28 @@ mod tests {
             code: hello::BUSY,
             window_secs: 10,
             mirror: 77,
+            tells: true,
         };
         assert_eq!(Answer::parse(&answer.to_bytes()), Some(answer));
+        let before = Answer {
+            tells: false,
+            ..answer
+        };
+        assert_eq!(before.to_bytes()[24..], [0; 8]);
+        assert_eq!(Answer::parse(&before.to_bytes()), Some(before));
+    }
+
+    #[test]
+    fn looks_are_taken_whole_and_the_newest_counts() {
+        let mut bytes = Vec::new();
+        assert_eq!(hello::take_looks(&mut bytes), None);
+        bytes.extend(hello::look(5));
+        bytes.extend(hello::look(-7));
+        bytes.extend(&hello::look(9)[..3]);
+        assert_eq!(hello::take_looks(&mut bytes), Some(-7));
+        assert_eq!(hello::take_looks(&mut bytes), None);
+        bytes.extend(&hello::look(9)[3..]);
+        assert_eq!(hello::take_looks(&mut bytes), Some(9));
+        assert!(bytes.is_empty());
     }
 }

@@ -9,6 +9,8 @@
 //! and gets a new page. Nothing on that way waits for anything but the short lock of the
 //! arena, and nothing of it is on the way of an ordinary count.
 
+mod arena;
+
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,15 +18,15 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tollgate_common::Aggregation;
-
-use crate::cell::{Room, lease};
+use crate::cell::lease;
 use crate::kinds;
-use crate::page::{self, ADD_MAX, PageLayout, SLOT_WORDS, SlotWords, at, put_bytes, words_for};
+use crate::page::hello::Answer;
+use crate::page::{self, ADD_MAX, PageLayout, at, put_bytes};
 use crate::recent::{self, Recent};
-use crate::series::{NAME_HEAD, NO_ID, Series, name};
+use crate::series::{NO_ID, Series};
 use crate::sys::{self, Published, Wiped};
 use crate::{Level, Options, handover};
+pub(crate) use arena::PageRoom;
 
 /// Most blocks of a page. Threads beyond that share one, under a lock.
 const BLOCKS_MAX: usize = 4096;
@@ -39,10 +41,16 @@ const CHUNK_WORDS: (usize, usize) = (32, 512);
 const RESERVE: usize = 16;
 /// Width of an agent's windows unless it says otherwise.
 const WINDOW_SECS: i64 = 10;
-/// How long after it has the page an agent has looked at it for sure: it looks once a second.
+/// How long after it has the page an agent has looked at it, if it does not tell: once a second.
 const LOOKED_MILLIS: i64 = 3000;
+/// The clock that counts are given their windows by may be so far behind.
+const COARSE_MILLIS: i64 = 20;
 /// Instead of an instant: no agent has the page.
 const NOBODY: i64 = i64::MAX;
+/// Instead of an instant: the agent does not tell of its looks.
+const UNTOLD: i64 = i64::MAX;
+/// Nothing that was counted is known to be looked at.
+const NEVER: i64 = i64::MIN;
 /// How long to wait before trying again to make a page.
 const RETRY_MILLIS: i64 = 1000;
 
@@ -130,6 +138,9 @@ pub(crate) struct Page {
     leases: &'static [AtomicU64],
     /// Since when an agent has it, in steady milliseconds, or [`NOBODY`].
     attended: AtomicI64,
+    /// What was counted before this instant of the wall clock is in the hands of that agent;
+    /// [`UNTOLD`] if it does not say so.
+    looked: AtomicI64,
     arena: Mutex<Arena>,
     /// For threads without a block of their own.
     shared: Mutex<Block>,
@@ -190,13 +201,14 @@ pub(crate) fn window_millis() -> i64 {
     present().map_or(WINDOW_SECS * 1000, Page::window_millis)
 }
 
-/// True while an agent looks at the page: what a window holds that ended two windows ago is in its
-/// hands. What nobody looks at has to stay.
+/// True if an agent has looked at the page since the window ended that lies two windows of `width`
+/// before that of `now`: what was counted in it is in the agent's hands. What nobody has looked
+/// at has to stay, whether there is no agent or one that does not get to it.
 #[cold]
-pub(crate) fn is_attended() -> bool {
+pub(crate) fn is_attended(now: i64, width: i64) -> bool {
     present().is_some_and(|page| {
-        let since = page.attended.load(Relaxed);
-        since != NOBODY && sys::steady_millis().saturating_sub(since) >= LOOKED_MILLIS
+        let ended = now - now.rem_euclid(width) - width;
+        page.is_looked_at(ended, now)
     })
 }
 
@@ -238,6 +250,7 @@ impl Page {
             fd,
             leases,
             attended: AtomicI64::new(NOBODY),
+            looked: AtomicI64::new(NEVER),
             arena: Mutex::new(Arena {
                 next: layout.arena(),
                 slots: 0,
@@ -321,7 +334,7 @@ impl Page {
     }
 
     pub(crate) fn room(&self) -> PageRoom<'_> {
-        PageRoom(self)
+        PageRoom::of(self)
     }
 
     /// Takes back the block of a thread that ends.
@@ -389,11 +402,29 @@ impl Page {
             * 1000
     }
 
-    /// Notes that the page is in the hands of a mirror, which may count from it now.
-    pub(crate) fn hand_over(&self, mirror: u64, window_secs: u32) {
-        self.words[at::WINDOW].store(window_secs.into(), Relaxed);
-        self.words[at::HOME].store(mirror, Release);
+    /// Notes that the page is in the hands of the mirror that an answer names, which may count
+    /// from it now.
+    pub(crate) fn hand_over(&self, answer: Answer) {
+        self.words[at::WINDOW].store(answer.window_secs.into(), Relaxed);
+        self.words[at::HOME].store(answer.mirror, Release);
+        let looked = if answer.tells { NEVER } else { UNTOLD };
+        self.looked.store(looked, Relaxed);
         self.attended.store(sys::steady_millis(), Relaxed);
+    }
+
+    /// The agent has told that what was counted before this instant is in its hands.
+    pub(crate) fn looked_at(&self, before: i64) {
+        self.looked.store(before, Relaxed);
+    }
+
+    fn is_looked_at(&self, ended: i64, now: i64) -> bool {
+        let since = self.attended.load(Relaxed);
+        match self.looked.load(Relaxed) {
+            _ if since == NOBODY => false,
+            UNTOLD => sys::steady_millis().saturating_sub(since) >= LOOKED_MILLIS,
+            // A look after now was before the clock was set back.
+            looked => looked >= ended + COARSE_MILLIS && looked <= now + COARSE_MILLIS,
+        }
     }
 
     /// The agent that had the page has gone.
@@ -404,132 +435,5 @@ impl Page {
     /// True once an agent has it.
     pub(crate) fn is_handed_over(&self) -> bool {
         self.words[at::HOME].load(Relaxed) != 0
-    }
-
-    /// Makes a cell, or one without dimensions where there is no room for it.
-    fn allocate(&self, arena: &mut Arena, block: &mut Block, series: &Series) -> Option<u32> {
-        if let Some(at) = self.publish(arena, block, series, &series.name, true) {
-            block.cells.insert(series.name.clone(), at);
-            return Some(at);
-        }
-        if series.aggregation == Aggregation::TimeWeighted {
-            // Of several levels in one cell the last would stand for all of them.
-            return None;
-        }
-        let key = series.key.to_overflow();
-        let name = name(&key, series.aggregation, series.scale);
-        let at = if let Some(&at) = block.cells.get(name.as_slice()) {
-            at
-        } else {
-            let at = self.publish(arena, block, series, &name, false)?;
-            block.cells.insert(name.into(), at);
-            at
-        };
-        self.words[at::OVERFLOWED].fetch_add(1, Relaxed);
-        // Bounded by what else this block may hold, so that names do not pile up.
-        if block.cells.len() < 2 * self.layout.slots_max() as usize {
-            block.cells.insert(series.name.clone(), at);
-        }
-        Some(at)
-    }
-
-    fn publish(
-        &self,
-        arena: &mut Arena,
-        block: &mut Block,
-        series: &Series,
-        name: &[u8],
-        ordinary: bool,
-    ) -> Option<u32> {
-        let key = name.get(NAME_HEAD..)?;
-        let words = kinds::words(series.aggregation);
-        let known = arena.keys.get(key).copied();
-        let key_words = if known.is_some() {
-            0
-        } else {
-            words_for(key.len())
-        };
-        let (mut end, mut slots_end) = (self.layout.words(), self.layout.slots_max());
-        if ordinary {
-            end = self.ordinary_end();
-            slots_end -= slots_end.div_ceil(16);
-        }
-        let in_chunk = words < CHUNK_WORDS.0;
-        let fits_chunk = in_chunk && block.chunk.len() >= words;
-        let chunk_words = if fits_chunk {
-            0
-        } else if in_chunk {
-            block.chunk_words
-        } else {
-            words.next_multiple_of(8)
-        };
-        if arena.slots >= slots_end || arena.next + key_words + 7 + chunk_words > end {
-            return None;
-        }
-        let key_at = if let Some(key_at) = known {
-            key_at
-        } else {
-            let key_at = u32::try_from(arena.next).ok()?;
-            put_bytes(&self.words[arena.next..], key);
-            arena.next += key_words;
-            arena.keys.insert(key.into(), key_at);
-            key_at
-        };
-        if !fits_chunk {
-            // Cells of different threads share no cache line.
-            let start = arena.next.next_multiple_of(8);
-            arena.next = start + chunk_words;
-            if in_chunk {
-                block.chunk = start..arena.next;
-                block.chunk_words = (2 * block.chunk_words).min(CHUNK_WORDS.1);
-            }
-        }
-        let cell_at = if in_chunk {
-            let at = block.chunk.start;
-            block.chunk.start += words;
-            at
-        } else {
-            arena.next - chunk_words
-        };
-        let slot = SlotWords {
-            key_at,
-            key_bytes: u32::try_from(key.len()).ok()?,
-            cell_at: u32::try_from(cell_at).ok()?,
-            cell_words: u32::try_from(words).ok()?,
-            aggregation: series.aggregation.code(),
-            scale: series.scale.get(),
-        };
-        let at = self.layout.slot(arena.slots);
-        let place = &self.words[at..at + SLOT_WORDS];
-        for (word, value) in place.iter().zip(slot.to_words()) {
-            word.store(value, Relaxed);
-        }
-        place[SLOT_WORDS - 1].store(slot.checksum(key), Relaxed);
-        arena.slots += 1;
-        self.words[at::COUNT].store(arena.slots.into(), Release);
-        Some(slot.cell_at)
-    }
-}
-
-/// Chunks for cells that grow, from the arena of a page.
-pub(crate) struct PageRoom<'a>(&'a Page);
-
-impl Room for PageRoom<'_> {
-    fn take(&mut self, words: u32) -> Option<u32> {
-        let mut arena = self.0.arena();
-        if let Some(at) = arena.chunks.iter().position(|chunk| chunk.1 == words) {
-            return Some(arena.chunks.swap_remove(at).0);
-        }
-        let at = arena.next.next_multiple_of(8);
-        let end = at.checked_add(words as usize)?;
-        if end > self.0.ordinary_end() {
-            return None;
-        }
-        arena.next = end;
-        u32::try_from(at).ok()
-    }
-
-    fn give(&mut self, at: u32, words: u32) {
-        self.0.arena().chunks.push((at, words));
     }
 }

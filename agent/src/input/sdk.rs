@@ -9,6 +9,7 @@
 
 pub(crate) mod board;
 mod connection;
+mod look;
 mod mapping;
 mod store;
 
@@ -26,9 +27,9 @@ use tollgate::page::hello::{self, Answer};
 use tollgate_agent_core::aggregate::{PageKey, Region};
 use tollgate_agent_core::config::Sdk;
 use tollgate_agent_core::input::page::{
-    LOOK_EVERY_MILLIS, PageRefusal, PageTally, Pass, find_access,
+    LOOK_EVERY_MILLIS, PageRefusal, PageTally, find_access,
 };
-use tollgate_common::{Window, WindowWidth};
+use tollgate_common::WindowWidth;
 use tracing::{debug, info, warn};
 
 use super::stop::Stop;
@@ -265,6 +266,7 @@ impl<R: Region> Server<R> {
             code,
             window_secs,
             mirror,
+            tells: true,
         };
         let Some(access) = find_access(&config.allow, peer.uid, peer.gid).cloned() else {
             warn!(
@@ -313,6 +315,7 @@ impl<R: Region> Server<R> {
                     map,
                     again: None,
                     complete: false,
+                    looking: None,
                     stored,
                     kept,
                 });
@@ -380,82 +383,6 @@ impl<R: Region> Server<R> {
             }
         }
         kept
-    }
-
-    /// Looks at all pages, or at those that are due again, and says when the next is due.
-    fn look(&mut self, full: bool) -> Duration {
-        let (now, clock) = (Instant::now(), clock::now());
-        self.tally.poll_retired(clock);
-        if full {
-            let waiting = std::mem::take(&mut self.waiting);
-            self.adopt(waiting);
-        }
-        let mut next = LOOK_EVERY;
-        for connection in &mut self.connections {
-            let gone = connection.closed.is_some() && connection.is_gone(now);
-            let pause_ending = connection.pause_ending(now);
-            let Some(page) = &mut connection.page else {
-                continue;
-            };
-            let due = page.again.is_some_and(|at| at <= now);
-            if !(full || due || connection.closed.is_some() && page.again.is_none()) {
-                let left = page.again.map(|at| at.saturating_duration_since(now));
-                next = left.map_or(next, |left| next.min(left));
-                continue;
-            }
-            let pass = self
-                .tally
-                .handle_pass(page.key, page.map.words(), clock, gone);
-            page.complete = pass == Pass::Complete;
-            if pass == Pass::Quarantined {
-                warn!(
-                    pid = connection.peer.pid,
-                    "a page was marked as another agent's; it is quarantined"
-                );
-                connection.closed.get_or_insert(now);
-            }
-            let pause = self.tally.pause(page.key, pass, clock);
-            let mut pause = Duration::from_millis(pause.unsigned_abs());
-            if connection.closed.is_none() {
-                page.again = Some(now + pause);
-                next = next.min(pause);
-                continue;
-            }
-            // The last look has to come after the end of the process, whose levels last until
-            // then; a page that waits for room is looked at until it has found some.
-            let undecided = !gone && pass != Pass::Quarantined;
-            if undecided || pass == Pass::More {
-                if undecided {
-                    pause = pause.min(pause_ending);
-                }
-                page.again = Some(now + pause);
-                next = next.min(pause);
-                continue;
-            }
-            self.tally.handle_end(page.key, clock);
-            store::remove(&page.stored);
-            connection.page = None;
-            debug!(pid = connection.peer.pid, "an application has ended");
-        }
-        self.connections.retain(|c| !c.is_over());
-        while let Some(vanished) = self.tally.poll_vanished(clock) {
-            warn!(
-                tenants = ?vanished.tenants,
-                "a page that was known did not come back; what it counted while the agent was \
-                 down is declared lost"
-            );
-        }
-        next
-    }
-
-    /// How long until all pages are to be looked at.
-    fn until_full(&self) -> Duration {
-        let clock = clock::now();
-        let end = Window::containing(clock, self.width).end();
-        let left = end.millis_since(clock) - BEFORE_END_MILLIS;
-        let left = u64::try_from(left).unwrap_or(0);
-        let before_end = Duration::from_millis(left).max(LOOK_SOON);
-        before_end.min(LOOK_EVERY)
     }
 
     /// Leaves the status for whoever asks.

@@ -18,9 +18,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
+use tollgate::cell::receipt;
 
 use super::tenants::TenantRecord;
 use super::words::Put;
@@ -233,7 +234,7 @@ impl AccountWords {
         // What was received last: an input says so before it decides on an event, and what is
         // under way is then never less than nothing.
         for (value, word) in values.iter_mut().zip(words).rev() {
-            *value = word.load(Acquire);
+            *value = receipt::read(word);
         }
         Self(values)
     }
@@ -369,8 +370,9 @@ pub(crate) struct Counts {
 }
 
 /// Adds to a word whose only writer is the caller.
+#[inline]
 pub(crate) fn bump(word: &AtomicU64, n: u64) {
-    word.put(word.load(Relaxed).wrapping_add(n), Release);
+    receipt::add(word, n, Put::put);
 }
 
 pub(crate) fn received_word() -> usize {

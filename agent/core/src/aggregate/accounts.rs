@@ -1,28 +1,22 @@
 //! Reading the accounts of inputs.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::fence;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tollgate::cell::{receipt, totals};
 
 use super::account::{self, ACCOUNT_WORDS, Account, AccountWords, Counts, InputLoss};
 use super::header::{self, AT_RETIRED};
 use super::{Cells, Region, Rejection};
 
 /// How often a reading that a seal has overtaken is made again.
-const ATTEMPTS: usize = 64;
+const ATTEMPTS: u32 = 64;
 
 impl<R: Region> Cells<R> {
     /// Reads while no batch is applied, so that what is sealed and what is open are of the same
     /// instant.
     pub(super) fn steady<T>(&self, read: impl Fn(u64) -> T) -> T {
-        for _ in 0..ATTEMPTS {
-            let applied = self.applied();
-            let found = read(applied);
-            fence(Acquire);
-            if self.applied() == applied {
-                return found;
-            }
-        }
-        read(self.applied())
+        let found = totals::steadily(header::applied_word(self.words()), ATTEMPTS, &read);
+        found.unwrap_or_else(|| read(self.applied()))
     }
 
     /// Events that this incarnation counted for a writer.
@@ -45,7 +39,7 @@ impl<R: Region> Cells<R> {
 
     /// Events of a writer that had been received and decided on.
     pub(super) fn settled_events(&self, writer: u32) -> u64 {
-        self.shared().account(writer)[account::settled_word()].load(Acquire)
+        receipt::read(&self.shared().account(writer)[account::settled_word()])
     }
 
     /// True if what is received was counted before it was decided on, and not only what had been

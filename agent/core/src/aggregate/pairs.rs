@@ -5,9 +5,9 @@
 //! counted in.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::Relaxed;
 
-use tollgate::cell::baseline::parity;
+use tollgate::cell::totals;
 use tollgate_common::limits::{METER_BYTES_MAX, TENANT_BYTES_MAX};
 use tollgate_common::{Scale, SeriesKey};
 
@@ -28,7 +28,9 @@ pub(crate) struct PairTotal {
     pub(crate) events: u64,
 }
 
+const AT_FIGURES: std::ops::Range<usize> = 1..1 + 2 * totals::FIGURES;
 const AT_CHECKSUM: usize = PAIR_WORDS - 1;
+const _: () = assert!(AT_FIGURES.end == AT_CHECKSUM);
 
 fn checksum(first: u64, names: &[u8]) -> u64 {
     let mut bytes = first.to_le_bytes().to_vec();
@@ -44,7 +46,7 @@ impl<R: Region> Cells<R> {
 
     /// Totals in use.
     pub(crate) fn pairs(&self) -> u32 {
-        let count = pairs_word(self.words()).load(Acquire);
+        let count = totals::published(pairs_word(self.words()));
         u32::try_from(count)
             .unwrap_or(u32::MAX)
             .min(self.layout().pairs())
@@ -96,8 +98,7 @@ impl<R: Region> Cells<R> {
 
     /// The total as of the cut of batch `sequence`.
     pub(crate) fn pair_total(&self, pair: u32, sequence: u64) -> PairTotal {
-        let words = &self.pair_words(pair)[1 + 3 * parity(sequence)..];
-        let [low, high, events] = [0, 1, 2].map(|at: usize| words[at].load(Relaxed));
+        let [low, high, events] = totals::figures(&self.pair_words(pair)[AT_FIGURES], sequence);
         PairTotal {
             sum: u128::from(high) << 64 | u128::from(low),
             events,
@@ -106,10 +107,9 @@ impl<R: Region> Cells<R> {
 
     #[expect(clippy::cast_possible_truncation, reason = "each half is 64 bits")]
     pub(crate) fn put_pair_total(&self, pair: u32, sequence: u64, total: PairTotal) {
-        let words = &self.pair_words(pair)[1 + 3 * parity(sequence)..];
-        words[0].put(total.sum as u64, Relaxed);
-        words[1].put((total.sum >> 64) as u64, Relaxed);
-        words[2].put(total.events, Relaxed);
+        let figures = [total.sum as u64, (total.sum >> 64) as u64, total.events];
+        let words = &self.pair_words(pair)[AT_FIGURES];
+        totals::put_figures(words, sequence, figures, Put::put);
     }
 
     /// Makes the next total, at zero in both parities; false if there is no room. `names` are
@@ -131,7 +131,7 @@ impl<R: Region> Cells<R> {
         let first = (at as u64) << 32 | (names.len() as u64) << 16 | u64::from(scale.get());
         words[0].put(first, Relaxed);
         words[AT_CHECKSUM].put(checksum(first, names), Relaxed);
-        pairs_word(self.words()).put(u64::from(index) + 1, Release);
+        totals::publish(pairs_word(self.words()), Put::put);
         true
     }
 }

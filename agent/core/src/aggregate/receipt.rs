@@ -7,8 +7,8 @@
 //! less than that can never be decided either.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use tollgate::cell::receipt;
 use tollgate::cell::sum::{self, AddError};
 use tollgate_common::TenantId;
 
@@ -56,8 +56,9 @@ impl<R: Region> Writer<R> {
     #[inline]
     pub fn settle(&mut self) {
         let words = self.shared.account(self.index);
-        let received = words[account::received_word()].load(Relaxed);
-        words[account::settled_word()].put(received, Release);
+        let of = [account::received_word(), account::settled_word()];
+        let [received, settled] = of.map(|at| &words[at]);
+        receipt::settle(received, settled, Put::put);
     }
 
     /// Counts sums for a while without looking up each time where the cells are.

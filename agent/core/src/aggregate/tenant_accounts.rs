@@ -8,10 +8,9 @@
 //! these figures over the tenants and over the inputs are what the two checks are made of.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Acquire;
 
 use serde::Serialize;
-use tollgate::cell::sum;
+use tollgate::cell::{receipt, sum};
 use tollgate_common::{SeriesKey, TenantId};
 
 use super::account::{self, Account, AccountWords, Counts};
@@ -275,7 +274,8 @@ impl<R: Region> Cells<R> {
         let settled = self.settled_events(writer);
         let found = between();
         let received = &self.shared().account(writer)[account::received_word()];
-        (received.load(Acquire).saturating_sub(settled), found)
+        let held = receipt::under_way(settled, receipt::read(received));
+        (held, found)
     }
 
     fn records(&self, writer: u32) -> impl Iterator<Item = (u32, TenantRecord)> {

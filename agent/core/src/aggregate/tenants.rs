@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use foldhash::quality::RandomState;
 use hashbrown::HashMap;
-use tollgate::cell::Room;
+use tollgate::cell::{Room, receipt};
 use tollgate_common::TenantId;
 use tollgate_common::limits::TENANT_BYTES_MAX;
 
@@ -140,7 +140,7 @@ fn parse(words: &[AtomicU64]) -> Option<TenantRecord> {
         interrupted: word(AT_INTERRUPTED),
         earlier: word(AT_EARLIER) == 1,
         // Last, see there.
-        received: words[AT_RECEIVED].load(Acquire),
+        received: receipt::read(&words[AT_RECEIVED]),
     })
 }
 

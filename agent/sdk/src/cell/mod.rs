@@ -17,6 +17,9 @@
 //! | [`baseline`] | nothing: says what is sealed | two arrays, chosen by one word |
 //! | [`retire`] | nothing: gives cells to other series | changes, acknowledged before reuse |
 //! | [`lease`] | nothing: says who may count | a word of each thread, looked at by every count |
+//! | [`newest`] | nothing: passes a value on | each side stores its word, then looks at the other's |
+//! | [`receipt`] | events, before they are decided on | settled, decided, received: read in this order |
+//! | [`totals`] | what batches have told | two parities, of one applied batch |
 //!
 //! Times are milliseconds since 1970 in UTC, windows are as long as their width says and
 //! start at multiples of it. `tests/loom.rs` models every protocol here.
@@ -27,8 +30,11 @@ pub mod halves;
 pub mod histogram;
 pub mod lease;
 pub mod level;
+pub mod newest;
+pub mod receipt;
 pub mod retire;
 pub mod sum;
+pub mod totals;
 pub mod unique;
 
 /// How far a clock may go back before what it showed earlier is taken for wrong: an hour.

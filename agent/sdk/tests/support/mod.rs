@@ -95,6 +95,7 @@ impl Agent {
             },
             window_secs: 10,
             mirror: 7,
+            tells: false,
         };
         stream.write_all(&answer.to_bytes()).expect("writable");
         if !refuse {

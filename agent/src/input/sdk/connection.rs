@@ -12,10 +12,12 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use tollgate::page::hello::{self, Answer, HELLO_BYTES};
 use tollgate_agent_core::aggregate::PageKey;
 use tollgate_agent_core::input::page::MISSING_GRACE_MILLIS;
+use tollgate_common::Timestamp;
 
 use super::mapping::MappedPage;
 use super::store::{Kept, Name};
 use super::{LOOK_EVERY, LOOK_SOON};
+use crate::clock;
 use crate::peer::Peer;
 
 /// How long an application may take to say hello.
@@ -36,6 +38,8 @@ pub(super) struct Page {
     pub(super) again: Option<Instant>,
     /// False while something of it waits.
     pub(super) complete: bool,
+    /// When the look began that is not yet complete, by the wall clock.
+    pub(super) looking: Option<Timestamp>,
     /// Its name at the service manager.
     pub(super) stored: Name,
     /// The manager has it, and its process, as far as that can be known.
@@ -98,6 +102,7 @@ impl Connection {
             map,
             again: None,
             complete: false,
+            looking: None,
             stored: of.name,
             kept: of.process.is_some(),
         };
@@ -219,6 +224,24 @@ impl Connection {
     pub(super) fn answer(&mut self, answer: Answer) {
         if let Some(stream) = &mut self.stream {
             let _ = stream.write_all(&answer.to_bytes());
+        }
+    }
+}
+
+impl Page {
+    /// A look begins, unless one goes on.
+    pub(super) fn begin_look(&mut self) {
+        self.looking.get_or_insert_with(clock::wall);
+    }
+}
+
+impl Connection {
+    /// The look that was begun is complete. Its application is told, if that is of use to it. One
+    /// that does not read is told later of a later look.
+    pub(super) fn end_look(&mut self, tell: bool) {
+        let looking = self.page.as_mut().and_then(|page| page.looking.take());
+        if let Some((began, stream)) = looking.zip(self.stream.as_mut()).filter(|_| tell) {
+            let _ = stream.write(&hello::look(began.millis()));
         }
     }
 }
