@@ -9,6 +9,9 @@ use tollgate_common::{
 
 use super::*;
 
+#[path = "take_over_tests.rs"]
+mod take_over;
+
 pub(super) type Words = Arc<Vec<AtomicU64>>;
 
 fn identity() -> Identity {
@@ -244,33 +247,6 @@ fn a_counter_takes_no_lap_between_two_cuts() {
 }
 
 #[test]
-fn a_writer_takes_over_what_was_published() {
-    let layout = CellsLayout::new(2, 10, 4096).expect("in range");
-    let words = region(layout);
-    let cells = Cells::open(Arc::clone(&words)).expect("good");
-    let mut writer = cells.writer("admin").expect("free");
-    let before: Vec<Slot> = (0..5)
-        .map(|value| {
-            let kind = [Aggregation::Sum, Aggregation::Last][value % 2];
-            writer
-                .resolve(&key(0, value), kind, Scale::ZERO)
-                .expect("room")
-        })
-        .collect();
-    drop((writer, cells));
-    let cells = Cells::open(words).expect("good");
-    let mut writer = cells.writer("admin").expect("free");
-    for (value, slot) in before.iter().enumerate() {
-        let kind = [Aggregation::Sum, Aggregation::Last][value % 2];
-        assert_eq!(writer.resolve(&key(0, value), kind, Scale::ZERO), Ok(*slot));
-    }
-    let new = writer.resolve(&key(1, 0), Aggregation::Last, Scale::ZERO);
-    assert!(new.is_ok_and(|slot| !before.contains(&slot)));
-    assert_eq!(cells.published(0), 6);
-    assert_eq!(series(&cells, 5), Some(key(1, 0)));
-}
-
-#[test]
 fn accounts_are_carried_by_name() {
     let cells = cells(10);
     let mut writer = cells.writer("admin").expect("free");
@@ -354,31 +330,6 @@ fn retire_all(cells: &Cells<Words>, writer: &mut Writer<Words>) {
     writer.poll_retired();
     seal_all(cells);
     writer.poll_retired();
-}
-
-#[test]
-fn a_writer_that_is_had_again_has_its_series_once() {
-    let limits = SeriesLimits {
-        series_max: 3,
-        ..SeriesLimits::default()
-    };
-    let layout = CellsLayout::new(2, 10, 4096).expect("in range");
-    let cells = Cells::open_with(region(layout), limits).expect("good");
-    for round in 0..3 {
-        let mut writer = cells.writer("admin").expect("free");
-        let slot = writer.resolve(&key(0, round), Aggregation::Sum, Scale::ZERO);
-        let slot = u32::try_from(slot.expect("room").to_bits() & 0xffff_ffff).expect("masked");
-        assert_eq!(series(&cells, slot), Some(key(0, round)));
-    }
-    let mut other = cells.writer("dogstatsd.unix").expect("free");
-    let slot = other.resolve(&key(0, 9), Aggregation::Sum, Scale::ZERO);
-    assert!(slot.is_ok());
-    let found = cells.key(1, 0).expect("published").key;
-    assert_eq!(
-        found,
-        key(0, 9).to_overflow(),
-        "the limit is that of the host"
-    );
 }
 
 /// Every limit: a count beyond it stays with its tenant and meter, and can be read.

@@ -5,7 +5,12 @@
 
 #[cfg(test)]
 mod allocations;
+#[cfg(any(test, feature = "testing"))]
+mod bench;
 pub mod dogstatsd;
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod interfaces;
 pub mod live;
 mod observe;

@@ -252,7 +252,9 @@ fn a_page_without_room_whose_application_ends_meanwhile_is_declared() {
         let cells: Vec<_> = cells.collect();
         let life = start(&mut world);
         let mut tally = tally(&life.engine, &world, Aggregation::Sum);
-        cells.iter().for_each(|&cell| page.add(cell, 5));
+        for &cell in &cells {
+            page.add(cell, 5);
+        }
         let taken = tally.handle_page(&page.words, USER, &allow("*"), world.now);
         let key = taken.expect("new");
         page.put(at::HOME, tally.mirror());
@@ -260,7 +262,9 @@ fn a_page_without_room_whose_application_ends_meanwhile_is_declared() {
         let looked = world.now;
         end(&mut world, life, tally, false);
         // It counts on, and ends before there is an agent again.
-        cells.iter().for_each(|&cell| page.add(cell, 7));
+        for &cell in &cells {
+            page.add(cell, 7);
+        }
         world.now = world.now.plus_millis(20_000);
         world.config.series_max = 4;
         if killed {
