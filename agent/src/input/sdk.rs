@@ -26,9 +26,7 @@ use tollgate::page::PageReader;
 use tollgate::page::hello::{self, Answer};
 use tollgate_agent_core::aggregate::{PageKey, Region};
 use tollgate_agent_core::config::Sdk;
-use tollgate_agent_core::input::page::{
-    LOOK_EVERY_MILLIS, PageRefusal, PageTally, find_access,
-};
+use tollgate_agent_core::input::page::{LOOK_EVERY_MILLIS, PageRefusal, PageTally, find_access};
 use tollgate_common::WindowWidth;
 use tracing::{debug, info, warn};
 

@@ -77,6 +77,7 @@ dimensions = ["region"]
 pub(super) struct Bench {
     pub(super) cells: Cells<Words>,
     pub(super) tally: Tally<Words>,
+    #[cfg(test)]
     pub(super) live: Arc<Live>,
 }
 
@@ -107,16 +108,13 @@ pub(super) fn bench() -> Bench {
     let live = Arc::new(Live::new(config.attributor()));
     Bench {
         tally: Tally::new(writer, Arc::clone(&live), config.window, 0, 7),
+        #[cfg(test)]
         live,
         cells,
     }
 }
 
 impl Bench {
-    pub(super) fn datagram(&mut self, datagram: &str) {
-        self.bytes(datagram.as_bytes());
-    }
-
     pub(super) fn bytes(&mut self, datagram: &[u8]) {
         self.tally
             .handle_datagram(Listener::Udp, datagram, Timestamp::from_secs(25));

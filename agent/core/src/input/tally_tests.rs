@@ -14,6 +14,10 @@ use crate::input::dogstatsd::{DATAGRAM_SLACK_BYTES, Ignored, Item, parse_datagra
 use crate::input::interfaces::{Direction, Traffic};
 
 impl Bench {
+    pub(super) fn datagram(&mut self, datagram: &str) {
+        self.bytes(datagram.as_bytes());
+    }
+
     /// The wide cell of a series, and its place.
     fn wide(&self, series: &str) -> (u32, &[AtomicU64]) {
         let found = (0..self.cells.published(0)).find_map(|slot| {
