@@ -21,7 +21,7 @@ use crate::position::Position;
 /// a state that an older fold has come to is not what this one would have come to.
 /// What builds with the feature `testing` write, no other build reads, and the reverse.
 const STATE_VERSION: u16 = if cfg!(any(test, feature = "testing")) {
-    0x8000 | 11
+    32_768 + 11
 } else {
     11
 };

@@ -131,9 +131,10 @@ fn line_row(out: &mut String, invoice: &Invoice, line: &InvoiceLine) {
     cells[21] = contracted.to_string();
     // What a commitment charges before its usage is effective where usage draws it down.
     let is_commitment = matches!(line.role, Some(Role::Commitment | Role::Drawdown));
-    cells[22] = match is_commitment {
-        true => "0".to_owned(),
-        false => line.amount.to_string(),
+    cells[22] = if is_commitment {
+        "0".to_owned()
+    } else {
+        line.amount.to_string()
     };
     let frequency = match category {
         "Usage" => "Usage-Based",

@@ -126,9 +126,10 @@ fn a_change_of_any_value_of_a_line_or_a_document_is_located() {
     };
     let stamp = Timestamp::from_secs(3700);
     let mut folds = world.fold.tenants().iter();
-    let issue = folds.find_map(|fold| fold.propose_issue(stamp, &wish).ok());
-    let issue = issue.expect("there is something to bill");
-    world.take(Entry::Issue(Box::new(issue)));
+    let issues = folds.find_map(|fold| fold.propose_issue(stamp, &wish).ok());
+    for issue in issues.expect("there is something to bill") {
+        world.take(Entry::Issue(Box::new(issue)));
+    }
     let fields = check(&world.journal, &world.tables);
     assert!(fields >= 18, "only {fields} fields");
 }

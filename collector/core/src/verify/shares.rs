@@ -90,7 +90,7 @@ impl Shares {
             let mut shares = line.shares.values().copied();
             let is_opposite =
                 |share: &Option<Decimal>| share.is_some_and(|share| share * sign < Decimal::ZERO);
-            let opposite = line.shares.values().any(|share| is_opposite(share));
+            let opposite = line.shares.values().any(is_opposite);
             let sum = shares.try_fold(Decimal::ZERO, |sum, share| add(Some(sum), share?))?;
             if !opposite && sum.abs() <= whole.abs() {
                 return None;
