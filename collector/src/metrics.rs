@@ -1,7 +1,8 @@
 //! What the collector counts about itself, for `/metrics`.
 //!
-//! Every metric is registered once. Labels come from fixed sets, never from agents or
-//! tenants, so that nobody outside can make the set grow.
+//! Every metric is registered once. Labels come from fixed sets, never from tenants; agents are the
+//! label of one gauge alone (their clocks), which is bounded. So nobody outside can make the set
+//! grow. `docs/metrics.md` lists them all.
 
 use std::fmt::{self, Write};
 use std::sync::atomic::AtomicU64;
@@ -448,6 +449,10 @@ impl Collector for Latency {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use tollgate_common::AgentId;
+
     use super::*;
 
     #[test]
@@ -468,6 +473,34 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is missing from:\n{text}");
         }
+    }
+
+    #[test]
+    fn every_metric_is_documented_and_there() {
+        let page = include_str!("../../docs/metrics.md");
+        let cells = page
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `tollgate_collector_"))
+            .map(|line| line.split('|').map(str::trim));
+        let documented: BTreeSet<String> = cells
+            .filter_map(|mut cells| Some((cells.next()?, cells.next()?)))
+            .filter(|(_, kind)| ["counter", "gauge"].contains(kind))
+            .map(|(name, kind)| format!("{} {kind}", name.trim_matches('`')))
+            .collect();
+        let metrics = Metrics::new();
+        let agent = AgentId::new("edge-1").expect("valid");
+        metrics.clocks.note(&agent, 1);
+        let text = metrics.encode().expect("encodes");
+        let shown: BTreeSet<String> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE tollgate_collector_"))
+            .map(|line| {
+                let (name, kind) = line.split_once(' ').expect("a name and a type");
+                let total = if kind == "counter" { "_total" } else { "" };
+                format!("{name}{total} {kind}")
+            })
+            .collect();
+        assert_eq!(shown, documented);
     }
 
     #[test]

@@ -8,6 +8,7 @@ fn collector(dir: &Path, args: &[&str]) -> Output {
         .args(args)
         .current_dir(dir)
         .env_clear()
+        .env("TOLLGATE_COLLECTOR_CONFIG", "tollgate-collector.toml")
         .output()
         .expect("the collector's binary runs")
 }
@@ -111,15 +112,34 @@ fn wrong_configurations_show_their_place() {
     );
     let (out, err) = expect(&collector(dir.path(), &["check"]), 78);
     assert!(out.is_empty(), "{out}");
-    assert!(err.contains("tollgate-collector.toml:10:10"), "{err}");
+    assert!(err.contains("tollgate-collector.toml:12:10"), "{err}");
     assert!(
         err.contains("`listen`") && err.contains("expected"),
         "{err}"
     );
 
+    // All of them at once, in the order of the file.
     change(
         &file,
-        "listen = \"localhost\"",
+        "# http = \"127.0.0.1:7431\"",
+        "http = \"0.0.0.0:7431\"",
+    );
+    let (_, err) = expect(&collector(dir.path(), &["check"]), 78);
+    let listen = err.find("`listen`").expect("the first mistake");
+    let http = err.find("`http`").expect("the second mistake");
+    assert!(listen < http && err.contains("http_allow_remote"), "{err}");
+    change(&file, "http = \"0.0.0.0:7431\"", "http = \"127.0.0.1:0\"");
+    let remote = ["check", "--http", "0.0.0.0:7431"];
+    change(&file, "\"localhost\"", "\"127.0.0.1:0\"");
+    let (_, err) = expect(&collector(dir.path(), &remote), 78);
+    assert!(
+        err.contains("--http") && err.contains("http_allow_remote"),
+        "{err}"
+    );
+
+    change(
+        &file,
+        "listen = \"127.0.0.1:0\"",
         "listen = \"127.0.0.1:0\"\nlisten_port = 1",
     );
     let (_, err) = expect(&collector(dir.path(), &["run"]), 78);
@@ -140,7 +160,7 @@ fn prices_are_tried_without_a_server() {
     let dir = sample();
     let check = ["catalog", "check", "--catalog", "catalog"];
     let (out, _) = expect(&collector(dir.path(), &check), 0);
-    assert!(out.contains("1 tests pass"), "{out}");
+    assert!(out.contains("1 test passed"), "{out}");
 
     let usage = "period = \"2026-06\"\nusage.\"http.requests\" = \"3500000\"\n\
         usage.\"cpu.time\" = \"90 min\"\n";

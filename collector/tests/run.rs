@@ -219,6 +219,22 @@ async fn strangers_are_refused_and_nobody_else_is_disturbed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_more_connections_are_served_than_the_configuration_allows() {
+    let site = Site::new("\n[receive]\nconnections_max = 1");
+    let collector = Collector::start(&site).await;
+    let agent = site.agent("edge-1");
+    let mut first = Peer::connect(&collector, &agent).await.expect("connects");
+    first.hello("edge-1", &[]).await;
+    let second = Peer::connect(&collector, &site.agent("edge-2")).await;
+    assert!(second.is_err(), "one connection is all there may be");
+    collector
+        .until_metric("connections_refused_total{reason=\"capacity\"}", 1)
+        .await;
+    drop(first);
+    collector.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_ends_its_own_connection_only() {
     let site = Site::new("");
     let collector = Collector::start(&site).await;

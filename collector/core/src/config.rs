@@ -1,7 +1,7 @@
 //! The collector's configuration: a TOML text, checked.
 //!
-//! Unknown keys are refused, and every error says where it is and what was expected. Paths
-//! are relative to the folder of the file.
+//! Unknown keys are refused, and every mistake is reported with its place and with what was
+//! expected, not only the first. Paths are relative to the folder of the file.
 
 mod books;
 mod catalog;
@@ -25,6 +25,8 @@ use crate::receive::WINDOW_BATCHES_MAX;
 
 /// Most tenant partitions.
 pub const PARTITIONS_MAX: u16 = 256;
+/// Most connections of agents that can be allowed.
+pub const CONNECTIONS_MAX: u32 = 1 << 16;
 
 /// Files of the collector's identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +54,11 @@ pub struct FoldConfig {
     pub usage_window: WindowWidth,
 }
 
-/// What one agent may have on its way.
+/// How many agents are served at a time, and what one of them may have on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceiveConfig {
+    /// Connections at a time, handshakes included, 1 to [`CONNECTIONS_MAX`].
+    pub connections_max: u32,
     /// Batches without acknowledgement, 1 to [`WINDOW_BATCHES_MAX`].
     pub window_batches: u32,
     /// Bytes without acknowledgement.
@@ -90,6 +94,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where HTTP is served.
     pub http: SocketAddr,
+    /// True if that may be an address that other hosts can reach.
+    pub http_allow_remote: bool,
     /// The folder of the catalog.
     pub catalog: PathBuf,
     /// Who may change prices.
@@ -141,6 +147,51 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// All mistakes that were found in a configuration, at least one, in the order of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<ConfigError>);
+
+impl ConfigErrors {
+    fn new(mut errors: Vec<ConfigError>) -> Self {
+        errors.sort_by_key(|error| error.span.start);
+        Self(errors)
+    }
+
+    /// The mistakes.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
+        self.0.iter()
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// HTTP is served beyond this host although nobody has said that it may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0} is not a loopback address, and HTTP shows what every customer uses and owes, without \
+     encryption or authentication (expected 127.0.0.1 or [::1], or http_allow_remote = true)"
+)]
+pub struct RemoteHttp(std::net::IpAddr);
+
+/// Refuses an address that other hosts can reach unless that is `allowed`.
+pub fn check_http(http: SocketAddr, allowed: bool) -> Result<(), RemoteHttp> {
+    if allowed || http.ip().is_loopback() {
+        Ok(())
+    } else {
+        Err(RemoteHttp(http.ip()))
+    }
+}
+
 impl ConfigError {
     fn new(file: &Path, text: &str, span: Range<usize>, message: String) -> Self {
         let start = floor_boundary(text, span.start);
@@ -187,7 +238,7 @@ fn key_at(text: &str, at: usize) -> String {
 
 impl Config {
     /// Checks `text`, the content of `file`.
-    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigErrors> {
         raw::parse(text, file)
     }
 

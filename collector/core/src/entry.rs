@@ -56,6 +56,16 @@ pub const FOLD_VERSION: u16 = 6;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// Fewest first digits by which people may name one.
+    pub const DIGITS_MIN: usize = 6;
+
+    /// True if `digits` are its first ones, in lower case, and enough of them.
+    pub fn is_named_by(&self, digits: &str) -> bool {
+        digits.len() >= Self::DIGITS_MIN && self.to_string().starts_with(digits)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -2,18 +2,21 @@
 
 mod books;
 mod catalog;
+mod options;
 mod period;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use tollgate_common::{AgentId, MeterName, TenantId};
 
 pub use books::{
     ApprovalCommand, Decision, Format, InvoiceCommand, LineArgs, PartyCommand, ReconcileArgs, Whose,
 };
 pub use catalog::{ApplyArgs, CatalogCommand};
+pub use options::{
+    AppliesCatalog, Asks, Checks, ConfigArgs, OutputArgs, Reads, ReadsCatalog, RunOptions,
+};
 
 use crate::pki::LEAF_DAYS;
 
@@ -24,7 +27,7 @@ Exit codes:
   0   done
   1   failed
   2   the command line is wrong
-  3   a difference was found (ledger verify, reconcile)
+  3   a difference was found (ledger verify, ledger pack, reconcile)
   4   usage is not rated (rate)
   74  the journal could not be written; start again, it recovers from what is on the disk
   78  the configuration, the catalog or a certificate file is wrong";
@@ -91,19 +94,19 @@ pub enum Command {
             SIGHUP reads the catalog, the policy and the certificates again; broken ones are refused and the old \
             ones stay in force. On SIGTERM it stops listening, makes durable what has arrived, folds it, writes a \
             snapshot and exits.",
-        after_help = "Examples:\n  tollgate-collector run --config /etc/tollgate/tollgate-collector.toml\n  \
+        after_help = "Examples:\n  tollgate-collector run --config collector.toml\n  \
             TOLLGATE_COLLECTOR_HTTP=127.0.0.1:9000 tollgate-collector run --log-format json"
     )]
-    Run(ConfigArgs),
+    Run(RunOptions),
 
     /// Check configuration, catalog and certificates without starting anything.
     #[command(
         long_about = "Reads the configuration, the catalog and the certificate files as `run` would, says what it \
-            found, and shows every error with its file, line and key. Starts nothing and writes nothing.",
-        after_help = "Example:\n  tollgate-collector check --config tollgate-collector.toml && systemctl reload \
-            tollgate-collector"
+            found, and shows every mistake with its file, line and key. Starts nothing and writes nothing.",
+        after_help = "Examples:\n  tollgate-collector check --config tollgate-collector.toml\n  \
+            tollgate-collector check && systemctl reload tollgate-collector"
     )]
-    Check(OutputArgs),
+    Check(Checks),
 
     /// Check, plan, apply and compare catalogs.
     #[command(subcommand)]
@@ -157,7 +160,7 @@ pub enum Command {
     Accruals {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Whose open periods, line by line.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -205,52 +208,7 @@ pub enum Command {
         long_about = "Asks the running collector over its admin socket: addresses, readiness, how far the fold is.",
         after_help = "Example:\n  tollgate-collector status --json"
     )]
-    Status(OutputArgs),
-}
-
-/// Which configuration.
-#[derive(Clone, Debug, Default, Args)]
-pub struct ConfigArgs {
-    /// The configuration file.
-    #[arg(
-        long,
-        env = "TOLLGATE_COLLECTOR_CONFIG",
-        default_value = "tollgate-collector.toml",
-        value_name = "FILE"
-    )]
-    pub config: PathBuf,
-
-    /// Where the journal, the snapshots and the projection are, instead of the file's `data_dir`.
-    #[arg(long, env = "TOLLGATE_COLLECTOR_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-
-    /// Where agents connect (QUIC), instead of the file's `listen`.
-    #[arg(long, env = "TOLLGATE_COLLECTOR_LISTEN", value_name = "ADDRESS:PORT")]
-    pub listen: Option<SocketAddr>,
-
-    /// Where HTTP is served, instead of the file's `http`.
-    #[arg(long, env = "TOLLGATE_COLLECTOR_HTTP", value_name = "ADDRESS:PORT")]
-    pub http: Option<SocketAddr>,
-
-    /// The catalog folder, instead of the file's `catalog`.
-    #[arg(long, env = "TOLLGATE_COLLECTOR_CATALOG", value_name = "DIR")]
-    pub catalog: Option<PathBuf>,
-
-    /// The admin socket, instead of the file's `admin_socket`.
-    #[arg(long, env = "TOLLGATE_COLLECTOR_ADMIN_SOCKET", value_name = "PATH")]
-    pub admin_socket: Option<PathBuf>,
-}
-
-/// Which configuration, and how to print.
-#[derive(Clone, Debug, Default, Args)]
-pub struct OutputArgs {
-    /// Which configuration.
-    #[command(flatten)]
-    pub config: ConfigArgs,
-
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
+    Status(Asks),
 }
 
 /// `pki`.
@@ -343,7 +301,7 @@ pub enum LedgerCommand {
     List {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -367,7 +325,7 @@ pub enum LedgerCommand {
             on the data folder, also while the collector runs. Exit code 3 if there is any difference.",
         after_help = "Example:\n  tollgate-collector ledger verify --json"
     )]
-    Verify(OutputArgs),
+    Verify(Reads),
     /// Print the closing pack of some days.
     #[command(
         long_about = "Prints the trial balance, what stands on no invoice from the first day to the last, and each line \
@@ -378,7 +336,7 @@ pub enum LedgerCommand {
     Pack {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// First day.
         #[arg(long, value_name = "DAY")]
         from: String,
@@ -398,7 +356,7 @@ pub enum LedgerCommand {
     Line {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// The line.
         #[command(flatten)]
         line: LineArgs,
@@ -415,7 +373,7 @@ pub enum LedgerCommand {
     Credit {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// The credit.
         #[command(flatten)]
         line: LineArgs,
@@ -432,7 +390,7 @@ pub enum LedgerCommand {
     Hold {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// The ledger entry.
         entry: String,
         /// Whose.
@@ -450,7 +408,7 @@ pub enum LedgerCommand {
     Release {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// The ledger entry.
         entry: String,
         /// Whose.
@@ -475,7 +433,7 @@ pub enum JournalCommand {
     Inspect {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Only entries behind this position.
         #[arg(long, value_name = "POSITION")]
         after: Option<String>,
@@ -493,12 +451,12 @@ pub enum JournalCommand {
             it again. Snapshots and projection are discarded, because they may speak of the lost end; the next \
             start builds them anew. The collector must not run. Do this before its first start on the restored \
             folder.",
-        after_help = "Example:\n  tollgate-collector journal restored --reason 'disk of 2026-06-01 died, backup of 03:00'"
+        after_help = "Example:\n  sudo -u tollgate tollgate-collector journal restored --reason 'disk of 2026-06-01 died, backup of 03:00'"
     )]
     Restored {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Why; it is kept in the journal.
         #[arg(long)]
         reason: String,
@@ -518,5 +476,73 @@ mod tests {
     #[test]
     fn no_command_contradicts_itself() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_configuration_is_where_the_service_has_it() {
+        let command = Cli::command();
+        let status = command.find_subcommand("status").expect("a command");
+        let config = status.get_arguments().find(|arg| arg.get_id() == "config");
+        let defaults = config.expect("an option").get_default_values();
+        assert_eq!(defaults, ["/etc/tollgate/tollgate-collector.toml"]);
+    }
+
+    /// Where things are, as far as it matters to a command.
+    #[test]
+    fn commands_offer_only_options_that_matter() {
+        let offered = |path: &[&str]| {
+            let mut command = Cli::command();
+            for name in path {
+                let found = command.find_subcommand(name);
+                command = found.unwrap_or_else(|| panic!("no {name}")).clone();
+            }
+            let places = [
+                "config",
+                "data_dir",
+                "admin_socket",
+                "catalog",
+                "listen",
+                "http",
+            ];
+            let ids = command.get_arguments().map(|arg| arg.get_id().to_string());
+            ids.filter(|id| places.contains(&id.as_str()))
+                .collect::<Vec<_>>()
+        };
+        let folder = ["config", "data_dir"];
+        let socket = ["config", "data_dir", "admin_socket"];
+        for path in [
+            &["ledger", "verify"][..],
+            &["ledger", "list"],
+            &["journal", "inspect"],
+            &["journal", "restored"],
+            &["period", "list"],
+            &["invoice", "list"],
+            &["party", "set"],
+            &["catalog", "history"],
+            &["reconcile"],
+        ] {
+            assert_eq!(offered(path), folder, "{path:?}");
+        }
+        for path in [
+            &["status"][..],
+            &["accruals"],
+            &["ledger", "line"],
+            &["period", "close"],
+            &["invoice", "issue"],
+            &["invoice", "preview"],
+            &["usage", "correct"],
+            &["agent", "retire"],
+            &["approval", "give"],
+        ] {
+            assert_eq!(offered(path), socket, "{path:?}");
+        }
+        assert_eq!(
+            offered(&["catalog", "plan"]),
+            ["config", "data_dir", "catalog"]
+        );
+        assert_eq!(offered(&["catalog", "apply"]).len(), 4);
+        for path in [["run"], ["check"]] {
+            assert_eq!(offered(&path).len(), 6, "{path:?}");
+        }
     }
 }

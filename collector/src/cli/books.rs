@@ -252,6 +252,7 @@ fn parties(args: &OutputArgs, whose: &Whose) -> Result<(Parties, PartyRole, Stri
             config.data_dir.display()
         )));
     }
+    data.check_owner().map_err(Failure::failed)?;
     let parties = Parties::open(&data.parties()).map_err(Failure::failed)?;
     match (&whose.tenant, &whose.issuer) {
         (Some(tenant), _) => Ok((parties, PartyRole::Tenant, tenant.to_string())),

@@ -11,7 +11,7 @@ use serde_json::json;
 use tollgate_collector_core::catalog::{Catalog, CatalogErrors};
 
 use super::args::CatalogCommand;
-use super::output::Output;
+use super::output::{Output, counted};
 use super::{Exit, Failure, load};
 use crate::catalog_dir;
 use crate::run::InputError;
@@ -67,6 +67,17 @@ pub(super) fn refused(
     })
 }
 
+/// How much there is of meters, rate cards and profiles.
+pub(super) fn described([meters, cards, profiles]: [usize; 3], tests: usize) -> String {
+    format!(
+        "{}, {}, {}; {} passed",
+        counted(meters, "meter"),
+        counted(cards, "rate card"),
+        counted(profiles, "profile"),
+        counted(tests, "test"),
+    )
+}
+
 fn check(dir: &Path, output: Output) -> Result<Exit, Failure> {
     let (catalog, tests) = read_tested(dir)?;
     let (meters, cards, profiles) = (
@@ -83,10 +94,7 @@ fn check(dir: &Path, output: Output) -> Result<Exit, Failure> {
     });
     output.print(&summary, |out| {
         writeln!(out, "digest  {}", catalog.digest())?;
-        writeln!(
-            out,
-            "{meters} meters, {cards} rate cards, {profiles} profiles; {tests} tests pass"
-        )
+        writeln!(out, "{}", described([meters, cards, profiles], tests))
     })?;
     Ok(Exit::Done)
 }

@@ -3,7 +3,8 @@
 use serde_json::json;
 
 use super::args::OutputArgs;
-use super::output::Output;
+use super::catalog::described;
+use super::output::{Output, counted};
 use super::{Exit, Failure, load};
 use crate::run::InputError;
 
@@ -51,12 +52,13 @@ pub(super) fn check(args: &OutputArgs) -> Result<Exit, Failure> {
         writeln!(out, "admin socket   {}", config.admin_socket.display())?;
         writeln!(
             out,
-            "catalog        {meters} meters, {cards} rate cards, {profiles} profiles; {tests} tests pass"
+            "catalog        {}",
+            described([meters, cards, profiles], tests)
         )?;
         writeln!(
             out,
-            "policy         {} agent rules: {}",
-            agents.len(),
+            "policy         {}: {}",
+            counted(agents.len(), "agent rule"),
             agents.join(", ")
         )?;
         if let Some(info) = certificate {

@@ -1,38 +1,34 @@
 //! Loading the configuration, with errors that show the place.
 
+use std::io::Read;
 use std::path::Path;
 
 use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report, Severity};
-use tollgate_collector_core::config::Config;
+use tollgate_collector_core::config::{Config, check_http};
+use tollgate_common::limits::CONFIG_BYTES_MAX;
 
 use super::args::ConfigArgs;
 use super::{Exit, Failure};
 use crate::run::{InputError, Inputs};
 use crate::sqlite::query::Filter;
 
-/// Longest configuration file, in bytes.
-const CONFIG_BYTES_MAX: u64 = 4 << 20;
-
 /// The configuration of the file and of what stands above it.
 pub(super) fn config(args: &ConfigArgs) -> Result<Config, Failure> {
     let file = &args.config;
     let text = read(file)?;
-    let mut config = Config::parse(&text, file).map_err(|error| {
-        let place = Place {
-            file: error.file.display().to_string(),
-            line: error.line,
-            column: error.column,
-        };
-        let report = shown(
-            &place,
-            &error.key,
-            &error.message,
-            error.span.clone(),
-            &text,
-        );
+    let mut config = Config::parse(&text, file).map_err(|errors| {
+        let reports = errors.iter().map(|error| {
+            let place = Place {
+                file: error.file.display().to_string(),
+                line: error.line,
+                column: error.column,
+            };
+            let span = error.span.clone();
+            shown(&place, &error.key, &error.message, span, &text)
+        });
         Failure {
             exit: Exit::Config,
-            report,
+            reports: reports.collect(),
         }
     })?;
     if let Some(data_dir) = &args.data_dir {
@@ -51,6 +47,12 @@ pub(super) fn config(args: &ConfigArgs) -> Result<Config, Failure> {
         config.listen = listen;
     }
     if let Some(http) = args.http {
+        check_http(http, config.http_allow_remote).map_err(|error| {
+            Failure::new(
+                Exit::Config,
+                format!("--http or TOLLGATE_COLLECTOR_HTTP: {error}"),
+            )
+        })?;
         config.http = http;
     }
     if let Some(catalog) = &args.catalog {
@@ -72,25 +74,26 @@ pub(super) fn input_failure(error: &InputError) -> Failure {
     let InputError::Catalog { dir, errors, files } = error else {
         return Failure::new(Exit::Config, error);
     };
-    let mut shown_errors = errors.errors().iter().map(|error| {
-        let file = dir.join(&error.file).display().to_string();
-        let place = Place {
-            file,
-            line: error.line,
-            column: error.column,
-        };
-        let text = files.get(&error.file).map_or("", String::as_str);
-        shown(&place, &error.key, &error.message, error.span.clone(), text)
-    });
-    let first = shown_errors
-        .next()
-        .unwrap_or_else(|| Report::msg(errors.to_string()));
-    for other in shown_errors {
-        super::output::complain(&other);
+    let mut reports: Vec<Report> = errors
+        .errors()
+        .iter()
+        .map(|error| {
+            let file = dir.join(&error.file).display().to_string();
+            let place = Place {
+                file,
+                line: error.line,
+                column: error.column,
+            };
+            let text = files.get(&error.file).map_or("", String::as_str);
+            shown(&place, &error.key, &error.message, error.span.clone(), text)
+        })
+        .collect();
+    if reports.is_empty() {
+        reports.push(Report::msg(errors.to_string()));
     }
     Failure {
         exit: Exit::Config,
-        report: first,
+        reports,
     }
 }
 
@@ -128,7 +131,7 @@ fn shown(
 }
 
 fn read(file: &Path) -> Result<String, Failure> {
-    bounded(file, CONFIG_BYTES_MAX).map_err(|error| {
+    bounded(file, CONFIG_BYTES_MAX as u64).map_err(|error| {
         let message = format!(
             "{}: {error} (name the configuration with --config FILE or TOLLGATE_COLLECTOR_CONFIG)",
             file.display()
@@ -137,15 +140,21 @@ fn read(file: &Path) -> Result<String, Failure> {
     })
 }
 
-/// The text of a file that is not longer than `max` bytes.
+/// The text of a file that is not longer than `max` bytes. No more is read, whatever the path leads
+/// to and however the file grows meanwhile.
 pub(super) fn bounded(file: &Path, max: u64) -> Result<String, String> {
-    let length = std::fs::metadata(file)
-        .map_err(|error| error.to_string())?
-        .len();
-    if length > max {
-        return Err(format!("{length} bytes are more than the {max} allowed"));
+    let read = || {
+        let mut text = String::new();
+        std::fs::File::open(file)?
+            .take(max + 1)
+            .read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error: std::io::Error| error.to_string())?;
+    if text.len() as u64 > max {
+        return Err(format!("the file has more than the {max} bytes allowed"));
     }
-    std::fs::read_to_string(file).map_err(|error| error.to_string())
+    Ok(text)
 }
 
 /// A filter between two instants of the command line.

@@ -41,7 +41,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// A difference was found: verification, reconciliation.
+    /// A difference was found: verification, closing pack, reconciliation.
     Unverified = 3,
     /// Usage is not rated.
     Unrated = 4,
@@ -61,15 +61,22 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
-    report: miette::Report,
+    /// Every mistake, in the order in which it is shown; at least one.
+    reports: Vec<miette::Report>,
 }
 
 impl Failure {
     fn new(exit: Exit, error: impl std::fmt::Display) -> Self {
         Self {
             exit,
-            report: miette::Report::msg(error.to_string()),
+            reports: vec![miette::Report::msg(error.to_string())],
         }
+    }
+
+    /// All mistakes for a log.
+    fn text(&self) -> String {
+        let texts: Vec<_> = self.reports.iter().map(|r| format!("{r:?}")).collect();
+        texts.join("\n")
     }
 
     fn failed(error: impl std::fmt::Display) -> Self {
@@ -105,7 +112,7 @@ where
     match logs::init(&cli).and_then(|()| dispatch(cli.command)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::complain(&failure.report);
+            output::complain(&failure.text());
             failure.exit.into()
         }
     }
@@ -252,7 +259,7 @@ fn ledger_of(command: LedgerCommand) -> Result<Exit, Failure> {
 
 fn dispatch(command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Run(config) => run(config),
+        Command::Run(options) => run(options.into()),
         Command::Check(args) => check::check(&args),
         Command::Catalog(command) => catalog::run(command),
         Command::Rate {
@@ -302,8 +309,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 
 fn run(args: ConfigArgs) -> Result<Exit, Failure> {
     let config = load::config(&args)?;
-    let reread =
-        Arc::new(move || load::config(&args).map_err(|failure| format!("{:?}", failure.report)));
+    let reread = Arc::new(move || load::config(&args).map_err(|failure| failure.text()));
     let runtime = runtime()?;
     let result = runtime.block_on(async {
         let shutdown = async {

@@ -57,8 +57,14 @@ pub(super) fn table(out: &mut dyn Write, heading: &[&str], rows: &[Vec<String>])
     Ok(())
 }
 
+/// A number of things: `1 test`, `2 tests`.
+pub(super) fn counted(count: usize, one: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {one}{plural}")
+}
+
 /// Shows an error on standard error.
-pub(super) fn complain(report: &miette::Report) {
+pub(super) fn complain(error: &str) {
     // If even that fails, the exit code still tells.
-    let _ = writeln!(io::stderr().lock(), "{report:?}");
+    let _ = writeln!(io::stderr().lock(), "{error}");
 }

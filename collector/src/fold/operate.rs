@@ -148,15 +148,17 @@ fn corrected(catalog: &Catalog, row: RowRequest) -> Result<CorrectedRow, String>
 
 /// The version that `text` names.
 fn version(fold: &TenantFold, text: &str) -> Result<Digest, String> {
+    let digits = text.to_lowercase();
     let matching: Vec<Digest> = fold
         .catalog_digests()
-        .filter(|digest| text.len() >= 8 && digest.to_string().starts_with(text))
+        .filter(|digest| digest.is_named_by(&digits))
         .collect();
     match matching[..] {
         [digest] => Ok(digest),
         _ => Err(format!(
-            "`{}` names no version that was in force (expected its digest, or at least its first eight digits)",
-            text.chars().take(64).collect::<String>()
+            "`{}` names no version that was in force (expected its digest, or at least its first {} digits)",
+            text.chars().take(64).collect::<String>(),
+            Digest::DIGITS_MIN
         )),
     }
 }

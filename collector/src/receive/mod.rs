@@ -27,8 +27,6 @@ pub use shared::Shared;
 use crate::metrics::Refused;
 use crate::stop::stopped;
 
-/// Connections at a time, handshakes included.
-const CONNECTIONS_MAX: usize = 1024;
 /// Handshakes at a time beyond which a peer has to show that its address is its own.
 const HANDSHAKES_UNPROVEN_MAX: usize = 64;
 /// Connections that are let in for each second, on average and after a quiet time. A
@@ -116,10 +114,16 @@ fn transport() -> TransportConfig {
     transport
 }
 
-/// Serves connections until `stop` turns true; then gives those that are open a moment to
-/// take the acknowledgements of what they sent.
-pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// Serves at most `connections_max` connections at a time, handshakes included, until `stop` turns
+/// true; then gives those that are open a moment to take the acknowledgements of what they sent.
+pub async fn serve(
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    connections_max: u32,
+    mut stop: watch::Receiver<bool>,
+) {
+    let permits = usize::try_from(connections_max).unwrap_or(Semaphore::MAX_PERMITS);
+    let permits = Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES_UNPROVEN_MAX));
     let began = Instant::now();
     let mut admission = Admission::new(ADMITTED_PER_SECOND, ADMITTED_AT_ONCE, 0);
@@ -135,7 +139,7 @@ pub async fn serve(endpoint: Endpoint, shared: Arc<Shared>, mut stop: watch::Rec
         let peer = incoming.remote_address();
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             shared.metrics.refuse(Refused::Capacity);
-            tracing::warn!(%peer, "connection refused: {CONNECTIONS_MAX} are open");
+            tracing::warn!(%peer, "connection refused: {connections_max} are open (receive.connections_max)");
             incoming.refuse();
             continue;
         };

@@ -1,12 +1,12 @@
-//! The data folder and what is in it.
+//! The data folder and what is in it. A backup needs `journal/` and `parties.sqlite`.
 //!
 //! | name | what |
 //! | --- | --- |
-//! | `journal/` | the journal's segments: the only thing that cannot be built again |
+//! | `journal/` | the journal's segments: what was received and decided; cannot be built again |
 //! | `snapshots/` | states of the fold; can be deleted |
 //! | `projection.sqlite` | tables for queries and the ledger; can be deleted |
 //! | `accruals.sqlite` | what open periods would cost; made anew at each start |
-//! | `parties.sqlite` | legal data of issuers and tenants; cannot be built again either |
+//! | `parties.sqlite` | names and addresses of issuers and tenants; cannot be built again |
 //! | `admin.sock` | the admin socket, unless configured elsewhere |
 
 use std::io;
@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tollgate_collector_core::journal::segment::SegmentJournal;
 use tollgate_collector_core::snapshot::SnapshotStore;
 use tollgate_common::log::{LogConfig, OpenError, OpenReport};
-use tollgate_common::storage::file::DirStorage;
+use tollgate_common::storage::file::{DirStorage, ShutOut};
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,14 @@ pub enum DataDirError {
         path: PathBuf,
         /// What the system says.
         source: io::Error,
+    },
+    /// Root would make files that the collector cannot open.
+    #[error("{path} {shut_out}")]
+    Owner {
+        /// The data folder.
+        path: PathBuf,
+        /// Whose it is.
+        shut_out: ShutOut,
     },
     /// Another collector runs on it.
     #[error("{0} is in use by another collector; two may not write to one journal")]
@@ -82,6 +90,22 @@ impl DataDir {
         self.root.join("journal")
     }
 
+    /// Refuses root a folder of another user: the collector could not open what root makes there.
+    pub fn check_owner(&self) -> Result<(), DataDirError> {
+        let failed = |source| DataDirError::Io {
+            path: self.root.clone(),
+            source,
+        };
+        let storage = DirStorage::open(&self.root).map_err(failed)?;
+        match storage.owner_shut_out().map_err(failed)? {
+            None => Ok(()),
+            Some(shut_out) => Err(DataDirError::Owner {
+                path: self.root.clone(),
+                shut_out,
+            }),
+        }
+    }
+
     /// Makes the folder if it is missing and claims it until the returned value is dropped.
     pub fn lock(&self) -> Result<DirStorage, DataDirError> {
         let failed = |source| DataDirError::Io {
@@ -89,6 +113,7 @@ impl DataDir {
             source,
         };
         let storage = DirStorage::open_or_create(&self.root).map_err(failed)?;
+        self.check_owner()?;
         match storage.lock() {
             Ok(()) => Ok(storage),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -147,6 +172,20 @@ impl DataDir {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Only root can give a folder away, and only root has to be stopped.
+    #[test]
+    fn root_makes_nothing_in_the_folder_of_another_user() {
+        let dir = tempfile::tempdir().expect("temporary folder");
+        let data = DataDir::new(dir.path());
+        data.check_owner().expect("one's own");
+        if std::os::unix::fs::chown(dir.path(), Some(12_345), None).is_err() {
+            return;
+        }
+        let error = data.lock().expect_err("of another user").to_string();
+        assert!(error.contains("sudo -u '#12345'"), "{error}");
+        assert!(data.check_owner().is_err());
+    }
 
     #[test]
     fn one_collector_per_folder() {

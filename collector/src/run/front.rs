@@ -137,7 +137,12 @@ impl Front {
         let listen = endpoint.local_addr().unwrap_or(config.listen);
         let admin_listener = admin::bind(&config.admin_socket)?;
         let (stop, stop_seen) = watch::channel(false);
-        let serving = receive::serve(endpoint.clone(), Arc::clone(&shared), stop_seen.clone());
+        let serving = receive::serve(
+            endpoint.clone(),
+            Arc::clone(&shared),
+            config.receive.connections_max,
+            stop_seen.clone(),
+        );
         let catalogs = Arc::new(Desk::new(
             fold.clone(),
             journal.clone(),

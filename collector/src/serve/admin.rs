@@ -26,6 +26,7 @@ use tollgate_collector_core::catalog::CATALOG_BYTES_MAX;
 use tollgate_collector_core::entry::{CHANGE_TEXT_BYTES_MAX, Digest, Manual, Signature};
 use tollgate_collector_core::fold::tenant::WishedDocument;
 use tollgate_common::TenantId;
+use tollgate_common::limits::SOCKET_PATH_BYTES_MAX;
 
 use crate::fold::operate::OperateRequest;
 use crate::stop::stopped;
@@ -36,8 +37,6 @@ const REQUEST_BYTES_MAX: u64 = 2 * CATALOG_BYTES_MAX as u64 + (1 << 20);
 const CONNECTIONS_MAX: usize = 16;
 /// Longest wait for a request line, and for an answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest path of a Unix socket (`sockaddr_un`), in bytes.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// What can be asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! HTTP: health, metrics, and queries as JSON.
 //!
-//! There is no authentication yet, which is why the server listens on loopback unless the
-//! configuration says otherwise. What is live comes from the fold thread, everything else
+//! There is no authentication, which is why the server listens on loopback unless the
+//! configuration says that other hosts may ask (`http_allow_remote`). What is live comes from the fold thread, everything else
 //! from the projection.
 
 use std::future::Future;
@@ -14,7 +14,7 @@ use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::json;
@@ -166,7 +166,7 @@ where
     Ok(Json(state.readers.run(query).await?).into_response())
 }
 
-async fn healthz() -> &'static str {
+async fn livez() -> &'static str {
     "ok\n"
 }
 
@@ -289,19 +289,30 @@ async fn not_found() -> (StatusCode, Json<serde_json::Value>) {
     )
 }
 
+/// Every path with what answers it; `docs/http.md` lists them with their parameters.
+fn routes() -> [(&'static str, MethodRouter<HttpState>); 11] {
+    [
+        ("/livez", get(livez)),
+        ("/healthz", get(livez)),
+        ("/readyz", get(readyz)),
+        ("/metrics", get(metrics)),
+        ("/v1/usage", get(usage)),
+        ("/v1/accruals", get(accruals)),
+        ("/v1/accruals/total", get(accrual_totals)),
+        ("/v1/ledger", get(ledger)),
+        ("/v1/agents", get(agents)),
+        ("/v1/periods", get(periods)),
+        ("/v1/conservation", get(conservation)),
+    ]
+}
+
 /// All routes.
 pub fn router(state: HttpState) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/v1/usage", get(usage))
-        .route("/v1/accruals", get(accruals))
-        .route("/v1/accruals/total", get(accrual_totals))
-        .route("/v1/ledger", get(ledger))
-        .route("/v1/agents", get(agents))
-        .route("/v1/periods", get(periods))
-        .route("/v1/conservation", get(conservation))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, handler)| {
+            router.route(path, handler)
+        })
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(state.clone(), guard))

@@ -9,8 +9,8 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
+use super::CatalogRules;
 use super::raw::Check;
-use super::{CatalogRules, ConfigError};
 use crate::entry::PublicKey;
 
 /// The folder unless the file names another one.
@@ -60,44 +60,23 @@ impl<'de> Deserialize<'de> for RawCatalog {
 
 /// The folder, and who may change prices.
 pub(super) fn check(
-    check: &Check<'_>,
+    check: &mut Check<'_>,
     raw: Option<Spanned<RawCatalog>>,
-) -> Result<(PathBuf, CatalogRules), ConfigError> {
+) -> Option<(PathBuf, CatalogRules)> {
     let default = || Spanned::new(0..0, FOLDER.to_owned());
     let Some(raw) = raw else {
-        return Ok((check.path(&default())?, CatalogRules::default()));
+        return Some((check.path(&default())?, CatalogRules::default()));
     };
     let span = raw.span();
     let table = match raw.into_inner() {
         RawCatalog::Folder(folder) => {
             let folder = check.path(&Spanned::new(span, folder))?;
-            return Ok((folder, CatalogRules::default()));
+            return Some((folder, CatalogRules::default()));
         }
         RawCatalog::Table(table) => table,
     };
-    let folder = check.path(&table.folder.unwrap_or_else(default))?;
-    let mut trusted_keys = BTreeMap::new();
-    for (name, text) in &table.trusted_keys {
-        let key: PublicKey = match text.get_ref().parse() {
-            Ok(key) => key,
-            Err(error) => {
-                let message = format!(
-                    "{error} (expected the key that `tollgate-collector catalog keygen` shows)"
-                );
-                return check.error(text.span(), message);
-            }
-        };
-        if trusted_keys.len() == KEYS_MAX {
-            return check.error(
-                text.span(),
-                format!("more than the {KEYS_MAX} keys allowed"),
-            );
-        }
-        if trusted_keys.values().any(|known| *known == key) {
-            return check.error(text.span(), "the same key stands here twice");
-        }
-        trusted_keys.insert(name.clone(), key);
-    }
+    let folder = check.path(&table.folder.unwrap_or_else(default));
+    let trusted_keys = trusted_keys(check, &table.trusted_keys);
     let is_set = |value: &Option<Spanned<bool>>| value.as_ref().is_some_and(|v| *v.get_ref());
     let rules = CatalogRules {
         require_signature: is_set(&table.require_signature),
@@ -105,13 +84,45 @@ pub(super) fn check(
         trusted_keys,
     };
     let needed = 1 + usize::from(rules.second_person);
-    if rules.require_signature && rules.trusted_keys.len() < needed {
+    // Counted as they stand in the file: a key with a mistake is not also one too few.
+    if rules.require_signature && table.trusted_keys.len() < needed {
         let span = table.require_signature.map_or(span, |value| value.span());
         let message = format!(
             "nobody could sign (expected at least {needed} in [catalog.trusted_keys], such as \
              kim = \"64 hexadecimal digits\")"
         );
-        return check.error(span, message);
+        check.report(span, message);
     }
-    Ok((folder, rules))
+    Some((folder?, rules))
+}
+
+fn trusted_keys(
+    check: &mut Check<'_>,
+    given: &BTreeMap<String, Spanned<String>>,
+) -> BTreeMap<String, PublicKey> {
+    let mut keys = BTreeMap::new();
+    for (name, text) in given {
+        let key: PublicKey = match text.get_ref().parse() {
+            Ok(key) => key,
+            Err(error) => {
+                let message = format!(
+                    "{error} (expected the key that `tollgate-collector catalog keygen` shows)"
+                );
+                check.report(text.span(), message);
+                continue;
+            }
+        };
+        if keys.len() == KEYS_MAX {
+            check.report(
+                text.span(),
+                format!("more than the {KEYS_MAX} keys allowed"),
+            );
+            break;
+        }
+        if keys.values().any(|known| *known == key) {
+            check.report(text.span(), "the same key is listed twice");
+        }
+        keys.insert(name.clone(), key);
+    }
+    keys
 }

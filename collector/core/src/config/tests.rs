@@ -28,8 +28,13 @@ tenants = ["acme", "umbrella-*"]
 meters = ["*"]
 "#;
 
-fn parse(text: &str) -> Result<Config, ConfigError> {
+fn all_of(text: &str) -> Result<Config, ConfigErrors> {
     Config::parse(text, Path::new("/etc/tollgate/collector.toml"))
+}
+
+/// The configuration, or its first mistake.
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    all_of(text).map_err(|errors| errors.iter().next().expect("at least one").clone())
 }
 
 #[test]
@@ -104,7 +109,7 @@ fn errors_name_place_key_and_expectation() {
         "\"a day\"",
         (16, 14),
         "fold.settlement",
-        &["expected", "24h"],
+        &["expected", "ms, s, m, h or d"],
     );
     broken(
         "\"64MiB\"",
@@ -159,6 +164,72 @@ fn errors_name_place_key_and_expectation() {
 }
 
 #[test]
+fn every_mistake_is_reported_in_the_order_of_the_text() {
+    let text = GOOD
+        .replacen("\"127.0.0.1:7430\"", "\"x\"", 1)
+        .replacen("\"127.0.0.1:7431\"", "\"y\"", 1)
+        .replacen("\"pki/ca.pem\"", "\"\"", 1)
+        .replacen("\"64MiB\"", "\"64 megabytes\"", 1)
+        .replacen("partitions = 4", "partitions = 0", 1)
+        .replacen("\"5m\"", "\"367d\"", 1)
+        .replacen("\"acme\"", "\"ac me\"", 1)
+        + "[receive]\nconnections_max = 0\n[[issuer]]\nid = \"a b\"\nterms = \"1h\"\n\
+           [[issuer]]\nid = \"a b\"\n";
+    let errors = all_of(&text).expect_err("wrong in many places");
+    let keys: Vec<&str> = errors.iter().map(|error| error.key.as_str()).collect();
+    let expected = [
+        "listen",
+        "http",
+        "tls.ca",
+        "journal.segment_bytes",
+        "fold.partitions",
+        "fold.future_tolerance",
+        "agent.tenants",
+        "receive.connections_max",
+        "issuer.id",
+        "issuer.terms",
+        "issuer.id",
+        "issuer.id",
+    ];
+    assert_eq!(keys, expected, "{errors}");
+    assert_eq!(errors.to_string().lines().count(), expected.len());
+}
+
+#[test]
+fn http_beyond_this_host_has_to_be_allowed() {
+    for address in ["0.0.0.0:7431", "192.0.2.7:7431", "[::]:7431"] {
+        let text = GOOD.replacen("127.0.0.1:7431", address, 1);
+        let error = parse(&text).expect_err(address);
+        assert_eq!((error.line, error.key.as_str()), (3, "http"));
+        assert!(error.message.contains("http_allow_remote"), "{error}");
+        let config = parse(&format!("http_allow_remote = true\n{text}")).expect("allowed");
+        assert!(config.http_allow_remote && config.http.to_string() == address);
+    }
+    let config = parse(&GOOD.replacen("127.0.0.1:7431", "[::1]:7431", 1));
+    assert!(!config.expect("loopback").http_allow_remote);
+}
+
+#[test]
+fn sizes_and_durations_are_those_of_the_agent() {
+    let with = |size: &str| parse(&GOOD.replacen("64MiB", size, 1));
+    assert_eq!(
+        with("10 MB").map(|c| c.journal.segment_bytes),
+        Ok(10_000_000)
+    );
+    assert_eq!(with("1GiB").map(|c| c.journal.segment_bytes), Ok(1 << 30));
+    let error = with("65536").expect_err("no unit");
+    assert!(error.message.contains("64MiB"), "{error}");
+    let with = |time: &str| parse(&GOOD.replacen("\"24h\"", &format!("\"{time}\""), 1));
+    assert_eq!(
+        with("1 d").map(|c| c.fold.settlement_millis),
+        Ok(86_400_000)
+    );
+    with("366d").expect("the longest");
+    with("366d1").expect_err("no unit");
+    with("367d").expect_err("too long");
+}
+
+#[test]
 fn one_rule_per_agent() {
     let twice = format!("{GOOD}[[agent]]\nname = \"edge-1\"\ntenants = []\nmeters = []\n");
     let error = parse(&twice).expect_err("twice");
@@ -185,7 +256,7 @@ fn windows_divide_a_quarter_of_an_hour() {
 proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "\\PC{0,80}") {
-        let _ = parse(&text);
+        let _ = all_of(&text);
     }
 
     #[test]
@@ -193,9 +264,12 @@ proptest! {
         let start = floor_boundary(GOOD, at.index(GOOD.len()));
         let end = floor_boundary(GOOD, (start + cut).min(GOOD.len()));
         let text = format!("{}{with}{}", &GOOD[..start], &GOOD[end..]);
-        if let Err(error) = parse(&text) {
-            prop_assert!(error.line >= 1 && error.column >= 1);
-            prop_assert!(text.get(error.span.clone()).is_some());
+        if let Err(errors) = all_of(&text) {
+            prop_assert!(errors.iter().len() >= 1);
+            for error in errors.iter() {
+                prop_assert!(error.line >= 1 && error.column >= 1);
+                prop_assert!(text.get(error.span.clone()).is_some());
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use tollgate_common::TenantId;
 
-use super::OutputArgs;
+use super::{Asks, Reads};
 
 /// How documents are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -44,7 +44,7 @@ pub enum InvoiceCommand {
     List {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -59,7 +59,7 @@ pub enum InvoiceCommand {
     Show {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Its number.
         number: String,
         /// Who issued it, where two issuers have the same number.
@@ -80,7 +80,7 @@ pub enum InvoiceCommand {
     Preview {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Whose.
         #[arg(long)]
         tenant: TenantId,
@@ -107,7 +107,7 @@ pub enum InvoiceCommand {
     Issue {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// To whom.
         #[arg(long, required_unless_present = "all", conflicts_with = "all")]
         tenant: Option<TenantId>,
@@ -144,7 +144,7 @@ pub enum InvoiceCommand {
     Void {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Its number.
         number: String,
         /// Whose invoice.
@@ -164,7 +164,7 @@ pub enum InvoiceCommand {
     Explain {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// The ledger entry.
         line: String,
     },
@@ -176,7 +176,7 @@ pub enum InvoiceCommand {
     Export {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// How documents are written: json, csv or html.
         #[arg(long, value_enum, default_value = "json")]
         format: Format,
@@ -213,7 +213,7 @@ pub enum PartyCommand {
     Set {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Whose.
         #[command(flatten)]
         whose: Whose,
@@ -229,7 +229,7 @@ pub enum PartyCommand {
     Show {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Whose.
         #[command(flatten)]
         whose: Whose,
@@ -243,7 +243,7 @@ pub enum PartyCommand {
     Erase {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Whose.
         #[command(flatten)]
         whose: Whose,
@@ -262,7 +262,7 @@ pub enum ApprovalCommand {
             configuration). It waits in the running collector and is forgotten when that stops.",
         after_help = "Example:\n  tollgate-collector approval list"
     )]
-    List(OutputArgs),
+    List(Asks),
     /// Agree to something that waits.
     #[command(
         long_about = "Agrees to something that waits; it is done and journaled with both names.",
@@ -271,7 +271,7 @@ pub enum ApprovalCommand {
     Give {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Its number.
         id: u64,
         /// Who agrees, and why.
@@ -286,7 +286,7 @@ pub enum ApprovalCommand {
     Reject {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Its number.
         id: u64,
         /// Who rejects, and why.
@@ -339,7 +339,7 @@ pub struct LineArgs {
 pub struct ReconcileArgs {
     /// How to print.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: Reads,
     /// The statement, CSV.
     #[arg(long, value_name = "FILE")]
     pub statement: PathBuf,

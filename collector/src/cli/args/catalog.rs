@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use tollgate_common::TenantId;
 
-use super::OutputArgs;
+use super::{AppliesCatalog, Reads, ReadsCatalog};
 
 /// `catalog`.
 #[derive(Debug, Subcommand)]
@@ -49,7 +49,7 @@ pub enum CatalogCommand {
     Plan {
         /// Which configuration and catalog folder, and how to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: ReadsCatalog,
         /// Only for these tenants; can be repeated.
         #[arg(long = "tenant", value_name = "TENANT")]
         tenants: Vec<TenantId>,
@@ -76,7 +76,7 @@ pub enum CatalogCommand {
     History {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Only what concerns this tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -84,7 +84,7 @@ pub enum CatalogCommand {
     /// Show a version or one of its files.
     #[command(
         long_about = "Shows the files of a version that was applied or proposed, or the text of one of them. A \
-            version is its digest or the first digits of it, `applied` (what is in force for everybody), `folder` \
+            version is its digest or the first digits of it (six at least), `applied` (what is in force for everybody), `folder` \
             (the catalog folder), or the path of a folder.",
         after_help = "Examples:\n  tollgate-collector catalog show applied\n  \
             tollgate-collector catalog show 3f1c9a20 cards/edge.toml"
@@ -92,7 +92,7 @@ pub enum CatalogCommand {
     Show {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: ReadsCatalog,
         /// Which version.
         version: String,
         /// Which of its files.
@@ -107,7 +107,7 @@ pub enum CatalogCommand {
     Diff {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: ReadsCatalog,
         /// The version before.
         before: String,
         /// The version after.
@@ -152,7 +152,7 @@ pub enum CatalogCommand {
 pub struct ApplyArgs {
     /// Which configuration and catalog folder, and how to print.
     #[command(flatten)]
-    pub output: OutputArgs,
+    pub output: AppliesCatalog,
     /// A former version instead of the catalog folder: its digest, or the first digits of it.
     #[arg(long, value_name = "DIGEST", conflicts_with = "approve")]
     pub version: Option<String>,

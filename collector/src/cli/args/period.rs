@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use tollgate_common::{AgentId, MeterName, TenantId};
 
-use super::OutputArgs;
+use super::{Asks, Reads};
 
 /// Who decides, why, and whether it is done.
 #[derive(Clone, Debug, Args)]
@@ -32,7 +32,7 @@ pub enum PeriodCommand {
     List {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Reads,
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -54,7 +54,7 @@ pub enum PeriodCommand {
     Status {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Only of this tenant.
         #[arg(long)]
         tenant: Option<TenantId>,
@@ -72,7 +72,7 @@ pub enum PeriodCommand {
     Close {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Whose period.
         #[arg(long)]
         tenant: TenantId,
@@ -97,7 +97,7 @@ pub enum PeriodCommand {
     Rerate {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Whose periods.
         #[arg(long)]
         tenant: TenantId,
@@ -107,7 +107,7 @@ pub enum PeriodCommand {
         /// … and before this one.
         #[arg(long, value_name = "TIME")]
         to: String,
-        /// Digest of a version that was in force, or its first digits; eight at least.
+        /// Digest of a version that was in force, or its first digits; six at least.
         #[arg(long, value_name = "DIGEST")]
         by: String,
         /// Who, why, and whether.
@@ -133,7 +133,7 @@ pub enum UsageCommand {
     Correct {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Whose usage.
         #[arg(long)]
         tenant: TenantId,
@@ -189,7 +189,7 @@ pub enum AgentCommand {
     Retire {
         /// How to print.
         #[command(flatten)]
-        output: OutputArgs,
+        output: Asks,
         /// Who.
         #[arg(long)]
         agent: AgentId,

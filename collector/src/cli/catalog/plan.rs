@@ -15,7 +15,7 @@ use tollgate_collector_core::plan::{Cost, concerns, drafted};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::super::args::OutputArgs;
-use super::super::output::{Output, table};
+use super::super::output::{Output, counted, table};
 use super::super::{Exit, Failure, load};
 use super::read_tested;
 use super::versions::Store;
@@ -269,7 +269,12 @@ fn show(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
         .in_force
         .map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
     writeln!(out, "in force  {in_force}")?;
-    writeln!(out, "draft     {} ({} tests pass)", plan.draft, plan.tests)?;
+    writeln!(
+        out,
+        "draft     {} ({} passed)",
+        plan.draft,
+        counted(plan.tests, "test")
+    )?;
     if let Some(why) = &plan.refused {
         writeln!(out, "REFUSED   `catalog apply` would refuse it: {why}")?;
     }

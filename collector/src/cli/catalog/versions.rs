@@ -18,8 +18,6 @@ use crate::run::DataDir;
 use crate::signing;
 use crate::sqlite::query::{CatalogRow, Reader};
 
-/// Fewest digits of a digest that name it.
-const DIGITS_MIN: usize = 6;
 /// Digits of a digest in tables.
 const DIGITS_SHOWN: usize = 12;
 
@@ -41,15 +39,15 @@ impl Store {
     pub(super) fn digest(&self, digits: &str) -> Result<Digest, Failure> {
         let digits = digits.to_lowercase();
         let mut found: Vec<Digest> = self.rows.iter().map(|row| row.change.digest).collect();
-        found
-            .retain(|digest| digits.len() >= DIGITS_MIN && digest.to_string().starts_with(&digits));
+        found.retain(|digest| digest.is_named_by(&digits));
         found.sort_unstable();
         found.dedup();
         match *found {
             [digest] => Ok(digest),
             [] => Err(Failure::failed(format!(
-                "no version has a digest that begins with `{digits}` (expected at least {DIGITS_MIN} digits of one \
-                 that `catalog history` lists)"
+                "no version has a digest that begins with `{digits}` (expected at least {} digits of one \
+                 that `catalog history` lists)",
+                Digest::DIGITS_MIN
             ))),
             _ => Err(Failure::failed(format!(
                 "{} versions have digests that begin with `{digits}` (say more digits)",

@@ -302,3 +302,55 @@ async fn says_so_when_there_is_no_projection_yet() {
     let (status, body) = server.get("/v1/ledger").await;
     assert_eq!(status, 503, "{body}");
 }
+
+/// The rows of the first table of `docs/http.md`: path with query, and the parameters named.
+fn documented() -> Vec<(String, Vec<String>)> {
+    let page = include_str!("../../../../docs/http.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `/"));
+    rows.map(|line| {
+        let mut cells = line.split('|').map(str::trim);
+        let path = cells.next().expect("a path").trim_matches('`');
+        let names = cells.next().expect("parameters").split(", ");
+        let names = names.map(|name| name.trim_matches('`').to_owned());
+        (
+            format!("/{path}"),
+            names.filter(|name| !name.is_empty()).collect(),
+        )
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn paths_and_parameters_are_as_documented() {
+    let documented = documented();
+    let paths: std::collections::BTreeSet<&str> = documented
+        .iter()
+        .map(|(path, _)| path.split('?').next().unwrap_or(path))
+        .collect();
+    let served = routes().map(|(path, _)| path);
+    assert_eq!(paths, served.into_iter().collect());
+
+    let server = Server::start(true).await;
+    let all = [
+        "tenant=acme",
+        "meter=bytes",
+        "kind=charge",
+        "from=2026-01-01",
+        "to=2026-02-01",
+        "limit=10",
+        "cursor=x",
+    ];
+    for (path, allowed) in &documented {
+        if !path.starts_with("/v1/") {
+            assert!(allowed.is_empty(), "{path}");
+            continue;
+        }
+        for parameter in all {
+            let name = parameter.split('=').next().expect("a name").to_owned();
+            let separator = if path.contains('?') { '&' } else { '?' };
+            let (_, body) = server.get(&format!("{path}{separator}{parameter}")).await;
+            let refused = body.contains("has no meaning here");
+            assert_eq!(refused, !allowed.contains(&name), "{path} {name}: {body}");
+        }
+    }
+}

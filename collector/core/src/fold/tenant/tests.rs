@@ -13,6 +13,7 @@ mod models;
 mod operated;
 mod parts;
 mod properties;
+mod reasons;
 mod samples;
 mod split;
 mod whole;
