@@ -2,13 +2,16 @@
 
 mod books;
 mod catalog;
+mod journal;
+mod ledger;
 mod options;
 mod period;
+mod pki;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use tollgate_common::{AgentId, MeterName, TenantId};
+use tollgate_common::TenantId;
 
 pub use books::{
     ApprovalCommand, Decision, Format, InvoiceCommand, LineArgs, PartyCommand, ReconcileArgs, Whose,
@@ -18,9 +21,10 @@ pub use options::{
     AppliesCatalog, Asks, Checks, ConfigArgs, OutputArgs, Reads, ReadsCatalog, RunOptions,
 };
 
-use crate::pki::LEAF_DAYS;
-
+pub use journal::JournalCommand;
+pub use ledger::LedgerCommand;
 pub use period::{AgentCommand, DecisionArgs, PeriodCommand, RowsArgs, UsageCommand};
+pub use pki::PkiCommand;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -209,261 +213,6 @@ pub enum Command {
         after_help = "Example:\n  tollgate-collector status --json"
     )]
     Status(Asks),
-}
-
-/// `pki`.
-#[derive(Debug, Subcommand)]
-pub enum PkiCommand {
-    /// Make a certificate authority and the collector's certificate.
-    #[command(
-        long_about = "Makes a certificate authority (ca.pem, ca.key) and the collector's server certificate \
-            (collector.pem, collector.key). Keys are ECDSA P-256 with mode 0600. Existing files are not \
-            overwritten. Keep ca.key away from the collector's host once the agents have their certificates.",
-        after_help = "Examples:\n  tollgate-collector pki init --dir pki\n  \
-            tollgate-collector pki init --dir pki --name collector.example.net --name 192.0.2.7"
-    )]
-    Init {
-        /// The folder; made if it does not exist.
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// A DNS name or IP address under which agents reach the collector; can be repeated.
-        #[arg(long = "name", value_name = "NAME", default_values = ["localhost", "127.0.0.1", "::1"])]
-        names: Vec<String>,
-        /// Days that the collector's certificate is valid; the authority has ten years at least.
-        #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-        days: u32,
-        /// Replace existing files. Every certificate of the old authority becomes worthless.
-        #[arg(long)]
-        force: bool,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make an agent's certificate.
-    #[command(
-        long_about = "Makes a client certificate (NAME.pem, NAME.key) with the authority in the folder. The \
-            certificate's URI name tollgate://agent/NAME is what the collector knows the agent by; what the agent \
-            may report is decided by the [[agent]] sections of the collector's configuration.",
-        after_help = "Example:\n  tollgate-collector pki issue --dir pki --agent edge-1 --days 90"
-    )]
-    Issue {
-        /// The folder with ca.pem and ca.key.
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// The agent's name.
-        #[arg(long, value_name = "NAME")]
-        agent: AgentId,
-        /// Days that the certificate is valid.
-        #[arg(long, default_value_t = LEAF_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
-        days: u32,
-        /// Replace existing files.
-        #[arg(long)]
-        force: bool,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Revoke an agent's certificate.
-    #[command(
-        long_about = "Adds an agent's certificate to the folder's list of revoked ones and signs the list with the \
-            authority (crl.pem). The collector reads the list that tls.crl names again within seconds of a change: \
-            it ends the connections of revoked certificates and admits no new ones. To shut out an agent whatever \
-            its certificate, remove its [[agent]] section and reload.",
-        after_help = "Examples:\n  tollgate-collector pki revoke --dir pki --agent edge-1\n  \
-            tollgate-collector pki revoke --dir pki --certificate lost.pem"
-    )]
-    Revoke {
-        /// The folder with ca.pem and ca.key.
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// The agent whose certificate is in the folder.
-        #[arg(long, value_name = "NAME", required_unless_present = "certificate")]
-        agent: Option<AgentId>,
-        /// The certificate, where the folder has another one of the agent or none. With --agent it must
-        /// be that agent's.
-        #[arg(long, value_name = "FILE")]
-        certificate: Option<PathBuf>,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// `ledger`.
-#[derive(Debug, Subcommand)]
-pub enum LedgerCommand {
-    /// List ledger entries.
-    #[command(
-        long_about = "Lists ledger entries with their arithmetic, from the data folder; the collector need not run.",
-        after_help = "Examples:\n  tollgate-collector ledger list --tenant acme --from 2026-06-01 --to 2026-07-01\n  \
-            tollgate-collector ledger list --kind loss --json"
-    )]
-    List {
-        /// How to print.
-        #[command(flatten)]
-        output: Reads,
-        /// Only of this tenant.
-        #[arg(long)]
-        tenant: Option<TenantId>,
-        /// Only of this meter.
-        #[arg(long)]
-        meter: Option<MeterName>,
-        /// Only of this kind.
-        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(crate::sqlite::query::KINDS))]
-        kind: Option<String>,
-        /// Only of periods that begin at or after this instant.
-        #[arg(long, value_name = "TIME")]
-        from: Option<String>,
-        /// Only of periods that begin before this instant.
-        #[arg(long, value_name = "TIME")]
-        to: Option<String>,
-    },
-    /// Recompute the ledger from the journal and compare.
-    #[command(
-        long_about = "Reads the journal from its beginning, folds it anew, and compares every ledger entry of the \
-            projection with what comes out: amounts, order and hash chain, and every row that queries read. Works \
-            on the data folder, also while the collector runs. Exit code 3 if there is any difference.",
-        after_help = "Example:\n  tollgate-collector ledger verify --json"
-    )]
-    Verify(Reads),
-    /// Print the closing pack of some days.
-    #[command(
-        long_about = "Prints the trial balance, what stands on no invoice from the first day to the last, and each line \
-            beside the same one of the period before. Counts entries by their day in the general ledger; reads the data \
-            folder, the collector need not run.",
-        after_help = "Example:\n  tollgate-collector ledger pack --from 2026-06-01 --to 2026-07-01 --json"
-    )]
-    Pack {
-        /// How to print.
-        #[command(flatten)]
-        output: Reads,
-        /// First day.
-        #[arg(long, value_name = "DAY")]
-        from: String,
-        /// First day after.
-        #[arg(long, value_name = "DAY")]
-        to: String,
-        /// Only of this tenant.
-        #[arg(long)]
-        tenant: Option<TenantId>,
-    },
-    /// Book a one-off line.
-    #[command(
-        long_about = "Asks the running collector to book a line by hand, with author and reason.",
-        after_help = "Example:\n  tollgate-collector ledger line --tenant acme --line setup --text 'Setup fee' --amount 250.00 \
-            --currency EUR --tax de=47.50 --reason 'contract 4711'"
-    )]
-    Line {
-        /// How to print.
-        #[command(flatten)]
-        output: Asks,
-        /// The line.
-        #[command(flatten)]
-        line: LineArgs,
-        /// Who decides, and why.
-        #[command(flatten)]
-        decision: Decision,
-    },
-    /// Book a goodwill credit.
-    #[command(
-        long_about = "Asks the running collector to book a credit: as `ledger line`, with the opposite sign.",
-        after_help = "Example:\n  tollgate-collector ledger credit --tenant acme --line goodwill --text 'Outage of 12 June' \
-            --amount 20.00 --currency EUR --reason 'SLA'"
-    )]
-    Credit {
-        /// How to print.
-        #[command(flatten)]
-        output: Asks,
-        /// The credit.
-        #[command(flatten)]
-        line: LineArgs,
-        /// Who decides, and why.
-        #[command(flatten)]
-        decision: Decision,
-    },
-    /// Keep a disputed line off invoices.
-    #[command(
-        long_about = "Asks the running collector to leave a line (the number of its ledger entry) off invoices until it is \
-            released.",
-        after_help = "Example:\n  tollgate-collector ledger hold 2-17 --tenant acme --reason 'disputed, ticket 99'"
-    )]
-    Hold {
-        /// How to print.
-        #[command(flatten)]
-        output: Asks,
-        /// The ledger entry.
-        entry: String,
-        /// Whose.
-        #[arg(long)]
-        tenant: TenantId,
-        /// Who decides, and why.
-        #[command(flatten)]
-        decision: Decision,
-    },
-    /// Let a disputed line onto invoices again.
-    #[command(
-        long_about = "Asks the running collector to take a line that was held onto the next invoice.",
-        after_help = "Example:\n  tollgate-collector ledger release 2-17 --tenant acme --reason 'settled'"
-    )]
-    Release {
-        /// How to print.
-        #[command(flatten)]
-        output: Asks,
-        /// The ledger entry.
-        entry: String,
-        /// Whose.
-        #[arg(long)]
-        tenant: TenantId,
-        /// Who decides, and why.
-        #[command(flatten)]
-        decision: Decision,
-    },
-}
-
-/// `journal`.
-#[derive(Debug, Subcommand)]
-pub enum JournalCommand {
-    /// Show journal entries.
-    #[command(
-        long_about = "Shows the entries of the journal in order: position, stamp, kind and a summary; damaged \
-            entries are named with their position. Works on the data folder, also while the collector runs.",
-        after_help = "Examples:\n  tollgate-collector journal inspect --limit 20\n  \
-            tollgate-collector journal inspect --after 00000000000000010000000000001000 --json"
-    )]
-    Inspect {
-        /// How to print.
-        #[command(flatten)]
-        output: Reads,
-        /// Only entries behind this position.
-        #[arg(long, value_name = "POSITION")]
-        after: Option<String>,
-        /// Most entries to show.
-        #[arg(long, default_value_t = 1000, value_name = "N")]
-        limit: usize,
-        /// Show batches with all their rows.
-        #[arg(long)]
-        rows: bool,
-    },
-    /// Say that the journal was restored from a backup.
-    #[command(
-        long_about = "Journals that the data folder was restored from a backup: a new lineage begins, agents hear \
-            of it, and what the lost end of the journal may have held is declared lost as far as nobody can send \
-            it again. Snapshots and projection are discarded, because they may speak of the lost end; the next \
-            start builds them anew. The collector must not run. Do this before its first start on the restored \
-            folder.",
-        after_help = "Example:\n  sudo -u tollgate tollgate-collector journal restored --reason 'disk of 2026-06-01 died, backup of 03:00'"
-    )]
-    Restored {
-        /// How to print.
-        #[command(flatten)]
-        output: Reads,
-        /// Why; it is kept in the journal.
-        #[arg(long)]
-        reason: String,
-        /// Who decides.
-        #[arg(long, env = "USER", default_value = "unknown")]
-        author: String,
-    },
 }
 
 #[cfg(test)]
