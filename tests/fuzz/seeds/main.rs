@@ -14,6 +14,7 @@ use tollgate_common::sketch::{Histogram, UniqueSketch, hash};
 use tollgate_common::storage::memory::MemoryStorage;
 use tollgate_common::wire::{
     Ack, Encoder, Held, Hello, Message, Refuse, RefuseCode, Resume, Welcome, encode_record,
+    encode_tombstone_record,
 };
 use tollgate_common::{
     AgentId, Aggregation, Batch, BatchHash, BatchSeq, ClockStep, Detail, Dimensions, Incarnation,
@@ -22,6 +23,8 @@ use tollgate_common::{
 };
 
 mod entries;
+#[path = "../support/page.rs"]
+mod page;
 mod pages;
 mod texts;
 
@@ -36,6 +39,9 @@ fn main() -> io::Result<()> {
         ("log_record", segments()),
         ("journal_entry", entries::entries()),
         ("sdk_page", pages::pages()),
+        ("handover", pages::handover()),
+        ("dogstatsd_rate", texts::dogstatsd_at_rate()),
+        ("spool_record", spools()),
     ] {
         let folder = corpus.join(target);
         fs::create_dir_all(&folder)?;
@@ -252,6 +258,42 @@ fn frames() -> Vec<Seed> {
     encode_record(&batch_v2(), &mut record).expect("a valid batch");
     seeds.push(("record_v2", record));
     seeds
+}
+
+/// Records of a spool behind their lengths: batches in order, with a gap and with a tombstone in
+/// it, an anchor, and something else.
+fn spools() -> Vec<Seed> {
+    let list = |records: &[Vec<u8>]| {
+        let mut bytes = Vec::new();
+        for record in records {
+            let length = u16::try_from(record.len()).expect("small");
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(record);
+        }
+        bytes
+    };
+    let record = |batch: &Batch| {
+        let mut record = Vec::new();
+        encode_record(batch, &mut record).expect("a valid batch");
+        record
+    };
+    let mut lost = Vec::new();
+    encode_tombstone_record(&tombstone(), &mut lost).expect("a valid tombstone");
+    // As `spool::anchor` says.
+    let mut anchor = b"TGANCHOR\x01\x00".to_vec();
+    anchor.extend([3; 16]);
+    anchor.extend(7_u64.to_le_bytes());
+    anchor.extend([5; 32]);
+    anchor.extend(time(10).millis().to_le_bytes());
+    anchor.extend(b"edge-1");
+    let (first, second) = (record(&batch(1)), record(&batch_v2()));
+    vec![
+        ("batches", list(&[first.clone(), second.clone()])),
+        ("gap", list(&[first.clone(), record(&batch(9))])),
+        ("tombstone", list(&[first.clone(), lost, record(&batch(3))])),
+        ("anchor", list(&[anchor, record(&batch(8))])),
+        ("foreign", list(&[first, b"TGOTHER1".to_vec(), second])),
+    ]
 }
 
 /// Segments as a log leaves them, whole and torn.

@@ -26,6 +26,32 @@ pub fn dogstatsd() -> Vec<Seed> {
     lines.map(|(name, bytes)| (name, bytes.to_vec())).to_vec()
 }
 
+/// The same, and what is for the way at rate alone: datagrams behind each other, lines seen again,
+/// values at the bounds of what is added at once, rates that carry a fraction.
+pub fn dogstatsd_at_rate() -> Vec<Seed> {
+    let mut seeds = dogstatsd();
+    let lines: [(&str, &[u8]); 4] = [
+        (
+            "datagrams",
+            b"requests:1|c|#customer:a\nrequests:2|c|#customer:a\xffrequests:1|c|#customer:b\xff\xffrequests:3|c|#customer:a",
+        ),
+        (
+            "bounds",
+            b"requests:0|c\nrequests:99999999|c\nrequests:4294967296|c\nrequests:18446744073709551615|c\nrequests:00000001|c\nrequests:+1|c\nrequests:1e3|c",
+        ),
+        (
+            "rates",
+            b"requests:1|c|@0.3|#customer:a\nrequests:1|c|@0.5|#customer:a\nwait:1|d|@0.1|#customer:a\npeak:7|g|@0.1|#customer:a",
+        ),
+        (
+            "kinds",
+            b"peak:3:9|g|#customer:a\nusers:ann|s|#customer:a\nwait:12|ms|#customer:a\ndisk:100|g|#customer:a|T21\nlevel:-7|g\nother:1|c\nbad name:1|c",
+        ),
+    ];
+    seeds.extend(lines.map(|(name, bytes)| (name, bytes.to_vec())));
+    seeds
+}
+
 /// Agent configurations.
 pub fn agent_config() -> Vec<Seed> {
     vec![
