@@ -271,19 +271,6 @@ impl Shape {
             && only.told.is_none()
     }
 
-    /// True if the windows of a series all count in the same part of each slice, so that a series
-    /// needs one sum for each slice.
-    pub fn is_timeless(&self) -> bool {
-        self.slices.iter().all(|sliced| {
-            sliced.interval == Interval::Period
-                && sliced.sampled.is_empty()
-                && sliced.told.is_none()
-                && sliced.matrix.as_ref().is_none_or(|m| {
-                    m.bands.is_none() && m.rows.iter().all(|row| row.pool.is_none())
-                })
-        })
-    }
-
     fn at(&self, instant: Timestamp) -> &Sliced {
         let behind = self.slices.partition_point(|slice| slice.from <= instant);
         // What begins before the period, which nobody asks for, counts with its first slice.
@@ -611,11 +598,6 @@ impl MeterUsage {
             .entry(slots.key)
             .or_insert_with(|| Samples::new(period, slots.key.slot_secs));
         samples.spread(slots.first, slots.count, quantity)
-    }
-
-    /// Puts in samples that were gathered elsewhere, in place of what is there.
-    pub fn set_samples(&mut self, key: SlotKey, samples: Samples) {
-        self.samples.insert(key, samples);
     }
 
     /// Notes that usage was declared lost: slots that this touches, and that have nothing, may be
