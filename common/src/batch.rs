@@ -16,7 +16,6 @@ use crate::loss::{Loss, LossReason};
 use crate::meter::{Aggregation, Scale};
 use crate::quantity::Quantity;
 use crate::series::SeriesKey;
-use crate::series_ref::SeriesRef;
 use crate::sketch::{Histogram, SketchError, UniqueSketch};
 use crate::time::Timestamp;
 use crate::window::Window;
@@ -432,19 +431,8 @@ impl Batch {
     pub fn hash(&self) -> BatchHash {
         let mut canonical = Canonical::default();
         canonical.head(self, self.rows.len());
-        let mut key = Vec::new();
         for row in &self.rows {
-            key.clear();
-            row.series.write_canonical(&mut key);
-            canonical.row(&RowRef {
-                series: SeriesRef::new(&key),
-                aggregation: row.aggregation,
-                scale: row.scale,
-                window: row.window,
-                value: row.value,
-                events: row.events,
-                detail: &row.detail,
-            });
+            canonical.rollup(row);
         }
         canonical.totals(self.totals.len());
         for total in &self.totals {

@@ -60,15 +60,20 @@ fn check_name(what: &'static str, name: &str, max: usize) -> Result<(), NameErro
             max,
         });
     }
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-/:@".contains(c);
-    match name.chars().find(|&c| !allowed(c)) {
-        Some(character) => Err(NameError::Character {
-            what,
-            name: name.to_owned(),
-            character,
-        }),
-        None => Ok(()),
+    if name.bytes().all(is_allowed) {
+        return Ok(());
     }
+    let allowed = |c: char| u8::try_from(c).is_ok_and(is_allowed);
+    let character = name.chars().find(|&c| !allowed(c));
+    Err(NameError::Character {
+        what,
+        name: name.to_owned(),
+        character: character.unwrap_or_default(),
+    })
+}
+
+const fn is_allowed(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'@')
 }
 
 macro_rules! name_type {
@@ -128,8 +133,19 @@ macro_rules! name_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                Self::new(&text).map_err(serde::de::Error::custom)
+                struct Name;
+                impl serde::de::Visitor<'_> for Name {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<$name, E> {
+                        $name::new(name).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Name)
             }
         }
     };

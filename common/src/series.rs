@@ -70,6 +70,17 @@ impl SeriesKey {
         &self.dimensions
     }
 
+    /// The same series with these names, which are equal to its own.
+    #[cfg(feature = "formats")]
+    pub(crate) fn with_equal_names(self, tenant: TenantId, meter: MeterName) -> Self {
+        debug_assert!(self.tenant == tenant && self.meter == meter);
+        Self {
+            tenant,
+            meter,
+            dimensions: self.dimensions,
+        }
+    }
+
     /// The same tenant and meter with `overflow=true` in place of the dimensions.
     #[must_use]
     pub fn to_overflow(&self) -> Self {

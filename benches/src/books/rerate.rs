@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tollgate_collector::fold::read_state;
 use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::{
@@ -30,14 +32,28 @@ use crate::binaries;
 use crate::process::core_time;
 use crate::report::{Better, Case, Report};
 
-const SHAPE: Shape = Shape {
-    agents: 100,
-    tenants: 100_000,
-    meters: 10,
-    series: 10_000,
-    dimensions: false,
-    aggregation: Aggregation::Sum,
-};
+/// The variable that says how many tenants there are, for a look.
+const TENANTS: &str = "TOLLGATE_BENCH_TENANTS";
+const AGENTS: usize = 100;
+const METERS: usize = 10;
+
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
+    let said = std::env::var(TENANTS)
+        .ok()
+        .and_then(|said| said.parse().ok());
+    // Agents have the same number of series each.
+    let tenants = said.map_or(100_000, |said: usize| {
+        said.clamp(10, 100_000).next_multiple_of(10)
+    });
+    Shape {
+        agents: AGENTS,
+        tenants,
+        meters: METERS,
+        series: tenants * METERS / AGENTS,
+        dimensions: false,
+        aggregation: Aggregation::Sum,
+    }
+});
 const PARTITIONS: u16 = 8;
 /// Windows in which everybody counts.
 const WINDOWS: u32 = 3;
@@ -115,7 +131,7 @@ struct Month {
 impl Month {
     /// Counts, closes, books, applies the other version, and writes the snapshot.
     fn make(path: &Path) -> Result<Self> {
-        let mut population = Population::new(SHAPE)?;
+        let mut population = Population::new(*SHAPE)?;
         let mut usage = vec![0; SHAPE.tenants * SHAPE.meters];
         let mut fold = Fold::new();
         let [opened, _] = population.beginning(PARTITIONS)?;
@@ -255,7 +271,8 @@ struct Rerated {
 /// processors.
 fn rerate(snapshot: &Path, before: Owed) -> Result<Rerated> {
     let start = Instant::now();
-    let fold = Fold::from_bytes(&std::fs::read(snapshot)?)?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let fold = read_state(&std::fs::read(snapshot)?, threads)?;
     let read = start.elapsed();
     let (_, tenants, _) = fold.into_parts();
     let digest = tenants
@@ -268,7 +285,6 @@ fn rerate(snapshot: &Path, before: Owed) -> Result<Rerated> {
         let names = names_of(&fold)?;
         work.push((fold, names));
     }
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let mut shares: Vec<Vec<_>> = (0..threads).map(|_| Vec::new()).collect();
     for (number, part) in work.into_iter().enumerate() {
         shares[number % threads].push(part);

@@ -45,9 +45,10 @@ pub enum TenantInput {
     /// here, and nowhere else; it stands in [`TenantInput::Rows`] of the partition of the rows'
     /// tenant all the same.
     ChildRows(Rows),
-    /// What incarnations counted in all has grown by this much: exactly the rows that add
-    /// up and the quantities of losses that come with the same entry, less the losses taken back.
-    Accepted(Accepted),
+    /// What incarnations counted in all has grown by this much, account by account: exactly the
+    /// rows that add up and the quantities of losses that come with the same entry, less the losses
+    /// taken back. In the order of tenant, meter and scale, each once.
+    Accepted(Vec<Accepted>),
     /// Usage declared lost.
     Loss(DeclaredLoss),
     /// The same of a tenant for whom a tenant of this partition may pay; it is booked elsewhere.

@@ -5,6 +5,7 @@
 //! no legs, and so have the shares of a line that somebody else pays. The layout, byte by byte, is in `docs/formats/ledger.md`.
 
 mod account;
+mod bytes;
 pub mod pack;
 mod posting;
 
@@ -287,30 +288,20 @@ pub enum ChainError {
     },
 }
 
+/// Bytes that hold what is hashed of nearly every entry.
+const ENTRY_BYTES_USUAL: usize = 2048;
+
 /// BLAKE3 over the canonical JSON of the entry without its hash.
 ///
-/// serde_json writes struct fields in declaration order and decimals and quantities as
-/// strings, so that the same entry always has the same bytes. Fields are only ever added
+/// Fields stand in declaration order, and decimals and quantities as strings, so that the same
+/// entry always has the same bytes. Fields are only ever added
 /// behind a new fold version.
 fn entry_hash(at: EntryRef, posted: Timestamp, posting: &Posting, previous: Digest) -> Digest {
-    #[derive(Serialize)]
-    struct Content<'a> {
-        at: EntryRef,
-        posted: Timestamp,
-        posting: &'a Posting,
-        previous: Digest,
-    }
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"tollgate ledger v2\0");
-    let content = Content {
-        at,
-        posted,
-        posting,
-        previous,
-    };
-    serde_json::to_writer(&mut hasher, &content)
-        .expect("the content has string keys only and a hasher never fails to write");
-    Digest(*hasher.finalize().as_bytes())
+    // In one piece: a hasher that is given a word at a time is busier with that than with hashing.
+    let mut bytes = Vec::with_capacity(ENTRY_BYTES_USUAL);
+    bytes.extend_from_slice(b"tollgate ledger v2\0");
+    bytes::write((at, posted), posting, previous, &mut bytes);
+    Digest(*blake3::hash(&bytes).as_bytes())
 }
 
 #[cfg(test)]

@@ -109,13 +109,22 @@ impl<S: Storage> SnapshotStore<S> {
     /// The newest usable snapshot at or before `upto`, where the projections stand; nothing
     /// for `None`, when they are empty.
     pub fn load(&self, upto: Option<Position>) -> Result<Loaded, SnapshotError> {
+        self.load_by(upto, Fold::from_bytes)
+    }
+
+    /// The same, read by somebody who reads what [`Fold::to_bytes`] wrote in another way.
+    pub fn load_by(
+        &self,
+        upto: Option<Position>,
+        read: impl Fn(&[u8]) -> Result<Fold, StateError>,
+    ) -> Result<Loaded, SnapshotError> {
         let mut loaded = Loaded::default();
         let Some(upto) = upto else { return Ok(loaded) };
         for name in self.names()?.into_iter().rev() {
             if name > name_of(upto) {
                 continue;
             }
-            match self.read(&name) {
+            match self.read(&name, &read) {
                 Ok(fold) => {
                     loaded.fold = Some(fold);
                     break;
@@ -162,7 +171,11 @@ impl<S: Storage> SnapshotStore<S> {
         Ok(names)
     }
 
-    fn read(&self, name: &str) -> Result<Fold, Unusable> {
+    fn read(
+        &self,
+        name: &str,
+        read: impl Fn(&[u8]) -> Result<Fold, StateError>,
+    ) -> Result<Fold, Unusable> {
         let file = self.storage.open(name)?;
         let mut header = [0; HEADER_BYTES];
         if file.len()? > SNAPSHOT_BYTES_MAX || file.read_at(0, &mut header)? != HEADER_BYTES {
@@ -179,7 +192,7 @@ impl<S: Storage> SnapshotStore<S> {
         if blake3::hash(&content).as_bytes()[..] != header[32..] {
             return Err(Unusable::Hash);
         }
-        let fold = Fold::from_bytes(&content)?;
+        let fold = read(&content)?;
         if fold
             .position()
             .is_none_or(|position| position.as_bytes()[..] != header[8..24])

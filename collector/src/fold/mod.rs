@@ -10,6 +10,7 @@ pub mod handle;
 mod json;
 pub mod operate;
 mod pool;
+mod restored;
 mod snapshots;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tollgate_collector_core::projection::Projection;
 pub use engine::FoldError;
 pub(crate) use engine::{Beginning, Engine};
 pub use handle::{AskError, FoldHandle};
+pub use restored::read_state;
 pub(crate) use snapshots::Snapshots;
 
 use crate::accruals::Accruals;

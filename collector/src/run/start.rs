@@ -20,7 +20,7 @@ use tollgate_common::Lineage;
 use super::data_dir::FileJournal;
 use super::reload::AUTHOR;
 use super::{DataDir, DataDirError, Inputs, RunError};
-use crate::fold::{Beginning, Engine, FoldError};
+use crate::fold::{Beginning, Engine, FoldError, read_state};
 use crate::metrics::Metrics;
 use crate::sqlite::SqliteProjection;
 
@@ -88,10 +88,10 @@ fn open(
         standing = None;
     }
     discard_foreign_snapshots(data, last)?;
-    let fold = load_snapshot(data, standing)?;
     let threads = std::thread::available_parallelism()
         .map_or(1, usize::from)
         .min(THREADS_MAX);
+    let fold = load_snapshot(data, standing, threads)?;
     let threads = threads.min(usize::from(config.fold.partitions));
     let mut engine = Engine::new(Beginning {
         fold,
@@ -149,9 +149,14 @@ fn discard_foreign_snapshots(data: &DataDir, last: Option<Position>) -> Result<(
     Ok(())
 }
 
-fn load_snapshot(data: &DataDir, standing: Option<Position>) -> Result<Fold, RunError> {
+fn load_snapshot(
+    data: &DataDir,
+    standing: Option<Position>,
+    threads: usize,
+) -> Result<Fold, RunError> {
     // A snapshot that cannot be used only costs time.
-    match data.snapshots()?.load(standing) {
+    let read = |bytes: &[u8]| read_state(bytes, threads);
+    match data.snapshots()?.load_by(standing, read) {
         Ok(loaded) => {
             for (name, reason) in &loaded.unusable {
                 tracing::warn!(name, %reason, "snapshot passed over");

@@ -3,7 +3,7 @@
 //! `docs/formats/batch-hash.md` describes the bytes. They go into BLAKE3 in pieces, so that
 //! the content of a large batch never lies in memory as a whole.
 
-use super::{Batch, BatchHash, ClockStep, Detail, Opening, ParentEnd};
+use super::{Batch, BatchHash, ClockStep, Detail, Opening, ParentEnd, Rollup};
 use crate::ids::{MeterName, TenantId};
 use crate::loss::{Loss, LossAmount};
 use crate::meter::{Aggregation, Scale};
@@ -62,12 +62,47 @@ impl Canonical {
 
     pub(crate) fn row(&mut self, row: &RowRef<'_>) {
         self.bytes(row.series.bytes());
-        self.bytes(&[row.aggregation.code(), row.scale.get()]);
-        self.time(row.window.start());
-        self.u64(u64::from(row.window.width().secs()));
-        self.quantity(row.value);
-        self.u64(row.events);
-        match row.detail {
+        self.numbers(
+            (row.aggregation, row.scale),
+            row.window,
+            row.value,
+            row.events,
+        );
+        self.detail(row.detail);
+    }
+
+    /// The same of a rollup with its own series.
+    pub(crate) fn rollup(&mut self, row: &Rollup) {
+        row.series.write_canonical(&mut self.out);
+        self.numbers(
+            (row.aggregation, row.scale),
+            row.window,
+            row.value,
+            row.events,
+        );
+        self.detail(&row.detail);
+    }
+
+    /// What every row has behind its series, put together first: there may be a million of them.
+    fn numbers(
+        &mut self,
+        (aggregation, scale): (Aggregation, Scale),
+        window: Window,
+        value: Quantity,
+        events: u64,
+    ) {
+        let mut bytes = [0; 42];
+        bytes[0] = aggregation.code();
+        bytes[1] = scale.get();
+        bytes[2..10].copy_from_slice(&window.start().millis().to_le_bytes());
+        bytes[10..18].copy_from_slice(&u64::from(window.width().secs()).to_le_bytes());
+        bytes[18..34].copy_from_slice(&value.units().to_le_bytes());
+        bytes[34..].copy_from_slice(&events.to_le_bytes());
+        self.bytes(&bytes);
+    }
+
+    fn detail(&mut self, detail: &Detail) {
+        match detail {
             Detail::None => {}
             Detail::Unique(sketch) => sketch.write_canonical(&mut self.out),
             Detail::Distribution(histogram) => histogram.write_canonical(&mut self.out),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use crate::ids::{MeterName, TenantId};
 use crate::series::{SeriesKey, SeriesKeyError};
 
 /// Where nothing else is said, the cache is full at this size, in bytes: a million series.
@@ -13,11 +14,53 @@ pub(super) const CACHE_BYTES_MAX: usize = 256 << 20;
 /// Memory of an entry beside the bytes of its key: the entry, its place in the table, the series
 /// with its dimensions, and what the allocator adds.
 const ENTRY_BYTES: usize = 144;
+/// The same of a name that series share.
+const NAME_BYTES: usize = 64;
 /// A full cache starts over when it knew fewer than one of so many series that it was asked for.
 const KNOWN_MIN: u64 = 8;
 
 /// In place of an index: no series, or none that is known.
 const NONE: u32 = u32::MAX;
+
+/// Names that series share: a million series have a handful of meters, and every record may bring
+/// them anew.
+#[derive(Default)]
+struct SharedNames {
+    tenants: HashTable<TenantId>,
+    meters: HashTable<MeterName>,
+}
+
+impl SharedNames {
+    /// The series with the names that others of the same names have. Names that are new are shared from
+    /// now on if `keep`; answers how many bytes that takes.
+    fn share(&mut self, hasher: &FixedState, series: SeriesKey, keep: bool) -> (SeriesKey, usize) {
+        let (tenant, a) = shared(&mut self.tenants, hasher, series.tenant(), keep, |name| {
+            name.as_str()
+        });
+        let (meter, b) = shared(&mut self.meters, hasher, series.meter(), keep, |name| {
+            name.as_str()
+        });
+        (series.with_equal_names(tenant, meter), a + b)
+    }
+}
+
+fn shared<T: Clone>(
+    table: &mut HashTable<T>,
+    hasher: &FixedState,
+    name: &T,
+    keep: bool,
+    text: impl Fn(&T) -> &str,
+) -> (T, usize) {
+    let hash = hasher.hash_one(text(name));
+    if let Some(known) = table.find(hash, |known| text(known) == text(name)) {
+        return (known.clone(), 0);
+    }
+    if !keep {
+        return (name.clone(), 0);
+    }
+    table.insert_unique(hash, name.clone(), |known| hasher.hash_one(text(known)));
+    (name.clone(), NAME_BYTES + text(name).len())
+}
 
 /// A series that records define.
 struct Known {
@@ -52,6 +95,7 @@ const fn spread(half: u32) -> u64 {
 pub(super) struct SeriesCache {
     known: Vec<Known>,
     table: HashTable<u32>,
+    names: SharedNames,
     /// Seeded, because whoever names the series could aim at one slot.
     hasher: FixedState,
     /// The series that was asked for last in the record at hand.
@@ -79,6 +123,7 @@ impl SeriesCache {
         Self {
             known: Vec::new(),
             table: HashTable::new(),
+            names: SharedNames::default(),
             hasher: FixedState::with_seed(seed),
             last: NONE,
             stranger: None,
@@ -128,8 +173,11 @@ impl SeriesCache {
             let near = self.stranger.as_ref();
             let near = near.or(before.map(|before| &before.series));
             let series = SeriesKey::from_canonical_near(key, near.map(|near| &**near))?;
+            let is_full = self.is_full();
+            let (series, bytes) = self.names.share(&self.hasher, series, !is_full);
+            self.bytes += bytes;
             let series = Arc::new(series);
-            if self.is_full() {
+            if is_full {
                 self.last = NONE;
                 self.stranger = Some(Arc::clone(&series));
                 let rising = false;
@@ -200,6 +248,24 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &again));
         assert_eq!(first.to_canonical(), key);
         assert!(cache.get(&key[1..]).is_err());
+    }
+
+    #[test]
+    fn series_of_different_records_share_their_names() {
+        let mut cache = SeriesCache::new(7, BYTES_MAX);
+        let mut names = |tenant: &str, meter: &str| {
+            cache.begin();
+            let key = series(tenant, meter, &[("a", tenant)]).to_canonical();
+            let found = cache.get(&key).expect("valid").series;
+            [
+                found.tenant().as_str().as_ptr(),
+                found.meter().as_str().as_ptr(),
+            ]
+        };
+        let [acme, requests] = names("acme", "requests");
+        assert_eq!(names("rival", "requests")[1], requests);
+        assert_eq!(names("acme", "bytes")[0], acme);
+        assert_ne!(names("acme", "bytes")[1], requests);
     }
 
     #[test]

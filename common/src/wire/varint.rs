@@ -101,8 +101,26 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn u128(&mut self) -> Result<u128, DecodeError> {
-        let mut value = 0u128;
-        let mut shift = 0;
+        let first = self.byte()?;
+        if first < 0x80 {
+            return Ok(first.into());
+        }
+        // Nine groups fit a word, and hardly any number has more.
+        let mut low = u64::from(first & 0x7f);
+        let mut shift = 7;
+        while shift < 63 {
+            let byte = self.byte()?;
+            low |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return if byte == 0 {
+                    Err(self.malformed())
+                } else {
+                    Ok(low.into())
+                };
+            }
+            shift += 7;
+        }
+        let mut value = u128::from(low);
         loop {
             let byte = self.byte()?;
             // The nineteenth byte holds the two bits that are left of 128.
@@ -111,7 +129,7 @@ impl<'a> Reader<'a> {
             }
             value |= u128::from(byte & 0x7f) << shift;
             if byte < 0x80 {
-                return if byte == 0 && shift > 0 {
+                return if byte == 0 {
                     Err(self.malformed())
                 } else {
                     Ok(value)

@@ -1,6 +1,6 @@
 //! The lines of a bill.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
@@ -9,7 +9,10 @@ use tollgate_common::{Quantity, TenantId};
 
 use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle, TotalRounding};
 use crate::ledger::{Step, StepKind};
-use crate::rate::{AmountStep, Currency, LineItem, Ratio};
+use crate::rate::{AmountStep, Arithmetic, Currency, LineItem, Ratio};
+
+/// Bytes that hold the arithmetic of most lines.
+const TEXT_BYTES_USUAL: usize = 160;
 
 /// What tells one line of a tenant's period from another, whenever it is worked out.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -198,18 +201,40 @@ impl<'c> BillLine<'c> {
     /// From the list amount to the final one, one by one; they sum to the difference. Empty also
     /// if the arithmetic of the line does not fit the numbers, though its amount does.
     pub fn steps(&self) -> Vec<Step> {
+        match self.worked {
+            Some(_) => self.steps_by(None),
+            None => self.steps_by(self.arithmetic().as_ref()),
+        }
+    }
+
+    /// The arithmetic for people with the steps: worked out once for both.
+    pub fn told(&self) -> (String, Vec<Step>) {
+        let arithmetic = self.arithmetic();
+        let arithmetic = arithmetic.as_ref();
+        let told = Told {
+            line: self,
+            arithmetic,
+        };
+        let mut text = String::with_capacity(TEXT_BYTES_USUAL);
+        let _ = write!(text, "{told}");
+        (text, self.steps_by(arithmetic))
+    }
+
+    /// How what was rated was computed.
+    fn arithmetic(&self) -> Option<Arithmetic<'c>> {
+        self.source.item().and_then(LineItem::arithmetic)
+    }
+
+    fn steps_by(&self, arithmetic: Option<&Arithmetic<'_>>) -> Vec<Step> {
         if let Some(worked) = &self.worked {
             return worked.clone();
         }
-        let arithmetic = self.source.item().and_then(LineItem::arithmetic);
-        arithmetic
-            .map(|arithmetic| {
-                let steps = arithmetic.steps.iter();
-                steps
-                    .map(|change| step_of(&change.step, change.change))
-                    .collect()
-            })
-            .unwrap_or_default()
+        let steps = arithmetic
+            .into_iter()
+            .flat_map(|arithmetic| &arithmetic.steps);
+        steps
+            .map(|change| step_of(&change.step, change.change))
+            .collect()
     }
 
     /// Net amount and tax.
@@ -221,24 +246,42 @@ impl<'c> BillLine<'c> {
 /// The arithmetic for people.
 impl fmt::Display for BillLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let currency = self.currency;
-        match &self.source {
-            Source::Rated(item) => match &self.worked {
-                None => write!(f, "{item}")?,
+        let arithmetic = self.arithmetic();
+        let told = Told {
+            line: self,
+            arithmetic: arithmetic.as_ref(),
+        };
+        fmt::Display::fmt(&told, f)
+    }
+}
+
+/// A line with how what was rated of it was computed.
+struct Told<'l, 'c> {
+    line: &'l BillLine<'c>,
+    arithmetic: Option<&'l Arithmetic<'c>>,
+}
+
+impl fmt::Display for Told<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, arithmetic } = *self;
+        let currency = line.currency;
+        match &line.source {
+            Source::Rated(item) => match &line.worked {
+                None => item.write(f, arithmetic)?,
                 Some(steps) => {
-                    match item.arithmetic() {
-                        Some(arithmetic) => item.write_list(f, &arithmetic)?,
+                    match arithmetic {
+                        Some(arithmetic) => item.write_list(f, arithmetic)?,
                         None => write!(f, "{} {currency}", item.list)?,
                     }
-                    if self.fraction != Ratio::ONE {
-                        write!(f, "; for {} of the period {}", self.fraction, self.list)?;
+                    if line.fraction != Ratio::ONE {
+                        write!(f, "; for {} of the period {}", line.fraction, line.list)?;
                     }
                     for step in steps {
                         let is_whole = step.amount == item.base - item.list;
                         if step.kind == StepKind::Contracted
-                            && let Some(arithmetic) = item.arithmetic().filter(|_| is_whole)
+                            && let Some(arithmetic) = arithmetic.filter(|_| is_whole)
                         {
-                            item.write_contracted(f, &arithmetic)?;
+                            item.write_contracted(f, arithmetic)?;
                             continue;
                         }
                         write!(f, "; {}", step.kind.as_str())?;
@@ -249,37 +292,40 @@ impl fmt::Display for BillLine<'_> {
                         let sign = if positive { "+" } else { "" };
                         write!(f, ": {sign}{}", step.amount)?;
                     }
-                    write!(f, " = {} {currency}", self.amount)?;
+                    write!(f, " = {} {currency}", line.amount)?;
                 }
             },
-            Source::Advance(item) => write!(f, "in advance: {item}")?,
+            Source::Advance(item) => {
+                f.write_str("in advance: ")?;
+                item.write(f, arithmetic)?;
+            }
             Source::Minimum(bound) => {
-                write!(f, "at least {}: +{} {currency}", bound.amount, self.amount)?;
+                write!(f, "at least {}: +{} {currency}", bound.amount, line.amount)?;
             }
             Source::Unused => {
                 write!(
                     f,
                     "charged in advance and not due: {} {currency}",
-                    self.amount
+                    line.amount
                 )?;
             }
             Source::Rounding(rounding) => {
                 write!(
                     f,
                     "total to {}, rounded {}: {} {currency}",
-                    rounding.to, rounding.mode, self.amount
+                    rounding.to, rounding.mode, line.amount
                 )?;
             }
             Source::Commitment(commitment) => {
                 write!(
                     f,
                     "commitment of {} in {}: {} {currency}",
-                    commitment.amount, commitment.term, self.amount
+                    commitment.amount, commitment.term, line.amount
                 )?;
             }
         }
-        if self.billed != self.amount {
-            write!(f, " ~ {} in the bill's currency", self.billed)?;
+        if line.billed != line.amount {
+            write!(f, " ~ {} in the bill's currency", line.billed)?;
         }
         Ok(())
     }

@@ -223,6 +223,16 @@ impl Taxed {
 }
 
 fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) -> Option<Taxed> {
+    let money = |units: i128| Decimal::try_from_i128_with_scale(units, places).ok();
+    let inclusive = style.behavior == TaxBehavior::Inclusive;
+    if rates.is_empty() && !inclusive {
+        let none = money(0)?;
+        let lines = amounts.iter().map(|amount| (*amount, none));
+        return Some(Taxed {
+            taxes: Vec::new(),
+            lines: lines.collect(),
+        });
+    }
     // What a net amount of one is with its taxes.
     let all = rates
         .iter()
@@ -246,7 +256,6 @@ fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) ->
     for rate in rates {
         totals.push(rounding::total(&of(rate.of_net)?, places, style.mode)?);
     }
-    let inclusive = style.behavior == TaxBehavior::Inclusive;
     if inclusive && style.first == TaxFirst::Net {
         // The net amount is rounded; several taxes share what is left by largest remainder.
         let net = rounding::total(&exact, places, style.mode)?;
@@ -275,7 +284,6 @@ fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) ->
     } else {
         gross
     };
-    let money = |units: i128| Decimal::try_from_i128_with_scale(units, places).ok();
     let mut taxes = Vec::with_capacity(rates.len());
     let mut before = 0i128;
     for (rate, total) in rates.iter().zip(&totals) {

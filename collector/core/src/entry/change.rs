@@ -115,7 +115,7 @@ pub enum ParseSignatureError {
 }
 
 fn hex(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    crate::hex::text(bytes, |text| f.write_str(text))
 }
 
 fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {

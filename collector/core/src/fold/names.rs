@@ -33,6 +33,7 @@ impl<T: Ord + Clone> Names<T> {
     }
 
     /// The number of a name, if it has one.
+    #[cfg(test)]
     pub(super) fn find(&self, name: &T) -> Option<u32> {
         self.numbers.get(name).copied()
     }

@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Packed {
 /// Low and high half of sixteen bytes, as little-endian numbers.
 pub(super) fn halves(bytes: [u8; 16]) -> [u64; 2] {
     let (halves, _) = bytes.as_chunks::<8>();
-    [halves[0], halves[1]].map(u64::from_le_bytes)
+    [u64::from_le_bytes(halves[0]), u64::from_le_bytes(halves[1])]
 }
 
 /// Makes room for `more` elements, growing by a quarter: with millions of elements the usual

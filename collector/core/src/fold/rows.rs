@@ -34,12 +34,53 @@ struct Span {
     from: u32,
     to: u32,
     refused: Option<RefusedReason>,
+    extent: Extent,
 }
 
 impl Span {
     fn of<'r>(&self, rows: &'r [Rollup]) -> &'r [Rollup] {
         let range = self.from as usize..self.to as usize;
         rows.get(range).unwrap_or_default()
+    }
+}
+
+/// What rows come to and where they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    sum: Quantity,
+    /// Start of the earliest and of the latest window.
+    pub(crate) starts: (Timestamp, Timestamp),
+    /// No row reaches beyond.
+    pub(crate) end: Timestamp,
+    /// All of them can be added to others.
+    pub(crate) is_countable: bool,
+}
+
+impl Extent {
+    fn of_row(row: &Rollup) -> Self {
+        let start = row.window.start();
+        Self {
+            sum: row.value,
+            starts: (start, start),
+            end: row.window.end(),
+            is_countable: is_countable(row),
+        }
+    }
+
+    fn and(self, row: &Rollup) -> Self {
+        let other = Self::of_row(row);
+        let (first, last) = self.starts;
+        Self {
+            sum: Quantity::new(self.sum.units().saturating_add(other.sum.units())),
+            starts: (first.min(other.starts.0), last.max(other.starts.1)),
+            end: self.end.max(other.end),
+            is_countable: self.is_countable && other.is_countable,
+        }
+    }
+
+    fn of(rows: &[Rollup]) -> Option<Self> {
+        let (first, rest) = rows.split_first()?;
+        Some(rest.iter().fold(Self::of_row(first), Self::and))
     }
 }
 
@@ -50,6 +91,7 @@ pub struct Run<'r> {
     pub rows: &'r [Rollup],
     /// Why the policy refuses them; `None` if they count.
     pub refused: Option<RefusedReason>,
+    pub(crate) extent: Extent,
 }
 
 impl<'r> Run<'r> {
@@ -61,8 +103,16 @@ impl<'r> Run<'r> {
     /// The sum of their values. Values of what adds up are not negative and at most 2^96, so that
     /// those of a batch cannot leave the range; of anything else the sum says nothing.
     pub fn sum(&self) -> Quantity {
-        let add = |sum: i128, row: &Rollup| sum.saturating_add(row.value.units());
-        Quantity::new(self.rows.iter().fold(0, add))
+        self.extent.sum
+    }
+
+    /// Some of the rows, at least one.
+    pub(crate) fn part(&self, rows: &'r [Rollup]) -> Self {
+        Self {
+            rows,
+            extent: Extent::of(rows).unwrap_or(self.extent),
+            ..*self
+        }
     }
 }
 
@@ -104,8 +154,8 @@ impl RowSet {
     /// The same, where rows whose windows begin behind an instant are refused as well.
     pub(super) fn refused_after(self, instant: Timestamp) -> Self {
         let is_behind = |row: &Rollup| row.window.start() > instant;
-        let runs = || self.runs().filter(|run| run.refused.is_none());
-        if !runs().any(|run| run.rows.iter().any(is_behind)) {
+        let mut counted = self.spans.iter().filter(|span| span.refused.is_none());
+        if !counted.any(|span| span.extent.starts.1 > instant) {
             return self;
         }
         let mut spans = Vec::with_capacity(self.spans.len() + 1);
@@ -116,7 +166,12 @@ impl RowSet {
                 let to = from.saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX));
                 let future = is_behind(&rows[0]).then_some(RefusedReason::FromTheFuture);
                 let refused = span.refused.or(future);
-                spans.push(Span { from, to, refused });
+                spans.push(Span {
+                    from,
+                    to,
+                    refused,
+                    extent: Extent::of(rows).unwrap_or(span.extent),
+                });
                 from = to;
             }
         }
@@ -126,27 +181,37 @@ impl RowSet {
         }
     }
 
-    /// The same by tenant partition, in the order of the partitions.
-    pub fn by_partition(self, partitions: u16) -> Vec<(u16, Self)> {
-        let mut parts: BTreeMap<u16, Vec<Span>> = BTreeMap::new();
+    /// The same by tenant partition, in the order of the partitions. Shows each tenant with its
+    /// partition to `each`, in the order of the batch.
+    pub(super) fn by_partition(
+        self,
+        partitions: u16,
+        mut each: impl FnMut(&TenantId, u16),
+    ) -> Vec<(u16, Self)> {
+        let mut parts: Vec<Vec<Span>> = Vec::new();
+        parts.resize_with(usize::from(partitions.max(1)), Vec::new);
         let mut before = None;
         for (span, run) in self.spans.iter().zip(self.runs()) {
             let tenant = run.first().series.tenant();
             let partition = match before {
                 Some((known, partition)) if known == tenant => partition,
-                _ => partition_of(tenant, partitions),
+                _ => {
+                    let partition = partition_of(tenant, partitions);
+                    each(tenant, partition);
+                    partition
+                }
             };
             before = Some((tenant, partition));
-            parts.entry(partition).or_default().push(*span);
+            parts[usize::from(partition)].push(*span);
         }
-        let part = |spans: Vec<Span>| Self {
-            source: self.source.clone(),
-            spans: spans.into(),
+        let part = |(partition, spans): (u16, Vec<Span>)| {
+            let part = Self {
+                source: self.source.clone(),
+                spans: spans.into(),
+            };
+            (!part.is_empty()).then_some((partition, part))
         };
-        parts
-            .into_iter()
-            .map(|(partition, spans)| (partition, part(spans)))
-            .collect()
+        (0..).zip(parts).filter_map(part).collect()
     }
 
     /// Rows that count and that concern other partitions too: those of which `partitions` names
@@ -183,6 +248,7 @@ impl RowSet {
         self.spans.iter().map(|span| Run {
             rows: span.of(rows),
             refused: span.refused,
+            extent: span.extent,
         })
     }
 
@@ -214,11 +280,13 @@ fn spans(rows: &[Rollup], verdict: impl Fn(usize) -> Option<RefusedReason>) -> V
             && agree(&rows[index - 1], row)
         {
             span.to = at + 1;
+            span.extent = span.extent.and(row);
         } else {
             spans.push(Span {
                 from: at,
                 to: at + 1,
                 refused,
+                extent: Extent::of_row(row),
             });
         }
     }
@@ -312,5 +380,76 @@ impl Eq for UsageRows {}
 impl Serialize for UsageRows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.changes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tollgate_common::{Dimensions, MeterName, Scale, SeriesKey};
+
+    use super::*;
+
+    type Said = (u8, u8, u8, i128, bool);
+
+    fn rollup((tenant, meter, start, value, _): &Said) -> Rollup {
+        let series = SeriesKey::new(
+            TenantId::new(&format!("t{tenant}")).expect("valid"),
+            MeterName::new(&format!("m{meter}")).expect("valid"),
+            Dimensions::none(),
+        );
+        let width = WindowWidth::from_secs(if start % 2 == 0 { 10 } else { 60 });
+        let at = Timestamp::from_secs(60 * i64::from(*start));
+        Rollup::new(
+            Arc::new(series.expect("short")),
+            Aggregation::Sum,
+            Scale::ZERO,
+            Window::containing(at, width.expect("divides 900")),
+            Quantity::new(*value),
+            1,
+        )
+    }
+
+    fn values() -> impl Strategy<Value = i128> {
+        prop_oneof![4 => 0i128..9, 1 => Just(1 << 81)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn runs_know_what_their_rows_come_to(mut said in proptest::collection::vec(
+            (0u8..3, 0u8..3, 0u8..5, values(), any::<bool>()), 0..40,
+        )) {
+            said.sort_by_key(|(tenant, meter, ..)| (*tenant, *meter));
+            let verdict = |is: bool| is.then_some(RefusedReason::TenantNotAllowed);
+            let rows = RowSet::new(said.iter().map(|said| (rollup(said), verdict(said.4))));
+            prop_assert_eq!(rows.len(), said.len());
+            let mut rest = &said[..];
+            for run in rows.runs() {
+                let (own, after) = rest.split_at(run.rows.len());
+                let same = (own[0].0, own[0].1, own[0].4);
+                prop_assert!(own.iter().all(|said| (said.0, said.1, said.4) == same));
+                prop_assert!(after.first().is_none_or(|said| (said.0, said.1, said.4) != same));
+                let rollups: Vec<Rollup> = own.iter().map(rollup).collect();
+                prop_assert_eq!(run.rows, &rollups[..]);
+                prop_assert_eq!(run.refused, verdict(same.2));
+                prop_assert_eq!(run.sum().units(), own.iter().map(|said| said.3).sum::<i128>());
+                let starts = || rollups.iter().map(|row| row.window.start());
+                prop_assert_eq!(Some(run.extent.starts), starts().min().zip(starts().max()));
+                let end = rollups.iter().map(|row| row.window.end()).max();
+                prop_assert_eq!(Some(run.extent.end), end);
+                prop_assert_eq!(run.extent.is_countable, rollups.iter().all(is_countable));
+                prop_assert_eq!(run.part(&run.rows[..1]).extent, Extent::of_row(&rollups[0]));
+                rest = after;
+            }
+            prop_assert!(rest.is_empty());
+            let parts = rows.clone().by_partition(3, |_, _| {});
+            prop_assert_eq!(parts.iter().map(|(_, part)| part.len()).sum::<usize>(), said.len());
+            for (partition, part) in parts {
+                let home = |row: &Rollup| partition_of(row.series.tenant(), 3);
+                prop_assert!(part.iter().all(|(row, _)| home(row) == partition));
+            }
+        }
     }
 }

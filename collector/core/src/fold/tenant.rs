@@ -31,6 +31,7 @@ mod late;
 mod loss;
 mod manual;
 mod operated;
+mod rare;
 mod series;
 mod shares;
 mod split;
@@ -40,6 +41,7 @@ mod unprofiled;
 mod usage;
 mod usage_shares;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -62,6 +64,7 @@ use self::accounts::Accounts;
 use self::books::Books;
 use self::changed::Changed;
 use self::loss::LossKey;
+use self::rare::Rare;
 use self::series::Agents;
 use self::state::{Catalogs, pairs};
 use self::usage::PeriodBook;
@@ -83,6 +86,10 @@ const SETTLEMENT_MILLIS_DEFAULT: i64 = 86_400_000;
 /// Periods that a closing would change, by end, tenant and start.
 type Waiting = BTreeSet<(Timestamp, TenantId, Timestamp)>;
 
+/// There may be a hundred thousand: a tree keeps room for half as many again, which is little for
+/// pointers.
+type Tenants = BTreeMap<TenantId, Box<Tenant>>;
+
 /// The fold of one tenant partition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TenantFold {
@@ -99,7 +106,7 @@ pub struct TenantFold {
     watermarks: BTreeMap<AgentId, Timestamp>,
     /// Agents that periods do not wait for, because an operator said that they are gone.
     retired: BTreeSet<AgentId>,
-    tenants: BTreeMap<TenantId, Tenant>,
+    tenants: Tenants,
     waiting: Waiting,
     accounts: Accounts,
     /// Entries of losses that were not taken back.
@@ -155,10 +162,10 @@ struct Tenant {
     /// Periods count from here on.
     due_since: Option<Timestamp>,
     /// What documents are decided from.
-    dues: Dues,
+    dues: Rare<Dues>,
     /// What the bills of its periods have to know of each other.
     #[serde(with = "state::text")]
-    carried: Carried,
+    carried: Rare<Carried>,
     /// Keys of the corrections that operators made.
     corrections: BTreeSet<String>,
     /// The period that was used last: nearly every rollup belongs to it.
@@ -265,17 +272,7 @@ impl TenantFold {
             TenantInput::ChildOperated(operated) => {
                 self.handle_child_operated(position, stamp, operated, &mut effects);
             }
-            TenantInput::Accepted(accepted) => {
-                let key = (
-                    accepted.tenant.clone(),
-                    accepted.meter.clone(),
-                    accepted.scale,
-                );
-                let account = self.accounts.change(&key, |account| {
-                    account::add(&mut account.accepted, accepted.quantity);
-                });
-                effects.push(Effect::Account(account.state(&key)));
-            }
+            TenantInput::Accepted(accepted) => self.handle_accepted(accepted),
             TenantInput::Loss(declared) => {
                 self.handle_loss(position, stamp, declared, &mut effects);
             }
@@ -362,7 +359,8 @@ impl TenantFold {
         debug_assert_eq!(check_balance(&posting.legs), Ok(()), "{posting:?}");
         let entry = self.chain.append(stamp, posting);
         let at = entry.at;
-        if let Some(name) = &entry.posting.tenant
+        if entry.posting.kind.is_line()
+            && let Some(name) = &entry.posting.tenant
             && let Some(tenant) = self.tenants.get_mut(name)
         {
             tenant.dues.take(&entry);
@@ -462,45 +460,61 @@ impl TenantFold {
             let policy = Policy::parse(text).map_err(|_| SnapshotError::Policy)?;
             fold.policy = Some(Arc::new(policy));
         }
+        let mut meters = BTreeSet::new();
+        for tenant in fold.tenants.values_mut() {
+            for book in tenant.books.values_mut() {
+                book.share_names(&mut meters);
+            }
+        }
         Ok(fold)
     }
 }
 
 /// A tenant, described by the catalog in force when it is seen first, at `stamp`.
 fn tenant_of<'t>(
-    tenants: &'t mut BTreeMap<TenantId, Tenant>,
+    tenants: &'t mut Tenants,
     catalogs: &Catalogs,
     name: &TenantId,
     stamp: Timestamp,
 ) -> &'t mut Tenant {
-    if !tenants.contains_key(name) {
-        bare_tenant(tenants, catalogs, name).begin_due(stamp);
+    match tenants.entry(name.clone()) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => {
+            let tenant = place.insert(Tenant::bare(catalogs, name));
+            tenant.begin_due(stamp);
+            tenant
+        }
     }
-    bare_tenant(tenants, catalogs, name)
 }
 
 /// The same without anything that is due: no period of it counts before it has usage, or a profile
 /// of its own.
 fn bare_tenant<'t>(
-    tenants: &'t mut BTreeMap<TenantId, Tenant>,
+    tenants: &'t mut Tenants,
     catalogs: &Catalogs,
     name: &TenantId,
 ) -> &'t mut Tenant {
-    tenants.entry(name.clone()).or_insert_with(|| Tenant {
-        calendars: Calendars::new(calendar_of(
-            catalogs.current_for(name).map(|catalog| &**catalog),
-            name,
-        )),
-        books: Books::default(),
-        due_from: Some(Timestamp::MAX),
-        due_since: None,
-        dues: Dues::default(),
-        carried: Carried::default(),
-        corrections: BTreeSet::new(),
-        recent: None,
-        changed: false,
-        changed_at: 0,
-    })
+    let bare = || Tenant::bare(catalogs, name);
+    tenants.entry(name.clone()).or_insert_with(bare)
+}
+
+impl Tenant {
+    /// One of whom nothing is known.
+    fn bare(catalogs: &Catalogs, name: &TenantId) -> Box<Self> {
+        let catalog = catalogs.current_for(name).map(|catalog| &**catalog);
+        Box::new(Self {
+            calendars: Calendars::new(calendar_of(catalog, name)),
+            books: Books::default(),
+            due_from: Some(Timestamp::MAX),
+            due_since: None,
+            dues: Rare::default(),
+            carried: Rare::default(),
+            corrections: BTreeSet::new(),
+            recent: None,
+            changed: false,
+            changed_at: 0,
+        })
+    }
 }
 
 /// Opens the book of a period by adding it to the tenant's.

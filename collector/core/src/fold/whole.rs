@@ -21,9 +21,9 @@ use crate::position::Position;
 /// a state that an older fold has come to is not what this one would have come to.
 /// What builds with the feature `testing` write, no other build reads, and the reverse.
 const STATE_VERSION: u16 = if cfg!(any(test, feature = "testing")) {
-    32_768 + 11
+    32_768 + 12
 } else {
-    11
+    12
 };
 
 /// The fold of one journal partition.
@@ -192,6 +192,29 @@ impl Fold {
 
     /// The state that [`Fold::to_bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, StateError> {
+        let parts = StateParts::of(bytes)?;
+        let intake = parts.intake()?;
+        let tenants = (0..parts.tenants()).map(|partition| parts.tenant(partition));
+        let tenants = tenants.collect::<Result<Vec<_>, _>>()?;
+        parts.together(intake, tenants)
+    }
+}
+
+/// The parts of a state as bytes: they know nothing of each other, so that several threads can
+/// read them.
+#[derive(Clone, Debug)]
+pub struct StateParts<'b> {
+    position: Option<Position>,
+    intake: &'b [u8],
+    tenants: Vec<&'b [u8]>,
+}
+
+impl<'b> StateParts<'b> {
+    /// The parts of what [`Fold::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn of(bytes: &'b [u8]) -> Result<Self, StateError> {
         let end = bytes
             .iter()
             .position(|&byte| byte == b'\n')
@@ -216,24 +239,49 @@ impl Fold {
         let Some((intake, tenants)) = parts.split_first().filter(|_| rest.is_empty()) else {
             return Err(StateError::Malformed("parts and lengths do not fit"));
         };
-        let intake = Intake::from_bytes(intake)?;
-        let tenant = |(partition, bytes): (usize, &&[u8])| {
-            TenantFold::from_bytes(bytes).map_err(|e| StateError::Tenant {
-                partition,
-                message: e.to_string(),
-            })
-        };
-        let tenants = tenants
-            .iter()
-            .enumerate()
-            .map(tenant)
-            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            position: header.position,
+            intake,
+            tenants: tenants.to_vec(),
+        })
+    }
+
+    /// The intake.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn intake(&self) -> Result<Intake, StateError> {
+        Ok(Intake::from_bytes(self.intake)?)
+    }
+
+    /// How many tenant folds there are.
+    pub fn tenants(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// The tenant fold of a partition.
+    ///
+    /// # Errors
+    /// See [`StateError`].
+    pub fn tenant(&self, partition: usize) -> Result<TenantFold, StateError> {
+        let bytes = self.tenants.get(partition).copied().unwrap_or_default();
+        TenantFold::from_bytes(bytes).map_err(|error| StateError::Tenant {
+            partition,
+            message: error.to_string(),
+        })
+    }
+
+    /// The fold of parts that were read, the tenant folds in the order of their partitions.
+    ///
+    /// # Errors
+    /// [`StateError::Malformed`] if they are not those of the intake's partitions.
+    pub fn together(&self, intake: Intake, tenants: Vec<TenantFold>) -> Result<Fold, StateError> {
         if tenants.len() != usize::from(intake.partitions()) {
             return Err(StateError::Malformed(
                 "the number of tenant folds is not that of the partitions",
             ));
         }
-        Ok(Self::from_parts(intake, tenants, header.position))
+        Ok(Fold::from_parts(intake, tenants, self.position))
     }
 }
 

@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Mode;
+use crate::digits;
 
 /// A fraction of two `i128` in lowest terms with a denominator above zero.
 ///
@@ -35,6 +36,14 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
     a
 }
 
+/// A fifth of a number above zero, if that is whole.
+fn fifth(number: i128) -> Option<i128> {
+    match u64::try_from(number) {
+        Ok(short) => short.is_multiple_of(5).then(|| i128::from(short / 5)),
+        Err(_) => (number % 5 == 0).then(|| number / 5),
+    }
+}
+
 /// The greatest common divisor of two numbers of which `positive` is above zero.
 fn common(any: i128, positive: i128) -> i128 {
     if positive == 1 {
@@ -42,6 +51,18 @@ fn common(any: i128, positive: i128) -> i128 {
     }
     let divisor = gcd(any.unsigned_abs(), positive.unsigned_abs());
     i128::try_from(divisor).expect("a divisor of a positive i128 is no larger than it")
+}
+
+/// A quotient, cut towards zero, by a number above zero. Nearly all numbers are short, and then that
+/// takes a fraction of dividing long ones.
+fn divided(number: i128, by: i128) -> i128 {
+    if by == 1 {
+        return number;
+    }
+    match (i64::try_from(number), i64::try_from(by)) {
+        (Ok(number), Ok(by)) => number.wrapping_div(by).into(),
+        _ => number / by,
+    }
 }
 
 impl Ratio {
@@ -69,8 +90,8 @@ impl Ratio {
         }
         let divisor = common(numerator, denominator);
         Some(Self {
-            numerator: numerator / divisor,
-            denominator: denominator / divisor,
+            numerator: divided(numerator, divisor),
+            denominator: divided(denominator, divisor),
         })
     }
 
@@ -111,7 +132,8 @@ impl Ratio {
     /// Sum.
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let divisor = common(self.denominator, other.denominator);
-        let (left, right) = (other.denominator / divisor, self.denominator / divisor);
+        let left = divided(other.denominator, divisor);
+        let right = divided(self.denominator, divisor);
         let numerator = self
             .numerator
             .checked_mul(left)?
@@ -131,10 +153,20 @@ impl Ratio {
     pub fn checked_mul(self, other: Self) -> Option<Self> {
         let across = common(self.numerator, other.denominator);
         let down = common(other.numerator, self.denominator);
-        Self::new(
-            (self.numerator / across).checked_mul(other.numerator / down)?,
-            (self.denominator / down).checked_mul(other.denominator / across)?,
-        )
+        let (left, right) = (
+            divided(self.numerator, across),
+            divided(other.numerator, down),
+        );
+        let numerator = left.checked_mul(right)?;
+        let (left, right) = (
+            divided(self.denominator, down),
+            divided(other.denominator, across),
+        );
+        // What had nothing in common has nothing in common now.
+        (numerator != i128::MIN).then_some(Self {
+            numerator,
+            denominator: left.checked_mul(right)?,
+        })
     }
 
     /// Quotient; `None` also for a divisor that is not above zero.
@@ -151,17 +183,17 @@ impl Ratio {
     /// Which of two is larger, where that can be computed.
     pub fn checked_cmp(self, other: Self) -> Option<std::cmp::Ordering> {
         let divisor = common(self.denominator, other.denominator);
-        let left = self.numerator.checked_mul(other.denominator / divisor)?;
-        let right = other.numerator.checked_mul(self.denominator / divisor)?;
+        let left = divided(other.denominator, divisor);
+        let right = divided(self.denominator, divisor);
+        let left = self.numerator.checked_mul(left)?;
+        let right = other.numerator.checked_mul(right)?;
         Some(left.cmp(&right))
     }
 
     /// The whole number that `mode` makes of it.
     pub fn round_whole(self, mode: Mode) -> i128 {
-        let (quotient, remainder) = (
-            self.numerator / self.denominator,
-            self.numerator % self.denominator,
-        );
+        let quotient = divided(self.numerator, self.denominator);
+        let remainder = self.numerator - quotient * self.denominator;
         let (below, above) = (
             remainder.unsigned_abs(),
             self.denominator.unsigned_abs() - remainder.unsigned_abs(),
@@ -199,15 +231,11 @@ impl Ratio {
 
     /// Decimal places of the exact decimal, `None` if there is none with 28 or fewer.
     fn decimal_places(self) -> Option<u32> {
-        let mut rest = self.denominator;
-        let mut twos = 0;
-        while rest % 2 == 0 {
-            rest /= 2;
-            twos += 1;
-        }
+        let twos = self.denominator.trailing_zeros();
+        let mut rest = self.denominator >> twos;
         let mut fives = 0;
-        while rest % 5 == 0 {
-            rest /= 5;
+        while let Some(less) = fifth(rest) {
+            rest = less;
             fives += 1;
         }
         let places = Ord::max(twos, fives);
@@ -217,20 +245,16 @@ impl Ratio {
 
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_negative = self.is_negative();
         if self.denominator == 1 {
-            return write!(f, "{}", self.numerator);
+            return digits::write(f, is_negative, self.numerator.unsigned_abs(), 0);
         }
         let units = self.decimal_places().and_then(|places| {
-            let factor = 10i128.checked_pow(places)? / self.denominator;
+            let factor = divided(10i128.checked_pow(places)?, self.denominator);
             Some((self.numerator.checked_mul(factor)?.unsigned_abs(), places))
         });
         match units {
-            Some((units, places)) => {
-                let sign = if self.is_negative() { "-" } else { "" };
-                let power = 10u128.pow(places);
-                let places = places as usize;
-                write!(f, "{sign}{}.{:0places$}", units / power, units % power)
-            }
+            Some((units, places)) => digits::write(f, is_negative, units, places as usize),
             None => write!(f, "{}/{}", self.numerator, self.denominator),
         }
     }

@@ -1,6 +1,6 @@
 //! The arithmetic of a line as text, for people.
 
-use std::fmt::{self, Write as _};
+use std::fmt::{self, Display as _, Write as _};
 
 use super::around::{AmountStep, QuantityStep};
 use super::charge::Piece;
@@ -8,6 +8,7 @@ use super::line::{AmountChange, Arithmetic, LineItem};
 use super::tiers::TierAmount;
 use super::{Basis, Ratio, metered};
 use crate::catalog::{Allowance, Directions, Interval, Measure, Off};
+use crate::digits::Shown;
 
 /// Most pieces of a line that its text shows one by one.
 const PIECES_SHOWN_MAX: usize = 24;
@@ -16,12 +17,23 @@ const PIECES_SHOWN_MAX: usize = 24;
 /// `2000000 x 0.40 + 1500000 x 0.25 per 1000 {request} = 800 + 375 = 1175.00 EUR`.
 impl fmt::Display for LineItem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(arithmetic) = self.arithmetic() else {
+        self.write(f, self.arithmetic().as_ref())
+    }
+}
+
+impl LineItem<'_> {
+    /// The same of the arithmetic that [`LineItem::arithmetic`] worked out.
+    pub(crate) fn write(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        arithmetic: Option<&Arithmetic<'_>>,
+    ) -> fmt::Result {
+        let Some(arithmetic) = arithmetic else {
             return write!(f, "{} {}", self.amount, self.card.currency);
         };
-        self.write_list(f, &arithmetic)?;
+        self.write_list(f, arithmetic)?;
         for change in &arithmetic.steps {
-            self.write_change(f, change, &arithmetic)?;
+            self.write_change(f, change, arithmetic)?;
         }
         match arithmetic.steps.last() {
             None => Ok(()),
@@ -32,9 +44,7 @@ impl fmt::Display for LineItem<'_> {
             Some(_) => write!(f, " = {} {}", self.amount, self.card.currency),
         }
     }
-}
 
-impl LineItem<'_> {
     /// How the list amount was computed.
     pub(crate) fn write_list(
         &self,
@@ -66,7 +76,7 @@ impl LineItem<'_> {
         if Ratio::from_decimal(self.list) != arithmetic.list {
             write!(f, "{} ~ ", arithmetic.list)?;
         }
-        write!(f, "{} {}", self.list, self.card.currency)
+        write!(f, "{} {}", Shown(self.list), self.card.currency)
     }
 }
 
@@ -146,11 +156,14 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
         if let Some(unit) = tier.unit {
             match tier.blocks {
                 Some(blocks) => write!(f, "{} in {blocks} blocks x ", tier.quantity)?,
-                None => write!(f, "{} x ", tier.quantity)?,
+                None => {
+                    tier.quantity.fmt(f)?;
+                    f.write_str(" x ")?;
+                }
             }
             match tier.tier.unit {
                 Some(listed) if listed != unit => write!(f, "({listed} ~ {unit})")?,
-                _ => write!(f, "{unit}")?,
+                _ => Shown(unit).fmt(f)?,
             }
             if own_per {
                 write!(f, " per {}", tier.per)?;
@@ -170,8 +183,8 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
     f.write_str(" = ")?;
     if tiers.len() > 1 {
         for (index, tier) in tiers.iter().enumerate() {
-            let plus = if index == 0 { "" } else { " + " };
-            write!(f, "{plus}{}", tier.exact)?;
+            f.write_str(if index == 0 { "" } else { " + " })?;
+            tier.exact.fmt(f)?;
             if tier.amount != tier.exact {
                 write!(f, " ~ {}", tier.amount)?;
             }

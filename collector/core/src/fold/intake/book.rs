@@ -35,13 +35,15 @@ pub(super) fn take_fresh(
         .entry(name)
         .or_insert_with(|| Life::new(batch.span.from));
     // What another branch has booked of the same seal may be in this part of it.
+    let rows = RowSet::whole(received);
+    let figures = totals::figures_of(batch, &rows);
     let rollups = if life.is_part_of_fork(batch) {
         book_above(received, None, &origin, out)
     } else {
-        out.rows(&origin, batch.sequence, RowSet::whole(received));
+        out.rows(&origin, batch.sequence, rows);
         batch.rows.len()
     };
-    let recovered = life.insert(batch, hash, totals::figures_of(batch), &origin, out);
+    let recovered = life.insert(batch, hash, figures, &origin, out);
     agent.counters.batches += 1;
     agent.counters.rollups += rollups as u64;
     if recovered {
@@ -127,7 +129,7 @@ pub(super) fn take_fork(
     agent.counters.forks += 1;
     agent.counters.rollups += rollups as u64;
     declare_losses(batch, &origin, true, out);
-    follow_branch(agent, batch, hash, &origin, out);
+    follow_branch(agent, received, hash, &origin, out);
     for life in [name, branch] {
         if let Some(life) = agent.lives.get_mut(&life) {
             life.note_fork(sequence);
@@ -254,17 +256,18 @@ pub(super) fn take_orphan(
     agent.counters.forks += 1;
     agent.counters.rollups += batch.rows.len() as u64;
     declare_losses(batch, &origin, false, out);
-    follow_branch(agent, batch, hash, &origin, out);
+    follow_branch(agent, received, hash, &origin, out);
     branch
 }
 
 fn follow_branch(
     agent: &mut Agent,
-    batch: &Batch,
+    received: &Arc<ReceivedBatch>,
     hash: Digest,
     origin: &Origin,
     out: &mut Outbox,
 ) {
+    let batch = &received.batch;
     let Some(name) = agent.begin_branch(batch, hash) else {
         let detail = format!("more than {BRANCHES_MAX} branches; this one is not followed");
         out.notice(
@@ -276,7 +279,8 @@ fn follow_branch(
         return;
     };
     if let Some(life) = agent.lives.get_mut(&name) {
-        life.insert(batch, hash, totals::figures_of(batch), origin, out);
+        let figures = totals::figures_of(batch, &RowSet::whole(received));
+        life.insert(batch, hash, figures, origin, out);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows of recent batches, as far as a fork needs them: packed, because every agent has some
 //! thousands and hardly any agent ever forks.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,8 @@ fn weight_of(detail: &Detail) -> usize {
     }
 }
 
-/// Rows in ascending order of their fingerprints, one for each.
+/// Rows in the order of their batch, one for each series: they are put into that of the fingerprints
+/// when somebody asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct KeptRows {
     /// What counts against [`super::life::ROWS_KEPT_MAX`].
@@ -41,58 +43,44 @@ pub(super) struct KeptRows {
 }
 
 impl KeptRows {
-    /// The rows that add up, those of a series merged.
+    /// The rows that add up, those of a series merged, which are neighbours.
     pub(super) fn of(rows: &[Rollup], life: Incarnation) -> Self {
+        let mut packer = Packer {
+            out: Vec::with_capacity(rows.len() * 16),
+            ..Packer::default()
+        };
         let mut key = Vec::new();
-        let mut order: Vec<(u64, usize)> = rows
-            .iter()
-            .enumerate()
-            .filter(|(_, row)| row.aggregation.adds_up())
-            .map(|(at, row)| (fingerprint(row, life, &mut key), at))
-            .collect();
-        order.sort_unstable();
-        if order.windows(2).all(|pair| pair[0].0 < pair[1].0) {
-            let each = order.iter().map(|(fingerprint, at)| {
-                let row = &rows[*at];
-                (*fingerprint, row.value, row.events, &row.detail)
-            });
-            return Self::pack(each);
+        let mut last: Option<(u64, Quantity, u64, Cow<'_, Detail>)> = None;
+        for row in rows.iter().filter(|row| row.aggregation.adds_up()) {
+            let fingerprint = fingerprint(row, life, &mut key);
+            match &mut last {
+                Some((known, value, events, detail)) if *known == fingerprint => {
+                    *value = plus(*value, row.value);
+                    *events = events.saturating_add(row.events);
+                    let mut kept = KeptDetail(std::mem::take(detail.to_mut()));
+                    // Of more than 2^64 values the first are compared; nobody counts that far.
+                    kept.absorb(&row.detail);
+                    *detail = Cow::Owned(kept.0);
+                }
+                _ => {
+                    let next = (
+                        fingerprint,
+                        row.value,
+                        row.events,
+                        Cow::Borrowed(&row.detail),
+                    );
+                    if let Some((fingerprint, value, events, detail)) = last.replace(next) {
+                        packer.push(fingerprint, value, events, &detail);
+                    }
+                }
+            }
         }
-        let kept = order.iter().map(|(fingerprint, at)| {
-            let row = &rows[*at];
-            KeptRow {
-                fingerprint: *fingerprint,
-                value: row.value,
-                events: row.events,
-                detail: KeptDetail(row.detail.clone()),
-            }
-        });
-        let merged = merged(kept.collect());
-        let each = merged
-            .iter()
-            .map(|row| (row.fingerprint, row.value, row.events, &row.detail.0));
-        Self::pack(each)
-    }
-
-    /// Packs rows that are in order, one for each fingerprint.
-    fn pack<'d>(rows: impl ExactSizeIterator<Item = (u64, Quantity, u64, &'d Detail)>) -> Self {
-        let mut out = Vec::with_capacity(rows.len() * 16);
-        let mut bytes = Vec::new();
-        let mut weight = 0;
-        for (fingerprint, value, events, detail) in rows {
-            weight += weight_of(detail);
-            out.extend_from_slice(&fingerprint.to_le_bytes());
-            put_i128(&mut out, value.units());
-            put_u128(&mut out, events.into());
-            bytes.clear();
-            if let Detail::Distribution(histogram) = detail {
-                histogram.write_canonical(&mut bytes);
-            }
-            put_bytes(&mut out, &bytes);
+        if let Some((fingerprint, value, events, detail)) = last {
+            packer.push(fingerprint, value, events, &detail);
         }
         Self {
-            weight: u32::try_from(weight).unwrap_or(u32::MAX),
-            packed: Packed(out.into()),
+            weight: u32::try_from(packer.weight).unwrap_or(u32::MAX),
+            packed: Packed(packer.out.into()),
         }
     }
 
@@ -108,6 +96,28 @@ impl KeptRows {
     fn rows(&self) -> impl Iterator<Item = KeptRow> {
         let mut reader = Unpack(&self.packed.0);
         std::iter::from_fn(move || row(&mut reader))
+    }
+}
+
+#[derive(Default)]
+struct Packer {
+    out: Vec<u8>,
+    /// The bytes of a histogram.
+    bytes: Vec<u8>,
+    weight: usize,
+}
+
+impl Packer {
+    fn push(&mut self, fingerprint: u64, value: Quantity, events: u64, detail: &Detail) {
+        self.weight += weight_of(detail);
+        self.out.extend_from_slice(&fingerprint.to_le_bytes());
+        put_i128(&mut self.out, value.units());
+        put_u128(&mut self.out, events.into());
+        self.bytes.clear();
+        if let Detail::Distribution(histogram) = detail {
+            histogram.write_canonical(&mut self.bytes);
+        }
+        put_bytes(&mut self.out, &self.bytes);
     }
 }
 

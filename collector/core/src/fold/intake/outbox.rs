@@ -48,6 +48,8 @@ pub(super) struct Outbox {
     accepted: Vec<(Key, Quantity)>,
     reversed: Vec<DeclaredLoss>,
     rows: Vec<(u16, Rows)>,
+    /// The partitions of the rows' tenants, mostly in the order of these.
+    homes: Vec<(TenantId, u16)>,
     losses: Vec<DeclaredLoss>,
     watermarks: BTreeMap<AgentId, Timestamp>,
     inputs: Vec<(u16, TenantInput)>,
@@ -63,6 +65,7 @@ impl Outbox {
             accepted: Vec::new(),
             reversed: Vec::new(),
             rows: Vec::new(),
+            homes: Vec::new(),
             losses: Vec::new(),
             watermarks: BTreeMap::new(),
             inputs: Vec::new(),
@@ -84,7 +87,11 @@ impl Outbox {
             self.accept(key_of(run.first()), run.sum());
         }
         let rows = rows.refused_after(self.not_after);
-        let parts = rows.by_partition(self.partitions).into_iter();
+        let homes = &mut self.homes;
+        let parts = rows.by_partition(self.partitions, |tenant, partition| {
+            homes.push((tenant.clone(), partition));
+        });
+        let parts = parts.into_iter();
         self.rows.extend(parts.map(|(partition, rows)| {
             let rows = Rows {
                 agent: origin.agent.clone(),
@@ -160,26 +167,34 @@ impl Outbox {
                 .as_ref()
                 .map_or(0, |t| partition_of(t, partitions))
         };
-        let mut before: Option<(TenantId, u16)> = None;
+        let mut accepted: BTreeMap<u16, Vec<Accepted>> = BTreeMap::new();
+        let mut homes = &self.homes[..];
         for (key, quantity) in merged(self.accepted) {
-            let at = match &before {
+            // What is accepted mostly stands in rows.
+            while let [(before, _), rest @ ..] = homes
+                && *before < key.tenant
+            {
+                homes = rest;
+            }
+            let at = match homes.first() {
                 Some((tenant, at)) if *tenant == key.tenant => *at,
                 _ => partition_of(&key.tenant, partitions),
             };
-            before = Some((key.tenant.clone(), at));
             let Key {
                 tenant,
                 meter,
                 scale,
             } = key;
-            let accepted = Accepted {
+            accepted.entry(at).or_default().push(Accepted {
                 tenant,
                 meter,
                 scale,
                 quantity,
-            };
-            self.inputs.push((at, TenantInput::Accepted(accepted)));
+            });
         }
+        let accepted = accepted.into_iter();
+        self.inputs
+            .extend(accepted.map(|(at, accepted)| (at, TenantInput::Accepted(accepted))));
         for loss in self.reversed {
             self.inputs
                 .push((partition(&loss), TenantInput::LossReversed(loss)));

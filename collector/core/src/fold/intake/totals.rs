@@ -18,14 +18,14 @@
 use serde::{Deserialize, Serialize};
 use tollgate_common::{
     Aggregation, Batch, Loss, LossAmount, LossReason, MeterName, Quantity, Scale, TenantId,
-    Timestamp,
+    Timestamp, Total,
 };
 
 use super::NoticeKind;
 use super::lost::{LostRanges, read_reason, write_reason};
 use super::outbox::{Origin, Outbox, key_of, minus, plus};
 use super::states::{State, States};
-use crate::fold::DeclaredLoss;
+use crate::fold::{DeclaredLoss, RowSet, Run};
 
 /// Most exact losses per life that can still be taken back.
 pub(super) const DECLARED_MAX: usize = 16_384;
@@ -50,54 +50,85 @@ pub(super) struct Figure {
 /// What a batch says of its accounts, in their order.
 pub(super) type Figures = Vec<(Key, Figure)>;
 
-/// The figures of a batch.
-pub(super) fn figures_of(batch: &Batch) -> Figures {
+/// The figures of a batch with these rows.
+pub(super) fn figures_of(batch: &Batch, rows: &RowSet) -> Figures {
     // Rows are sorted by tenant and meter: one figure for each run, mostly in order.
-    let mut figures: Figures = Vec::new();
-    let sums = batch
-        .rows
-        .iter()
-        .filter(|row| row.aggregation == Aggregation::Sum);
-    for row in sums {
+    let mut figures: Figures = Vec::with_capacity(rows.runs().len() + batch.totals.len());
+    let is_sum = |run: &Run<'_>| run.first().aggregation == Aggregation::Sum;
+    for run in rows.runs().filter(is_sum) {
+        let row = run.first();
         match figures.last_mut() {
             Some((key, figure))
                 if key.scale == row.scale
                     && key.meter == *row.series.meter()
                     && key.tenant == *row.series.tenant() =>
             {
-                figure.rows = plus(figure.rows, row.value);
+                figure.rows = plus(figure.rows, run.sum());
             }
             _ => {
                 let figure = Figure {
                     total: None,
-                    rows: row.value,
+                    rows: run.sum(),
                 };
                 figures.push((key_of(row), figure));
             }
         }
     }
-    figures.extend(batch.totals.iter().map(|total| {
-        let key = Key {
-            tenant: total.tenant.clone(),
-            meter: total.meter.clone(),
-            scale: total.scale,
-        };
-        let figure = Figure {
-            total: Some(total.quantity),
-            rows: Quantity::ZERO,
-        };
-        (key, figure)
-    }));
-    figures.sort_by(|(a, _), (b, _)| a.cmp(b));
-    figures.dedup_by(|(key, figure), (kept, all)| {
-        let same = key == kept;
-        if same {
-            all.rows = plus(all.rows, figure.rows);
-            all.total = figure.total.or(all.total);
+    let mut next = 0;
+    let mut others: Figures = Vec::new();
+    for total in &batch.totals {
+        // Nearly every total is that of the next run.
+        while figures
+            .get(next)
+            .is_some_and(|(key, _)| key.is_before(total))
+        {
+            next += 1;
         }
-        same
-    });
+        match figures.get_mut(next) {
+            Some((key, figure)) if key.is_of(total) => {
+                figure.total = Some(total.quantity);
+                next += 1;
+            }
+            _ => {
+                let key = Key {
+                    tenant: total.tenant.clone(),
+                    meter: total.meter.clone(),
+                    scale: total.scale,
+                };
+                let figure = Figure {
+                    total: Some(total.quantity),
+                    rows: Quantity::ZERO,
+                };
+                others.push((key, figure));
+            }
+        }
+    }
+    figures.append(&mut others);
+    if !figures.is_sorted_by(|(a, _), (b, _)| a < b) {
+        figures.sort_by(|(a, _), (b, _)| a.cmp(b));
+        figures.dedup_by(|(key, figure), (kept, all)| {
+            let same = key == kept;
+            if same {
+                all.rows = plus(all.rows, figure.rows);
+                all.total = figure.total.or(all.total);
+            }
+            same
+        });
+    }
     figures
+}
+
+impl Key {
+    fn is_of(&self, total: &Total) -> bool {
+        self.scale == total.scale && self.meter == total.meter && self.tenant == total.tenant
+    }
+
+    fn is_before(&self, total: &Total) -> bool {
+        // What is equal is mostly the very same name.
+        let is_same = self.is_of(total);
+        let key = (&self.tenant, &self.meter, self.scale);
+        !is_same && key < (&total.tenant, &total.meter, total.scale)
+    }
 }
 
 /// An exact loss that may still be taken back.

@@ -7,7 +7,7 @@ use super::TenantFold;
 use super::book::LineAccount;
 use super::usage::PeriodBook;
 use crate::effect::AccountState;
-use crate::fold::DeclaredLoss;
+use crate::fold::{Accepted, DeclaredLoss};
 
 /// Whose account, of which meter and scale.
 pub(super) type AccountKey = (TenantId, MeterName, Scale);
@@ -25,10 +25,20 @@ pub(super) struct Account {
 
 impl Account {
     pub(super) fn state(&self, (tenant, meter, scale): &AccountKey) -> AccountState {
+        self.state_of(tenant, meter, *scale)
+    }
+
+    /// The same of the parts of its key.
+    pub(super) fn state_of(
+        &self,
+        tenant: &TenantId,
+        meter: &MeterName,
+        scale: Scale,
+    ) -> AccountState {
         AccountState {
             tenant: tenant.clone(),
             meter: meter.clone(),
-            scale: *scale,
+            scale,
             accepted: self.accepted,
             counted: self.counted,
             refused: self.refused,
@@ -39,6 +49,19 @@ impl Account {
 }
 
 impl TenantFold {
+    /// Books what was accepted. That the accounts are others now is told with the rows and the losses
+    /// of the same entry, which are the same accounts'.
+    pub(super) fn handle_accepted(&mut self, accepted: &[Accepted]) {
+        for own in accepted.chunk_by(|a, b| a.tenant == b.tenant) {
+            let mut accounts = self.accounts.of(&own[0].tenant);
+            for accepted in own {
+                accounts.change(&accepted.meter, accepted.scale, |account| {
+                    add(&mut account.accepted, accepted.quantity);
+                });
+            }
+        }
+    }
+
     /// What was counted into periods and is not in the ledger yet, of what adds up: by account,
     /// and whether it is refused.
     pub fn unbooked(&self) -> impl Iterator<Item = (AccountKey, bool, Quantity)> {
@@ -74,10 +97,10 @@ fn unbooked<'b>(
     let counted = book
         .usage()
         .iter()
-        .filter(|usage| usage.key.aggregation.adds_up());
+        .filter(|usage| usage.aggregation().adds_up());
     let counted = counted.map(move |usage| {
-        let (of, quantity) = (&usage.key, usage.quantity());
-        (key(&of.meter, of.scale), of.refused.is_some(), quantity)
+        let account = key(usage.meter(), usage.scale());
+        (account, usage.refused().is_some(), usage.quantity())
     });
     let booked = book
         .booked

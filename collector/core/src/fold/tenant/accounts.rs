@@ -60,6 +60,7 @@ impl Packed {
 
 impl Accounts {
     /// The account, if anything was ever booked to it.
+    #[cfg(test)]
     pub(super) fn get(&self, key: &AccountKey) -> Option<Account> {
         if let Some(account) = self.whole.get(key) {
             return Some(account.clone());
@@ -73,37 +74,21 @@ impl Accounts {
     /// Changes an account, which is there from now on; what it is then.
     pub(super) fn change(
         &mut self,
-        key: &AccountKey,
+        (tenant, meter, scale): &AccountKey,
         change: impl FnOnce(&mut Account),
     ) -> Account {
-        if let Some(account) = self.whole.get_mut(key) {
-            change(account);
-            return account.clone();
+        self.of(tenant).change(meter, *scale, change)
+    }
+
+    /// The accounts of a tenant, several of which are to be changed.
+    pub(super) fn of<'a>(&'a mut self, tenant: &'a TenantId) -> Own<'a> {
+        Own {
+            tenant,
+            meters: &mut self.meters,
+            packed: self.packed.entry(tenant.clone()).or_default(),
+            whole: &mut self.whole,
+            next: 0,
         }
-        let (tenant, meter, scale) = key;
-        let meter = self.meters.number(meter);
-        if !self.packed.contains_key(tenant) {
-            self.packed.insert(tenant.clone(), Vec::new());
-        }
-        let own = self.packed.get_mut(tenant).expect("it is there by now");
-        let at = place(own, meter, *scale);
-        let mut account = at.map_or_else(|_| Account::default(), |at| own[at].account());
-        change(&mut account);
-        match (Packed::of(meter, *scale, &account), at) {
-            (Some(packed), Ok(at)) => own[at] = packed,
-            // Each that is put between others moves those behind it.
-            (Some(packed), Err(at)) if at == own.len() || own.len() < PUT_BETWEEN_MAX => {
-                reserve(own, 1);
-                own.insert(at, packed);
-            }
-            (_, at) => {
-                if let Ok(at) = at {
-                    own.remove(at);
-                }
-                self.whole.insert(key.clone(), account.clone());
-            }
-        }
-        account
     }
 
     /// Those of one tenant alone.
@@ -120,6 +105,72 @@ impl Accounts {
                 .map(|(key, account)| (key.clone(), account.clone()))
                 .collect(),
         }
+    }
+}
+
+/// The accounts of one tenant.
+pub(super) struct Own<'a> {
+    tenant: &'a TenantId,
+    meters: &'a mut Names<MeterName>,
+    packed: &'a mut Vec<Packed>,
+    whole: &'a mut BTreeMap<AccountKey, Account>,
+    /// Where the next one that is asked for stands, if they are asked for in their order.
+    next: usize,
+}
+
+impl Own<'_> {
+    /// As [`Accounts::change`].
+    pub(super) fn change(
+        &mut self,
+        meter: &MeterName,
+        scale: Scale,
+        change: impl FnOnce(&mut Account),
+    ) -> Account {
+        if !self.whole.is_empty() {
+            let key = (self.tenant.clone(), meter.clone(), scale);
+            if let Some(account) = self.whole.get_mut(&key) {
+                change(account);
+                return account.clone();
+            }
+        }
+        let (number, at) = self.place(meter, scale);
+        let own = &mut *self.packed;
+        let mut account = at.map_or_else(|_| Account::default(), |at| own[at].account());
+        change(&mut account);
+        match (Packed::of(number, scale, &account), at) {
+            (Some(packed), Ok(at)) => own[at] = packed,
+            // Each that is put between others moves those behind it.
+            (Some(packed), Err(at)) if at == own.len() || own.len() < PUT_BETWEEN_MAX => {
+                reserve(own, 1);
+                own.insert(at, packed);
+            }
+            (_, at) => {
+                if let Ok(at) = at {
+                    own.remove(at);
+                }
+                let key = (self.tenant.clone(), meter.clone(), scale);
+                self.whole.insert(key, account.clone());
+            }
+        }
+        account
+    }
+
+    /// The number of a meter, and where the account stands, or would.
+    fn place(&mut self, meter: &MeterName, scale: Scale) -> (u32, Result<usize, usize>) {
+        let expected = self.packed.get(self.next);
+        let is_it = |packed: &&Packed| {
+            packed.scale == scale && self.meters.get(packed.meter) == Some(meter)
+        };
+        let (number, at) = match expected.filter(is_it) {
+            Some(packed) => (packed.meter, Ok(self.next)),
+            None => {
+                let number = self.meters.number(meter);
+                (number, place(self.packed, number, scale))
+            }
+        };
+        let (Ok(found) | Err(found)) = at;
+        self.next = found + 1;
+        (number, at)
     }
 }
 

@@ -141,12 +141,13 @@ fn book_bill(
     for line in &bill.lines {
         let meter = line.meter();
         let key = key_of(bill, line);
+        let (text, steps) = line.told();
         let mut booked = Line {
             quantity: carried(line, metered),
             amount: Some(line.net),
-            text: line.to_string(),
+            text,
             contra: Some(contra(line)),
-            steps: line.steps(),
+            steps,
             ..Line::default()
         };
         if !booked.steps.is_empty() {
@@ -254,7 +255,7 @@ fn book_unrated(bill: &Bill<'_>, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey
         let found = unrated.meter.as_ref().and_then(|meter| usage.get(meter));
         let account = LineAccount::Unrated(reason);
         let key = match found {
-            Some((usage, _)) => usage.key.line(account),
+            Some((usage, _)) => usage.key().line(account),
             None => LineKey {
                 account,
                 meter: unrated.meter.clone(),
@@ -306,7 +307,7 @@ fn book_none(error: &NoBill, usage: &Rated<'_>, lines: &mut BTreeMap<LineKey, Li
     };
     let account = LineAccount::Unrated(reason);
     for (usage, _) in usage.values() {
-        let line = lines.entry(usage.key.line(account.clone())).or_default();
+        let line = lines.entry(usage.key().line(account.clone())).or_default();
         line.add(usage.quantity(), usage);
         line.text = error.to_string();
     }

@@ -257,7 +257,7 @@ impl Line {
 
     /// Notes where its quantity comes from.
     pub(super) fn rests_on(&mut self, usage: &Usage) {
-        self.straddling = self.straddling.saturating_add(usage.straddling);
+        self.straddling = self.straddling.saturating_add(usage.straddling());
         self.from = match (self.from, usage.from) {
             (Some(a), Some(b)) => Some(Ord::min(a, b)),
             (a, b) => a.or(b),
@@ -288,18 +288,18 @@ impl<'c> Terms<'c> {
     }
 
     /// The meter and its prices, slice by slice; or why there is none.
-    fn applies(&self, key: &UsageKey) -> Result<(&'c Meter, Vec<rate::Slice<'c>>), UnratedReason> {
+    fn applies(&self, usage: &Usage) -> Result<(&'c Meter, Vec<rate::Slice<'c>>), UnratedReason> {
         if self.tenant.is_unattributed() {
             return Err(UnratedReason::Unattributed);
         }
         let catalog = self.catalog().ok_or(UnratedReason::NoCatalog)?;
         let meter = catalog
-            .meter(&key.meter)
+            .meter(usage.meter())
             .ok_or(UnratedReason::UndeclaredMeter)?;
-        if meter.billed_scale() != key.scale {
+        if meter.billed_scale() != usage.scale() {
             return Err(UnratedReason::ScaleMismatch);
         }
-        if meter.aggregation != key.aggregation {
+        if meter.aggregation != usage.aggregation() {
             return Err(UnratedReason::AggregationMismatch);
         }
         if self.slices.iter().all(|slice| slice.profile.is_none()) {
@@ -308,7 +308,7 @@ impl<'c> Terms<'c> {
         if self.slices.iter().all(|slice| slice.card.is_none()) {
             return Err(UnratedReason::NoCardInForce);
         }
-        let slices = priced_slices(self.slices, &key.meter);
+        let slices = priced_slices(self.slices, usage.meter());
         if slices.iter().all(|slice| slice.priced.is_none()) {
             return Err(UnratedReason::NoPrice);
         }
@@ -369,23 +369,23 @@ fn rateable<'b>(
 ) -> Rated<'b> {
     let mut rated = Rated::new();
     for usage in book.usage() {
-        let account = match usage.key.refused {
+        let account = match usage.refused() {
             Some(reason) => LineAccount::Refused(reason),
-            None => match terms.applies(&usage.key) {
+            None => match terms.applies(usage) {
                 Err(reason) => LineAccount::Unrated(reason),
                 Ok((_, slices)) => {
                     let anew = terms
                         .anew
-                        .map(|paid| Anew::new(terms.period, usage.key.aggregation, &slices, paid));
+                        .map(|paid| Anew::new(terms.period, usage.aggregation(), &slices, paid));
                     if let Ok(metered) = usage.metered(anew) {
-                        rated.insert(usage.key.meter.clone(), (usage, metered));
+                        rated.insert(usage.meter().clone(), (usage, metered));
                         continue;
                     }
                     LineAccount::Unrated(UnratedReason::AmountTooLarge)
                 }
             },
         };
-        let line = lines.entry(usage.key.line(account)).or_default();
+        let line = lines.entry(usage.key().line(account)).or_default();
         line.add(usage.quantity(), usage);
     }
     rated
@@ -445,12 +445,16 @@ pub(super) struct Difference {
 /// is nothing then.
 pub(super) fn keep_booked(booked: &BTreeMap<LineKey, Booked>, lines: &mut BTreeMap<LineKey, Line>) {
     for (key, booked) in booked {
-        lines.entry(key.clone()).or_insert_with(|| Line {
+        if lines.contains_key(key) {
+            continue;
+        }
+        let gone = Line {
             amount: key.currency().map(|_| Decimal::ZERO),
             text: "0, because the usage is now booked elsewhere".to_owned(),
             contra: booked.contra.clone(),
             ..Line::default()
-        });
+        };
+        lines.insert(key.clone(), gone);
     }
 }
 

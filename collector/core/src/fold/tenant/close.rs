@@ -138,7 +138,7 @@ impl TenantFold {
             tenant.dues.reached = None;
         }
         if let Some(billed) = lines.billed {
-            tenant.carried = billed.carried;
+            tenant.carried = billed.carried.into();
         }
         true
     }
@@ -162,7 +162,7 @@ impl TenantFold {
         let next = tenant.calendars.period_containing(book.period.end);
         let slice = self.catalogs.next(name, next, book);
         Surroundings {
-            carried: tenant.carried.clone(),
+            carried: (*tenant.carried).clone(),
             whole: tenant.calendars.whole_of(book.period),
             next: slice.map(|slice| (next, slice)),
             after: self.catalogs.after(name, book),

@@ -2,14 +2,15 @@
 
 use tollgate_common::{Rollup, TenantId, Timestamp};
 
-use super::account::{self, AccountKey};
+use super::account;
+use super::accounts::{Accounts, Own};
 use super::book::UnratedReason;
 use super::family::by_payer;
 use super::series::Reporter;
 use super::usage::PeriodBook;
 use super::{Tenant, TenantFold, Waiting, open_book, tenant_of};
 use crate::catalog::timeline::Timeline;
-use crate::effect::Effect;
+use crate::effect::{AccountState, Effect};
 use crate::entry::RefusedReason;
 use crate::fold::Rows;
 use crate::fold::rows::{Run, UsageRows, is_countable};
@@ -28,58 +29,75 @@ impl TenantFold {
         let changes = UsageRows::new(rows.agent.clone(), rows.rows.clone(), self.usage_window);
         effects.push(Effect::Rows(changes));
         let agent = self.reporters.number(&rows.agent);
-        let mut touched: Vec<AccountKey> = Vec::new();
+        let mut touched: Vec<AccountState> = Vec::new();
+        let mut is_countable_all = true;
         let mut runs = rows.rows.runs().peekable();
         while let Some(first) = runs.peek().copied() {
             let name = first.first().series.tenant();
             let is_own = |run: &Run<'_>| run.first().series.tenant() == name;
-            let own = runs.clone().take_while(is_own);
-            if !own.flat_map(|run| run.rows).any(is_countable) {
+            let counts =
+                |run: Run<'_>| run.extent.is_countable || run.rows.iter().any(is_countable);
+            if !runs.clone().take_while(is_own).any(counts) {
                 // Nobody becomes known by what stands in the ledger alone.
+                is_countable_all = false;
+                let mut accounts = self.accounts.of(name);
                 while let Some(run) = runs.next_if(is_own) {
-                    self.account_for(&run, &mut touched);
+                    account_for(&mut accounts, name, &run, &mut touched);
                 }
                 continue;
             }
-            let mut counter = self.counter((position, stamp), name, None, agent);
-            let mut own = Vec::new();
+            let (mut counter, accounts) = self.counter((position, stamp), name, None, agent);
+            let mut accounts = accounts.of(name);
+            let timeline = counter.timeline;
+            let is_child = timeline.families().is_child(name);
             while let Some(run) = runs.next_if(is_own) {
-                for (payer, part) in by_payer(counter.timeline, name, &run) {
-                    // What another tenant pays for is counted there.
-                    if payer.is_none() {
-                        counter.count(&part, effects);
+                is_countable_all &= run.extent.is_countable;
+                if is_child {
+                    for (payer, part) in by_payer(timeline, name, &run) {
+                        // What another tenant pays for is counted there.
+                        if payer.is_none() {
+                            counter.count(&part, effects);
+                        }
                     }
+                } else {
+                    counter.count(&run, effects);
                 }
-                own.push(run);
-            }
-            for run in own {
-                self.account_for(&run, &mut touched);
+                account_for(&mut accounts, name, &run, &mut touched);
             }
         }
-        let too_large = rows.rows.iter().filter(|(row, _)| !is_countable(row));
-        for (row, refused) in too_large {
-            self.book_too_large((position, stamp), row, refused, effects);
-        }
-        touched.sort_unstable();
-        touched.dedup();
-        for key in touched {
-            if let Some(account) = self.accounts.get(&key) {
-                effects.push(Effect::Account(account.state(&key)));
+        if !is_countable_all {
+            let too_large = rows.rows.iter().filter(|(row, _)| !is_countable(row));
+            for (row, refused) in too_large {
+                self.book_too_large((position, stamp), row, refused, effects);
             }
         }
+        // Runs of an account are neighbours, or nearly so; what it came to last stands.
+        let key = |a: &AccountState, b: &AccountState| {
+            (&a.tenant, &a.meter, a.scale).cmp(&(&b.tenant, &b.meter, b.scale))
+        };
+        touched.sort_by(key);
+        touched.dedup_by(|later, kept| {
+            let is_same = key(later, kept).is_eq();
+            if is_same {
+                std::mem::swap(later, kept);
+            }
+            is_same
+        });
+        effects.extend(touched.into_iter().map(Effect::Account));
     }
 
-    /// What counts rows of an agent into the periods of a tenant, its own or those of a child.
+    /// What counts rows of an agent into the periods of a tenant, its own or those of a child; and
+    /// beside it the accounts.
     pub(super) fn counter<'a>(
         &'a mut self,
         at: (Position, Timestamp),
         name: &'a TenantId,
         child: Option<&'a TenantId>,
         agent: u32,
-    ) -> Counter<'a> {
+    ) -> (Counter<'a>, &'a mut Accounts) {
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, name, at.1);
         self.changed.note(at.1, name, &mut tenant.changed);
-        Counter {
+        let counter = Counter {
             at,
             name,
             child,
@@ -94,22 +112,8 @@ impl TenantFold {
             waiting: &mut self.waiting,
             catalog_since: self.catalog_since,
             due_next: &mut self.due_next,
-        }
-    }
-
-    fn account_for(&mut self, run: &Run<'_>, touched: &mut Vec<AccountKey>) {
-        if !run.first().aggregation.adds_up() {
-            return;
-        }
-        let key = account::key_of(run.first());
-        self.accounts.change(&key, |account| {
-            let figure = match run.refused {
-                None => &mut account.counted,
-                Some(_) => &mut account.refused,
-            };
-            account::add(figure, run.sum());
-        });
-        touched.push(key);
+        };
+        (counter, &mut self.accounts)
     }
 
     /// Books a rollup that is too large to be added to anything.
@@ -146,6 +150,28 @@ fn instant_of(row: &Rollup, run: &Run<'_>, stamp: Timestamp) -> Timestamp {
     }
 }
 
+/// Notes in its tenant's accounts what a run adds to.
+fn account_for(
+    accounts: &mut Own<'_>,
+    tenant: &TenantId,
+    run: &Run<'_>,
+    touched: &mut Vec<AccountState>,
+) {
+    let row = run.first();
+    if !row.aggregation.adds_up() {
+        return;
+    }
+    let meter = row.series.meter();
+    let account = accounts.change(meter, row.scale, |account| {
+        let figure = match run.refused {
+            None => &mut account.counted,
+            Some(_) => &mut account.refused,
+        };
+        account::add(figure, run.sum());
+    });
+    touched.push(account.state_of(tenant, meter, row.scale));
+}
+
 /// Counts runs of one tenant, or what it pays for.
 pub(super) struct Counter<'a> {
     at: (Position, Timestamp),
@@ -165,6 +191,15 @@ pub(super) struct Counter<'a> {
 impl Counter<'_> {
     /// Counts the rows of a run, period by period.
     pub(super) fn count(&mut self, run: &Run<'_>, effects: &mut Vec<Effect>) {
+        let (first, last) = run.extent.starts;
+        let is_early = run.refused == Some(RefusedReason::FromTheFuture);
+        if run.extent.is_countable && !is_early {
+            let period = self.period_of(first);
+            if period.contains(last) {
+                self.count_in(period, run, effects);
+                return;
+            }
+        }
         let mut rest = run.rows;
         while let Some(row) = rest.first() {
             if !is_countable(row) {
@@ -177,8 +212,7 @@ impl Counter<'_> {
                 |row: &&Rollup| period.contains(instant_of(row, run, stamp)) && is_countable(row);
             let count = rest.iter().take_while(belongs).count().max(1);
             let (rows, after) = rest.split_at(count);
-            let part = Run { rows, ..*run };
-            self.count_in(period, &part, effects);
+            self.count_in(period, &run.part(rows), effects);
             rest = after;
         }
     }
@@ -196,8 +230,7 @@ impl Counter<'_> {
     fn count_in(&mut self, period: Period, run: &Run<'_>, effects: &mut Vec<Effect>) {
         let tenant = &mut *self.tenant;
         tenant.changed_at = self.changes;
-        let earliest = run.rows.iter().map(|row| row.window.start()).min();
-        let earliest = earliest.unwrap_or(period.start);
+        let (earliest, _) = run.extent.starts;
         let reached_back = run.refused.is_none() && tenant.reach_back(earliest, self.catalog_since);
         let is_new = !tenant.books.contains_key(&period.start);
         if is_new {

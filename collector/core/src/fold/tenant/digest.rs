@@ -17,7 +17,7 @@ pub(super) fn of_meters(book: &PeriodBook) -> BTreeMap<MeterName, Digest> {
         usage.map(move |usage| (Some(tenant), usage))
     });
     for (tenant, usage) in own.chain(theirs) {
-        let key = &usage.key;
+        let key = usage.key();
         let hasher = digests.entry(key.meter.clone()).or_insert_with(|| {
             let mut hasher = blake3::Hasher::new();
             hasher.update(b"tollgate usage v1\0");

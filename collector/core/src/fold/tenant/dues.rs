@@ -11,6 +11,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
+use super::rare::Nothing;
 use super::{TenantFold, split, tenant_of};
 use crate::effect::Effect;
 use crate::entry::{DOCUMENT_LINES_MAX, Issue, Issued, printed_number};
@@ -209,6 +210,15 @@ pub enum IssueRefused {
     NotAnInvoice(String),
 }
 
+impl Nothing for Dues {
+    const NOTHING: &'static Self = &Self {
+        open: BTreeMap::new(),
+        documents: Vec::new(),
+        keys: BTreeSet::new(),
+        reached: None,
+    };
+}
+
 impl Dues {
     /// Lines that stand on no invoice, by their numbers in the chain.
     pub fn open(&self) -> &BTreeMap<u64, Due> {
@@ -388,7 +398,7 @@ impl Dues {
 impl TenantFold {
     /// What a tenant's documents are decided from; `None` if nothing is known of it.
     pub fn dues(&self, tenant: &TenantId) -> Option<&Dues> {
-        self.tenants.get(tenant).map(|tenant| &tenant.dues)
+        self.tenants.get(tenant).map(|tenant| &*tenant.dues)
     }
 
     /// The tenants for which lines wait.
@@ -451,7 +461,7 @@ impl TenantFold {
     ) {
         let date = self.zone_at(&issue.tenant, stamp).date_at(stamp);
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &issue.tenant, stamp);
-        let dues = &mut tenant.dues;
+        let dues = &mut *tenant.dues;
         let number = printed_number(&issue.prefix, issue.digits, sequence);
         let mut part_of = None;
         let (lines, total, currency, voids, due) = match &issue.what {

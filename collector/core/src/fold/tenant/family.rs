@@ -52,8 +52,7 @@ pub(super) fn by_payer<'r>(
     let mut parts: Vec<(Option<TenantId>, Run<'r>)> = Vec::new();
     for rows in run.rows.chunk_by(|a, b| quarter(a) == quarter(b)) {
         let payer = timeline.payer(tenant, rows[0].window.start()).cloned();
-        let part = Run { rows, ..*run };
-        parts.push((payer, part));
+        parts.push((payer, run.part(rows)));
     }
     parts
 }
@@ -107,7 +106,7 @@ impl TenantFold {
                 if !part.rows.iter().any(is_countable) {
                     continue;
                 }
-                let mut counter = self.counter((position, stamp), &payer, Some(child), agent);
+                let (mut counter, _) = self.counter((position, stamp), &payer, Some(child), agent);
                 counter.count(&part, effects);
             }
         }
@@ -309,7 +308,7 @@ pub(super) fn blanks(own: &Rated<'_>, members: &[Member<'_>]) -> BTreeMap<MeterN
     let theirs = members.iter().flat_map(|member| &member.rated);
     let missing = theirs.filter(|(meter, _)| !own.contains_key(*meter));
     missing
-        .map(|(meter, (usage, _))| (meter.clone(), Usage::new(usage.key.clone())))
+        .map(|(meter, (usage, _))| (meter.clone(), Usage::new(usage.key())))
         .collect()
 }
 
@@ -375,6 +374,6 @@ impl<'b> Pool<'b> {
 
 fn too_large(usage: &Usage, lines: &mut BTreeMap<LineKey, Line>) {
     let account = LineAccount::Unrated(book::UnratedReason::AmountTooLarge);
-    let line = lines.entry(usage.key.line(account)).or_default();
+    let line = lines.entry(usage.key().line(account)).or_default();
     line.add(usage.quantity(), usage);
 }

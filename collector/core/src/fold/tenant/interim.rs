@@ -81,7 +81,7 @@ impl TenantFold {
             return false;
         };
         tenant.books.insert(book);
-        tenant.carried = billed.carried;
+        tenant.carried = billed.carried.into();
         if any && matches!(interim.cause, InterimCause::Threshold { .. }) {
             tenant.dues.reached = Some(interim.end);
         }

@@ -370,7 +370,7 @@ impl TenantFold {
                     known.books.get(&period.start)
                 });
                 let refused = book
-                    .and_then(|book| book.usage().iter().find(|usage| usage.key == key))
+                    .and_then(|book| book.usage().iter().find(|usage| usage.key() == key))
                     .map_or(Quantity::ZERO, super::usage::Usage::quantity);
                 let start = book.map_or(Timestamp::EPOCH, |book| book.period.start);
                 let before = released.entry((start, key)).or_default();

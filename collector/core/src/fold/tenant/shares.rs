@@ -154,12 +154,12 @@ fn leave(
             continue;
         }
         let account = LineAccount::Unrated(reason);
-        let own = member.lines.entry(usage.key.line(account.clone()));
+        let own = member.lines.entry(usage.key().line(account.clone()));
         own.or_default().add(part, usage);
         let Some((payers, _)) = together.get(meter) else {
             continue;
         };
-        let line = lines.entry(payers.key.line(account)).or_default();
+        let line = lines.entry(payers.key().line(account)).or_default();
         line.quantity = line.quantity.checked_sub(part).unwrap_or_default();
     }
 }

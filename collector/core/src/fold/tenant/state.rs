@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::book::Terms;
+use super::rare::Nothing;
 use super::usage::PeriodBook;
-use crate::bill;
+use crate::bill::{self, Carried};
 use crate::catalog::Catalog;
 use crate::catalog::timeline::{Slice, Timeline};
 use crate::entry::{CatalogChange, Digest};
@@ -247,6 +249,16 @@ impl InForce {
             anew: self.anew.as_deref(),
         }
     }
+}
+
+impl Nothing for Carried {
+    const NOTHING: &'static Self = &Self {
+        commitments: BTreeMap::new(),
+        grants: BTreeMap::new(),
+        credit: Decimal::ZERO,
+        credit_used: BTreeMap::new(),
+        advance: BTreeMap::new(),
+    };
 }
 
 /// What closings name while no catalog was ever in force.

@@ -1,7 +1,8 @@
 //! The usage of a billing period, meter by meter.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp};
@@ -39,32 +40,37 @@ impl UsageKey {
             refused: run.refused,
         }
     }
-
-    fn is_of(&self, run: &Run<'_>) -> bool {
-        let row = run.first();
-        self.scale == row.scale
-            && self.aggregation == row.aggregation
-            && self.refused == run.refused
-            && self.meter == *row.series.meter()
-    }
 }
 
-/// Usage of one meter in one period.
+/// Usage of one meter in one period. There may be a million of them, nearly all of which are a sum
+/// and no more.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Usage {
-    pub(super) key: UsageKey,
-    /// The sum, where values add up.
-    sum: Quantity,
-    /// Where they do not: what stands for each series.
-    series: Option<Box<Series>>,
-    /// What prices need beyond one sum; `None` while they need nothing.
-    parted: Option<Box<Parted>>,
-    /// Rollups whose window reaches beyond the end of the period.
-    pub(super) straddling: u64,
+    /// The parts of its [`UsageKey`], which would not fill whole words by itself.
+    meter: MeterName,
+    scale: Scale,
+    aggregation: Aggregation,
+    refused: Option<RefusedReason>,
     /// The first journal entry that contributed since the last booking.
     pub(super) from: Option<Position>,
-    /// How many versions of the catalog it is parted by; `None` before it was looked at.
-    versions: Option<u32>,
+    /// How many versions of the catalog it is parted by, and one more; `None` before it was looked
+    /// at.
+    versions: Option<NonZeroU32>,
+    /// The sum, where values add up.
+    sum: Quantity,
+    /// What else there is.
+    beyond: Option<Box<Beyond>>,
+}
+
+/// What hardly any usage has.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Beyond {
+    /// Where values do not add up: what stands for each series.
+    series: Option<Series>,
+    /// What prices need beyond one sum; `None` while they need nothing.
+    parted: Option<Parted>,
+    /// Rollups whose window reaches beyond the end of the period.
+    straddling: u64,
 }
 
 /// Usage by parts.
@@ -178,22 +184,87 @@ impl Anew {
 
 impl Usage {
     pub(super) fn new(key: UsageKey) -> Self {
-        let of_series = !key.aggregation.adds_up();
+        let UsageKey {
+            meter,
+            scale,
+            aggregation,
+            refused,
+        } = key;
+        let of_series = || Beyond {
+            series: Some(Series::new(aggregation)),
+            ..Beyond::default()
+        };
         Self {
-            series: of_series.then(|| Box::new(Series::new(key.aggregation))),
-            key,
-            sum: Quantity::ZERO,
-            parted: None,
-            straddling: 0,
+            meter,
+            scale,
+            aggregation,
+            refused,
             from: None,
             versions: None,
+            sum: Quantity::ZERO,
+            beyond: (!aggregation.adds_up()).then(|| Box::new(of_series())),
         }
+    }
+
+    /// What it is counted under.
+    pub(super) fn key(&self) -> UsageKey {
+        UsageKey {
+            meter: self.meter.clone(),
+            scale: self.scale,
+            aggregation: self.aggregation,
+            refused: self.refused,
+        }
+    }
+
+    /// What was measured.
+    pub(super) fn meter(&self) -> &MeterName {
+        &self.meter
+    }
+
+    /// Decimal places.
+    pub(super) fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// How values combine.
+    pub(super) fn aggregation(&self) -> Aggregation {
+        self.aggregation
+    }
+
+    /// Why the policy refused it.
+    pub(super) fn refused(&self) -> Option<RefusedReason> {
+        self.refused
+    }
+
+    fn is_of(&self, run: &Run<'_>) -> bool {
+        let row = run.first();
+        self.scale == row.scale
+            && self.aggregation == row.aggregation
+            && self.refused == run.refused
+            && self.meter == *row.series.meter()
+    }
+
+    /// Rollups whose window reaches beyond the end of the period.
+    pub(super) fn straddling(&self) -> u64 {
+        self.beyond.as_ref().map_or(0, |beyond| beyond.straddling)
+    }
+
+    fn series(&self) -> Option<&Series> {
+        self.beyond.as_ref()?.series.as_ref()
+    }
+
+    fn parted(&self) -> Option<&Parted> {
+        self.beyond.as_ref()?.parted.as_ref()
+    }
+
+    fn parted_mut(&mut self) -> Option<&mut Parted> {
+        self.beyond.as_mut()?.parted.as_mut()
     }
 
     /// The sum over all series: of what was counted, of the newest or the largest values, or of
     /// how many values differ.
     pub(super) fn quantity(&self) -> Quantity {
-        match &self.series {
+        match self.series() {
             Some(series) => series.quantity(),
             None => self.sum,
         }
@@ -216,7 +287,7 @@ impl Usage {
             }
         };
         let only_one = parts.len() <= 1 && parts.all(|(part, _)| is_whole(part));
-        let cell = if anew.is_plain && (only_one || self.series.is_none()) {
+        let cell = if anew.is_plain && (only_one || self.series().is_none()) {
             0
         } else {
             Part::NO_CELL
@@ -232,7 +303,7 @@ impl Usage {
     }
 
     fn gathered(&self) -> Result<Cow<'_, MeterUsage>, GatherError> {
-        match (&self.series, &self.parted) {
+        match (self.series(), self.parted()) {
             (Some(series), _) => series.usage().map(Cow::Owned),
             (None, Some(parted)) => Ok(Cow::Borrowed(&parted.usage)),
             (None, None) => Ok(Cow::Owned(MeterUsage::whole(self.sum))),
@@ -241,11 +312,13 @@ impl Usage {
 
     fn count(&mut self, run: &Run<'_>, reporter: &Reporter<'_>, versions: &Versions<'_>) {
         self.part_by(versions);
-        let shape = self
-            .parted
-            .as_ref()
-            .and_then(|parted| parted.shape.as_ref());
-        if let Some(series) = &mut self.series {
+        if let Some(Beyond {
+            series: Some(series),
+            parted,
+            ..
+        }) = self.beyond.as_deref_mut()
+        {
+            let shape = parted.as_ref().and_then(|parted| parted.shape.as_ref());
             series.count(run.rows, reporter, shape);
             return;
         }
@@ -256,7 +329,7 @@ impl Usage {
         if let Some(Parted {
             shape: Some(shape),
             usage,
-        }) = self.parted.as_deref_mut()
+        }) = self.parted_mut()
         {
             for row in run.rows {
                 let dimensions = row.series.dimensions();
@@ -274,14 +347,15 @@ impl Usage {
     /// all is in force since ever: if it needs parts, nobody knows those of what came before, and
     /// nothing describes it.
     fn part_by(&mut self, versions: &Versions<'_>) {
-        let known = u32::try_from(versions.known).unwrap_or(u32::MAX);
+        let known = u32::try_from(versions.known).unwrap_or(u32::MAX - 1);
+        let before = self.versions.replace(NonZeroU32::MIN.saturating_add(known));
+        let before = before.map(|before| before.get() - 1);
         let has_shape = |parted: &Parted| parted.shape.is_some();
-        let before = self.versions.replace(known);
-        if before == Some(known) && self.parted.as_deref().is_none_or(has_shape) {
+        if before == Some(known) && self.parted().is_none_or(has_shape) {
             return;
         }
-        let shape = versions.shape_of(&self.key);
-        if let Some(parted) = &mut self.parted {
+        let shape = versions.shape_of(&self.key());
+        if let Some(parted) = self.parted_mut() {
             parted.shape = shape.or_else(|| Some(Shape::plain(versions.period)));
             return;
         }
@@ -289,7 +363,7 @@ impl Usage {
             return;
         }
         let mut usage = MeterUsage::default();
-        if self.series.is_none() && !self.sum.is_zero() {
+        if self.series().is_none() && !self.sum.is_zero() {
             let described = before.is_some_and(|before| versions.had_any(before));
             let part = Part {
                 cell: if described { 0 } else { Part::NO_CELL },
@@ -299,12 +373,12 @@ impl Usage {
                 .add(part, self.sum)
                 .expect("there is room for a first part");
         }
-        self.parted = Some(Box::new(Parted { shape, usage }));
+        self.beyond.get_or_insert_default().parted = Some(Parted { shape, usage });
     }
 
     /// Notes that usage was declared lost, where samples are taken.
     fn lose(&mut self, span: Period) {
-        if let Some(parted) = &mut self.parted {
+        if let Some(parted) = self.parted_mut() {
             parted.usage.lose(span);
         }
     }
@@ -374,6 +448,22 @@ impl PeriodBook {
         is_new
     }
 
+    /// Has the names of its meters in common with other books, as they have that are made from the
+    /// journal: a snapshot brings each anew.
+    pub(super) fn share_names(&mut self, meters: &mut BTreeSet<MeterName>) {
+        for usage in &mut self.usage {
+            match meters.get(&usage.meter) {
+                Some(known) => usage.meter = known.clone(),
+                None => {
+                    meters.insert(usage.meter.clone());
+                }
+            }
+        }
+        for child in self.children.values_mut() {
+            child.share_names(meters);
+        }
+    }
+
     /// The usage, in the order of the keys.
     pub(super) fn usage(&self) -> &[Usage] {
         &self.usage
@@ -397,9 +487,12 @@ impl PeriodBook {
         };
         let usage = self.usage_of(run);
         usage.count(run, reporter, &versions);
-        let reaches_beyond = |row: &&Rollup| row.window.start() < end && row.window.end() > end;
-        let straddling = run.rows.iter().filter(reaches_beyond).count() as u64;
-        usage.straddling = usage.straddling.saturating_add(straddling);
+        if run.extent.end > end {
+            let reaches_beyond = |row: &&Rollup| row.window.start() < end && row.window.end() > end;
+            let straddling = run.rows.iter().filter(reaches_beyond).count() as u64;
+            let beyond = usage.beyond.get_or_insert_default();
+            beyond.straddling = beyond.straddling.saturating_add(straddling);
+        }
         usage.from.get_or_insert(position);
         if self.is_closed() {
             self.late_since.get_or_insert(stamp);
@@ -408,12 +501,12 @@ impl PeriodBook {
 
     fn usage_of(&mut self, run: &Run<'_>) -> &mut Usage {
         // There are a handful of meters, mostly met in their order.
-        let known = self.usage.iter().position(|usage| usage.key.is_of(run));
+        let known = self.usage.iter().position(|usage| usage.is_of(run));
         let at = known.unwrap_or_else(|| {
-            let usage = Usage::new(UsageKey::of(run));
-            let at = self.usage.partition_point(|known| known.key < usage.key);
+            let key = UsageKey::of(run);
+            let at = self.usage.partition_point(|known| known.key() < key);
             reserve(&mut self.usage, 1);
-            self.usage.insert(at, usage);
+            self.usage.insert(at, Usage::new(key));
             at
         });
         &mut self.usage[at]
@@ -422,7 +515,7 @@ impl PeriodBook {
     /// Notes that usage of a meter was declared lost.
     pub(super) fn lose(&mut self, meter: &MeterName, span: Period) {
         let own = self.usage.iter_mut();
-        own.filter(|usage| usage.key.meter == *meter)
+        own.filter(|usage| usage.meter == *meter)
             .for_each(|usage| usage.lose(span));
     }
 
@@ -435,7 +528,7 @@ impl PeriodBook {
             .get_or_insert(u32::try_from(known).unwrap_or(u32::MAX));
         for usage in &mut self.usage {
             usage.from = None;
-            if let Some(series) = &mut usage.series {
+            if let Some(series) = usage.beyond.as_mut().and_then(|b| b.series.as_mut()) {
                 series.pack();
             }
         }

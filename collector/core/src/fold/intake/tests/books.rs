@@ -233,13 +233,15 @@ impl Books {
     fn read(&mut self, output: &IntakeOutput) {
         for (partition, input) in &output.inputs {
             match input {
-                TenantInput::Accepted(accepted) => {
-                    assert!(
-                        !accepted.quantity.is_negative(),
-                        "accepted fell: {accepted:?}"
-                    );
-                    let account = (accepted.tenant.to_string(), accepted.meter.to_string());
-                    *self.accepted.entry(account).or_default() += accepted.quantity.units();
+                TenantInput::Accepted(all) => {
+                    for accepted in all {
+                        assert!(
+                            !accepted.quantity.is_negative(),
+                            "accepted fell: {accepted:?}"
+                        );
+                        let account = (accepted.tenant.to_string(), accepted.meter.to_string());
+                        *self.accepted.entry(account).or_default() += accepted.quantity.units();
+                    }
                 }
                 TenantInput::Rows(rows) => {
                     for (row, refused) in rows.rows.iter() {

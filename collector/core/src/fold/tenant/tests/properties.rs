@@ -76,12 +76,12 @@ impl World {
                 self.mixed_rows(["a", "b"][usize::from(agent)], allowed, refused);
             }
             Step::Accepted => {
-                self.apply(&TenantInput::Accepted(Accepted {
+                self.apply(&TenantInput::Accepted(vec![Accepted {
                     tenant: tenant("acme"),
                     meter: MeterName::new("requests").expect("valid"),
                     scale: Scale::ZERO,
                     quantity: Quantity::new(1),
-                }));
+                }]));
             }
             Step::Watermark { agent, to } => {
                 self.watermark(["a", "b"][usize::from(agent)], i64::from(to) * 10);
