@@ -147,7 +147,8 @@ fn probe(
     // The first round makes the tenant known.
     for round in 1..=rounds as u64 {
         // An answer comes when a window ends: without this, every count would fall on its beginning.
-        let share = golden_share(number + PROBES * usize::try_from(round)?);
+        let step = number + PROBES * usize::try_from(round)?;
+        let share = golden_share(u32::try_from(step)?);
         thread::sleep(Duration::from_secs(u64::from(window)).mul_f64(share));
         let counted = Instant::now();
         socket.send(line.as_bytes())?;
@@ -165,9 +166,9 @@ fn probe(
 }
 
 /// The fractional part of `step` golden ratios: steps that spread evenly over 0 to 1.
-fn golden_share(step: usize) -> f64 {
+fn golden_share(step: u32) -> f64 {
     const GOLDEN: f64 = 0.618_033_988_749_895;
-    (step as f64 * GOLDEN).fract()
+    (f64::from(step) * GOLDEN).fract()
 }
 
 /// What the open periods of an answer cost, in cents.
