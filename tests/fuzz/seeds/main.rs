@@ -39,6 +39,7 @@ fn main() -> io::Result<()> {
         ("log_record", segments()),
         ("journal_entry", entries::entries()),
         ("sdk_page", pages::pages()),
+        ("page_tally", pages::steps()),
         ("handover", pages::handover()),
         ("dogstatsd_rate", texts::dogstatsd_at_rate()),
         ("spool_record", spools()),

@@ -1,5 +1,5 @@
-//! Seeds for pages of applications: one slot of each kind, a page that is full, and what is said when
-//! a page is handed over.
+//! Seeds for pages of applications: one slot of each kind, a page that is full, steps of an agent
+//! that counts pages, and what is said when a page is handed over.
 
 use tollgate::page::hello::{self, Answer};
 use tollgate_common::Aggregation;
@@ -27,6 +27,45 @@ pub(crate) fn pages() -> Vec<Seed> {
         ("sums", page(&[Aggregation::Sum; SLOTS])),
         ("kinds", page(&KINDS)),
     ]
+}
+
+/// Steps of the target: see there.
+pub(crate) fn steps() -> Vec<Seed> {
+    const STORE: u8 = 0;
+    const COUNT: u8 = 2;
+    const LOOK: u8 = 3;
+    const LAST_LOOK: u8 = 0x83;
+    const HONEST: u8 = 4;
+    const TICK: u8 = 5;
+    const RESTART: u8 = 6;
+    const KILL: u8 = 0x86;
+    const BRING: u8 = 7;
+    const END: u8 = 0x87;
+    let every_kind = |looks: &[u8]| {
+        let counts = (0..6).flat_map(|slot| [COUNT, slot, 9 + slot]);
+        counts.chain(looks.iter().copied()).collect::<Vec<u8>>()
+    };
+    let store = |at: u16, value: u64| {
+        let mut step = vec![STORE];
+        step.extend(at.to_le_bytes());
+        step.extend(value.to_le_bytes());
+        step
+    };
+    let lives = [
+        every_kind(&[LOOK, HONEST, 5, TICK, 22]),
+        every_kind(&[LOOK, KILL, HONEST, 7, BRING]),
+        every_kind(&[TICK, 22, RESTART, LAST_LOOK, END, TICK, 140]),
+    ];
+    let hostile = [
+        every_kind(&[LOOK]),
+        store(150, u64::MAX),
+        store(160, 1 << 60),
+        vec![LOOK, HONEST, 3],
+        store(9, u64::MAX),
+        store(8, 0),
+        vec![LOOK, BRING, LAST_LOOK, KILL, TICK, 255],
+    ];
+    vec![("lives", lives.concat()), ("hostile", hostile.concat())]
 }
 
 pub(crate) fn handover() -> Vec<Seed> {
