@@ -28,6 +28,7 @@ mod offline;
 mod plan;
 mod rounding;
 mod share;
+mod shift;
 mod split;
 mod taxes;
 mod top_up;
@@ -35,12 +36,13 @@ mod total;
 mod unrated;
 mod work;
 
-pub use carried::{Advance, Carried, Contribution, Taxed};
+pub use carried::{Advance, Carried, Contribution, Taxed, Term};
 pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
 pub use line::{BillLine, LineKey, LineRole, Share, Source};
 pub use offline::{Offline, Usage};
+pub use shift::Shift;
 pub use split::{split, split_amount, split_by};
 pub use taxes::TaxLine;
 pub use unrated::{Unrated, UnratedUsage};
@@ -144,6 +146,7 @@ pub enum NoBill {
 /// See [`NoBill`]. Usage that cannot be rated is no error, but stands in [`Bill::unrated`].
 pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let mut carried = input.carried.clone();
+    carried.forget(input.period);
     let (drafts, unrated) = lines::rated(input, &mut carried)?;
     let mut lines = around::apply(input, drafts)?;
     let commitments = commit::apply(input, &mut lines, &mut carried)?;

@@ -49,7 +49,7 @@ pub use operated::{
 /// anew.
 ///
 /// 6: usage of a time that is more than a day away is refused; a discount makes nothing dearer that is
-/// taken back.
+/// taken back; later periods are worked out again where an earlier one leaves something else to them.
 pub const FOLD_VERSION: u16 = 6;
 
 /// BLAKE3 of a policy or a catalog.

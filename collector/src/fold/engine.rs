@@ -474,16 +474,20 @@ impl<P: Projection> Engine<P> {
         tenants.take(TO_BILL_MAX).cloned().collect()
     }
 
-    /// The entry that books a tenant's open period as it stands; `None` if nothing is known of it.
+    /// The entry that books a tenant's open period as it stands; `None` if nothing is known of it. Or
+    /// why it cannot be booked yet.
     pub(crate) fn interim(
         &self,
         tenant: &TenantId,
         note: &Note,
         now: Timestamp,
-    ) -> Option<Interim> {
+    ) -> Result<Option<Interim>, String> {
         let stamp = now.max(self.intake.stamp());
-        let fold = self.folds_of(Some(tenant)).next()?;
+        let Some(fold) = self.folds_of(Some(tenant)).next() else {
+            return Ok(None);
+        };
         fold.interim_by_hand(stamp, tenant, note.clone())
+            .map_err(|refused| refused.to_string())
     }
 
     /// Closings and interims that are due by the journal's own time, each proposed once.

@@ -124,8 +124,8 @@ pub enum Question {
         tenant: TenantId,
         /// By whom, and why.
         note: Note,
-        /// Where to answer: `None` if nothing is known of it.
-        answer: oneshot::Sender<Option<Interim>>,
+        /// Where to answer: `None` if nothing is known of it, or why it cannot be billed yet.
+        answer: oneshot::Sender<Result<Option<Interim>, String>>,
     },
     /// How the fold stands.
     Status {
@@ -315,7 +315,11 @@ impl FoldHandle {
     }
 
     /// The entry that books a tenant's open period as it stands; `None` if nothing is known of it.
-    pub async fn interim(&self, tenant: TenantId, note: Note) -> Result<Option<Interim>, AskError> {
+    pub async fn interim(
+        &self,
+        tenant: TenantId,
+        note: Note,
+    ) -> Result<Result<Option<Interim>, String>, AskError> {
         self.ask(|answer| Question::Interim {
             tenant,
             note,

@@ -306,7 +306,7 @@ impl Books {
         let whose = tenant.clone();
         if matches!(what, WishedDocument::SoFar { .. }) {
             let interim = self.fold.interim(tenant.clone(), note.clone()).await;
-            if let Some(interim) = interim.map_err(|error| error.to_string())? {
+            if let Some(interim) = interim.map_err(|error| error.to_string())?? {
                 self.append(&Entry::Interim(Box::new(interim))).await?;
             }
         }

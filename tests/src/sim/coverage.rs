@@ -165,6 +165,8 @@ probes! {
     BilledOverage = "bills_with_overage",
     /// A bill that a grant pays for.
     BilledGrant = "bills_with_grant",
+    /// A bill that was worked out again because an earlier one left something else.
+    WorkedOutAgain = "bills_worked_out_again",
     /// The conservation law was checked between two steps.
     CheckedStep = "steps_checked",
     /// A loss of exact amount was booked.

@@ -4,7 +4,8 @@
 //! on to projections, row by row, and the versions as the journal has them. At every closing, and
 //! whenever a period is billed before it is over, it works out what the period costs so far, and the
 //! ledger has to have booked just that: line by line, taxes, commitments and grants too, and what of
-//! it is whose where one tenant pays for others.
+//! it is whose where one tenant pays for others. And so it has to of every later period that was booked
+//! before, because a bill rests on those of earlier periods, in whatever order they are closed.
 
 mod bill;
 mod exact;
@@ -32,8 +33,11 @@ use super::options::Options;
 type Key = (TenantId, Timestamp);
 
 /// A period that was closed.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Closed {
+    end: Timestamp,
+    /// Something has come since that is not booked.
+    late: bool,
     /// Versions that were there when it was closed first.
     known: usize,
     /// The version by which an operator had it rated anew.
@@ -65,6 +69,8 @@ pub struct Money<'o> {
     closed: BTreeMap<Key, Closed>,
     /// How often a period was billed before it was closed.
     parts: BTreeMap<Key, u32>,
+    /// When periods end that were billed so.
+    ends: BTreeMap<Key, Timestamp>,
     booked: BTreeMap<Key, Lines>,
     /// What others have of a payer's period.
     shares: BTreeMap<Key, BTreeMap<TenantId, Lines>>,
@@ -88,6 +94,7 @@ impl<'o> Money<'o> {
             ahead: BTreeMap::new(),
             closed: BTreeMap::new(),
             parts: BTreeMap::new(),
+            ends: BTreeMap::new(),
             booked: BTreeMap::new(),
             shares: BTreeMap::new(),
             carried: BTreeMap::new(),
@@ -125,7 +132,7 @@ impl<'o> Money<'o> {
             }
             _ => {}
         }
-        let mut is_booked = false;
+        let mut touched = BTreeSet::new();
         for effect in effects {
             match effect {
                 Effect::Rows(rows) => {
@@ -136,14 +143,11 @@ impl<'o> Money<'o> {
                         }
                     }
                 }
-                Effect::Ledger(entry) => {
-                    is_booked = true;
-                    self.book(entry);
-                }
+                Effect::Ledger(entry) => touched.extend(self.book(entry)),
                 _ => {}
             }
         }
-        if let (Entry::Interim(interim), true) = (&stamped.entry, is_booked) {
+        if let (Entry::Interim(interim), false) = (&stamped.entry, touched.is_empty()) {
             self.bill_so_far(interim, coverage)?;
         }
         for effect in effects {
@@ -151,6 +155,7 @@ impl<'o> Money<'o> {
                 && state.status == PeriodStatus::Closed
             {
                 self.close(state, coverage)?;
+                self.close_later(state, &touched, coverage)?;
             }
         }
         Ok(())
@@ -177,19 +182,26 @@ impl<'o> Money<'o> {
             let corrected = self.corrected.entry(billed.clone()).or_default();
             corrected.insert(window);
         }
+        let mut earlier = self.closed.range_mut(..=(billed.clone(), window));
+        if let Some(((tenant, _), closed)) = earlier.next_back()
+            && (*tenant == billed && window < closed.end)
+        {
+            closed.late = true;
+        }
         let usage = self.usage.entry(billed).or_default();
         let windows = usage.entry((user, row.series.meter().to_string()));
         *windows.or_default().entry(window).or_default() += row.value.units();
     }
 
-    fn book(&mut self, entry: &LedgerEntry) {
+    /// Of whose and which period the entry is.
+    fn book(&mut self, entry: &LedgerEntry) -> Option<Key> {
         let posting = &entry.posting;
-        let (Some(tenant), Some(role), Some(amount)) =
-            (&posting.tenant, posting.role, posting.amount)
-        else {
-            return;
-        };
+        let tenant = posting.tenant.as_ref()?;
         let (start, _) = period_of(posting);
+        let key = (posting.payer.as_ref().unwrap_or(tenant).clone(), start);
+        let (Some(role), Some(amount)) = (posting.role, posting.amount) else {
+            return Some(key);
+        };
         let lines = match (&posting.payer, posting.kind) {
             (Some(payer), EntryKind::Share) => {
                 let shares = self.shares.entry((payer.clone(), start)).or_default();
@@ -200,6 +212,7 @@ impl<'o> Money<'o> {
         let mut cents = amount;
         cents.rescale(2);
         *lines.entry((role, posting.line.clone())).or_default() += cents.mantissa();
+        Some(key)
     }
 
     fn rerate(&mut self, rerate: &Rerate) {
@@ -210,6 +223,7 @@ impl<'o> Money<'o> {
         for ((tenant, start), closed) in &mut self.closed {
             if *tenant == rerate.tenant && (rerate.from..rerate.to).contains(start) {
                 closed.rerated = number;
+                closed.late = true;
             }
         }
     }
@@ -251,12 +265,26 @@ impl<'o> Money<'o> {
             return Err(format!("{tenant}: billed once more: {interim:?}"));
         }
         *part = interim.part + 1;
+        self.ends.insert(key, interim.end);
         let period = Period {
             start: interim.start,
             end: interim.end,
         };
+        if self.versions.find(tenant).is_some() {
+            self.check_open(tenant, period, coverage)?;
+        }
+        Ok(())
+    }
+
+    /// The ledger says of a period that runs what it costs by hand.
+    fn check_open(
+        &mut self,
+        tenant: &TenantId,
+        period: Period,
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
         let known = self.versions.count();
-        if self.versions.find(tenant).is_none() || self.is_unknown(tenant, period, known) {
+        if self.is_unknown(tenant, period, known) {
             return Ok(());
         }
         let slices = self.versions.slices(tenant, period, known);
@@ -274,14 +302,71 @@ impl<'o> Money<'o> {
         let key = (tenant.clone(), start);
         let now = self.versions.count();
         let closed = self.closed.entry(key).or_insert(Closed {
+            end: state.end,
+            late: false,
             known: now,
             rerated: None,
         });
-        let (known, rerated) = (closed.known, closed.rerated);
-        let period = Period {
-            start,
-            end: state.end,
-        };
+        closed.late = false;
+        let closed = *closed;
+        self.check(tenant, start, (closed, state.rounds), coverage)
+    }
+
+    /// What later periods cost rests on this one.
+    fn close_later(
+        &mut self,
+        state: &PeriodState,
+        touched: &BTreeSet<Key>,
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
+        let tenant = &state.tenant;
+        if self.versions.find(tenant).is_none() {
+            return Ok(());
+        }
+        let later = (tenant.clone(), state.end)..=(tenant.clone(), Timestamp::MAX);
+        let closed = self.closed.range(later.clone());
+        let closed: Vec<(Key, Closed)> = closed.map(|(key, of)| (key.clone(), *of)).collect();
+        for (key, closed) in closed {
+            let is_touched = touched.contains(&key);
+            // What waits to be settled is not known to be booked.
+            if closed.late && !is_touched {
+                continue;
+            }
+            if is_touched {
+                coverage.hit(Probe::WorkedOutAgain);
+                if let Some(closed) = self.closed.get_mut(&key) {
+                    closed.late = false;
+                }
+            }
+            self.check(tenant, key.1, (closed, 1), coverage)
+                .map_err(|wrong| format!("after an earlier one: {wrong}"))?;
+        }
+        let open = self.parts.range(later);
+        let open = open.filter(|(key, _)| touched.contains(key) && !self.closed.contains_key(key));
+        let open: Vec<Timestamp> = open.map(|((_, start), _)| *start).collect();
+        for start in open {
+            let end = self.ends.get(&(tenant.clone(), start)).copied();
+            let end = end.unwrap_or(start);
+            self.check_open(tenant, Period { start, end }, coverage)?;
+        }
+        Ok(())
+    }
+
+    /// The ledger says of a closed period what it costs by hand.
+    fn check(
+        &mut self,
+        tenant: &TenantId,
+        start: Timestamp,
+        (closed, rounds): (Closed, u32),
+        coverage: &mut Coverage,
+    ) -> Result<(), String> {
+        let Closed {
+            end,
+            known,
+            rerated,
+            ..
+        } = closed;
+        let period = Period { start, end };
         if self.is_unknown(tenant, period, known) {
             return Ok(());
         }
@@ -297,7 +382,7 @@ impl<'o> Money<'o> {
         let corrected = self.corrected.get(tenant);
         let is_corrected = corrected
             .is_some_and(|windows| windows.range(period.start..period.end).next().is_some());
-        if let (Some(_), true, true) = (rerated, is_corrected, state.rounds > 1) {
+        if let (Some(_), true, true) = (rerated, is_corrected, rounds > 1) {
             coverage.hit(if self.options.late_next {
                 Probe::RerateCorrectedNext
             } else {
@@ -306,7 +391,7 @@ impl<'o> Money<'o> {
         }
         let bill = self.bill(tenant, period, (&slices, Some(known)), false);
         self.compare(tenant, period, &bill, coverage)
-            .map_err(|wrong| format!("round {}, {} slices: {wrong}", state.rounds, slices.len()))
+            .map_err(|wrong| format!("round {rounds}, {} slices: {wrong}", slices.len()))
     }
 
     /// What is rare about the stretches of a period.

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use chrono::NaiveDate;
+use chrono::{NaiveDate, TimeDelta};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::Timestamp;
 
 use super::LineKey;
-use crate::period::Period;
+use super::shift::Shift;
+use crate::period::{Period, Zone};
 
 /// What the bills of one tenant have to know of each other.
 ///
 /// Everything is kept by the start of the period that it comes from, so that a corrected bill
-/// replaces what it said before, in whatever order bills are worked out. Commitments look at
-/// earlier periods only; after a correction the later periods of the term are to be worked out
-/// again. Grants, the credit balance and fees in advance look at all other periods, so that
-/// nothing is spent twice though later periods are not worked out again.
+/// replaces what it said before. A bill looks at what earlier periods left and at nothing else, in
+/// whatever order bills are worked out: after one that leaves something else than before
+/// ([`Shift`]), the later ones that this concerns are to be worked out again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// By commitment (see [`Carried::commitment_key`]), then by period.
@@ -61,11 +61,21 @@ pub struct Taxed {
     pub day: NaiveDate,
 }
 
+/// The term of a commitment, by the days of the tenant's clocks: so it stays the same where the
+/// clocks change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Term {
+    /// Its first day.
+    pub start: NaiveDate,
+    /// The day after its last one.
+    pub end: NaiveDate,
+}
+
 /// What a period contributed to a commitment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contribution {
-    /// When the term began.
-    pub term: Timestamp,
+    /// In which term.
+    pub term: Term,
     /// What counted towards it: the lines, and what shorter terms charged.
     pub counted: Decimal,
     /// What was charged for it apart from usage: in advance, in parts, or missing at the end.
@@ -85,59 +95,53 @@ impl Carried {
     }
 
     /// What earlier periods of a term contributed; `None` if the sum does not fit.
-    pub(super) fn before(&self, key: &str, term: Period, period: Period) -> Option<Contribution> {
+    pub(super) fn before(&self, key: &str, term: Term, period: Period) -> Option<Contribution> {
         let mut sum = Contribution {
-            term: term.start,
-            ..Contribution::default()
+            term,
+            counted: Decimal::ZERO,
+            charged: Decimal::ZERO,
+            taxed: None,
         };
-        let earlier = self.commitments.get(key).into_iter().flatten();
-        for (start, part) in earlier {
-            if part.term == term.start && *start < period.start {
-                sum.counted = sum.counted.checked_add(part.counted)?;
-                sum.charged = sum.charged.checked_add(part.charged)?;
-            }
+        for part in self.of_term(key, term, period) {
+            sum.counted = sum.counted.checked_add(part.counted)?;
+            sum.charged = sum.charged.checked_add(part.charged)?;
         }
         Some(sum)
     }
 
     /// How a term is taxed that began with an earlier period.
-    pub(super) fn taxed(&self, key: &str, term: Period, period: Period) -> Option<&Taxed> {
-        let parts = self.commitments.get(key)?.range(..period.start);
-        let mut of_term = parts.filter(|(_, part)| part.term == term.start);
-        of_term.find_map(|(_, part)| part.taxed.as_ref())
+    pub(super) fn taxed(&self, key: &str, term: Term, period: Period) -> Option<&Taxed> {
+        let mut of_term = self.of_term(key, term, period);
+        of_term.find_map(|part| part.taxed.as_ref())
     }
 
-    /// Replaces what a period contributed, and forgets terms long over.
-    pub(super) fn contribute(
-        &mut self,
-        key: String,
-        term: Period,
+    fn of_term(
+        &self,
+        key: &str,
+        term: Term,
         period: Period,
-        part: Contribution,
-    ) {
+    ) -> impl Iterator<Item = &Contribution> {
+        let parts = self.commitments.get(key).into_iter();
+        let earlier = parts.flat_map(move |parts| parts.range(..period.start));
+        let of_term = earlier.filter(move |(_, part)| part.term == term);
+        of_term.map(|(_, part)| part)
+    }
+
+    /// Notes what a period contributes.
+    pub(super) fn contribute(&mut self, key: String, period: Period, part: Contribution) {
         let parts = self.commitments.entry(key).or_default();
         parts.insert(period.start, part);
-        // Late usage may correct the term before, but none further back than a term's length.
-        let length = term.end.millis_since(term.start);
-        let oldest = term.start.millis().saturating_sub(length);
-        parts.retain(|_, part| part.term.millis() >= oldest);
     }
 
-    /// What is left of an amount after what other periods used of it.
+    /// What is left of an amount after what earlier periods used of it.
     pub(super) fn left(
         amount: Decimal,
         used: Option<&BTreeMap<Timestamp, Decimal>>,
         period: Period,
     ) -> Decimal {
-        let others = used
-            .into_iter()
-            .flatten()
-            .filter(|(start, _)| **start != period.start);
-        let left = others
-            .map(|(_, used)| *used)
-            .try_fold(amount, Decimal::checked_sub);
+        let used = used.map_or(Decimal::ZERO, |used| sum_before(used, period.start));
         // What was used is never more than the amount, unless that was lowered since.
-        left.unwrap_or_default().max(Decimal::ZERO)
+        amount.saturating_sub(used).max(Decimal::ZERO)
     }
 
     /// Pays as much as possible of what is owed from the credit-note balance.
@@ -146,6 +150,85 @@ impl Carried {
         let paid = left.min(owed).max(Decimal::ZERO);
         note(&mut self.credit_used, period.start, paid);
         paid
+    }
+
+    /// What a bill of a period has to know of all this, which may have grown for years.
+    pub(crate) fn excerpt(&self, period: Period) -> Self {
+        // Two days are more than clocks are apart.
+        let day = |at: Timestamp, days| Zone::UTC.date_at(at).checked_add_signed(days);
+        let from = day(period.start, TimeDelta::days(-2)).unwrap_or(NaiveDate::MIN);
+        let to = day(period.end, TimeDelta::days(2)).unwrap_or(NaiveDate::MAX);
+        let may_count = |part: &Contribution| from <= part.term.end && part.term.start <= to;
+        let commitments = self.commitments.iter().filter_map(|(key, parts)| {
+            let earlier = parts.range(..period.start);
+            let known = earlier.filter(|(_, part)| may_count(part));
+            let known: BTreeMap<_, _> = known.map(|(at, part)| (*at, part.clone())).collect();
+            (!known.is_empty()).then(|| (key.clone(), known))
+        });
+        let grants = self.grants.iter().filter_map(|(id, used)| {
+            let used = used.range(..period.start);
+            let used: BTreeMap<_, _> = used.map(|(at, used)| (*at, *used)).collect();
+            (!used.is_empty()).then(|| (id.clone(), used))
+        });
+        let advance = self.advance.get(&period.start);
+        Self {
+            commitments: commitments.collect(),
+            grants: grants.collect(),
+            credit: self.credit,
+            credit_used: in_all_before(&self.credit_used, period.start),
+            advance: advance
+                .map(|fees| (period.start, fees.clone()))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// Forgets all that a period has left: its bill begins anew.
+    pub(super) fn forget(&mut self, period: Period) {
+        for parts in self.commitments.values_mut() {
+            parts.remove(&period.start);
+        }
+        self.commitments.retain(|_, parts| !parts.is_empty());
+        for used in self.grants.values_mut() {
+            used.remove(&period.start);
+        }
+        self.grants.retain(|_, used| !used.is_empty());
+        self.credit_used.remove(&period.start);
+        // Periods follow each other without a gap.
+        self.advance.remove(&period.end);
+    }
+
+    /// Takes up what the bill of a period leaves, in place of what it left before; nothing if there
+    /// is no bill. `shift` takes up how that differs.
+    pub fn leave(&mut self, period: Period, bill: Option<&Self>, shift: &mut Shift) {
+        shift.take_off(self, period);
+        let fees = self.advance.get(&period.end).cloned();
+        self.forget(period);
+        if let Some(bill) = bill {
+            self.take_up(period, bill);
+        }
+        let has_fees = self.advance.get(&period.end) != fees.as_ref();
+        shift.add(self, period, has_fees);
+    }
+
+    fn take_up(&mut self, period: Period, bill: &Self) {
+        let start = period.start;
+        for (key, parts) in &bill.commitments {
+            if let Some(part) = parts.get(&start) {
+                self.contribute(key.clone(), period, part.clone());
+            }
+        }
+        for (id, used) in &bill.grants {
+            if let Some(paid) = used.get(&start) {
+                note(self.grants.entry(id.clone()).or_default(), start, *paid);
+            }
+        }
+        if let Some(paid) = bill.credit_used.get(&start) {
+            note(&mut self.credit_used, start, *paid);
+        }
+        if let Some(fees) = bill.advance.get(&period.end) {
+            self.advance.insert(period.end, fees.clone());
+        }
     }
 }
 
@@ -156,4 +239,20 @@ pub(super) fn note(used: &mut BTreeMap<Timestamp, Decimal>, start: Timestamp, pa
     } else {
         used.insert(start, paid);
     }
+}
+
+fn sum_before(used: &BTreeMap<Timestamp, Decimal>, start: Timestamp) -> Decimal {
+    let before = used.range(..start).map(|(_, used)| *used);
+    before.fold(Decimal::ZERO, Decimal::saturating_add)
+}
+
+/// What was used before a period, as if at once.
+fn in_all_before(
+    used: &BTreeMap<Timestamp, Decimal>,
+    start: Timestamp,
+) -> BTreeMap<Timestamp, Decimal> {
+    let last = used.range(..start).next_back();
+    last.map(|(at, _)| (*at, sum_before(used, start)))
+        .into_iter()
+        .collect()
 }

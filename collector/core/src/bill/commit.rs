@@ -3,14 +3,16 @@
 //!
 //! Lines count after discounts, maximum and minimum and before tax, in the order of periods and
 //! then of lines. What a bill charges for a commitment is what is due in all of the term so far
-//! less what earlier bills of it charged, so that a bill that is worked out again, or late,
-//! charges nothing twice.
+//! less what the bills of earlier periods charged; where one of these is worked out again, or late,
+//! the later ones of the term are too (see [`Shift`](super::Shift)), so that nothing is charged
+//! twice.
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
+use tollgate_common::Timestamp;
 
 use super::around::prices_of;
-use super::carried::{Carried, Contribution, Taxed};
+use super::carried::{Carried, Contribution, Taxed, Term};
 use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::taxes as taxes_of_price;
 use super::plan::Plan;
@@ -52,11 +54,12 @@ pub(super) fn apply<'c>(
 }
 
 /// What a commitment is called in [`Carried`], with its term in this period and its taxes.
-pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Period, Vec<String>)> {
+pub(super) fn term_of(input: &BillInput<'_>, id: &str) -> Option<(String, Term, Vec<String>)> {
     let mut all = standing(input, &Plan::all(input.slices)).into_iter();
     let found = all.find(|standing| standing.commitment.id == id)?;
     let key = Carried::commitment_key(found.card, id);
-    Some((key, term(input, &found)?, found.taxes.to_vec()))
+    let (_, term) = term(input, &found)?;
+    Some((key, term, found.taxes.to_vec()))
 }
 
 /// The commitments of all cards and profiles of the period, each as it was agreed last, those of
@@ -164,14 +167,35 @@ fn mix<'c>(
     Some(if is_uniform { Vec::new() } else { mixed })
 }
 
-/// The term in which a period begins; `None` before the first one.
-fn term(input: &BillInput<'_>, standing: &Standing<'_>) -> Option<Period> {
-    if input.period.start < input.zone.start_of_day(standing.anchor) {
+/// The term in which a period begins, and its days; `None` before the first one.
+fn term(input: &BillInput<'_>, standing: &Standing<'_>) -> Option<(Period, Term)> {
+    let begins = beginning(input);
+    if begins < input.zone.start_of_day(standing.anchor) {
         return None;
     }
     let anchor = Anchor::of_date(standing.anchor)?;
     let calendar = Calendar::anchored(input.zone, standing.commitment.term, Some(anchor)).ok()?;
-    Some(calendar.period_containing(input.period.start))
+    let term = calendar.period_containing(begins);
+    let days = Term {
+        start: input.zone.date_at(term.start),
+        end: input.zone.date_at(term.end),
+    };
+    Some((term, days))
+}
+
+/// Where a period begins: behind the hours that a change of clocks has left in front of it.
+fn beginning(input: &BillInput<'_>) -> Timestamp {
+    let start = input.period.start;
+    let profile = input.slices.iter().rev().find_map(|slice| slice.profile);
+    let calendar = profile.map(|profile| Calendar {
+        zone: input.zone,
+        ..profile.calendar
+    });
+    let own = calendar.map(|calendar| calendar.period_containing(start));
+    match own {
+        Some(own) if own.start < start && own.end < input.period.end => own.end,
+        _ => start,
+    }
 }
 
 fn one<'c>(
@@ -181,12 +205,12 @@ fn one<'c>(
     lines: &mut Vec<BillLine<'c>>,
     carried: &mut Carried,
 ) -> Result<Option<CommitmentState<'c>>, NoBill> {
-    let Some(term) = term(input, standing) else {
+    let Some((term, days)) = term(input, standing) else {
         return Ok(None);
     };
     let commitment = standing.commitment;
     let key = Carried::commitment_key(standing.card, &commitment.id);
-    let before = carried.before(&key, term, input.period);
+    let before = carried.before(&key, days, input.period);
     let before = before.ok_or(NoBill::TooLarge)?;
     let counted_before = before.counted;
     let account = Account {
@@ -202,7 +226,7 @@ fn one<'c>(
     let (drawn, overage) = account.used().ok_or(NoBill::TooLarge)?;
     // What is charged before its usage is taxed in all of the term as it is at first.
     let taxed = (commitment.pay != Pay::Usage).then(|| {
-        let first = input.carried.taxed(&key, term, input.period);
+        let first = input.carried.taxed(&key, days, input.period);
         first.map_or_else(
             || (standing.taxes, taxes::last_day(input)),
             |first| (first.codes.as_slice(), first.day),
@@ -232,7 +256,7 @@ fn one<'c>(
     let left = account.left().ok_or(NoBill::TooLarge)?;
     let counted = account.counted;
     let part = Contribution {
-        term: term.start,
+        term: days,
         counted,
         charged,
         taxed: taxed.map(|(codes, day)| Taxed {
@@ -240,7 +264,7 @@ fn one<'c>(
             day,
         }),
     };
-    carried.contribute(key, term, input.period, part);
+    carried.contribute(key, input.period, part);
     Ok(Some(CommitmentState {
         commitment,
         currency: standing.currency,

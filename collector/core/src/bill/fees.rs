@@ -14,10 +14,6 @@ use crate::catalog::{Billed, Card, Due, Price, Profile};
 use crate::period::{Anchor, Calendar, Every, Period, Zone};
 use crate::rate::{Ratio, rate_fee};
 
-/// For how many periods it is kept what was charged for them in advance: late usage never comes
-/// for older ones.
-const ADVANCE_PERIODS_MAX: usize = 400;
-
 /// A fee that is charged in advance.
 pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Decimal) -> Advance {
     Advance {
@@ -186,9 +182,11 @@ impl<'c> Rating<'_, 'c> {
         }
     }
 
-    /// Charges the next period's fees that are billed in advance, with the period's last invoice.
+    /// Charges the next period's fees that are billed in advance, with the period's last invoice. A
+    /// period that owes nothing itself says nothing of the next one.
     pub(super) fn advance(&mut self, carried: &mut Carried) {
-        let Some(next) = self.input.next.filter(|_| self.input.stage == Stage::Final) else {
+        let charges = self.input.due && self.input.stage == Stage::Final;
+        let Some(next) = self.input.next.filter(|_| charges) else {
             return;
         };
         let day = self.input.zone.date_at(next.period.start);
@@ -218,12 +216,7 @@ impl<'c> Rating<'_, 'c> {
                 kind: DraftKind::Advance(item),
             });
         }
-        while carried.advance.len() > ADVANCE_PERIODS_MAX {
-            carried.advance.pop_first();
-        }
-        if charged.is_empty() {
-            carried.advance.remove(&next.period.start);
-        } else {
+        if !charged.is_empty() {
             carried.advance.insert(next.period.start, charged);
         }
     }

@@ -18,16 +18,12 @@ use crate::catalog::timeline;
 use crate::catalog::{Counts, Grant, Profile};
 use crate::period::{Every, Period, Zone};
 
-/// For how many periods it is kept what they used of a grant that comes again: late usage never comes
-/// for older ones.
-const TERM_PERIODS_MAX: usize = 400;
-
 /// What a grant pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantUse<'c> {
     /// Which.
     pub grant: &'c Grant,
-    /// What other periods left of it.
+    /// What earlier periods left of it.
     pub before: Decimal,
     /// What it pays of this bill.
     pub paid: Decimal,
@@ -106,9 +102,6 @@ pub(super) fn apply<'c>(
             None => Carried::left(grant.amount, Some(used), input.period),
             Some(every) => left_of_term(input, grant, every, used).ok_or(NoBill::TooLarge)?,
         };
-        while grant.every.is_some() && used.len() > TERM_PERIODS_MAX {
-            used.pop_first();
-        }
         let valid = validity(grant, input.zone);
         let mut left = before;
         for cell in &mut open {
@@ -137,7 +130,7 @@ pub(super) fn apply<'c>(
     Ok(uses)
 }
 
-/// What is left of a grant in the term in which the period begins, by what other periods of the term
+/// What is left of a grant in the term in which the period begins, by what earlier periods of the term
 /// used. A period that begins before the grant does is of its first term.
 fn left_of_term(
     input: &BillInput<'_>,

@@ -7,7 +7,8 @@ use tollgate_common::{MeterName, TenantId};
 
 use super::fees::advance;
 use super::{
-    Advance, Bill, BillInput, Carried, Child, Metered, Next, NoBill, Slice, Stage, compute, metered,
+    Advance, Bill, BillInput, Carried, Child, Metered, Next, NoBill, Slice, Stage, Term, compute,
+    metered,
 };
 use crate::catalog::{Catalog, Profile};
 use crate::period::{Period, Zone};
@@ -100,7 +101,7 @@ impl<'c> Offline<'c> {
     }
 
     /// What a commitment is called in [`Carried`], with its term in this period and its taxes.
-    pub fn commitment_term(&self, id: &str) -> Option<(String, Period, Vec<String>)> {
+    pub fn commitment_term(&self, id: &str) -> Option<(String, Term, Vec<String>)> {
         let (usage, metered) = (Usage::default(), BTreeMap::new());
         commit::term_of(&self.input(&usage, &metered, &[]), id)
     }

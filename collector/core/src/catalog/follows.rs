@@ -1,18 +1,20 @@
 //! What a catalog may not change of those that were applied before it, nor break beside those that
 //! stay in force for others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use tollgate_common::TenantId;
 
-use super::Catalog;
 use super::timeline::{Timeline, Version};
+use super::{Catalog, Commitment};
 
 impl Catalog {
-    /// Checks that cards stay in their currency and pricing units keep their decimal places, as a
-    /// catalog had them that was in force at some time: in one period both would be one line, whose
-    /// amounts cannot be added.
+    /// Checks that cards stay in their currency, pricing units keep their decimal places and
+    /// commitments their terms, as a catalog had them that was in force at some time: in one period
+    /// both would be one line, whose amounts cannot be added; and of a term what has counted would be
+    /// forgotten.
     ///
     /// # Errors
     /// A sentence that says which one changed, and what to do.
@@ -45,8 +47,61 @@ impl Catalog {
                 ));
             }
         }
+        let known = before.terms();
+        for (commitment, terms) in self.terms() {
+            let was = known.get(&commitment);
+            if let Some((before, now)) = was.and_then(|was| others(was, &terms)) {
+                return Err(format!(
+                    "{commitment} has terms of {} from {} on, and had terms of {} from {} on in a catalog that was \
+                     in force: what has counted would be forgotten (expected the same `term` and `from`, or another \
+                     `id`)",
+                    now.0, now.1, before.0, before.1
+                ));
+            }
+        }
         Ok(())
     }
+
+    /// How long the terms of each commitment are, and from which day on they are counted, in every
+    /// version.
+    fn terms(&self) -> BTreeMap<String, BTreeSet<Terms>> {
+        let mut terms: BTreeMap<String, BTreeSet<Terms>> = BTreeMap::new();
+        let first = |card: &str| self.cards.get(card)?.first().map(|card| card.from);
+        let mut note = |name: String, commitment: &Commitment, card: &str| {
+            if let Some(from) = commitment.from.or_else(|| first(card)) {
+                let term = (commitment.term.to_string(), from);
+                terms.entry(name).or_default().insert(term);
+            }
+        };
+        for card in self.cards.values().flatten() {
+            for commitment in &card.around.commitments {
+                let name = format!("commitment `{}` of card `{}`", commitment.id, card.id);
+                note(name, commitment, &card.id);
+            }
+        }
+        for profile in self.profiles() {
+            let whose = profile.tenant.as_ref().map_or_else(
+                || "the default profile".to_owned(),
+                |tenant| format!("tenant `{tenant}`"),
+            );
+            for commitment in &profile.agreement.around.commitments {
+                let name = format!("commitment `{}` of {whose}", commitment.id);
+                note(name, commitment, &profile.card);
+            }
+        }
+        terms
+    }
+}
+
+/// The length of terms, and the day from which they are counted.
+type Terms = (String, NaiveDate);
+
+/// The first two that are not alike, of what was and what is.
+fn others<'t>(was: &'t BTreeSet<Terms>, is: &'t BTreeSet<Terms>) -> Option<(&'t Terms, &'t Terms)> {
+    let mut pairs = was
+        .iter()
+        .flat_map(|was| is.iter().map(move |is| (was, is)));
+    pairs.find(|(was, is)| was != is)
 }
 
 impl Timeline {
@@ -209,5 +264,79 @@ mod tests {
         timeline.apply(Timestamp::EPOCH, family(&[]), Some(names(&["acme"])));
         let error = timeline.check_next(&Arc::new(with("EUR", 2)), None);
         assert!(error.expect_err("others").contains("`tokens`"));
+    }
+
+    fn committed(card: &str, profile: &str) -> Catalog {
+        let mut files = sound_files();
+        let add = |text: &mut String, more: &str| {
+            if !more.is_empty() {
+                text.push_str(&format!(
+                    "\n[[commitment]]\nid = \"year\"\namount = \"10.00\"\n{more}\n"
+                ));
+            }
+        };
+        add(files.get_mut("cards/edge.toml").expect("a card"), card);
+        let mut profiles = files.iter_mut();
+        let (_, of_profile) = profiles
+            .find(|(path, _)| path.starts_with("profiles/"))
+            .expect("a profile");
+        add(of_profile, profile);
+        Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    #[test]
+    fn a_commitment_keeps_its_terms() {
+        let year = "term = \"P1Y\"";
+        let from = "term = \"P1Y\"\nfrom = \"2026-02-01\"";
+        let half = "term = \"P6M\"";
+        for (before, after, expected) in [
+            ((year, ""), (year, ""), true),
+            ((year, ""), ("", ""), true),
+            (("", ""), (half, ""), true),
+            ((year, ""), (half, ""), false),
+            ((year, ""), (from, ""), false),
+            (("", year), ("", year), true),
+            (("", year), ("", half), false),
+            // Those of a card and of a profile are two.
+            ((year, ""), ("", half), true),
+        ] {
+            let catalog = |(card, profile)| committed(card, profile);
+            let checked = catalog(after).check_follows(&catalog(before));
+            assert_eq!(
+                checked.is_ok(),
+                expected,
+                "{before:?} {after:?} {checked:?}"
+            );
+        }
+        let error = committed(half, "").check_follows(&committed(year, ""));
+        let error = error.expect_err("another term");
+        assert!(
+            error.starts_with("commitment `year` of card `edge` has terms of P6M from "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn versions_of_a_card_keep_the_terms_of_a_commitment() {
+        for (term, is_sound) in [("P1Y", true), ("P6M", false)] {
+            let mut files = sound_files();
+            let of = |term| {
+                format!("\n[[commitment]]\nid = \"year\"\namount = \"10.00\"\nterm = \"{term}\"\n")
+            };
+            let card = files.get_mut("cards/edge.toml").expect("a card");
+            let later = card.replace("from = \"2026", "from = \"2027") + &of(term);
+            *card += &of("P1Y");
+            assert!(later.contains("2027"), "{later}");
+            files.insert("cards/edge-2.toml".to_owned(), later);
+            let read = Catalog::parse(&files);
+            assert_eq!(read.is_ok(), is_sound, "{read:?}");
+            if let Err(errors) = read {
+                let said = errors.to_string();
+                assert!(
+                    said.contains("commitment `year` has other terms than"),
+                    "{said}"
+                );
+            }
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tollgate_common::{TenantId, Timestamp};
 
-use super::{Card, Catalog, Families, Profile};
+use super::{Billed, Card, Catalog, Families, Profile};
 use crate::bill;
 use crate::entry::Digest;
 use crate::period::{Period, Zone};
@@ -115,6 +115,20 @@ impl Slice {
         self.agreed().is_some_and(|(profile, card)| {
             let agreement = &profile.agreement;
             agreement.card(card).is_due_unused() || agreement.around.is_due_unused()
+        })
+    }
+
+    /// True if a bill by it may leave something to the bills of later periods: how far a commitment
+    /// has come, what a grant has paid, a fee in advance.
+    pub fn leaves(&self) -> bool {
+        self.agreed().is_some_and(|(profile, card)| {
+            let agreement = &profile.agreement;
+            let card = agreement.card(card);
+            let mut prices = card.prices.iter();
+            !agreement.grants.is_empty()
+                || !agreement.around.commitments.is_empty()
+                || !card.around.commitments.is_empty()
+                || prices.any(|price| price.terms.billed == Billed::InAdvance)
         })
     }
 

@@ -375,7 +375,7 @@ fn read_before<'d>(
             };
             let (counted, charged, day) = read_spent(reader, &commitments, &id)?;
             let part = Contribution {
-                term: term.start,
+                term,
                 counted,
                 charged,
                 taxed: day.map(|day| Taxed { codes, day }),

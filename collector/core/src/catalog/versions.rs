@@ -6,7 +6,7 @@ use std::ops::Range;
 use chrono::NaiveDate;
 
 use super::read::{Field, line_and_column};
-use super::{Card, Catalog, CatalogError, CatalogErrors, Price};
+use super::{Card, Catalog, CatalogError, CatalogErrors, Commitment, Price};
 use crate::rate::adds_up;
 
 /// A place in a file, of which line and column are worked out once they are asked for.
@@ -36,12 +36,14 @@ pub(super) struct VersionPlace {
 /// By card and first day.
 pub(super) type VersionPlaces = BTreeMap<(String, NaiveDate), VersionPlace>;
 
-/// Checks that the versions of each card are in one currency, and that each price goes on from the
-/// last version that had one of its id.
+/// Checks that the versions of each card are in one currency, that each price goes on from the
+/// last version that had one of its id, and that commitments keep their terms.
 pub(super) fn check(catalog: &Catalog, places: &VersionPlaces, errors: &mut Vec<CatalogError>) {
     for versions in catalog.cards.values() {
         let mut known: BTreeMap<&str, (&Card, &Price)> = BTreeMap::new();
         let mut before: Option<&Card> = None;
+        let mut terms: BTreeMap<&str, (&Card, &Commitment)> = BTreeMap::new();
+        let first = versions.first().map(|first| first.from);
         for card in versions {
             let Some(place) = places.get(&(card.id.clone(), card.from)) else {
                 continue;
@@ -81,6 +83,20 @@ pub(super) fn check(catalog: &Catalog, places: &VersionPlaces, errors: &mut Vec<
                 refuse(&place.currency, message);
             }
             before = Some(card);
+            for commitment in &card.around.commitments {
+                let last = terms.insert(&commitment.id, (card, commitment));
+                let of = |commitment: &Commitment| (commitment.term, commitment.from.or(first));
+                if let Some((version, other)) = last
+                    && of(other) != of(commitment)
+                {
+                    let message = format!(
+                        "commitment `{}` has other terms than in the version from {}: what has counted \
+                         would be forgotten (expected the same `term` and `from`, or another id)",
+                        commitment.id, version.from
+                    );
+                    refuse(&place.currency, message);
+                }
+            }
             for (price, spot) in card.prices.iter().zip(&place.ids) {
                 let last = known.insert(&price.id, (card, price));
                 let Some((version, other)) = last else {

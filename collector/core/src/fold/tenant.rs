@@ -32,6 +32,7 @@ mod loss;
 mod manual;
 mod operated;
 mod rare;
+mod rework;
 mod series;
 mod shares;
 mod split;
@@ -55,6 +56,7 @@ pub use dues::{
     Due, Dues, IssueRefused, IssueWish, IssuedDocument, Issuer, NegativePolicy, WishedDocument,
     ZeroPolicy,
 };
+pub use interim::InterimRefused;
 pub(super) use operated::is_possible;
 pub use operated::{OpenChange, OperatedRefused, Preview};
 pub use standing::{MissingAgent, PeriodStanding, WaitsFor};

@@ -1,6 +1,7 @@
 //! One payer for several tenants, from the journal to a ledger that is verified.
 
 mod shares;
+mod terms;
 pub(super) mod world;
 
 use rust_decimal::Decimal;

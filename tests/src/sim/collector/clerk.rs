@@ -52,6 +52,7 @@ impl CollectorNode {
             (9, Some(fold)) => void(random, tenant, fold, stamp, context),
             (10, Some(fold)) => {
                 let interim = fold.interim_by_hand(stamp, &tenant, note(random));
+                let interim = interim.ok().flatten();
                 if interim.is_some() {
                     context.hit(Probe::BilledSoFar);
                 }

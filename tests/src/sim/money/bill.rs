@@ -178,6 +178,8 @@ impl Asked<'_> {
 
     /// Works it out.
     pub(super) fn bill(&self, carried: &mut Carried) -> Bill {
+        carried.term.remove(&self.period.start);
+        carried.welcome.remove(&self.period.start);
         let users = self.users();
         let mut lines = self.usage_lines(&users);
         let around = self.around;
@@ -210,8 +212,8 @@ impl Asked<'_> {
         let mut bill = Bill::new(&lines, &taxes, &users);
         if let Some(grant) = around.grant {
             let total: i128 = bill.lines.values().sum();
-            carried.welcome.remove(&self.period.start);
-            let left = (grant - carried.welcome.values().sum::<i128>()).max(0);
+            let earlier = carried.welcome.range(..self.period.start);
+            let left = (grant - earlier.map(|(_, paid)| paid).sum::<i128>()).max(0);
             let paid = left.min(total).max(0);
             carried.welcome.insert(self.period.start, paid);
             if paid != 0 {
@@ -339,9 +341,6 @@ impl Asked<'_> {
             day,
         };
         carried.term.insert(period.start, of);
-        // Only the term before may still be corrected.
-        let oldest = term.plus_millis(-end.millis_since(term));
-        carried.term.retain(|_, of| of.term >= oldest);
         (lines, first_day)
     }
 }

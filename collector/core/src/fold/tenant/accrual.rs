@@ -9,7 +9,7 @@ use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
 use super::book::{self, Line, LineKey};
-use crate::bill::Stage;
+use crate::bill::{Carried, Shift, Stage};
 use crate::catalog::Catalog;
 use crate::entry::Digest;
 use crate::ledger::{EntryKind, Role};
@@ -84,14 +84,21 @@ impl TenantFold {
         if let Some(known) = self.tenants.get(name) {
             let catalog = self.catalogs.current_for(name);
             // What the bill of a period takes, that of the next one no longer has.
-            let mut carried = None;
-            for book in known.books.values().filter(|book| !book.is_closed()) {
+            let mut carried: Option<Carried> = None;
+            let mut open = known.books.values().filter(|book| !book.is_closed());
+            let mut next = open.next();
+            while let Some(book) = next {
+                next = open.next();
                 let in_force = self.in_force(name, book);
                 let terms = in_force.terms(name, book.period);
-                let surroundings = self.around(name, book).following(carried.as_ref());
+                let surroundings = self
+                    .around(name, book)
+                    .following(carried.as_ref(), book.period);
                 let mut lines = book::lines(terms, surroundings.at(Stage::Interim), book);
-                if let Some(billed) = lines.billed.take() {
-                    carried = Some(billed.carried);
+                if let (Some(billed), Some(_)) = (lines.billed.take(), next) {
+                    carried
+                        .get_or_insert_with(|| (*known.carried).clone())
+                        .leave(book.period, Some(&billed.carried), &mut Shift::default());
                 }
                 book::keep_booked(&book.booked, &mut lines.own);
                 let accrual = |whose: &TenantId, lines: BTreeMap<LineKey, Line>| Accrual {

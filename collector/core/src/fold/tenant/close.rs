@@ -6,17 +6,14 @@ use chrono::NaiveDate;
 use tollgate_common::{TenantId, Timestamp};
 
 use super::billing::Around;
-use super::book;
-use super::late::{Booking, Change};
-use super::state::{Catalogs, InForce, NO_CATALOG};
+use super::rework::{Occasion, late_change};
+use super::state::{InForce, NO_CATALOG};
 use super::usage::PeriodBook;
-use super::{TenantFold, digest, tenant_of};
+use super::{TenantFold, tenant_of};
 use crate::bill::{Carried, Stage};
-use crate::catalog::Late;
 use crate::catalog::timeline::Slice;
 use crate::effect::{Effect, PeriodState, PeriodStatus};
-use crate::entry::{Closing, Digest};
-use crate::fold::planted::PlantedBug;
+use crate::entry::Closing;
 use crate::period::Period;
 use crate::position::Position;
 
@@ -33,10 +30,10 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// After another period that is not closed either, whose bill leaves this.
-    pub(super) fn following(mut self, carried: Option<&Carried>) -> Self {
+    /// After other periods that are not closed either, whose bills leave this.
+    pub(super) fn following(mut self, carried: Option<&Carried>, period: Period) -> Self {
         if let Some(carried) = carried {
-            self.carried = carried.clone();
+            self.carried = carried.excerpt(period);
         }
         self
     }
@@ -80,43 +77,18 @@ impl TenantFold {
         let Some(mut book) = self.book_to_close(stamp, closing) else {
             return false;
         };
-        let mut in_force = self.in_force(&closing.tenant, &book);
-        if self.planted.has(PlantedBug::NewestPrice)
-            && let Some(newest) = self.catalogs.current_for(&closing.tenant)
-        {
-            let zone = self.zone_at(&closing.tenant, book.period.start);
-            in_force = Catalogs::by_alone(newest, zone, &closing.tenant, book.period);
-        }
-        let terms = in_force.terms(&closing.tenant, book.period);
-        let surroundings = self.around(&closing.tenant, &book);
-        let lines = book::lines(terms, surroundings.at(Stage::Final), &book);
-        let mut catalogs: Vec<Digest> = in_force.slices.iter().filter_map(Slice::digest).collect();
-        catalogs.dedup();
         let is_late = closing.round > 0;
-        let profile = catalog
-            .as_ref()
-            .and_then(|catalog| catalog.profile(&closing.tenant));
-        let late = profile.map_or(Late::default(), |profile| profile.late);
-        let booking = Booking {
+        let rated = self.rated(&closing.tenant, &book, Stage::Final);
+        let occasion = Occasion {
             tenant: &closing.tenant,
-            change: match late {
-                Late::Next if is_late => Change::InNext,
-                Late::Next | Late::Correct => Change::Anew,
-            },
+            change: late_change(catalog.as_deref(), &closing.tenant, is_late),
             is_late,
-            period: book.period,
-            catalogs,
-            digests: digest::of_meters(&book),
             date: self.posting_date(stamp, closing),
             position,
             stamp,
+            after: None,
         };
-        for difference in book::differences(&book.booked, lines.own) {
-            let booked = self.book_difference(&booking, &difference, effects);
-            book.booked.insert(difference.key, booked);
-        }
-        let children = &mut book.children;
-        self.book_children(&booking, &book.booked, children, lines.children, effects);
+        let (carried, _) = self.book_rated(&occasion, &mut book, rated, effects);
         book.rounds = closing.round + 1;
         book.catalog = Some(closing.catalog);
         book.settle(self.catalogs.timeline().known());
@@ -132,14 +104,13 @@ impl TenantFold {
         self.waiting
             .remove(&(book.period.end, closing.tenant.clone(), book.period.start));
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &closing.tenant, stamp);
+        let period = book.period;
         tenant.books.insert(book);
         // What a threshold booked is billed with the rest.
         if tenant.dues.reached == Some(closing.end) {
             tenant.dues.reached = None;
         }
-        if let Some(billed) = lines.billed {
-            tenant.carried = billed.carried.into();
-        }
+        self.leave(&occasion, period, carried.as_ref(), effects);
         true
     }
 
@@ -162,7 +133,7 @@ impl TenantFold {
         let next = tenant.calendars.period_containing(book.period.end);
         let slice = self.catalogs.next(name, next, book);
         Surroundings {
-            carried: (*tenant.carried).clone(),
+            carried: tenant.carried.excerpt(book.period),
             whole: tenant.calendars.whole_of(book.period),
             next: slice.map(|slice| (next, slice)),
             after: self.catalogs.after(name, book),

@@ -7,17 +7,30 @@
 
 use tollgate_common::{TenantId, Timestamp};
 
-use super::book::{self, LineAccount, LineKey};
-use super::late::{Booking, Change};
+use super::TenantFold;
+use super::book;
+use super::late::Change;
+use super::rework::Occasion;
 use super::usage::PeriodBook;
-use super::{TenantFold, digest};
 use crate::bill::Stage;
 use crate::catalog::Threshold;
 use crate::catalog::timeline::Slice;
 use crate::effect::Effect;
-use crate::entry::{Digest, FOLD_VERSION, Interim, InterimCause};
+use crate::entry::{FOLD_VERSION, Interim, InterimCause};
 use crate::ledger::Note;
+use crate::period::Period;
 use crate::position::Position;
+
+/// Why an open period is not billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "period {earlier} is not closed, and its bill decides what this one owes (commitments, grants or \
+     fees in advance); close it first with `period close`"
+)]
+pub struct InterimRefused {
+    /// The period that is to be closed first.
+    pub earlier: Period,
+}
 
 impl TenantFold {
     /// Books an open period as it stands; false if that does not fit the state, or there is nothing
@@ -37,54 +50,40 @@ impl TenantFold {
         if book.is_closed() || book.period.end != interim.end || book.interims != interim.part {
             return false;
         }
-        let in_force = self.in_force(name, book);
-        let terms = in_force.terms(name, book.period);
-        let surroundings = self.around(name, book);
-        let mut lines = book::lines(terms, surroundings.at(Stage::Interim), book);
-        let Some(billed) = lines.billed else {
+        if self.waits_for(name, book).is_some() {
             return false;
-        };
-        // Only what is billed: the rest waits for the closing.
-        let is_billed = |key: &LineKey| matches!(key.account, LineAccount::Rated { .. });
-        lines.own.retain(|key, _| is_billed(key));
-        for theirs in lines.children.values_mut() {
-            theirs.retain(|key, _| is_billed(key));
         }
-        let mut catalogs: Vec<Digest> = in_force.slices.iter().filter_map(Slice::digest).collect();
-        catalogs.dedup();
-        let booking = Booking {
+        let mut rated = self.rated(name, book, Stage::Interim);
+        if rated.lines.billed.is_none() {
+            return false;
+        }
+        // Only what is billed: the rest waits for the closing.
+        rated.keep_billed();
+        let occasion = Occasion {
             tenant: name,
             change: Change::Anew,
             is_late: false,
-            period: book.period,
-            catalogs,
-            digests: digest::of_meters(book),
             date: self.zone_at(name, interim.start).date_at(stamp),
             position,
             stamp,
+            after: None,
         };
         // Booking needs the fold; nothing of it looks at the book.
         let taken = self.tenants.get_mut(name);
         let Some(mut book) = taken.and_then(|known| known.books.remove(&interim.start)) else {
             return false;
         };
-        let differences = book::differences(&book.booked, lines.own);
-        let any = !differences.is_empty();
-        for difference in differences {
-            let booked = self.book_difference(&booking, &difference, effects);
-            book.booked.insert(difference.key, booked);
-        }
-        let children = &mut book.children;
-        self.book_children(&booking, &book.booked, children, lines.children, effects);
+        let (carried, any) = self.book_rated(&occasion, &mut book, rated, effects);
         book.interims += 1;
         let Some(tenant) = self.tenants.get_mut(name) else {
             return false;
         };
+        let period = book.period;
         tenant.books.insert(book);
-        tenant.carried = billed.carried.into();
         if any && matches!(interim.cause, InterimCause::Threshold { .. }) {
             tenant.dues.reached = Some(interim.end);
         }
+        self.leave(&occasion, period, carried.as_ref(), effects);
         true
     }
 
@@ -106,7 +105,9 @@ impl TenantFold {
             let threshold = profile.agreement.threshold.as_ref()?;
             let open = known.calendars.period_containing(stamp);
             let book = known.books.get(&open.start)?;
-            let reached = !book.is_closed() && self.reaches(name, book, threshold);
+            let reached = !book.is_closed()
+                && self.waits_for(name, book).is_none()
+                && self.reaches(name, book, threshold);
             reached.then(|| {
                 let amount = threshold.amount;
                 interim_of(name, book, InterimCause::Threshold { amount })
@@ -140,17 +141,45 @@ impl TenantFold {
 
     /// The interim of a tenant's open period, by an operator's word; `None` if nothing is known of
     /// it.
+    ///
+    /// # Errors
+    /// See [`InterimRefused`].
     pub fn interim_by_hand(
         &self,
         stamp: Timestamp,
         tenant: &TenantId,
         note: Note,
-    ) -> Option<Interim> {
-        let known = self.tenants.get(tenant)?;
+    ) -> Result<Option<Interim>, InterimRefused> {
+        let Some(known) = self.tenants.get(tenant) else {
+            return Ok(None);
+        };
         let open = known.calendars.period_containing(stamp);
-        let book = known.books.get(&open.start)?;
+        let Some(book) = known
+            .books
+            .get(&open.start)
+            .filter(|book| !book.is_closed())
+        else {
+            return Ok(None);
+        };
+        if let Some(earlier) = self.waits_for(tenant, book) {
+            return Err(InterimRefused { earlier });
+        }
         let cause = InterimCause::Operator(note);
-        (!book.is_closed()).then(|| interim_of(tenant, book, cause))
+        Ok(Some(interim_of(tenant, book, cause)))
+    }
+
+    /// The period before this one that is to be closed first: what it will leave (a commitment's
+    /// charge, what a grant pays, a fee in advance) would be billed here, and there once more.
+    fn waits_for(&self, name: &TenantId, book: &PeriodBook) -> Option<Period> {
+        let known = self.tenants.get(name)?;
+        let mut earlier = known.books.values();
+        let first = earlier.find(|other| !other.is_closed())?;
+        let carries = |book: &PeriodBook| {
+            let slices = self.in_force(name, book).slices;
+            slices.iter().any(Slice::leaves)
+        };
+        (first.period.start < book.period.start && (carries(first) || carries(book)))
+            .then_some(first.period)
     }
 }
 

@@ -50,9 +50,19 @@ pub(super) struct Booking<'c> {
     pub(super) date: NaiveDate,
     pub(super) position: Position,
     pub(super) stamp: Timestamp,
+    /// The earlier period that left something else, after which this one is worked out again.
+    pub(super) after: Option<Period>,
 }
 
 impl Booking<'_> {
+    /// The arithmetic, with why it is worked out again.
+    fn because(&self, text: String) -> String {
+        match self.after {
+            Some(after) => format!("{text}; worked out again after {after}"),
+            None => text,
+        }
+    }
+
     /// An entry of the line, with this quantity and amount.
     pub(super) fn posting(
         &self,
@@ -105,7 +115,7 @@ impl Booking<'_> {
     /// An entry of how the line differs from what is booked.
     fn difference(&self, kind: EntryKind, difference: &Difference) -> Posting {
         Posting {
-            arithmetic: book::describe(difference),
+            arithmetic: self.because(book::describe(difference)),
             refers_to: difference.before.as_ref().map(|before| before.original),
             ..self.posting(kind, difference, difference.quantity, difference.amount)
         }
@@ -160,7 +170,7 @@ impl TenantFold {
         let reversed = before.map(|before| {
             let (quantity, amount) = (opposite(before.quantity), before.amount.map(negated));
             let reversal = Posting {
-                arithmetic: format!("takes back what {} says", before.standing),
+                arithmetic: booking.because(format!("takes back what {} says", before.standing)),
                 refers_to: Some(before.standing),
                 ..booking.posting(EntryKind::Reversal, difference, quantity, amount)
             };
@@ -176,7 +186,7 @@ impl TenantFold {
             None => line.text.clone(),
         };
         let anew = Posting {
-            arithmetic: text,
+            arithmetic: booking.because(text),
             refers_to: reversed,
             ..booking.posting(EntryKind::Charge, difference, line.quantity, line.amount)
         };
@@ -195,11 +205,11 @@ impl TenantFold {
         let posting = Posting {
             start: next.start,
             end: next.end,
-            arithmetic: format!(
+            arithmetic: booking.because(format!(
                 "late usage of {}: {}",
                 booking.period,
                 book::describe(difference)
-            ),
+            )),
             ..booking.difference(EntryKind::Adjustment, difference)
         };
         let at = self.post(booking.stamp, posting, effects);

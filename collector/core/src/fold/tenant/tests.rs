@@ -16,6 +16,7 @@ mod properties;
 mod reasons;
 mod samples;
 mod split;
+mod terms;
 mod whole;
 mod windows;
 

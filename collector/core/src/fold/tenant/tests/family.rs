@@ -138,6 +138,7 @@ fn what_is_billed_before_the_end_is_shared_at_once() {
     let interim = world
         .fold
         .interim_by_hand(world.now, &tenant("acme"), note)
+        .expect("nothing earlier waits")
         .expect("open");
     let booked = ledger(&world.apply(&TenantInput::Interim(Box::new(interim))));
     assert_eq!(

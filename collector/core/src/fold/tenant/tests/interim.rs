@@ -63,7 +63,8 @@ impl World {
     }
 
     fn by_hand(&mut self) -> Option<Interim> {
-        self.fold.interim_by_hand(self.now, &tenant("acme"), note())
+        let interim = self.fold.interim_by_hand(self.now, &tenant("acme"), note());
+        interim.expect("nothing earlier waits")
     }
 
     /// An invoice over all that waits; what it comes to.
