@@ -33,8 +33,8 @@ mod tests {
                 Ok(())
             });
             assert_eq!(done, Ok(()));
-            let one_by_one: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(shown, one_by_one);
+            let one_by_one: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(shown, one_by_one.concat());
         }
     }
 }

@@ -37,6 +37,7 @@ struct Json<'o>(&'o mut Vec<u8>);
 
 impl Json<'_> {
     /// Everything behind the quote before its kind.
+    #[expect(clippy::too_many_lines, reason = "one field after the other")]
     fn posting(&mut self, posting: &Posting) {
         // Whoever adds a field has to say here where it stands.
         let Posting {
@@ -109,7 +110,7 @@ impl Json<'_> {
         self.or_null(currency.as_ref(), |json, currency| json.text(currency));
         self.some(",\"original\":", original.as_ref(), Self::value);
         self.some(",\"list\":", list.as_ref(), |json, list| {
-            json.decimal(*list)
+            json.decimal(*list);
         });
         self.some(",\"steps\":", unless_empty(steps), Self::value);
         self.some(",\"legs\":", unless_empty(legs), |json, legs| {
@@ -341,8 +342,8 @@ mod tests {
         }
     }
 
-    fn name() -> Option<TenantId> {
-        Some(TenantId::new("acme/eu-1:x@y_z.w").expect("valid"))
+    fn name() -> TenantId {
+        TenantId::new("acme/eu-1:x@y_z.w").expect("valid")
     }
 
     prop_compose! {
@@ -401,8 +402,8 @@ mod tests {
             let (start, end) = (Timestamp::EPOCH, Timestamp::MAX);
             let mut posting = Posting::new(EntryKind::ALL[kind], start, end, line, to);
             posting.role = role.map(|role| roles[role]);
-            posting.tenant = name().filter(|_| has[0]);
-            posting.payer = name().filter(|_| has[1]);
+            posting.tenant = has[0].then(name);
+            posting.payer = has[1].then(name);
             posting.date = Some(date).filter(|_| has[2]);
             let meter = MeterName::new("http.requests").expect("valid");
             posting.meter = Some(meter).filter(|_| has[3]);

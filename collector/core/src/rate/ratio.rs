@@ -40,7 +40,7 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
 fn fifth(number: i128) -> Option<i128> {
     match u64::try_from(number) {
         Ok(short) => short.is_multiple_of(5).then(|| i128::from(short / 5)),
-        Err(_) => (number % 5 == 0).then(|| number / 5),
+        Err(_) => (number % 5 == 0).then_some(number / 5),
     }
 }
 

@@ -154,12 +154,11 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
             f.write_str(" + ")?;
         }
         if let Some(unit) = tier.unit {
-            match tier.blocks {
-                Some(blocks) => write!(f, "{} in {blocks} blocks x ", tier.quantity)?,
-                None => {
-                    tier.quantity.fmt(f)?;
-                    f.write_str(" x ")?;
-                }
+            if let Some(blocks) = tier.blocks {
+                write!(f, "{} in {blocks} blocks x ", tier.quantity)?;
+            } else {
+                tier.quantity.fmt(f)?;
+                f.write_str(" x ")?;
             }
             match tier.tier.unit {
                 Some(listed) if listed != unit => write!(f, "({listed} ~ {unit})")?,

@@ -161,12 +161,11 @@ impl Own<'_> {
         let is_it = |packed: &&Packed| {
             packed.scale == scale && self.meters.get(packed.meter) == Some(meter)
         };
-        let (number, at) = match expected.filter(is_it) {
-            Some(packed) => (packed.meter, Ok(self.next)),
-            None => {
-                let number = self.meters.number(meter);
-                (number, place(self.packed, number, scale))
-            }
+        let (number, at) = if let Some(packed) = expected.filter(is_it) {
+            (packed.meter, Ok(self.next))
+        } else {
+            let number = self.meters.number(meter);
+            (number, place(self.packed, number, scale))
         };
         let (Ok(found) | Err(found)) = at;
         self.next = found + 1;

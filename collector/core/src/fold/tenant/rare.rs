@@ -67,8 +67,10 @@ mod tests {
         let bytes = postcard::to_allocvec(&dues).expect("it can be written");
         let read: Rare<Dues> = postcard::from_bytes(&bytes).expect("it can be read");
         assert_eq!(*read, *dues);
-        let mut carried: Rare<Carried> = Rare::default();
-        carried.credit = 7.into();
+        let carried = Rare::from(Carried {
+            credit: 7.into(),
+            ..Carried::default()
+        });
         assert_eq!(carried.credit, 7.into());
         let text = serde_json::to_string(&carried).expect("it can be written");
         let read: Rare<Carried> = serde_json::from_str(&text).expect("it can be read");
