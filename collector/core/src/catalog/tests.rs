@@ -137,7 +137,7 @@ fn the_packaged_example_is_sound() {
     let priced = catalog.cards().flat_map(|card| &card.prices).count();
     assert_eq!(
         (catalog.meters().len(), priced, catalog.profiles().count()),
-        (4, 4, 2)
+        (5, 5, 2)
     );
 }
 
