@@ -124,6 +124,17 @@ fn sigkill_of_the_collector_between_calls_loses_and_doubles_nothing() {
     let collector = world.start_collector();
     stop.store(true, Ordering::Relaxed);
     let known = counter.join().expect("the counting thread ended well");
+    // After so many connections that came to nothing, the agent waits longer for the next one than
+    // for its own end.
+    let counted: i128 = known.acknowledged.values().sum();
+    world.wait("all that was acknowledged has come", || {
+        let accounts = world.items("/v1/conservation?limit=10000");
+        let accepted = accounts.iter().filter_map(|account| {
+            let text = account["accepted"].as_str()?;
+            text.parse::<i128>().ok()
+        });
+        accepted.sum::<i128>() >= counted
+    });
     agent.stop();
     world.wait_settled();
     assert_billed_exactly(&world, &known);
