@@ -16,7 +16,7 @@ const PIPELINE: usize = 256;
 /// What was acknowledged, and what was sent and never answered, by tenant.
 #[derive(Default)]
 pub(crate) struct Known {
-    acknowledged: BTreeMap<&'static str, i128>,
+    pub(crate) acknowledged: BTreeMap<&'static str, i128>,
     in_doubt: BTreeMap<&'static str, i128>,
 }
 
