@@ -61,6 +61,11 @@ impl Shares {
         let refers = matches!(posting.kind, EntryKind::Share | EntryKind::Adjustment);
         let of = posting.refers_to.filter(|_| refers);
         let key = of.and_then(|at| self.known.get(&at)).cloned();
+        // What is late is the first of its line: it stands in another period than its shares.
+        let own = match (posting.kind, posting.refers_to) {
+            (EntryKind::Adjustment, None) => own.in_no_period(),
+            _ => own,
+        };
         let key = key.unwrap_or(own);
         self.known.insert(entry.at, key.clone());
         let line = self.lines.entry(key).or_insert_with(|| Line {
@@ -77,34 +82,83 @@ impl Shares {
         }
     }
 
-    /// The lines whose shares are no parts of them.
+    /// The lines whose shares are no parts of them. Where something stands in another period than
+    /// its shares, all periods of the price are one line.
     pub(super) fn faults(&self) -> impl Iterator<Item = Fault> {
-        self.lines.iter().filter_map(|(key, line)| {
-            let at = line.last?;
-            let whole = line.amount?;
-            let sign = if whole.is_sign_negative() {
-                Decimal::NEGATIVE_ONE
-            } else {
-                Decimal::ONE
-            };
-            let mut shares = line.shares.values().copied();
-            let is_opposite =
-                |share: &Option<Decimal>| share.is_some_and(|share| share * sign < Decimal::ZERO);
-            let opposite = line.shares.values().any(is_opposite);
-            let sum = shares.try_fold(Decimal::ZERO, |sum, share| add(Some(sum), share?))?;
-            if !opposite && sum.abs() <= whole.abs() {
-                return None;
+        let mut pools: BTreeMap<Key, Line> = BTreeMap::new();
+        let unplaced = self.lines.keys().filter(|key| key.is_in_no_period());
+        pools.extend(unplaced.map(|key| (key.clone(), Line::default())));
+        for pool in pools.values_mut() {
+            pool.amount = Some(Decimal::ZERO);
+        }
+        let mut alone: Vec<(&Key, &Line)> = Vec::new();
+        for (key, line) in &self.lines {
+            match pools.get_mut(&key.clone().in_no_period()) {
+                Some(pool) => pool.take(line),
+                None => alone.push((key, line)),
             }
-            let names: Vec<String> = line.shares.keys().map(ToString::to_string).collect();
-            Some(Fault {
-                at,
-                fault: format!(
-                    "the shares of {} in line `{}` of `{}` sum to {sum}, the line to {whole}",
-                    names.join(", "),
-                    key.line,
-                    key.payer
-                ),
-            })
+        }
+        let alone = alone.into_iter().filter_map(|(key, line)| line.fault(key));
+        let mut faults: Vec<Fault> = alone.collect();
+        faults.extend(pools.iter().filter_map(|(key, line)| line.fault(key)));
+        faults.into_iter()
+    }
+}
+
+impl Key {
+    /// The same of all periods.
+    fn in_no_period(self) -> Self {
+        Self {
+            start: Timestamp::MAX,
+            end: Timestamp::MAX,
+            ..self
+        }
+    }
+
+    fn is_in_no_period(&self) -> bool {
+        self.start == Timestamp::MAX
+    }
+}
+
+impl Line {
+    /// Takes up the line of another period; nothing is known of lines of both signs together.
+    fn take(&mut self, other: &Self) {
+        let amount = other.amount.filter(|amount| *amount >= Decimal::ZERO);
+        self.amount = amount.and_then(|amount| add(self.amount, amount));
+        for (tenant, share) in &other.shares {
+            let sum = self.shares.entry(tenant.clone());
+            let sum = sum.or_insert(Some(Decimal::ZERO));
+            *sum = share.and_then(|share| add(*sum, share));
+        }
+        self.last = self.last.max(other.last);
+    }
+
+    /// What is wrong with it.
+    fn fault(&self, key: &Key) -> Option<Fault> {
+        let at = self.last?;
+        let whole = self.amount?;
+        let sign = if whole.is_sign_negative() {
+            Decimal::NEGATIVE_ONE
+        } else {
+            Decimal::ONE
+        };
+        let mut shares = self.shares.values().copied();
+        let is_opposite =
+            |share: &Option<Decimal>| share.is_some_and(|share| share * sign < Decimal::ZERO);
+        let opposite = self.shares.values().any(is_opposite);
+        let sum = shares.try_fold(Decimal::ZERO, |sum, share| add(Some(sum), share?))?;
+        if !opposite && sum.abs() <= whole.abs() {
+            return None;
+        }
+        let names: Vec<String> = self.shares.keys().map(ToString::to_string).collect();
+        Some(Fault {
+            at,
+            fault: format!(
+                "the shares of {} in line `{}` of `{}` sum to {sum}, the line to {whole}",
+                names.join(", "),
+                key.line,
+                key.payer
+            ),
         })
     }
 }

@@ -91,3 +91,25 @@ proptest! {
         world.verify();
     }
 }
+
+/// A line that came to nothing is not booked; what is late of it stands in the next period, and its
+/// shares in their own.
+#[test]
+fn shares_of_what_is_late_are_parts_of_a_line_of_another_period() {
+    let mut world = World::new(files(
+        "late = \"next\"",
+        &[("shop", ""), ("depot", "payer = \"acme\"")],
+    ));
+    world.correct("depot", "t1", 0, -220);
+    world.rows(&[("acme", 10, 220)]);
+    world.close(3600);
+    world.rows(&[("depot", 20, 382)]);
+    assert_eq!(
+        world.close(3601),
+        [
+            "acme adjustment requests 382 24.10",
+            "depot share requests 382 10.22",
+        ]
+    );
+    world.verify();
+}
