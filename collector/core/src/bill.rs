@@ -152,7 +152,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let commitments = commit::apply(input, &mut lines, &mut carried)?;
     let (currency, exchange) = exchange::convert(input, &mut lines)?;
     let taxes = taxes::apply(input, &mut lines, currency)?;
-    fees::note_taxes(input, &lines, &mut carried);
+    fees::note_billed(input, &lines, currency, &mut carried);
     total::round(input, &mut lines, currency)?;
     share::apply(input, &mut lines)?;
     let sum = |amount: fn(&BillLine<'c>) -> Decimal| {

@@ -389,7 +389,7 @@ fn minimum<'c>(
         taxes: &plan.profile.agreement.taxes,
         mixed: Vec::new(),
         taxed_on: None,
-        credit_of: None,
+        gives_back: None,
         net: missing,
         tax: Decimal::ZERO,
         fraction: Ratio::ONE,

@@ -49,6 +49,10 @@ pub struct Advance {
     /// not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax: Option<Decimal>,
+    /// What it came to in the bill's currency, and that currency: what is given back of it comes to
+    /// its part of that, whatever the exchange rate is by then. `None` if it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billed: Option<(Decimal, String)>,
 }
 
 /// How what a commitment charges and what its usage draws down are taxed in all of a term: by what

@@ -430,7 +430,7 @@ impl<'c> Standing<'c> {
             taxes: self.taxes,
             mixed: Vec::new(),
             taxed_on: None,
-            credit_of: None,
+            gives_back: None,
             net: amount,
             tax: Decimal::ZERO,
             fraction: Ratio::ONE,

@@ -9,7 +9,8 @@ use crate::catalog::ExchangeRate;
 use crate::rate::{Currency, Mode, Ratio};
 
 /// Converts every line once, at the last rate before the period's end, and rounds it again; the
-/// original amount stays beside it. Answers the bill's currency and the rates that were used.
+/// original amount stays beside it. What is given back of a fee comes to its part of what the fee came
+/// to. Answers the bill's currency and the rates that were used.
 pub(super) fn convert(
     input: &BillInput<'_>,
     lines: &mut [BillLine<'_>],
@@ -30,6 +31,10 @@ pub(super) fn convert(
         if line.currency == to {
             continue;
         }
+        if let Some(billed) = given_back(line, to) {
+            (line.billed, line.net) = (billed, billed);
+            continue;
+        }
         let known = used.iter().find(|rate| rate.from == line.currency).copied();
         let rate = if let Some(rate) = known {
             rate
@@ -46,6 +51,18 @@ pub(super) fn convert(
     }
     draw_down(input, lines, to).ok_or(NoBill::TooLarge)?;
     Ok((Some(to), used))
+}
+
+/// What a line that gives back comes to, if what it gives back was billed in this currency.
+fn given_back(line: &BillLine<'_>, to: Currency) -> Option<Decimal> {
+    let fee = line.gives_back?;
+    let (billed, currency) = fee.billed.as_ref()?;
+    if currency != to.code() {
+        return None;
+    }
+    let part = Ratio::from_decimal(line.amount).checked_div(Ratio::from_decimal(fee.amount))?;
+    let billed = part.checked_mul(Ratio::from_decimal(*billed))?;
+    billed.round(to.exponent(), Mode::HalfUp)
 }
 
 /// What a commitment pays for whole lines is what these come to, though each of them was rounded by

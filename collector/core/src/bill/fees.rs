@@ -12,7 +12,7 @@ use super::unrated::Unrated;
 use super::{BillInput, Stage};
 use crate::catalog::{Billed, Card, Due, Price, Profile};
 use crate::period::{Anchor, Calendar, Every, Period, Zone};
-use crate::rate::{Ratio, rate_fee};
+use crate::rate::{Currency, Ratio, rate_fee};
 
 /// A fee that is charged in advance.
 pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Decimal) -> Advance {
@@ -21,11 +21,18 @@ pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Dec
         amount,
         taxes: taxes(price, profile).to_vec(),
         tax: None,
+        billed: None,
     }
 }
 
-/// Notes what tax was charged on fees of the next period.
-pub(super) fn note_taxes(input: &BillInput<'_>, lines: &[BillLine<'_>], carried: &mut Carried) {
+/// Notes what fees of the next period came to in the bill's currency, and what tax was charged on
+/// them.
+pub(super) fn note_billed(
+    input: &BillInput<'_>,
+    lines: &[BillLine<'_>],
+    currency: Option<Currency>,
+    carried: &mut Carried,
+) {
     let next = input.next.map(|next| next.period.start);
     let fees = next.and_then(|start| carried.advance.get_mut(&start));
     for fee in fees.into_iter().flatten() {
@@ -34,7 +41,10 @@ pub(super) fn note_taxes(input: &BillInput<'_>, lines: &[BillLine<'_>], carried:
                 && (&line.key.card, &line.key.id) == (&fee.key.card, &fee.key.id)
                 && line.key.currency == fee.key.currency
         };
-        fee.tax = lines.iter().find(same).map(|line| line.tax);
+        let line = lines.iter().find(same);
+        fee.tax = line.map(|line| line.tax);
+        let billed = line.zip(currency);
+        fee.billed = billed.map(|(line, currency)| (line.billed, currency.code().to_owned()));
     }
 }
 

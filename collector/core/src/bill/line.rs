@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId};
 
+use super::carried::Advance;
 use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle, TotalRounding};
 use crate::ledger::{Step, StepKind};
 use crate::rate::{AmountStep, Arithmetic, Currency, LineItem, Ratio};
@@ -173,8 +174,8 @@ pub struct BillLine<'c> {
     pub mixed: Vec<(&'c [String], Decimal)>,
     /// The day whose tax rates count; `None` for the period's last one.
     pub(super) taxed_on: Option<NaiveDate>,
-    /// Where something is given back that an earlier bill charged: the tax that it charged on it.
-    pub(super) credit_of: Option<Decimal>,
+    /// What an earlier bill charged, where something of it is given back.
+    pub(super) gives_back: Option<&'c Advance>,
     /// The amount without tax, in the bill's currency.
     pub net: Decimal,
     /// The tax on it, in the bill's currency.
@@ -189,6 +190,11 @@ impl<'c> BillLine<'c> {
     /// The meter, if usage is priced.
     pub fn meter(&self) -> Option<&'c Meter> {
         self.source.item().and_then(|item| item.meter)
+    }
+
+    /// Where something is given back: the tax that was charged on it.
+    pub(super) fn credit_of(&self) -> Option<Decimal> {
+        self.gives_back?.tax
     }
 
     /// The usage, in the meter's smallest unit.

@@ -128,7 +128,7 @@ fn groups<'c>(
                 group.style == line.style
                     && group.codes == codes
                     && has_same_rates(input, codes, group.day, day)
-                    && line.credit_of.is_none()
+                    && line.credit_of().is_none()
                     && group.credit_of.is_none()
             });
             match alike {
@@ -137,7 +137,7 @@ fn groups<'c>(
                     style: line.style,
                     codes,
                     day,
-                    credit_of: line.credit_of,
+                    credit_of: line.credit_of(),
                     lines: vec![(place, amount)],
                 }),
             }

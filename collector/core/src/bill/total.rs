@@ -63,7 +63,7 @@ fn line<'c>(
         taxes: &[],
         mixed: Vec::new(),
         taxed_on: None,
-        credit_of: None,
+        gives_back: None,
         net: change,
         tax: Decimal::ZERO,
         fraction: Ratio::ONE,

@@ -316,7 +316,7 @@ impl<'c> Work<'c> {
                 .map_or(self.draft.taxes, |fee| fee.taxes.as_slice()),
             mixed: Vec::new(),
             taxed_on: None,
-            credit_of: charged.filter(|_| gives_back).and_then(|fee| fee.tax),
+            gives_back: charged.filter(|_| gives_back),
             net: self.shown,
             tax: Decimal::ZERO,
             fraction,

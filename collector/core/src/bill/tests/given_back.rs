@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use tollgate_common::TenantId;
 
-use crate::bill::{Bill, Carried, LineRole, Offline, Usage};
+use crate::bill::{Bill, BillLine, Carried, LineRole, Offline, Usage};
 use crate::catalog::Catalog;
 use crate::period::{Period, Zone};
 
@@ -33,10 +33,11 @@ fn catalog(versions: &[(&str, String)], profile: &str) -> Catalog {
     let profile = format!("tenant = \"t\"\ncard = \"c\"\nzone = \"UTC\"\ntax = \"x\"\n{profile}");
     files.insert("profiles/t.toml".to_owned(), profile);
     files.insert("tax/x.toml".to_owned(), TAX.to_owned());
-    let rate = |from, to| {
-        format!("[[rate]]\nfrom = \"{from}\"\nto = \"{to}\"\ndate = \"2026-01-01\"\nrate = \"2\"\n")
+    let rate = |date, rate| {
+        format!("[[rate]]\nfrom = \"EUR\"\nto = \"USD\"\ndate = \"{date}\"\nrate = \"{rate}\"\n")
     };
-    files.insert("rates/x.toml".to_owned(), rate("EUR", "USD"));
+    let rates = rate("2026-01-01", "2") + &rate("2026-08-01", "3");
+    files.insert("rates/x.toml".to_owned(), rates);
     Catalog::parse(&files).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
@@ -64,6 +65,7 @@ fn month<T>(
 
 const JUNE: [&str; 2] = ["2026-06-01", "2026-07-01"];
 const JULY: [&str; 2] = ["2026-07-01", "2026-08-01"];
+const AUGUST: [&str; 2] = ["2026-08-01", "2026-09-01"];
 
 fn decimal(text: &str) -> Decimal {
     text.parse().expect("a decimal")
@@ -110,6 +112,30 @@ fn what_is_given_back_is_in_the_currency_that_it_was_charged_in() {
         );
         assert_eq!(given.net, decimal("-10.00"), "at 2 dollars");
     });
+}
+
+/// 30.00 euros were charged as 60.00 dollars. Of them 10.00 are given back, and then all, when a euro
+/// is three dollars.
+#[test]
+fn what_is_given_back_comes_to_what_was_charged_for_it() {
+    let usd = "currency = \"USD\"\n";
+    let before = catalog(&[("2026-01-01", fee("EUR", "30.00"))], usd);
+    let carried = month(&before, JULY, &Carried::default(), |bill| {
+        bill.carried.clone()
+    });
+    for (fee_now, given, net) in [("20.00", "-10.00", "-20.00"), ("", "-30.00", "-60.00")] {
+        let versions = [
+            ("2026-01-01", fee("EUR", "30.00")),
+            ("2026-08-01", fee("EUR", fee_now)),
+        ];
+        let after = catalog(&versions, usd);
+        month(&after, AUGUST, &carried, |bill| {
+            let lines = bill.lines.iter();
+            let own = |line: &&BillLine<'_>| line.key.id == "fee" && line.key.role == LineRole::Fee;
+            let line = lines.clone().find(own).expect("it is given back");
+            assert_eq!((line.amount, line.net), (decimal(given), decimal(net)));
+        });
+    }
 }
 
 /// The rest of a term is due where the agreement ends, where the commitment is taken out of the card,

@@ -337,6 +337,7 @@ fn a_minimum_counts_what_was_charged_in_advance() {
                 amount: Decimal::new(2000, 2),
                 taxes: Vec::new(),
                 tax: None,
+                billed: None,
             }],
         )]),
         ..Carried::default()
