@@ -5,6 +5,7 @@ use tollgate_common::Timestamp;
 use super::Listener;
 use super::bench::{Bench, bench};
 use super::dogstatsd::{DATAGRAM_SLACK_BYTES, Ignored, Item, parse_datagram};
+use crate::aggregate::{Account, Rejection};
 
 /// Ends a datagram of the input; no character of UTF-8 holds it.
 const END: u8 = 0xff;
@@ -70,6 +71,25 @@ fn alone(bench: &mut Bench, datagrams: &[&[u8]]) {
     }
 }
 
+/// What an account says apart from what fractions of samples decide: they are carried from one
+/// value of a line to the next while it is remembered. For how many events a sample of a
+/// distribution stands depends on them, and with that whether there is room for it.
+fn whatever_is_carried(account: &Account) -> Account {
+    let mut account = account.clone();
+    let by_amount = [Rejection::OutOfRange, Rejection::CounterFull];
+    for reason in by_amount {
+        account.rejected.remove(reason.as_str());
+    }
+    Account {
+        received: 0,
+        accepted: 0,
+        open: 0,
+        estimated: 0,
+        rounded: 0,
+        ..account
+    }
+}
+
 /// Counts what `data` holds, datagrams that end with the byte 255, in both ways.
 ///
 /// # Panics
@@ -82,11 +102,17 @@ pub fn datagrams(data: &[u8]) {
     together(&mut fast, &datagrams);
     alone(&mut slow, &datagrams);
     let (account, of_grammar) = (fast.account(), slow.account());
-    assert_eq!(account, of_grammar);
     assert!(account.balances(), "{account:?}");
-    // Fractions of samples are carried from one value of a line to the next while it is known.
     if account.estimated == 0 {
+        assert_eq!(account, of_grammar);
         assert_eq!(fast.values(), slow.values());
+    } else {
+        let [carried, alone] = [&account, &of_grammar].map(whatever_is_carried);
+        assert_eq!(carried, alone);
+        if account.rejected == of_grammar.rejected {
+            let apart = account.received.abs_diff(of_grammar.received);
+            assert!(apart <= account.estimated, "{account:?}, {of_grammar:?}");
+        }
     }
     let read = read(&datagrams);
     let twice = [read.received, read.events, read.checks].map(|n| 2 * n);
@@ -100,4 +126,20 @@ pub fn datagrams(data: &[u8]) {
     assert!(counted == twice || more, "{counted:?} of {read:?}");
     let rejected: u64 = account.rejected.values().sum();
     assert!(rejected >= 2 * read.malformed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::datagrams;
+
+    /// Found by the fuzzer: the second sample of a distribution at 0.3 stands for four events
+    /// while the line is remembered, and for three alone.
+    #[test]
+    fn fractions_of_events_are_carried_while_a_line_is_remembered() {
+        datagrams(
+            b"requests:1|c|@0.3|#customer:a\nrequests:1|c|@0.5|#customer:a\n\
+              wait:1|d|@0.1|#ts:1|c|@0.3|#customer:a\nrequests:1|c",
+        );
+        datagrams(b"wait:1:2:3:4:5|d|@0.7|#customer:a\nwait:3000000000000000|d|@0.3|#customer:a");
+    }
 }

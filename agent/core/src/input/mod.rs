@@ -8,7 +8,7 @@ mod allocations;
 #[cfg(any(test, feature = "testing"))]
 mod bench;
 pub mod dogstatsd;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod interfaces;
