@@ -22,6 +22,7 @@ mod rounding;
 mod samples;
 mod text;
 mod tiers;
+mod usage;
 
 pub use around::{AmountStep, Dated, QuantityStep};
 pub(crate) use around::{amount_of, take_discounts};
@@ -34,14 +35,13 @@ pub use events::{EVENTS_MAX, Event, EventKey, EventSum};
 pub(crate) use fast::{Fast, multiple};
 pub use line::{AmountChange, Arithmetic, Basis, Contracted, LineItem};
 pub use meter::{NoAmount, Outcome, Parted, rate_meter};
-pub use parts::{
-    GatherError, MeterUsage, PARTS_MAX, Part, SLICES_MAX, Shape, Slice, SlotRange, adds_up,
-};
+pub use parts::{Part, SLICES_MAX, Shape, Slice, SlotRange, adds_up};
 pub use ranked::Ranked;
 pub use ratio::{ParseRatioError, Ratio};
 pub use rounding::{Mode, Rounding, Site};
 pub use samples::{DIRECTION, Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
 pub use tiers::TierAmount;
+pub use usage::{GatherError, MeterUsage, PARTS_MAX};
 
 use chrono::NaiveDate;
 use rust_decimal::Decimal;

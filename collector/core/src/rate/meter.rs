@@ -7,7 +7,8 @@ use tollgate_common::Quantity;
 
 use super::charge;
 use super::line::{Basis, LineItem};
-use super::parts::{MeterUsage, Part, Slice, adds_up};
+use super::parts::{Part, Slice, adds_up};
+use super::usage::MeterUsage;
 use super::{RateError, Ratio, rate};
 use crate::catalog::{Card, FirstFlat, Meter, Price};
 use crate::period::{Period, Zone};

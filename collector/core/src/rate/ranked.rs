@@ -5,8 +5,8 @@ use std::ops::Range;
 use tollgate_common::Timestamp;
 
 use super::Ratio;
-use super::parts::MeterUsage;
 use super::samples::{Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
+use super::usage::MeterUsage;
 use crate::catalog::{Directions, Missing, Percentile};
 use crate::period::Period;
 

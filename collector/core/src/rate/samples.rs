@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::{Dimensions, Quantity};
 
 use super::Ratio;
-use super::parts::GatherError;
+use super::usage::GatherError;
 use crate::period::Period;
 
 /// The dimension that tells in from out.
