@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::counting::{TENANTS, assert_billed_exactly, count_until};
 use crate::strace::{Strace, strace_works};
@@ -36,31 +35,12 @@ const SEAL_SWEEPS: usize = 7;
 /// Starts an agent under strace and waits for its end at this call; false if it came through
 /// with fewer, and was killed while it ran.
 fn kill_a_start(world: &World, point: (&str, usize)) -> bool {
-    let node = std::ffi::OsStr::new(env!("CARGO_BIN_EXE_node"));
     let config = world.path("edge-1.toml");
-    let agent = [
-        node,
-        "tollgate-agent".as_ref(),
-        "run".as_ref(),
-        "--config".as_ref(),
-        config.as_os_str(),
-    ];
-    let mut strace = Strace::start(point, &[], &agent);
     // A start that has come through answers; what it does then is swept below.
-    let begin = Instant::now();
-    while !strace.ended(Duration::from_millis(20)) {
-        assert!(
-            begin.elapsed() < PATIENCE,
-            "the agent neither starts nor ends"
-        );
-        let started = world
-            .admin("edge-1")
-            .is_some_and(|mut client| client.status().is_ok());
-        if started && strace.kill_traced() {
-            return false;
-        }
-    }
-    true
+    Strace::ends_a_start(point, "tollgate-agent", &config, || {
+        let client = world.admin("edge-1");
+        client.is_some_and(|mut client| client.status().is_ok())
+    })
 }
 
 /// Attaches to an agent that runs and waits for its end at this call from now on.

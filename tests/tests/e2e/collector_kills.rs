@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::counting::{TENANTS, assert_billed_exactly, count_until};
 use crate::strace::{Strace, strace_works};
@@ -45,26 +45,10 @@ fn points(sweep: &'static Sweep) -> impl Iterator<Item = (&'static str, usize)> 
 
 /// Starts a collector under strace; it dies at the call, or else once it is ready.
 fn kill_a_start(world: &World, point: (&str, usize)) {
-    let node = std::ffi::OsStr::new(env!("CARGO_BIN_EXE_node"));
     let config = world.path("collector.toml");
-    let collector = [
-        node,
-        "tollgate-collector".as_ref(),
-        "run".as_ref(),
-        "--config".as_ref(),
-        config.as_os_str(),
-    ];
-    let mut strace = Strace::start(point, &[], &collector);
-    let begin = Instant::now();
-    while !strace.ended(Duration::from_millis(20)) {
-        assert!(
-            begin.elapsed() < PATIENCE,
-            "the collector neither starts nor ends"
-        );
-        if world.get("/readyz").is_some() && strace.kill_traced() {
-            return;
-        }
-    }
+    Strace::ends_a_start(point, "tollgate-collector", &config, || {
+        world.get("/readyz").is_some()
+    });
 }
 
 /// Attaches to a collector that runs and waits for its end at this call from now on.

@@ -32,6 +32,36 @@ impl Strace {
         Self(child)
     }
 
+    /// Starts a program of ours with its configuration and waits for its end at this call; false if it
+    /// came through with fewer, until it had started, and was killed then.
+    pub(crate) fn ends_a_start(
+        point: (&str, usize),
+        program: &str,
+        config: &std::path::Path,
+        mut started: impl FnMut() -> bool,
+    ) -> bool {
+        let node = std::ffi::OsStr::new(env!("CARGO_BIN_EXE_node"));
+        let rest = [
+            node,
+            program.as_ref(),
+            "run".as_ref(),
+            "--config".as_ref(),
+            config.as_os_str(),
+        ];
+        let mut strace = Self::start(point, &[], &rest);
+        let begin = Instant::now();
+        while !strace.ended(Duration::from_millis(20)) {
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{program} neither starts nor ends"
+            );
+            if started() && strace.kill_traced() {
+                return false;
+            }
+        }
+        true
+    }
+
     /// Waits until the traced process has ended, up to `patience`.
     pub(crate) fn ended(&mut self, patience: Duration) -> bool {
         let begin = Instant::now();
