@@ -15,6 +15,7 @@ pub mod log;
 #[cfg(feature = "formats")]
 pub mod loss;
 pub mod meter;
+pub mod mistakes;
 pub mod quantity;
 pub mod series;
 pub mod series_ref;

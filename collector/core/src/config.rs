@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use tollgate_common::limits::SEGMENT_BYTES_MIN;
 use tollgate_common::log::{LogConfig, SEGMENT_BYTES_MAX};
+use tollgate_common::mistakes::{InText, Mistakes};
 use tollgate_common::{Lineage, TenantId, WindowWidth};
 
 pub use books::{Approval, IssuerRule};
@@ -147,33 +148,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All mistakes that were found in a configuration, at least one, in the order of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
-
-impl ConfigErrors {
-    fn new(mut errors: Vec<ConfigError>) -> Self {
-        errors.sort_by_key(|error| error.span.start);
-        Self(errors)
-    }
-
-    /// The mistakes.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
-        self.0.iter()
+impl InText for ConfigError {
+    fn start(&self) -> usize {
+        self.span.start
     }
 }
 
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
+/// All mistakes that were found in a configuration.
+pub type ConfigErrors = Mistakes<ConfigError>;
 
 /// HTTP is served beyond this host although nobody has said that it may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

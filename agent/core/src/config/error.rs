@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use tollgate_common::mistakes::{InText, Mistakes};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -40,33 +41,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// All mistakes that were found in a configuration, at least one, in the order of the text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(Vec<ConfigError>);
-
-impl ConfigErrors {
-    pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
-        errors.sort_by_key(|error| error.span.start);
-        Self(errors)
-    }
-
-    /// The mistakes.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
-        self.0.iter()
+impl InText for ConfigError {
+    fn start(&self) -> usize {
+        self.span.start
     }
 }
 
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
-            let separator = if index == 0 { "" } else { "\n" };
-            write!(f, "{separator}{error}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigErrors {}
+/// All mistakes that were found in a configuration.
+pub type ConfigErrors = Mistakes<ConfigError>;
 
 /// The error for `span` of `text`.
 pub(super) fn error_at(
