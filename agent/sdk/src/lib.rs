@@ -31,6 +31,9 @@ pub mod page;
 
 pub mod kinds;
 
+#[cfg(any(test, feature = "testing"))]
+pub mod page_writer;
+
 #[cfg(feature = "client")]
 mod adhoc;
 #[cfg(feature = "capi")]

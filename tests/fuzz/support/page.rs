@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use tollgate::cell::{Room, halves, histogram, level, unique};
 use tollgate::kinds;
-use tollgate::page::{MAGIC, SlotWords, VERSION, at, header_checksum, put_bytes, words_for};
+use tollgate::page_writer::PageWriter;
 use tollgate_common::{Aggregation, Dimensions, MeterName, SeriesKey, TenantId};
 
 /// Words of a page with a few slots.
@@ -31,8 +31,7 @@ pub(crate) fn meter(aggregation: Aggregation) -> MeterName {
 
 /// A page under construction, and then in use.
 pub(crate) struct Page {
-    pub(crate) words: Vec<AtomicU64>,
-    next: usize,
+    writer: PageWriter,
     cells: Vec<(Aggregation, usize)>,
     heap: Chunks,
 }
@@ -52,24 +51,19 @@ impl Room for Chunks {
 
 impl Page {
     pub(crate) fn new(id: u8) -> Self {
-        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
-        let page = Self {
-            words,
-            next: at::DIRECTORY + SLOTS * 4,
+        Self {
+            writer: PageWriter::new(WORDS, SLOTS, [id; 16]),
             cells: Vec::new(),
             heap: Chunks(HEAP),
-        };
-        page.put(at::MAGIC, MAGIC);
-        page.put(at::VERSION, VERSION);
-        page.put(at::WORDS, WORDS as u64);
-        page.put(at::SLOTS_MAX, SLOTS as u64);
-        put_bytes(&page.words[at::ID..], &[id; 16]);
-        page.put(at::CHECKSUM, header_checksum(&page.words));
-        page
+        }
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        &self.writer.words
     }
 
     pub(crate) fn put(&self, at: usize, value: u64) {
-        self.words[at % WORDS].store(value, Relaxed);
+        self.writer.put(at % WORDS, value);
     }
 
     /// A slot for a series of a tenant.
@@ -80,26 +74,10 @@ impl Page {
             Dimensions::new([("region", "eu")]).expect("valid"),
         );
         let key = key.expect("short").to_canonical();
-        let small = |value: usize| u32::try_from(value).expect("small");
-        let cell = self.next + words_for(key.len());
-        put_bytes(&self.words[self.next..], &key);
-        let of = SlotWords {
-            key_at: small(self.next),
-            key_bytes: small(key.len()),
-            cell_at: small(cell),
-            cell_words: small(kinds::words(aggregation)),
-            aggregation: aggregation.code(),
-            scale: 0,
-        };
-        let slot = at::DIRECTORY + self.cells.len() * 4;
-        for (at, word) in (slot..).zip(of.to_words()) {
-            self.put(at, word);
-        }
-        self.put(slot + 3, of.checksum(&key));
-        self.next = cell + kinds::words(aggregation);
-        assert!(self.next <= HEAP as usize, "the page is too small");
+        let cell = self.writer.slot_of_key(&key, aggregation);
+        let next = self.writer.next;
+        assert!(next <= HEAP as usize, "the page is too small");
         self.cells.push((aggregation, cell));
-        self.put(at::COUNT, self.cells.len() as u64);
     }
 
     /// Counts in a slot as an application does.
@@ -107,7 +85,7 @@ impl Page {
         const WIDTH: i64 = 10_000;
         let taken = |_, _| true;
         let (aggregation, cell) = self.cells[slot % self.cells.len()];
-        let words = &self.words[cell..cell + kinds::words(aggregation)];
+        let words = &self.writer.words[cell..cell + kinds::words(aggregation)];
         match aggregation {
             Aggregation::Sum => {
                 words[0].fetch_add(n, Relaxed);
@@ -119,13 +97,13 @@ impl Page {
             }
             Aggregation::TimeWeighted => level::set(words, now, WIDTH, n & 0xffff),
             Aggregation::Unique => {
-                let (halves, heap) = (words, &self.words[..]);
+                let (halves, heap) = (words, &self.writer.words[..]);
                 let cell = unique::Cell { halves, heap };
                 let _ = cell.insert(&mut self.heap, (now, WIDTH), n, taken);
             }
             Aggregation::Distribution => {
                 let (sum, head) = words.split_at(2);
-                let heap = &self.words[..];
+                let heap = &self.writer.words[..];
                 let cell = histogram::Cell { head, sum, heap };
                 let base = || sum[0].load(Relaxed);
                 let few = histogram::CHUNK_BUCKETS;
@@ -137,7 +115,7 @@ impl Page {
     /// The bytes of all that is described.
     #[allow(dead_code, reason = "seeds alone need it")]
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let words = self.words[..self.next].iter();
+        let words = self.writer.words[..self.writer.next].iter();
         words
             .flat_map(|word| word.load(Relaxed).to_le_bytes())
             .collect()

@@ -96,13 +96,13 @@ impl World {
 
     /// Both applications bring their pages.
     fn hand_over(&mut self, life: &mut Life) {
-        let words = &self.honest.words;
+        let words = self.honest.words();
         let taken = life
             .tally
             .handle_page(words, USER, &allow("acme"), self.now);
         life.honest = Some(taken.expect("an honest page is taken"));
         self.honest.put(at::HOME, life.tally.mirror());
-        let words = &self.hostile.words;
+        let words = self.hostile.words();
         let taken = life
             .tally
             .handle_page(words, USER + 1, &allow("evil"), self.now);
@@ -117,7 +117,7 @@ impl World {
         let Some(key) = life.honest else { return };
         let pass = life
             .tally
-            .handle_pass(key, &self.honest.words, self.now, false);
+            .handle_pass(key, self.honest.words(), self.now, false);
         assert!(matches!(pass, Pass::Complete | Pass::More), "{pass:?}");
     }
 
@@ -196,7 +196,7 @@ fn step(world: &mut World, life: Life, steps: &mut Steps<'_>) -> Option<Life> {
             if let Some(key) = life.hostile {
                 let orphaned = what & 0x80 != 0;
                 life.tally
-                    .handle_pass(key, &world.hostile.words, world.now, orphaned);
+                    .handle_pass(key, world.hostile.words(), world.now, orphaned);
             }
         }
         4 => {

@@ -10,11 +10,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
-use tollgate::kinds;
-use tollgate::page::{MAGIC, SlotWords, VERSION, at, header_checksum, put_bytes, words_for};
+use tollgate::page::at;
+use tollgate::page_writer::PageWriter;
 use tollgate_agent_core::aggregate::PageKey;
 use tollgate_agent_core::attribute::{Attributor, Glob, Meter};
 use tollgate_agent_core::config::{SdkAllow, SdkTenants};
@@ -39,66 +37,9 @@ const FORGER_USER: u32 = 1001;
 /// Looks after which the last page of an application must be counted.
 const LAST_PASSES: u32 = 4;
 
-/// A page as the library makes them.
-struct Page {
-    words: Vec<AtomicU64>,
-    next: usize,
-}
-
-impl Page {
-    fn new(id: [u8; 16]) -> Self {
-        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
-        let page = Self {
-            words,
-            next: at::DIRECTORY + SLOTS * 4,
-        };
-        page.put(at::MAGIC, MAGIC);
-        page.put(at::VERSION, VERSION);
-        page.put(at::WORDS, WORDS as u64);
-        page.put(at::SLOTS_MAX, SLOTS as u64);
-        put_bytes(&page.words[at::ID..], &id);
-        page.put(at::CHECKSUM, header_checksum(&page.words));
-        page
-    }
-
-    fn put(&self, at: usize, value: u64) {
-        self.words[at].store(value, Relaxed);
-    }
-
-    fn add(&self, cell: usize, n: u64) {
-        self.words[cell].fetch_add(n, Relaxed);
-        self.words[cell + 1].fetch_add(1, Relaxed);
-    }
-
-    /// A slot for a series; where its cell is.
-    fn slot(&mut self, key: &SeriesKey, aggregation: Aggregation) -> usize {
-        let key = key.to_canonical();
-        let small = |value: usize| u32::try_from(value).expect("small");
-        let cell = self.next + words_for(key.len());
-        put_bytes(&self.words[self.next..], &key);
-        let of = SlotWords {
-            key_at: small(self.next),
-            key_bytes: small(key.len()),
-            cell_at: small(cell),
-            cell_words: small(kinds::words(aggregation)),
-            aggregation: aggregation.code(),
-            scale: 0,
-        };
-        let count = self.words[at::COUNT].load(Relaxed);
-        let slot = at::DIRECTORY + usize::try_from(count).expect("small") * 4;
-        for (at, word) in (slot..).zip(of.to_words()) {
-            self.put(at, word);
-        }
-        self.put(slot + 3, of.checksum(&key));
-        self.next = cell + kinds::words(aggregation);
-        self.put(at::COUNT, count + 1);
-        cell
-    }
-}
-
 /// An application and its page.
 pub(super) struct App {
-    page: Page,
+    page: PageWriter,
     cells: Vec<(Series, usize)>,
     /// Its name, once an agent has taken it. Cells keep it, whoever runs.
     known: Option<PageKey>,
@@ -129,7 +70,7 @@ pub(super) enum Knows {
 
 /// A page in which nothing can be relied on.
 pub(super) struct Forged {
-    page: Page,
+    page: PageWriter,
     taken: Option<PageKey>,
 }
 
@@ -164,13 +105,15 @@ pub(super) struct Apps {
 
 impl Apps {
     fn new_app(series: &[Series], random: &mut Random) -> App {
-        let mut page = Page::new(random.bytes());
+        let mut page = PageWriter::new(WORDS, SLOTS, random.bytes());
         let sums: Vec<_> = series
             .iter()
             .filter(|series| series.aggregation == Aggregation::Sum && series.scale.get() == 0)
             .collect();
-        let cells = [0, sums.len() / 2]
-            .map(|at| (sums[at].clone(), page.slot(&sums[at].key, Aggregation::Sum)));
+        let cells = [0, sums.len() / 2].map(|at| {
+            let key = sums[at].key.to_canonical();
+            (sums[at].clone(), page.slot_of_key(&key, Aggregation::Sum))
+        });
         App {
             page,
             cells: cells.into(),
@@ -186,7 +129,7 @@ impl Apps {
     }
 
     fn new_forged(random: &mut Random) -> Forged {
-        let mut page = Page::new(random.bytes());
+        let mut page = PageWriter::new(WORDS, SLOTS, random.bytes());
         let meters = [
             ("net.bytes", Aggregation::Sum),
             ("net.peak", Aggregation::Max),
@@ -198,7 +141,7 @@ impl Apps {
         for (meter, aggregation) in meters {
             let (tenant, meter) = (workload::tenant(FORGER), workload::meter(meter));
             let key = SeriesKey::new(tenant, meter, Dimensions::none()).expect("short");
-            page.slot(&key, aggregation);
+            page.slot_of_key(&key.to_canonical(), aggregation);
         }
         Forged { page, taken: None }
     }

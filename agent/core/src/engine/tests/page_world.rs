@@ -1,12 +1,10 @@
 //! Pages as applications make them, and an agent that counts them.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 
 use tollgate::cell::Room;
-use tollgate::kinds;
-use tollgate::page::{MAGIC, SlotWords, VERSION, at, header_checksum, put_bytes, words_for};
+use tollgate::page_writer::PageWriter;
 use tollgate_common::quantity::Inexact;
 use tollgate_common::{Aggregation, LossReason, MeterName, Scale, TenantId};
 
@@ -21,34 +19,25 @@ pub(super) const SLOTS: usize = 16;
 pub(super) const USER: u32 = 1000;
 
 /// A page as the SDK makes them.
-pub(super) struct Page {
-    pub(super) words: Vec<AtomicU64>,
-    pub(super) next: usize,
+pub(super) struct Page(pub(super) PageWriter);
+
+impl Deref for Page {
+    type Target = PageWriter;
+
+    fn deref(&self) -> &PageWriter {
+        &self.0
+    }
+}
+
+impl DerefMut for Page {
+    fn deref_mut(&mut self) -> &mut PageWriter {
+        &mut self.0
+    }
 }
 
 impl Page {
     pub(super) fn new(id: u8) -> Self {
-        let words: Vec<AtomicU64> = (0..WORDS).map(|_| AtomicU64::new(0)).collect();
-        let page = Self {
-            words,
-            next: at::DIRECTORY + SLOTS * 4,
-        };
-        page.put(at::MAGIC, MAGIC);
-        page.put(at::VERSION, VERSION);
-        page.put(at::WORDS, WORDS as u64);
-        page.put(at::SLOTS_MAX, SLOTS as u64);
-        put_bytes(&page.words[at::ID..], &[id; 16]);
-        page.put(at::CHECKSUM, header_checksum(&page.words));
-        page
-    }
-
-    pub(super) fn put(&self, at: usize, value: u64) {
-        self.words[at].store(value, Relaxed);
-    }
-
-    pub(super) fn add(&self, cell: usize, n: u64) {
-        self.words[cell].fetch_add(n, Relaxed);
-        self.words[cell + 1].fetch_add(1, Relaxed);
+        Self(PageWriter::new(WORDS, SLOTS, [id; 16]))
     }
 
     /// A slot for a series of a tenant; where its cell is.
@@ -62,26 +51,7 @@ impl Page {
         aggregation: Aggregation,
     ) -> usize {
         let key = series(tenant, region).to_canonical();
-        let small = |value: usize| u32::try_from(value).expect("small");
-        let cell = self.next + words_for(key.len());
-        put_bytes(&self.words[self.next..], &key);
-        let of = SlotWords {
-            key_at: small(self.next),
-            key_bytes: small(key.len()),
-            cell_at: small(cell),
-            cell_words: small(kinds::words(aggregation)),
-            aggregation: aggregation.code(),
-            scale: 0,
-        };
-        let count = self.words[at::COUNT].load(Relaxed);
-        let slot = at::DIRECTORY + usize::try_from(count).expect("small") * 4;
-        for (at, word) in (slot..).zip(of.to_words()) {
-            self.put(at, word);
-        }
-        self.put(slot + 3, of.checksum(&key));
-        self.next = cell + kinds::words(aggregation);
-        self.put(at::COUNT, count + 1);
-        cell
+        self.slot_of_key(&key, aggregation)
     }
 }
 

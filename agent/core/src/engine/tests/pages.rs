@@ -119,7 +119,7 @@ fn lives(
             known.push((row.value.units(), row.events, row.detail.clone()));
         }
     }
-    (world, page.words, cell, rows)
+    (world, page.0.words, cell, rows)
 }
 
 type Rows = std::collections::BTreeMap<i64, Vec<(i128, u64, Detail)>>;
