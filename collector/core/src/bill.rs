@@ -14,6 +14,7 @@
 //! by [`split`], which conserves it.
 
 mod around;
+mod breakage;
 mod carried;
 mod commit;
 mod entries;
@@ -36,7 +37,8 @@ mod total;
 mod unrated;
 mod work;
 
-pub use carried::{Advance, Carried, Contribution, Taxed, Term};
+pub use breakage::Breakage;
+pub use carried::{Advance, Carried, Contribution, Exchanged, Held, Taxed, Term};
 pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
@@ -70,6 +72,8 @@ pub struct Bill<'c> {
     pub taxes: Vec<TaxLine<'c>>,
     /// How far each commitment's term has come with this bill.
     pub commitments: Vec<CommitmentState<'c>>,
+    /// What is left on the accounts of commitments that end with this bill.
+    pub breakage: Vec<Breakage<'c>>,
     /// What each grant pays.
     pub grants: Vec<GrantUse<'c>>,
     /// The sum of the lines, without tax.
@@ -91,10 +95,14 @@ pub struct Bill<'c> {
 pub struct CommitmentState<'c> {
     /// Which.
     pub commitment: &'c crate::catalog::Commitment,
+    /// The card that it is of; `None` in a profile.
+    pub card: Option<&'c str>,
     /// What its amounts are in.
     pub currency: Currency,
     /// The term.
     pub term: Period,
+    /// True if this is the term's last bill.
+    pub ends: bool,
     /// What counted before this period.
     pub before: Decimal,
     /// What counts of this period.
@@ -153,6 +161,8 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let (currency, exchange) = exchange::convert(input, &mut lines)?;
     let taxes = taxes::apply(input, &mut lines, currency)?;
     fees::note_billed(input, &lines, currency, &mut carried);
+    let breakage = breakage::apply(input, &lines, &commitments, currency, &mut carried);
+    let breakage = breakage.ok_or(NoBill::TooLarge)?;
     total::round(input, &mut lines, currency)?;
     share::apply(input, &mut lines)?;
     let sum = |amount: fn(&BillLine<'c>) -> Decimal| {
@@ -185,6 +195,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
         exchange,
         taxes,
         commitments,
+        breakage,
         grants,
         net,
         tax,

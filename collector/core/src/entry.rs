@@ -50,7 +50,7 @@ pub use operated::{
 ///
 /// 6: usage of a time that is more than a day away is refused; a discount makes nothing dearer that is
 /// taken back; later periods are worked out again where an earlier one leaves something else to them.
-pub const FOLD_VERSION: u16 = 6;
+pub const FOLD_VERSION: u16 = 7;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,8 +7,10 @@
 
 pub mod csv;
 pub mod html;
+mod line;
 pub mod party;
 pub mod register;
+mod tax;
 
 use std::collections::BTreeMap;
 
@@ -17,10 +19,10 @@ use rust_decimal::Decimal;
 use serde::Serialize;
 use tollgate_common::{TenantId, Timestamp};
 
-use crate::ledger::{
-    Account, Document, EntryKind, EntryRef, LedgerEntry, LinePart, Note, PartOf, Posting, Role,
-    Step,
-};
+pub use line::{InvoiceLine, OpenLine};
+pub use tax::InvoiceTax;
+
+use crate::ledger::{Document, EntryKind, EntryRef, LedgerEntry, Note, PartOf, Posting};
 use party::Party;
 use register::Waiting;
 
@@ -94,6 +96,8 @@ pub struct Invoice {
     pub net: Decimal,
     /// Taxes by code.
     pub taxes: BTreeMap<String, Decimal>,
+    /// The same by code and rate, each with what it was computed of; also those that are not charged.
+    pub tax_rates: Vec<InvoiceTax>,
     /// Sum with tax.
     pub gross: Decimal,
     /// What grants, prepaid credits and the credit balance pay, below zero.
@@ -102,44 +106,6 @@ pub struct Invoice {
     pub total: Decimal,
     /// Who issued it, and why.
     pub note: Option<Note>,
-}
-
-/// A line of an invoice.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InvoiceLine {
-    /// The ledger entry; `None` in previews, for what is not booked.
-    pub entry: Option<EntryRef>,
-    /// What kind of entry it is.
-    pub kind: EntryKind,
-    /// Which part of the bill.
-    pub role: Option<Role>,
-    /// The price's id, or what else names it.
-    pub line: String,
-    /// Which meter.
-    pub meter: Option<String>,
-    /// First instant of what it is for.
-    pub start: Timestamp,
-    /// First instant after.
-    pub end: Timestamp,
-    /// The day on which it counts in the general ledger: for what was booked in time the last
-    /// day of its period, in the tenant's zone.
-    pub date: Option<NaiveDate>,
-    /// In the meter's unit, decimal; `None` for what is no usage.
-    pub quantity: Option<String>,
-    /// The amount before the steps.
-    pub list: Decimal,
-    /// From the list amount to the amount.
-    pub steps: Vec<Step>,
-    /// The final amount, without tax.
-    pub amount: Decimal,
-    /// Tax in the entry itself (of one-off lines).
-    pub tax: BTreeMap<String, Decimal>,
-    /// The arithmetic, or what it is for.
-    pub arithmetic: String,
-    /// The entry that it adjusts or reverses.
-    pub refers_to: Option<EntryRef>,
-    /// The general-ledger account that it counts on, where it is earned; `None` for what is not booked.
-    pub gl: Option<String>,
 }
 
 /// Why no document can be made.
@@ -183,135 +149,6 @@ pub struct Parties {
     pub buyer: Option<Party>,
 }
 
-/// A line that is not booked yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenLine {
-    /// The price's id, or what else names it.
-    pub line: String,
-    /// Which meter.
-    pub meter: Option<String>,
-    /// First instant of what it is for.
-    pub start: Timestamp,
-    /// First instant after.
-    pub end: Timestamp,
-    /// In the meter's unit.
-    pub quantity: Option<String>,
-    /// What a closing would book now.
-    pub amount: Decimal,
-    /// What of it is a tax, by its code.
-    pub tax: Option<String>,
-    /// The arithmetic.
-    pub arithmetic: String,
-}
-
-impl InvoiceLine {
-    /// The line of an entry, or the part of it that a document bills.
-    fn of(entry: &LedgerEntry, part: Option<&LinePart>) -> Self {
-        let posting = &entry.posting;
-        let tax = taxes_of(posting);
-        let taxed: Decimal = tax.values().sum();
-        let amount = posting.amount.unwrap_or_default() - taxed;
-        let whole = Self {
-            entry: Some(entry.at),
-            kind: posting.kind,
-            role: posting.role,
-            line: posting.line.clone(),
-            meter: posting.meter.as_ref().map(ToString::to_string),
-            start: posting.start,
-            end: posting.end,
-            date: posting.date,
-            quantity: posting
-                .meter
-                .as_ref()
-                .map(|_| posting.quantity.display(posting.scale).to_string()),
-            list: posting.list.unwrap_or(amount),
-            steps: posting.steps.clone(),
-            amount,
-            tax,
-            arithmetic: posting.arithmetic.clone(),
-            refers_to: posting.refers_to,
-            gl: gl_of(posting),
-        };
-        match part.filter(|part| Some(part.amount) != posting.amount) {
-            Some(part) => whole.part(part),
-            None => whole,
-        }
-    }
-
-    /// A part of it. Its quantity stands in the ledger: several documents would count it several
-    /// times.
-    fn part(self, part: &LinePart) -> Self {
-        let amount = part.amount - part.tax;
-        // An entry has one tax at most.
-        let tax = self.tax.into_keys().map(|code| (code, part.tax)).collect();
-        Self {
-            quantity: None,
-            list: amount,
-            steps: Vec::new(),
-            arithmetic: format!("a part of {}: {}", self.amount, self.arithmetic),
-            amount,
-            tax,
-            ..self
-        }
-    }
-
-    fn of_open(open: OpenLine) -> Self {
-        let is_tax = open.tax.is_some();
-        let amount = if is_tax { Decimal::ZERO } else { open.amount };
-        Self {
-            entry: None,
-            kind: EntryKind::Charge,
-            role: is_tax.then_some(Role::Tax),
-            line: open.line,
-            meter: open.meter,
-            start: open.start,
-            end: open.end,
-            date: None,
-            quantity: open.quantity,
-            list: amount,
-            steps: Vec::new(),
-            amount,
-            tax: open
-                .tax
-                .map(|code| (code, open.amount))
-                .into_iter()
-                .collect(),
-            arithmetic: open.arithmetic,
-            refers_to: None,
-            gl: None,
-        }
-    }
-
-    /// True for what is paid by grants or credit rather than charged.
-    fn is_payment(&self) -> bool {
-        matches!(self.role, Some(Role::Grant | Role::CreditBalance))
-    }
-
-    /// True for an entry that is nothing but tax.
-    fn is_tax(&self) -> bool {
-        self.role == Some(Role::Tax)
-    }
-}
-
-/// On which general-ledger account an entry counts what was earned.
-fn gl_of(posting: &Posting) -> Option<String> {
-    posting.legs.iter().find_map(|leg| match &leg.account {
-        Account::Revenue(gl) => Some(gl.clone()),
-        _ => None,
-    })
-}
-
-/// The tax of an entry by its code: what its legs owe to tax offices.
-fn taxes_of(posting: &Posting) -> BTreeMap<String, Decimal> {
-    let mut taxes: BTreeMap<String, Decimal> = BTreeMap::new();
-    for leg in &posting.legs {
-        if let Account::Tax(code) = &leg.account {
-            *taxes.entry(code.clone()).or_default() -= leg.amount;
-        }
-    }
-    taxes
-}
-
 /// Lines that wait for an invoice, as the document that they would make.
 ///
 /// # Errors
@@ -328,9 +165,10 @@ pub fn draft(
     } else {
         Status::Preview
     };
-    let booked = entries
-        .iter()
-        .map(|waiting| InvoiceLine::of(&waiting.entry, waiting.part.as_ref()));
+    let booked = entries.iter().map(|waiting| {
+        let reversed = waiting.reversed.as_deref();
+        InvoiceLine::of(&waiting.entry, waiting.part.as_ref(), reversed)
+    });
     let lines = booked.chain(open.into_iter().map(InvoiceLine::of_open));
     let mut invoice = arranged(tenant, currency, lines.collect(), parties)?;
     invoice.status = status;
@@ -372,16 +210,14 @@ pub fn issued(
         if let Some(original) = &original.posting.document {
             other = Some(original.number.clone());
             for (at, index) in original.lines.iter().enumerate() {
-                let entry = entry_of(original, *index)?;
-                let mut line = InvoiceLine::of(&entry, original.parts.get(at));
+                let mut line = line_of(original, at, *index, &mut entry_of)?;
                 line.reverse();
                 lines.push(line);
             }
         }
     } else {
         for (at, index) in document.lines.iter().enumerate() {
-            let entry = entry_of(document, *index)?;
-            lines.push(InvoiceLine::of(&entry, document.parts.get(at)));
+            lines.push(line_of(document, at, *index, &mut entry_of)?);
         }
     }
     let currency = posting.currency.as_deref().unwrap_or_default();
@@ -415,26 +251,19 @@ pub fn issued(
     Ok(invoice)
 }
 
-impl InvoiceLine {
-    fn reverse(&mut self) {
-        use crate::ledger::negated;
-        self.amount = negated(self.amount);
-        self.quantity = self.quantity.take().map(|quantity| {
-            match quantity.strip_prefix('-') {
-                Some(above) => above.to_owned(),
-                // Nothing taken back is nothing.
-                None if quantity.bytes().all(|byte| matches!(byte, b'0' | b'.')) => quantity,
-                None => format!("-{quantity}"),
-            }
-        });
-        self.list = negated(self.list);
-        for step in &mut self.steps {
-            step.amount = negated(step.amount);
-        }
-        for tax in self.tax.values_mut() {
-            *tax = negated(*tax);
-        }
-    }
+/// The line of a document at a place, of the entry of this number.
+fn line_of(
+    document: &Document,
+    at: usize,
+    index: u64,
+    mut entry_of: impl FnMut(&Document, u64) -> Result<LedgerEntry, InvoiceError>,
+) -> Result<InvoiceLine, InvoiceError> {
+    let entry = entry_of(document, index)?;
+    let reversed = entry.posting.refers_to;
+    let reversed = reversed.filter(|_| entry.posting.kind == EntryKind::Reversal);
+    let reversed = reversed.and_then(|at| entry_of(document, at.index).ok());
+    let part = document.parts.get(at);
+    Ok(InvoiceLine::of(&entry, part, reversed.as_ref()))
 }
 
 impl Invoice {
@@ -460,6 +289,7 @@ impl Invoice {
             lines: Vec::new(),
             net: Decimal::ZERO,
             taxes: BTreeMap::new(),
+            tax_rates: Vec::new(),
             gross: Decimal::ZERO,
             paid: Decimal::ZERO,
             total: Decimal::ZERO,
@@ -486,6 +316,7 @@ fn arranged(
     };
     let (mut net, mut paid, mut taxed) = (Decimal::ZERO, Decimal::ZERO, Decimal::ZERO);
     let mut taxes: BTreeMap<String, Decimal> = BTreeMap::new();
+    let tax_rates = tax::by_rate(&all).ok_or(InvoiceError::TooLarge)?;
     let mut lines = Vec::new();
     for line in all {
         for (code, tax) in &line.tax {
@@ -534,6 +365,7 @@ fn arranged(
         lines,
         net,
         taxes,
+        tax_rates,
         gross,
         paid,
         total,

@@ -19,7 +19,9 @@ pub use account::{
     ACCOUNT_NAME_BYTES_MAX, Account, AccountError, GL_DEFAULT, Leg, Unbalanced, check_balance,
     negated, transfer,
 };
-pub use posting::{Document, LinePart, Note, Original, PartOf, Posting, Role, Step, StepKind};
+pub use posting::{
+    Document, LinePart, Note, Original, PartOf, Posting, Role, Step, StepKind, TaxOf,
+};
 
 use crate::entry::Digest;
 

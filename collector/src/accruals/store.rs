@@ -252,6 +252,7 @@ pub(crate) fn lines(accrual: &Accrual) -> Value {
                 "amount": line.amount,
                 "booked": line.booked,
                 "currency": line.currency,
+                "tax": line.tax,
                 "arithmetic": line.arithmetic,
             })
         })

@@ -11,6 +11,7 @@ use crate::sqlite::query::Filter;
 fn rated(tenant: &str, secs: i64) -> Message {
     let tenant = TenantId::new(tenant).expect("valid");
     let line = AccrualLine {
+        tax: None,
         kind: EntryKind::Charge,
         role: None,
         line: "fee".to_owned(),

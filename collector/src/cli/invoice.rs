@@ -11,7 +11,9 @@ use tollgate_collector_core::config::Config;
 use tollgate_collector_core::entry::Digest;
 use tollgate_collector_core::fold::tenant::WishedDocument;
 use tollgate_collector_core::invoice::register::Register;
-use tollgate_collector_core::invoice::{self, Invoice, OpenLine, Parties as Parts, csv, html};
+use tollgate_collector_core::invoice::{
+    self, Invoice, InvoiceTax, OpenLine, Parties as Parts, csv, html,
+};
 use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
 use tollgate_common::TenantId;
 
@@ -378,6 +380,7 @@ fn open_lines(answer: &Value) -> Result<Vec<(String, OpenLine)>, Failure> {
                     quantity: text("quantity").filter(|_| !line["meter"].is_null()),
                     amount,
                     tax,
+                    taxed: serde_json::from_value(line["tax"].clone()).unwrap_or_default(),
                     arithmetic: text("arithmetic").unwrap_or_default(),
                 },
             ));
@@ -438,7 +441,7 @@ fn describe(invoice: &Invoice, out: &mut dyn Write) -> io::Result<()> {
                     .map_or_else(|| "-".to_owned(), |at| at.to_string()),
                 line.line.clone(),
                 line.quantity.clone().unwrap_or_default(),
-                line.list.to_string(),
+                line.list.map(|list| list.to_string()).unwrap_or_default(),
                 line.amount.to_string(),
                 line.arithmetic.clone(),
             ]
@@ -452,8 +455,11 @@ fn describe(invoice: &Invoice, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out)?;
     let currency = &invoice.currency;
     writeln!(out, "net    {} {currency}", invoice.net)?;
-    for (code, amount) in &invoice.taxes {
-        writeln!(out, "tax    {amount} {currency} ({code})")?;
+    for tax in &invoice.tax_rates {
+        writeln!(out, "tax    {} {currency} ({tax})", tax.amount)?;
+    }
+    for remark in invoice.tax_rates.iter().filter_map(InvoiceTax::remark) {
+        writeln!(out, "       {remark}")?;
     }
     if !invoice.paid.is_zero() {
         writeln!(

@@ -390,6 +390,8 @@ fn minimum<'c>(
         mixed: Vec::new(),
         taxed_on: None,
         gives_back: None,
+        charged: None,
+        exchanged: None,
         net: missing,
         tax: Decimal::ZERO,
         fraction: Ratio::ONE,

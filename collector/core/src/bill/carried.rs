@@ -53,6 +53,35 @@ pub struct Advance {
     /// its part of that, whatever the exchange rate is by then. `None` if it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub billed: Option<(Decimal, String)>,
+    /// The same without tax: what is earned in the period that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub net: Option<Decimal>,
+    /// By what it was converted; `None` if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchanged: Option<Exchanged>,
+}
+
+/// A rate by which an amount was converted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchanged {
+    /// What one unit of the card's currency is in the bill's.
+    pub rate: Decimal,
+    /// The day from which that is in force, in the tenant's zone.
+    pub date: NaiveDate,
+}
+
+/// What a period moved on the account of a commitment, in the bill's currency and without tax.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// What was charged before its usage.
+    pub charged: Decimal,
+    /// What usage drew down, below zero.
+    pub drawn: Decimal,
+    /// What was taken off at the end: earned, or a difference of exchange rates.
+    #[serde(default)]
+    pub closed: Decimal,
+    /// ISO 4217 code.
+    pub currency: String,
 }
 
 /// How what a commitment charges and what its usage draws down are taxed in all of a term: by what
@@ -87,6 +116,9 @@ pub struct Contribution {
     /// How the term is taxed, where it is charged before its usage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taxed: Option<Taxed>,
+    /// What it moved on the commitment's account; `None` for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
 }
 
 impl Carried {
@@ -105,6 +137,7 @@ impl Carried {
             counted: Decimal::ZERO,
             charged: Decimal::ZERO,
             taxed: None,
+            held: None,
         };
         for part in self.of_term(key, term, period) {
             sum.counted = sum.counted.checked_add(part.counted)?;
@@ -119,7 +152,8 @@ impl Carried {
         of_term.find_map(|part| part.taxed.as_ref())
     }
 
-    fn of_term(
+    /// What earlier periods of a term contributed, one by one.
+    pub(super) fn of_term(
         &self,
         key: &str,
         term: Term,

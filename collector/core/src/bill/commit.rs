@@ -263,12 +263,15 @@ fn one<'c>(
             codes: codes.to_vec(),
             day,
         }),
+        held: None,
     };
     carried.contribute(key, input.period, part);
     Ok(Some(CommitmentState {
         commitment,
+        card: standing.card,
         currency: standing.currency,
         term,
+        ends: input.is_final() && (input.period.end >= term.end || standing.ends),
         before: counted_before,
         counted,
         left,
@@ -431,6 +434,8 @@ impl<'c> Standing<'c> {
             mixed: Vec::new(),
             taxed_on: None,
             gives_back: None,
+            charged: None,
+            exchanged: None,
             net: amount,
             tax: Decimal::ZERO,
             fraction: Ratio::ONE,

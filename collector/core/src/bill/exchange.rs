@@ -3,6 +3,7 @@
 use rust_decimal::Decimal;
 use tollgate_common::Timestamp;
 
+use super::carried::Exchanged;
 use super::line::{BillLine, LineRole};
 use super::{BillInput, NoBill, commit};
 use crate::catalog::ExchangeRate;
@@ -33,6 +34,7 @@ pub(super) fn convert(
         }
         if let Some(billed) = given_back(line, to) {
             (line.billed, line.net) = (billed, billed);
+            line.exchanged = line.gives_back.and_then(|fee| fee.exchanged);
             continue;
         }
         let known = used.iter().find(|rate| rate.from == line.currency).copied();
@@ -43,6 +45,10 @@ pub(super) fn convert(
             used.push(rate);
             rate
         };
+        line.exchanged = Some(Exchanged {
+            rate: rate.rate,
+            date: rate.date,
+        });
         line.billed = Ratio::from_decimal(line.amount)
             .checked_mul(Ratio::from_decimal(rate.rate))
             .and_then(|amount| amount.round(to.exponent(), Mode::HalfUp))

@@ -22,6 +22,8 @@ pub(super) fn advance(card: &Card, price: &Price, profile: &Profile, amount: Dec
         taxes: taxes(price, profile).to_vec(),
         tax: None,
         billed: None,
+        net: None,
+        exchanged: None,
     }
 }
 
@@ -45,6 +47,8 @@ pub(super) fn note_billed(
         fee.tax = line.map(|line| line.tax);
         let billed = line.zip(currency);
         fee.billed = billed.map(|(line, currency)| (line.billed, currency.code().to_owned()));
+        fee.net = line.map(|line| line.net);
+        fee.exchanged = line.and_then(|line| line.exchanged);
     }
 }
 

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId};
 
-use super::carried::Advance;
+use super::carried::{Advance, Exchanged};
 use crate::catalog::{Bound, Commitment, Meter, Price, TaxStyle, TotalRounding};
 use crate::ledger::{Step, StepKind};
 use crate::rate::{AmountStep, Arithmetic, Currency, LineItem, Ratio};
@@ -176,6 +176,10 @@ pub struct BillLine<'c> {
     pub(super) taxed_on: Option<NaiveDate>,
     /// What an earlier bill charged, where something of it is given back.
     pub(super) gives_back: Option<&'c Advance>,
+    /// What an earlier bill charged for it in advance: earned with this one.
+    pub charged: Option<&'c Advance>,
+    /// By what it was converted; `None` if it was not.
+    pub exchanged: Option<Exchanged>,
     /// The amount without tax, in the bill's currency.
     pub net: Decimal,
     /// The tax on it, in the bill's currency.

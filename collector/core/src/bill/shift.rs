@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rust_decimal::Decimal;
 use tollgate_common::Timestamp;
 
-use super::carried::{Carried, Taxed, Term};
+use super::carried::{Carried, Held, Taxed, Term};
 use crate::period::Period;
 
 /// How what periods leave to later ones differs from what it was when those were worked out.
@@ -29,6 +29,8 @@ pub struct Shift {
 struct Moved {
     counted: Decimal,
     charged: Decimal,
+    /// What the account of the commitment is more, by currency.
+    held: BTreeMap<String, [Decimal; 3]>,
     /// How the first of the periods says that the term is taxed: before, and now.
     taxed: [Option<Taxed>; 2],
 }
@@ -36,7 +38,17 @@ struct Moved {
 impl Moved {
     fn is_nothing(&self) -> bool {
         let [was, is] = &self.taxed;
-        self.counted.is_zero() && self.charged.is_zero() && was == is
+        self.counted.is_zero() && self.charged.is_zero() && self.held.is_empty() && was == is
+    }
+
+    fn hold(&mut self, held: &Held, with: fn(Decimal, Decimal) -> Decimal) {
+        let sums = self.held.entry(held.currency.clone()).or_default();
+        for (sum, figure) in sums.iter_mut().zip([held.charged, held.drawn, held.closed]) {
+            *sum = with(*sum, figure);
+        }
+        if sums.iter().all(Decimal::is_zero) {
+            self.held.remove(&held.currency);
+        }
     }
 }
 
@@ -97,6 +109,9 @@ impl Shift {
             let moved = self.commitments.entry(term).or_default();
             moved.counted = with(moved.counted, part.counted);
             moved.charged = with(moved.charged, part.charged);
+            if let Some(held) = &part.held {
+                moved.hold(held, with);
+            }
             let first = &mut moved.taxed[time];
             if first.is_none() {
                 first.clone_from(&part.taxed);

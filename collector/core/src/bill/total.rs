@@ -64,6 +64,8 @@ fn line<'c>(
         mixed: Vec::new(),
         taxed_on: None,
         gives_back: None,
+        charged: None,
+        exchanged: None,
         net: change,
         tax: Decimal::ZERO,
         fraction: Ratio::ONE,

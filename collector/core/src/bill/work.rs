@@ -317,6 +317,8 @@ impl<'c> Work<'c> {
             mixed: Vec::new(),
             taxed_on: None,
             gives_back: charged.filter(|_| gives_back),
+            charged,
+            exchanged: None,
             net: self.shown,
             tax: Decimal::ZERO,
             fraction,

@@ -379,6 +379,7 @@ fn read_before<'d>(
                 counted,
                 charged,
                 taxed: day.map(|day| Taxed { codes, day }),
+                held: None,
             };
             carried
                 .commitments

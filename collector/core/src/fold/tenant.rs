@@ -15,6 +15,8 @@
 mod account;
 mod accounts;
 mod accrual;
+mod aside;
+mod beside;
 mod billing;
 mod book;
 mod books;
@@ -32,6 +34,7 @@ mod loss;
 mod manual;
 mod operated;
 mod rare;
+mod reason;
 mod rework;
 mod series;
 mod shares;

@@ -3,10 +3,12 @@
 
 use std::fmt::Write as _;
 
-use super::{Invoice, InvoiceLine};
-use crate::ledger::{EntryKind, Role, StepKind};
+use rust_decimal::Decimal;
 
-const COLUMNS_COUNT: usize = 29;
+use super::{Invoice, InvoiceLine};
+use crate::ledger::{EntryKind, Role};
+
+const COLUMNS_COUNT: usize = 35;
 
 /// Columns of [`lines`]; those that FOCUS does not know begin with `x_`.
 pub const COLUMNS: [&str; COLUMNS_COUNT] = [
@@ -39,6 +41,12 @@ pub const COLUMNS: [&str; COLUMNS_COUNT] = [
     "x_GlAccount",
     "x_PostingDate",
     "x_DueDate",
+    "x_OriginalCost",
+    "x_OriginalCurrency",
+    "x_ExchangeRate",
+    "x_ExchangeRateDate",
+    "x_TaxRate",
+    "x_TaxBase",
 ];
 
 /// The lines of documents, one a row, below a heading. Taxes have rows of their own.
@@ -49,18 +57,24 @@ pub fn lines<'i>(invoices: impl IntoIterator<Item = &'i Invoice>) -> String {
         for line in &invoice.lines {
             line_row(&mut out, invoice, line);
         }
-        for (code, amount) in &invoice.taxes {
-            let amount = amount.to_string();
+        for tax in &invoice.tax_rates {
+            let amount = tax.amount.to_string();
+            let number = |number: Option<Decimal>| number.map(|number| number.to_string());
             let mut cells = common(invoice);
             cells[6] = invoice.start.to_string();
             cells[7] = invoice.end.to_string();
             "Tax".clone_into(&mut cells[8]);
-            cells[10] = format!("tax {code}");
-            cells[11].clone_from(code);
+            cells[10] = match tax.remark() {
+                Some(remark) => format!("tax {}: {remark}", tax.code),
+                None => format!("tax {}", tax.code),
+            };
+            cells[11].clone_from(&tax.code);
             for cost in [14, 15, 21, 22] {
                 cells[cost].clone_from(&amount);
             }
             "One-Time".clone_into(&mut cells[23]);
+            cells[33] = number(tax.percent).unwrap_or_default();
+            cells[34] = number(tax.base).unwrap_or_default();
             row(&mut out, cells);
         }
     }
@@ -117,18 +131,14 @@ fn line_row(out: &mut String, invoice: &Invoice, line: &InvoiceLine) {
     cells[11].clone_from(&line.line);
     cells[12] = line.meter.clone().unwrap_or_default();
     cells[13] = line.quantity.clone().unwrap_or_default();
-    cells[14] = line.list.to_string();
+    let number = |number: Option<Decimal>| number.map(|number| number.to_string());
+    cells[14] = number(line.list).unwrap_or_default();
     cells[15] = line.amount.to_string();
     cells[16] = steps.join(" ");
     cells[17] = taxes.join(" ");
     cells[19] = line.entry.map(|at| at.to_string()).unwrap_or_default();
     cells[20] = line.refers_to.map(|at| at.to_string()).unwrap_or_default();
-    let contracted = line
-        .steps
-        .iter()
-        .filter(|step| step.kind == StepKind::Contracted);
-    let contracted = contracted.fold(line.list, |sum, step| sum + step.amount);
-    cells[21] = contracted.to_string();
+    cells[21] = number(line.contracted()).unwrap_or_default();
     // What a commitment charges before its usage is effective where usage draws it down.
     let is_commitment = matches!(line.role, Some(Role::Commitment | Role::Drawdown));
     cells[22] = if is_commitment {
@@ -144,6 +154,13 @@ fn line_row(out: &mut String, invoice: &Invoice, line: &InvoiceLine) {
     frequency.clone_into(&mut cells[23]);
     cells[26] = line.gl.clone().unwrap_or_default();
     cells[27] = line.date.map(|day| day.to_string()).unwrap_or_default();
+    if let Some(original) = &line.original {
+        cells[29] = original.amount.to_string();
+        cells[30].clone_from(&original.currency);
+        cells[31] = number(original.rate).unwrap_or_default();
+        let date = original.rate_date.map(|day| day.to_string());
+        cells[32] = date.unwrap_or_default();
+    }
     row(out, cells);
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Invoice, InvoiceLine, Status};
+use super::{Invoice, InvoiceLine, InvoiceTax, Status};
 use crate::invoice::party::Party;
 
 const STYLE: &str = "\
@@ -166,8 +166,8 @@ impl Page<'_> {
             )
         };
         sum(f, "", "Net", &invoice.net.to_string())?;
-        for (code, amount) in &invoice.taxes {
-            sum(f, "", &format!("Tax {code}"), &amount.to_string())?;
+        for tax in &invoice.tax_rates {
+            sum(f, "", &format!("Tax {tax}"), &tax.amount.to_string())?;
         }
         if !invoice.paid.is_zero() {
             sum(f, "", "Gross", &invoice.gross.to_string())?;
@@ -181,6 +181,9 @@ impl Page<'_> {
     fn foot(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let invoice = self.0;
         f.write_str("<footer>")?;
+        for remark in invoice.tax_rates.iter().filter_map(InvoiceTax::remark) {
+            write!(f, "<p>{}</p>", Escaped(&remark))?;
+        }
         if invoice
             .buyer
             .as_ref()
@@ -249,15 +252,19 @@ fn write_line(f: &mut fmt::Formatter<'_>, line: &InvoiceLine) -> fmt::Result {
             step.amount
         )?;
     }
+    if let Some(original) = &line.original {
+        write!(f, "<small>{original}</small>")?;
+    }
     if let Some(entry) = line.refers_to {
         write!(f, "<small>corrects {entry}</small>")?;
     }
     let quantity = line.quantity.as_deref().unwrap_or_default();
+    let list = line.list.map(|list| list.to_string());
     writeln!(
         f,
         "</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
         Escaped(quantity),
-        line.list,
+        list.unwrap_or_default(),
         line.amount
     )
 }

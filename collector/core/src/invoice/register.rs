@@ -14,6 +14,8 @@ pub struct Waiting {
     pub entry: LedgerEntry,
     /// What of it waits, where a document bills the rest.
     pub part: Option<LinePart>,
+    /// The entry that it takes back, if it is a reversal.
+    pub reversed: Option<Box<LedgerEntry>>,
 }
 
 impl Waiting {
@@ -22,6 +24,7 @@ impl Waiting {
         Self {
             entry: entry.clone(),
             part: None,
+            reversed: None,
         }
     }
 
@@ -30,11 +33,12 @@ impl Waiting {
         self.part.unwrap_or_else(|| LinePart {
             amount: self.entry.posting.amount.unwrap_or_default(),
             tax: self.entry.posting.own_tax(),
+            base: self.entry.posting.tax_base(),
         })
     }
 
     fn is_nothing(&self) -> bool {
-        self.part.is_some_and(|part| part.amount.is_zero())
+        self.part.is_some_and(|part| part.is_nothing())
     }
 }
 
@@ -100,6 +104,7 @@ impl Register {
             let left = LinePart {
                 amount: less(left.amount, billed.amount),
                 tax: less(left.tax, billed.tax),
+                base: less(left.base, billed.base),
             };
             line.part = Some(left).filter(|left| *left != all);
         }
@@ -134,10 +139,20 @@ impl Register {
                 && !self.held.contains(index)
             {
                 let of = waiting.entry(currency.to_owned()).or_default();
-                of.push(line.clone());
+                of.push(Waiting {
+                    reversed: self.reversed_by(&line.entry),
+                    ..line.clone()
+                });
             }
         }
         waiting
+    }
+
+    fn reversed_by(&self, entry: &LedgerEntry) -> Option<Box<LedgerEntry>> {
+        let at = entry.posting.refers_to;
+        let at = at.filter(|_| entry.posting.kind == EntryKind::Reversal)?;
+        let reversed = self.lines.get(&at.index)?;
+        Some(Box::new(reversed.entry.clone()))
     }
 
     /// The lines that are disputed.

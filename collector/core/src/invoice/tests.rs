@@ -3,7 +3,7 @@ use tollgate_common::{MeterName, Quantity};
 
 use super::register::Register;
 use super::*;
-use crate::ledger::{Chain, Leg, StepKind, negated, transfer};
+use crate::ledger::{Account, Chain, Leg, Original, Role, Step, StepKind, negated, transfer};
 use crate::position::Position;
 
 fn cents(cents: i64) -> Decimal {
@@ -212,6 +212,7 @@ fn a_preview_has_what_is_not_booked_yet() {
         quantity: None,
         amount: cents(amount),
         tax: tax.map(str::to_owned),
+        taxed: None,
         arithmetic: String::new(),
     };
     let preview = draft(
@@ -271,4 +272,87 @@ fn rows_have_the_columns_of_the_heading() {
     assert_eq!(sum, cents(12_090));
     assert_eq!(rows[1].1[8], "Usage");
     assert_eq!(rows[1].1[16], "<b>loyal</b>=-25.00");
+}
+
+/// 110.00 EUR less 10 % at 1.10: list amount and steps are in the document's currency too.
+#[test]
+fn a_document_has_one_currency() {
+    let discount = |amount| Step {
+        kind: StepKind::Discount,
+        id: "d".to_owned(),
+        amount: cents(amount),
+    };
+    let converted = |amount, with_tax, rate: Option<i64>| {
+        Some(Box::new(Original {
+            amount: cents(amount),
+            currency: "EUR".to_owned(),
+            rate: rate.map(cents),
+            rate_date: rate.and_then(|_| NaiveDate::from_ymd_opt(2026, 6, 1)),
+            with_tax,
+        }))
+    };
+    let of = |original, amount, list, steps: &[i64]| {
+        let mut posting = line(EntryKind::Charge, Role::Usage, "requests", amount);
+        posting.list = Some(cents(list));
+        posting.steps = steps.iter().map(|step| discount(*step)).collect();
+        posting.original = original;
+        let entry = Chain::new(1).append(Timestamp::EPOCH, posting);
+        InvoiceLine::of(&entry, None, None)
+    };
+    let shown = |line: &InvoiceLine| {
+        let steps = line.steps.iter().map(|step| step.amount);
+        (line.list, steps.collect::<Vec<_>>(), line.contracted())
+    };
+    let list = |list, steps: &[i64]| {
+        let steps: Vec<Decimal> = steps.iter().map(|step| cents(*step)).collect();
+        (Some(cents(list)), steps, Some(cents(list)))
+    };
+    let plain = of(converted(9_000, false, Some(110)), 9_900, 10_000, &[-1_000]);
+    assert_eq!(shown(&plain), list(11_000, &[-1_100]));
+    // Nothing of a list amount is left, or a cent: the rate still says what it was.
+    let nothing = of(converted(0, false, Some(110)), 0, 10_000, &[-10_000]);
+    assert_eq!(shown(&nothing), list(11_000, &[-11_000]));
+    let cent = of(converted(1, false, Some(110)), 1, 10_000, &[-5_000, -4_999]);
+    assert_eq!(shown(&cent), list(11_000, &[-5_500, -5_499]));
+    // With 19 % tax in it: without it, and with what the net amount is.
+    let with_tax = of(converted(10_710, true, None), 9_000, 11_900, &[-1_190]);
+    assert_eq!(shown(&with_tax), list(10_000, &[-1_000]));
+    // Of nothing nobody can say how much of it would be tax.
+    let unknown = of(converted(0, true, None), 0, 11_900, &[-11_900]);
+    assert_eq!(shown(&unknown), (None, Vec::new(), None));
+    let mut page = ledger();
+    page[0].posting.original = converted(9_000, false, Some(110));
+    let invoice = self::of(&page, 4, None).expect("sound");
+    let told = "originally 90.00 EUR, at 1.10 of 2026-06-01";
+    assert!(html::page(&invoice).contains(told));
+    let rows = csv::lines([&invoice]);
+    assert!(rows.contains(",90.00,EUR,1.10,2026-06-01,"), "{rows}");
+}
+
+/// A reversal shows what it takes back, so that savings add up.
+#[test]
+fn a_reversal_has_the_list_amount_of_what_it_takes_back() {
+    let mut register = Register::default();
+    let mut chain = Chain::new(1);
+    let first = ledger().remove(0).posting;
+    let mut reversal = line(EntryKind::Reversal, Role::Usage, "requests", -10_000);
+    reversal.refers_to = Some(EntryRef {
+        partition: 1,
+        index: 1,
+    });
+    for posting in [first, reversal] {
+        register.take(&chain.append(Timestamp::EPOCH, posting));
+    }
+    let waiting = register.waiting();
+    let draft = draft(
+        &tenant(),
+        "EUR",
+        &waiting["EUR"],
+        Vec::new(),
+        Parties::default(),
+    );
+    let draft = draft.expect("lines");
+    let lists: Vec<_> = draft.lines.iter().filter_map(|line| line.list).collect();
+    assert_eq!(lists.iter().sum::<Decimal>(), Decimal::ZERO, "{lists:?}");
+    assert_eq!(draft.lines[1].steps[0].amount, cents(2_500));
 }

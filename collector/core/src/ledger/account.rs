@@ -34,6 +34,10 @@ pub enum Account {
     Rounding,
     /// What the tenant has to its credit.
     CreditBalance,
+    /// What was charged for a time that is to come: a liability until then.
+    Deferred,
+    /// What differences between exchange rates leave.
+    Exchange,
 }
 
 impl Account {
@@ -69,7 +73,7 @@ fn check_name(name: &str) -> Result<(), AccountError> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no account (expected `unbilled`, `receivable`, `revenue:NAME`, `tax:CODE`, `grants`, `commitment`, \
-     `rounding` or `credit_balance`; a name has 1 to {ACCOUNT_NAME_BYTES_MAX} bytes without `:`)"
+     `rounding`, `credit_balance`, `deferred` or `exchange`; a name has 1 to {ACCOUNT_NAME_BYTES_MAX} bytes without `:`)"
 )]
 pub struct AccountError(String);
 
@@ -84,6 +88,8 @@ impl fmt::Display for Account {
             Self::Commitment => f.write_str("commitment"),
             Self::Rounding => f.write_str("rounding"),
             Self::CreditBalance => f.write_str("credit_balance"),
+            Self::Deferred => f.write_str("deferred"),
+            Self::Exchange => f.write_str("exchange"),
         }
     }
 }
@@ -105,6 +111,8 @@ impl FromStr for Account {
             "commitment" => Ok(Self::Commitment),
             "rounding" => Ok(Self::Rounding),
             "credit_balance" => Ok(Self::CreditBalance),
+            "deferred" => Ok(Self::Deferred),
+            "exchange" => Ok(Self::Exchange),
             other => Err(AccountError(other.chars().take(80).collect())),
         }
     }
@@ -211,6 +219,8 @@ mod tests {
             "commitment",
             "rounding",
             "credit_balance",
+            "deferred",
+            "exchange",
         ] {
             assert_eq!(text.parse::<Account>().expect(text).to_string(), text);
         }

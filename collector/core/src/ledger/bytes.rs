@@ -57,6 +57,7 @@ impl Json<'_> {
             amount,
             currency,
             original,
+            tax,
             list,
             steps,
             legs,
@@ -109,6 +110,7 @@ impl Json<'_> {
         self.raw(",\"currency\":");
         self.or_null(currency.as_ref(), |json, currency| json.text(currency));
         self.some(",\"original\":", original.as_ref(), Self::value);
+        self.some(",\"tax\":", tax.as_ref(), Self::value);
         self.some(",\"list\":", list.as_ref(), |json, list| {
             json.decimal(*list);
         });
@@ -285,7 +287,7 @@ mod tests {
         AgentId, Aggregation, Incarnation, MeterName, Quantity, Scale, TenantId,
     };
 
-    use super::super::{Document, EntryKind, Note, Original, Role, Step, StepKind};
+    use super::super::{Document, EntryKind, Note, Original, Role, Step, StepKind, TaxOf};
     use super::*;
     use crate::position::Position;
 
@@ -352,7 +354,7 @@ mod tests {
             text in texts(),
             date in dates(),
             step in 0..6usize,
-        ) -> (Original, Step, Document, Note) {
+        ) -> (Original, TaxOf, Step, Document, Note) {
             use StepKind::{Advance, Contracted, Discount, Maximum, Minimum, Rounding};
             let kinds = [Contracted, Discount, Maximum, Minimum, Advance, Rounding];
             let step = Step { kind: kinds[step], id: text.clone(), amount };
@@ -369,7 +371,20 @@ mod tests {
                 buyer: None,
             };
             let note = Note { author: text.clone(), approved_by: None, reason: text.clone() };
-            (Original { amount, currency: text }, step, document, note)
+            let tax = TaxOf {
+                base: amount,
+                percent: Decimal::from(19),
+                kind: Some(text.clone()),
+                note: None,
+            };
+            let original = Original {
+                amount,
+                currency: text,
+                rate: Some(amount),
+                rate_date: Some(date),
+                with_tax: step.kind == Advance,
+            };
+            (original, tax, step, document, note)
         }
     }
 
@@ -382,7 +397,7 @@ mod tests {
             (date, line, quantity, scale) in (dates(), texts(), any::<i128>(), 0u8..10),
             (amount, list) in (decimals(), proptest::option::of(decimals())),
             (text, legs) in (texts(), proptest::collection::vec(legs(), 0..4)),
-            (certainty, (original, step, document, note)) in (0..3usize, rare()),
+            (certainty, (original, tax, step, document, note)) in (0..3usize, rare()),
             bytes in any::<[u8; 32]>(),
         ) -> Posting {
             use Role::{
@@ -414,6 +429,7 @@ mod tests {
             posting.amount = Some(amount).filter(|_| has[4]);
             posting.currency = Some(text.clone()).filter(|_| has[5]);
             posting.original = Some(Box::new(original)).filter(|_| has[6]);
+            posting.tax = Some(Box::new(tax)).filter(|_| has[9]);
             posting.list = list;
             posting.steps = if has[7] { vec![step.clone(), step] } else { Vec::new() };
             posting.legs = legs;

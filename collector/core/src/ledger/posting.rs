@@ -1,5 +1,7 @@
 //! The content of an entry, before it is chained.
 
+use std::fmt;
+
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,8 @@ pub enum Role {
     CreditBalance,
     /// What the rounded total is more, or less, than the exact one.
     Rounding,
+    /// What was paid for a commitment and not used by its end. Nothing is owed for it.
+    Breakage,
 }
 
 impl Role {
@@ -57,6 +61,7 @@ impl Role {
             Self::Tax => "tax",
             Self::Grant => "grant",
             Self::CreditBalance => "credit_balance",
+            Self::Breakage => "breakage",
         }
     }
 }
@@ -100,6 +105,44 @@ pub struct Original {
     pub amount: Decimal,
     /// ISO 4217 code.
     pub currency: String,
+    /// The exchange rate by which it was converted; `None` where it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Decimal>,
+    /// The day of that rate, in the tenant's zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_date: Option<NaiveDate>,
+    /// True if tax is in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_tax: bool,
+}
+
+/// For people, on one line.
+impl fmt::Display for Original {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "originally {} {}", self.amount, self.currency)?;
+        if self.with_tax {
+            f.write_str(" with tax")?;
+        }
+        match (self.rate, self.rate_date) {
+            (Some(rate), Some(date)) => write!(f, ", at {rate} of {date}"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a line of tax was computed of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaxOf {
+    /// The taxable amount, in the currency of the line.
+    pub base: Decimal,
+    /// The rate in percent; zero if it is not charged.
+    pub percent: Decimal,
+    /// Why it is not charged: `reverse_charge` or `exempt`. `None` if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// What an invoice has to say about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// One step from the list amount to the final one.
@@ -120,6 +163,16 @@ pub struct LinePart {
     pub amount: Decimal,
     /// What of that is a tax that stands in the line's own entry.
     pub tax: Decimal,
+    /// Of a line of tax: what of its taxable amount.
+    #[serde(default, skip_serializing_if = "Decimal::is_zero")]
+    pub base: Decimal,
+}
+
+impl LinePart {
+    /// True if it bills nothing of the line.
+    pub fn is_nothing(&self) -> bool {
+        self.amount.is_zero() && self.base.is_zero()
+    }
 }
 
 /// Which of the documents a document is that share one sum.
@@ -215,6 +268,9 @@ pub struct Posting {
     /// where it is the amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<Box<Original>>,
+    /// Of a line of tax: what it was computed of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax: Option<Box<TaxOf>>,
     /// The amount before its `steps`, in the card's currency; `None` where it is the amount.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<Decimal>,
@@ -278,6 +334,7 @@ impl Posting {
             amount: None,
             currency: None,
             original: None,
+            tax: None,
             list: None,
             steps: Vec::new(),
             legs: Vec::new(),
@@ -299,10 +356,12 @@ impl Posting {
     /// not when it is read.
     pub(super) fn drop_signs_of_zeros(&mut self) {
         let original = self.original.as_deref_mut();
+        let tax = self.tax.as_deref_mut();
         let amounts = [
             self.amount.as_mut(),
             self.list.as_mut(),
             original.map(|original| &mut original.amount),
+            tax.map(|tax| &mut tax.base),
         ];
         let steps = self.steps.iter_mut().map(|step| &mut step.amount);
         let legs = self.legs.iter_mut().map(|leg| &mut leg.amount);
@@ -318,6 +377,11 @@ impl Posting {
         let legs = self.legs.iter();
         let taxes = legs.filter(|leg| matches!(leg.account, super::Account::Tax(_)));
         taxes.map(|leg| super::negated(leg.amount)).sum()
+    }
+
+    /// Of a line of tax: what it was computed of; else zero.
+    pub fn tax_base(&self) -> Decimal {
+        self.tax.as_ref().map_or(Decimal::ZERO, |tax| tax.base)
     }
 
     /// How much the posting adds to what waits for an invoice, with its currency.

@@ -50,6 +50,15 @@ fn entries_that_were_read_back_have_their_hash_whatever_the_sign_of_a_zero() {
     zeros.original = Some(Box::new(Original {
         amount: minus,
         currency: "USD".to_owned(),
+        rate: None,
+        rate_date: None,
+        with_tax: false,
+    }));
+    zeros.tax = Some(Box::new(TaxOf {
+        base: minus,
+        percent: Decimal::ZERO,
+        kind: None,
+        note: None,
     }));
     for leg in &mut zeros.legs {
         leg.amount = minus;

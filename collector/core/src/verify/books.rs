@@ -241,7 +241,8 @@ impl Books {
             };
             let line = self.lines.get_mut(&at);
             let Some(line) = line.filter(|line| {
-                !line.left.is_zero()
+                // Of a tax that is not charged nothing is ever left.
+                (line.amount.is_zero() || !line.left.is_zero())
                     && Some(&line.tenant) == posting.tenant.as_ref()
                     && Some(&line.currency) == posting.currency.as_ref()
             }) else {

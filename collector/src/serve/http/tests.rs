@@ -110,6 +110,7 @@ impl Server {
 fn rated(tenant: &str, periods: i64) -> Rated {
     let tenant = TenantId::new(tenant).expect("valid");
     let line = |kind, name: &str, amount: Option<&str>| AccrualLine {
+        tax: None,
         booked: None,
         kind,
         role: None,

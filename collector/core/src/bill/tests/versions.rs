@@ -338,6 +338,8 @@ fn a_minimum_counts_what_was_charged_in_advance() {
                 taxes: Vec::new(),
                 tax: None,
                 billed: None,
+                net: None,
+                exchanged: None,
             }],
         )]),
         ..Carried::default()

@@ -8,11 +8,12 @@ use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId, Timestamp};
 
 use super::TenantFold;
+use super::aside::Aside;
 use super::book::{self, Line, LineKey};
 use crate::bill::{Carried, Shift, Stage};
 use crate::catalog::Catalog;
 use crate::entry::Digest;
-use crate::ledger::{EntryKind, Role};
+use crate::ledger::{EntryKind, Role, TaxOf};
 
 /// The lines of an open period as they stand; never authoritative.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,6 +58,9 @@ pub struct AccrualLine {
     pub booked: Option<Decimal>,
     /// ISO 4217 code.
     pub currency: Option<String>,
+    /// Of a line of tax: what it is computed of, less what is booked already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tax: Option<TaxOf>,
     /// The arithmetic, or the reason, for people.
     pub arithmetic: String,
 }
@@ -113,8 +117,11 @@ impl TenantFold {
                         .map(|(key, line)| {
                             let own = book.booked.get(&key).filter(|_| whose == name);
                             let booked = own.and_then(|booked| booked.amount);
+                            let aside = own.and_then(|booked| booked.aside.as_deref());
+                            let tax = Aside::since(line.aside.as_deref(), aside);
                             AccrualLine {
                                 booked,
+                                tax: tax.and_then(|aside| aside.tax),
                                 ..accrual_line(catalog, key, line, whose != name)
                             }
                         })
@@ -151,6 +158,7 @@ fn accrual_line(
         scale: key.scale,
         amount: line.amount,
         booked: None,
+        tax: None,
         currency: key.currency().map(str::to_owned),
         arithmetic: line.text,
         meter: key.meter,

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use rust_decimal::Decimal;
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale};
 
+use super::beside;
 use super::book::{Line, LineAccount, LineKey, Terms, UnratedReason};
 use super::family::{Member, Pool, Rated};
 use super::shares;
@@ -16,7 +16,7 @@ use crate::bill::{
     self, Bill, BillInput, BillLine, Carried, LineRole, Metered, Next, NoBill, Stage,
 };
 use crate::catalog::{Threshold, timeline};
-use crate::ledger::{Account, GL_DEFAULT, Original, Role, negated};
+use crate::ledger::{Account, GL_DEFAULT, Role};
 use crate::period::{Period, Zone};
 
 /// What a bill needs beside the terms of the period.
@@ -153,77 +153,15 @@ fn book_bill(
         if !booked.steps.is_empty() {
             booked.list = Some(line.list);
         }
-        if line.amount != line.net || line.currency.code() != currency_of(bill, line) {
-            booked.original = Some(Original {
-                amount: line.amount,
-                currency: line.currency.code().to_owned(),
-            });
-        }
+        booked.original = beside::original(bill, line);
+        booked.aside = beside::earned(bill, line).map(Box::new);
         if let Some((usage, _)) = meter.and_then(|meter| usage.get(&meter.name)) {
             booked.rests_on(usage);
         }
         lines.entry(key).or_default().together(booked);
     }
-    let Some(currency) = bill.currency.map(crate::rate::Currency::code) else {
-        book_unrated(bill, usage, lines);
-        return;
-    };
-    let mut other = |role, id: String, name: String, account, amount: Decimal, text| {
-        if amount.is_zero() {
-            return;
-        }
-        let key = LineKey {
-            account: LineAccount::Rated {
-                role,
-                card: name,
-                id,
-                currency: currency.to_owned(),
-            },
-            meter: None,
-            scale: Scale::ZERO,
-            aggregation: Aggregation::Sum,
-        };
-        let line = Line {
-            amount: Some(amount),
-            text,
-            contra: Some(account),
-            ..Line::default()
-        };
-        lines.insert(key, line);
-    };
-    for tax in &bill.taxes {
-        let code = &tax.tax.code;
-        let percent = tax.percent.normalize();
-        let text = format!("{percent} % of {} = {} {currency}", tax.base, tax.amount);
-        let account = Account::Tax(code.clone());
-        // Two rates of one tax are two lines.
-        other(
-            Role::Tax,
-            code.clone(),
-            percent.to_string(),
-            account,
-            tax.amount,
-            text,
-        );
-    }
-    let credit = negated(bill.credit);
-    let text = format!("from the credit balance: {credit} {currency}");
-    other(
-        Role::CreditBalance,
-        "credit_balance".to_owned(),
-        String::new(),
-        Account::CreditBalance,
-        credit,
-        text,
-    );
-    for grant in &bill.grants {
-        let paid = negated(grant.paid);
-        let text = format!(
-            "grant of which {} was left: {paid} {currency}, {} is left",
-            grant.before, grant.left
-        );
-        let id = grant.grant.id.clone();
-        other(Role::Grant, id, String::new(), Account::Grants, paid, text);
+    if let Some(currency) = bill.currency {
+        beside::book(bill, currency, lines);
     }
     book_unrated(bill, usage, lines);
 }
@@ -338,10 +276,11 @@ const fn role_of(role: LineRole) -> Role {
 }
 
 /// Where the other leg of a line goes: what a commitment charges before its usage is owed until
-/// usage draws it down; everything else is earned.
-fn contra(line: &BillLine<'_>) -> Account {
+/// usage draws it down, and what is charged in advance until its period; everything else is earned.
+pub(super) fn contra(line: &BillLine<'_>) -> Account {
     match line.key.role {
         LineRole::Commitment | LineRole::Drawdown => Account::Commitment,
+        LineRole::Advance => Account::Deferred,
         LineRole::Rounding => Account::Rounding,
         _ => {
             let price = line.source.price();

@@ -5,14 +5,15 @@
 //! that late usage makes, and it names the entry that it adjusts.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
+use super::aside::{self, Aside};
 use super::billing::{self, Around, Billed};
 use super::family::{self, Member, Pool, Rated};
+pub use super::reason::UnratedReason;
 use super::usage::{Anew, PeriodBook, Usage, UsageKey, priced_slices};
 use crate::catalog::{Catalog, Meter, timeline};
 use crate::entry::RefusedReason;
@@ -20,112 +21,6 @@ use crate::ledger::{Account, EntryKind, EntryRef, Original, Role, Step};
 use crate::period::Period;
 use crate::position::Position;
 use crate::rate;
-
-/// Why usage has no amount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnratedReason {
-    /// No rule of the agent attributed it to a tenant.
-    Unattributed,
-    /// No catalog was in force.
-    NoCatalog,
-    /// The catalog does not declare the meter.
-    UndeclaredMeter,
-    /// The agent counted with other decimal places than the catalog declares.
-    ScaleMismatch,
-    /// The agent combined values in another way than the catalog declares.
-    AggregationMismatch,
-    /// The tenant has no profile and there is no default one.
-    NoProfile,
-    /// The card had no version in force.
-    NoCardInForce,
-    /// The card has no price for the meter.
-    NoPrice,
-    /// No row of the price's matrix describes it, or a percentile cannot be of it: its direction is
-    /// not told, or it is below zero or too large for a slot.
-    NoRow,
-    /// It does not say which event it is, where single events are priced; or is below zero, or one
-    /// event too many.
-    NoEvent,
-    /// A tax has no rate in force, or is not declared any more.
-    NoTaxRate,
-    /// There is no exchange rate into the tenant's currency.
-    NoExchangeRate,
-    /// The amount does not fit the numbers.
-    AmountTooLarge,
-    /// A single rollup was larger than anything that can be counted.
-    RollupTooLarge,
-    /// More was taken away by corrections than there was.
-    BelowZero,
-    /// The price became another one in the period, under the same id.
-    PriceChanged,
-}
-
-impl UnratedReason {
-    /// The name used in the ledger.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unattributed => "unattributed",
-            Self::NoCatalog => "no_catalog",
-            Self::UndeclaredMeter => "undeclared_meter",
-            Self::ScaleMismatch => "scale_mismatch",
-            Self::AggregationMismatch => "aggregation_mismatch",
-            Self::NoProfile => "no_profile",
-            Self::NoCardInForce => "no_card_in_force",
-            Self::NoPrice => "no_price",
-            Self::NoRow => "no_row",
-            Self::NoEvent => "no_event",
-            Self::PriceChanged => "price_changed",
-            Self::NoTaxRate => "no_tax_rate",
-            Self::NoExchangeRate => "no_exchange_rate",
-            Self::AmountTooLarge => "amount_too_large",
-            Self::RollupTooLarge => "rollup_too_large",
-            Self::BelowZero => "below_zero",
-        }
-    }
-
-    /// True if what is due could not be worked out, used or not.
-    const fn is_failure(self) -> bool {
-        matches!(
-            self,
-            Self::NoTaxRate | Self::NoExchangeRate | Self::AmountTooLarge
-        )
-    }
-
-    /// A sentence for people.
-    pub(super) const fn explain(self) -> &'static str {
-        match self {
-            Self::Unattributed => "no rule of the agent says whose usage this is",
-            Self::NoCatalog => "no catalog was in force",
-            Self::UndeclaredMeter => "the catalog does not declare this meter",
-            Self::ScaleMismatch => "the agent's scale is not the one that the catalog declares",
-            Self::AggregationMismatch => {
-                "the agent's aggregation is not the one that the catalog declares"
-            }
-            Self::NoProfile => "the tenant has no billing profile and there is no default one",
-            Self::NoCardInForce => "no version of the rate card was in force",
-            Self::NoPrice => "the rate card has no price for this meter",
-            Self::NoRow => "no row of the price describes it, or no percentile can be of it",
-            Self::NoEvent => {
-                "it does not say which event it is or is below zero, and events are priced one by one"
-            }
-            Self::PriceChanged => {
-                "the price counts something else in one part of the period than in another"
-            }
-            Self::NoTaxRate => "the catalog has no rate of a tax for the period",
-            Self::NoExchangeRate => "the catalog has no exchange rate for the period",
-            Self::AmountTooLarge => "the amount is too large to be computed exactly",
-            Self::RollupTooLarge => "a single rollup is larger than 2^80 smallest units",
-            Self::BelowZero => "corrections took away more than there was in the period",
-        }
-    }
-}
-
-impl fmt::Display for UnratedReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
 
 /// What tells one line of a period from another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -198,6 +93,8 @@ pub(super) struct Booked {
     pub(super) amount: Option<Decimal>,
     /// Where its other leg went.
     pub(super) contra: Option<Account>,
+    /// What hardly any line has.
+    pub(super) aside: Option<Box<Aside>>,
     /// The first entry of the line.
     pub(super) original: EntryRef,
     /// The entry that says what the line is now: the first, or the newest that took its place.
@@ -221,6 +118,8 @@ pub(super) struct Line {
     pub(super) steps: Vec<Step>,
     /// In the card's currency and with its tax, where the bill has it otherwise.
     pub(super) original: Option<Original>,
+    /// What hardly any line has.
+    pub(super) aside: Option<Box<Aside>>,
     pub(super) straddling: u64,
 }
 
@@ -250,6 +149,7 @@ impl Line {
         self.text = format!("{}; {}", self.text, other.text);
         self.from = self.from.min(other.from).or(self.from).or(other.from);
         self.straddling = self.straddling.saturating_add(other.straddling);
+        self.aside = Aside::both(self.aside.take(), other.aside);
         // The arithmetic of two lines is in their texts.
         (self.list, self.original) = (None, None);
         self.steps.clear();
@@ -477,7 +377,10 @@ pub(super) fn differences(
         // A fee or a minimum that cannot be computed has no quantity that would show it.
         let is_first_failure = before.is_none()
             && matches!(key.account, LineAccount::Unrated(reason) if reason.is_failure());
-        if quantity.is_zero() && amount.is_none_or(|a| a.is_zero()) && !is_first_failure {
+        let had = before.and_then(|before| before.aside.as_deref());
+        let is_same_aside = aside::is_same(had, line.aside.as_deref());
+        let is_nothing = quantity.is_zero() && amount.is_none_or(|a| a.is_zero());
+        if is_nothing && is_same_aside && !is_first_failure {
             continue;
         }
         differences.push(Difference {

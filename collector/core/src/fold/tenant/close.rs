@@ -107,9 +107,7 @@ impl TenantFold {
         let period = book.period;
         tenant.books.insert(book);
         // What a threshold booked is billed with the rest.
-        if tenant.dues.reached == Some(closing.end) {
-            tenant.dues.reached = None;
-        }
+        tenant.dues.reached.remove(&closing.end);
         self.leave(&occasion, period, carried.as_ref(), effects);
         true
     }

@@ -33,6 +33,9 @@ pub struct Due {
     pub end: Timestamp,
     /// What of it is a tax in its own entry.
     pub tax: Decimal,
+    /// Of a line of tax: what it was computed of.
+    #[serde(default)]
+    pub base: Decimal,
     /// True if other documents bill the rest of it.
     pub is_part: bool,
     /// True if it is disputed.
@@ -70,8 +73,9 @@ pub struct Dues {
     documents: Vec<IssuedDocument>,
     /// Keys of manual entries.
     pub(super) keys: BTreeSet<String>,
-    /// The end of the open period that reached its threshold, and whose invoice is to be issued.
-    pub(super) reached: Option<Timestamp>,
+    /// The open periods that reached their threshold and whose invoices are to be issued, by their
+    /// ends, with the currency in which they were booked.
+    pub(super) reached: BTreeMap<Timestamp, String>,
 }
 
 /// What to do with an invoice that asks for nothing.
@@ -215,7 +219,7 @@ impl Nothing for Dues {
         open: BTreeMap::new(),
         documents: Vec::new(),
         keys: BTreeSet::new(),
-        reached: None,
+        reached: BTreeMap::new(),
     };
 }
 
@@ -245,6 +249,7 @@ impl Dues {
                 currency: currency.to_owned(),
                 end: posting.end,
                 tax: posting.own_tax(),
+                base: posting.tax_base(),
                 is_part: false,
                 held: changed.is_some_and(|due| due.held),
                 of,
@@ -324,8 +329,14 @@ impl Dues {
                 .map(only),
             WishedDocument::Threshold => {
                 let nothing = || IssueRefused::NothingToBill(wish.tenant.clone());
-                let end = self.reached.ok_or_else(nothing)?;
-                self.invoice(wish, today, None, &(end..=end)).map(only)
+                let mut refused = None;
+                for (end, currency) in &self.reached {
+                    match self.invoice(wish, today, Some(currency), &(*end..=*end)) {
+                        Ok(issued) => return Ok(only(issued)),
+                        Err(error) => refused = refused.or(Some(error)),
+                    }
+                }
+                Err(refused.unwrap_or_else(nothing))
             }
             WishedDocument::Void { number } => {
                 let found = self.documents.iter().enumerate().find(|(_, document)| {
@@ -471,12 +482,16 @@ impl TenantFold {
                 due,
                 split,
             } => {
-                dues.reached = None;
                 part_of = split.as_ref().map(|split| split.part_of);
                 let lines = match split {
                     None => dues.bill(currency, lines),
                     Some(split) => dues.bill_parts(currency, lines, &split.parts),
                 };
+                dues.reached.retain(|end, reached| {
+                    let is_billed =
+                        reached == currency && lines.values().any(|due| due.end == *end);
+                    !is_billed
+                });
                 if self.planted.has(PlantedBug::BilledAgain) {
                     dues.open.extend(lines.clone());
                 }

@@ -278,6 +278,7 @@ impl TenantFold {
                     quantity: difference.line.quantity,
                     amount: difference.line.amount,
                     contra: None,
+                    aside: None,
                     original: before.map_or(at, |before| before.original),
                     standing: at,
                 };

@@ -59,6 +59,8 @@ impl TenantFold {
         }
         // Only what is billed: the rest waits for the closing.
         rated.keep_billed();
+        let currency = rated.lines.own.keys().find_map(book::LineKey::currency);
+        let currency = currency.map(str::to_owned);
         let occasion = Occasion {
             tenant: name,
             change: Change::Anew,
@@ -80,8 +82,10 @@ impl TenantFold {
         };
         let period = book.period;
         tenant.books.insert(book);
-        if any && matches!(interim.cause, InterimCause::Threshold { .. }) {
-            tenant.dues.reached = Some(interim.end);
+        if let (true, InterimCause::Threshold { .. }, Some(currency)) =
+            (any, &interim.cause, currency)
+        {
+            tenant.dues.reached.insert(interim.end, currency);
         }
         self.leave(&occasion, period, carried.as_ref(), effects);
         true
@@ -119,7 +123,7 @@ impl TenantFold {
     /// The tenants whose threshold invoice is to be issued.
     pub fn tenants_to_bill(&self) -> impl Iterator<Item = &TenantId> {
         let tenants = self.tenants.iter();
-        tenants.filter_map(|(name, tenant)| tenant.dues.reached.map(|_| name))
+        tenants.filter_map(|(name, tenant)| (!tenant.dues.reached.is_empty()).then_some(name))
     }
 
     /// Grows whenever what periods cost may have changed.

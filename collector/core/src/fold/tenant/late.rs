@@ -16,13 +16,14 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity, TenantId, Timestamp};
 
+use super::aside::{self, Aside};
 use super::book::{self, Booked, Difference, LineAccount};
 use super::usage::PeriodBook;
 use super::{TenantFold, open_book};
 use crate::effect::Effect;
 use crate::entry::Digest;
 use crate::fold::planted::PlantedBug;
-use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Posting, negated, transfer};
+use crate::ledger::{Account, EntryKind, EntryRef, GL_DEFAULT, Leg, Posting, negated, transfer};
 use crate::period::Period;
 use crate::position::Position;
 
@@ -101,7 +102,8 @@ impl Booking<'_> {
             let contra = contra
                 .cloned()
                 .unwrap_or_else(|| Account::Revenue(GL_DEFAULT.to_owned()));
-            posting.legs = transfer(Account::Unbilled, contra, amount, currency);
+            posting.legs = transfer(Account::Unbilled, contra.clone(), amount, currency);
+            put_aside(&mut posting, difference, contra);
             // A whole line shows how it came about; a difference of two has no steps of its own.
             if kind == EntryKind::Charge {
                 posting.list = difference.line.list;
@@ -148,6 +150,7 @@ impl TenantFold {
             quantity: difference.line.quantity,
             amount: difference.line.amount,
             contra: difference.line.contra.clone(),
+            aside: difference.line.aside.clone(),
             original: difference
                 .before
                 .as_ref()
@@ -164,7 +167,9 @@ impl TenantFold {
         effects: &mut Vec<Effect>,
     ) -> (EntryRef, EntryRef) {
         let stands = |before: &&Booked| {
-            !before.quantity.is_zero() || before.amount.is_some_and(|amount| !amount.is_zero())
+            !before.quantity.is_zero()
+                || before.amount.is_some_and(|amount| !amount.is_zero())
+                || aside::is_anything(before.aside.as_deref())
         };
         let before = difference.before.as_ref().filter(stands);
         let reversed = before.map(|before| {
@@ -177,7 +182,9 @@ impl TenantFold {
             self.post(booking.stamp, reversal, effects)
         });
         let line = &difference.line;
-        let is_gone = line.quantity.is_zero() && line.amount.is_none_or(|amount| amount.is_zero());
+        let is_gone = line.quantity.is_zero()
+            && line.amount.is_none_or(|amount| amount.is_zero())
+            && !aside::is_anything(line.aside.as_deref());
         if let (Some(at), true) = (reversed, is_gone) {
             return (at, at);
         }
@@ -242,6 +249,38 @@ impl TenantFold {
         }
         next
     }
+}
+
+/// What the entry says beside its amount.
+fn put_aside(posting: &mut Posting, difference: &Difference, contra: Account) {
+    let before = difference.before.as_ref();
+    let before = before.and_then(|before| before.aside.as_deref());
+    let now = difference.line.aside.as_deref();
+    let aside = match posting.kind {
+        EntryKind::Reversal => before.map(Aside::reversed),
+        EntryKind::Adjustment => Aside::since(now, before),
+        _ => now.cloned(),
+    };
+    let Some(aside) = aside else {
+        return;
+    };
+    posting.legs = aside.together(std::mem::take(&mut posting.legs));
+    let currency = posting.currency.as_deref().unwrap_or_default();
+    if aside.tax.is_some() && posting.legs.is_empty() {
+        // Also a tax that is not charged stands on an invoice.
+        posting.legs = nothing(contra, posting.amount.unwrap_or_default(), currency);
+    }
+    posting.tax = aside.tax.map(Box::new);
+}
+
+/// Legs of an amount of zero, with its places.
+fn nothing(contra: Account, amount: Decimal, currency: &str) -> Vec<Leg> {
+    let leg = |account| Leg {
+        account,
+        amount,
+        currency: currency.to_owned(),
+    };
+    vec![leg(Account::Unbilled), leg(contra)]
 }
 
 /// The same quantity taken away. Only -2^127, which no sum of rollups reaches, has no opposite.

@@ -63,7 +63,8 @@ mod tests {
         assert_eq!(nothing, plain);
         let read: Rare<Dues> = postcard::from_bytes(&nothing).expect("it can be read");
         assert!(read.0.is_none() && *read == *dues);
-        dues.reached = Some(tollgate_common::Timestamp::EPOCH);
+        dues.reached
+            .insert(tollgate_common::Timestamp::EPOCH, "EUR".to_owned());
         let bytes = postcard::to_allocvec(&dues).expect("it can be written");
         let read: Rare<Dues> = postcard::from_bytes(&bytes).expect("it can be read");
         assert_eq!(*read, *dues);

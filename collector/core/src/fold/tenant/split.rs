@@ -22,6 +22,7 @@ pub(super) fn parts_of(lines: &BTreeMap<u64, Due>) -> Vec<LinePart> {
     let part = |due: &Due| LinePart {
         amount: due.amount,
         tax: due.tax,
+        base: due.base,
     };
     lines.values().map(part).collect()
 }
@@ -55,16 +56,17 @@ impl Dues {
                 .amount
                 .checked_sub(due.tax)
                 .ok_or(IssueRefused::TooLarge)?;
-            let parts = split(net)
-                .zip(split(due.tax))
-                .ok_or(IssueRefused::TooLarge)?;
-            for ((net, tax), (lines, billed)) in
-                parts.0.into_iter().zip(parts.1).zip(&mut documents)
-            {
+            let all = [split(net), split(due.tax), split(due.base)];
+            let [Some(nets), Some(taxes), Some(bases)] = all else {
+                return Err(IssueRefused::TooLarge);
+            };
+            let parts = nets.into_iter().zip(taxes).zip(bases);
+            for (((net, tax), base), (lines, billed)) in parts.zip(&mut documents) {
                 let amount = net.checked_add(tax).ok_or(IssueRefused::TooLarge)?;
-                if !amount.is_zero() {
+                let part = LinePart { amount, tax, base };
+                if !part.is_nothing() {
                     lines.push(index);
-                    billed.push(LinePart { amount, tax });
+                    billed.push(part);
                 }
             }
         }
@@ -113,13 +115,15 @@ impl Dues {
             // Both are parts of what is there, so that what is left fits.
             due.amount = due.amount.checked_sub(part.amount).unwrap_or_default();
             due.tax = due.tax.checked_sub(part.tax).unwrap_or_default();
+            due.base = due.base.checked_sub(part.base).unwrap_or_default();
             due.is_part = true;
             let part = Due {
                 amount: part.amount,
                 tax: part.tax,
+                base: part.base,
                 ..due.clone()
             };
-            if due.amount.is_zero() {
+            if due.amount.is_zero() && due.base.is_zero() {
                 self.open.remove(index);
             }
             billed.insert(*index, part);
@@ -135,6 +139,7 @@ impl Dues {
                     // Together they are at most the line.
                     left.amount = left.amount.checked_add(due.amount).unwrap_or(left.amount);
                     left.tax = left.tax.checked_add(due.tax).unwrap_or(left.tax);
+                    left.base = left.base.checked_add(due.base).unwrap_or(left.base);
                 }
                 _ => {
                     self.open.insert(index, due);

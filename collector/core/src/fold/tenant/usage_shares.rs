@@ -447,6 +447,7 @@ mod tests {
             booked: None,
             amount: amount.map(|text| text.parse().expect("a decimal")),
             currency: amount.map(|_| "EUR".to_owned()),
+            tax: None,
             arithmetic: String::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::split::wish;
 use super::*;
 use crate::closer::Closer;
 use crate::entry::{Entry, Interim, Issue, Issued};
@@ -306,4 +307,31 @@ proptest! {
         }
         prop_assert_eq!(pieces.fold.oddities(), Oddities::default());
     }
+}
+
+/// What waits of other times and currencies neither takes the invoice's place nor keeps it back.
+#[test]
+fn a_threshold_invoice_is_neither_lost_nor_stuck() {
+    let mut world = world(THRESHOLD);
+    world.rows("a", vec![row("acme", "requests", 0, 300)]);
+    let due = world.fold.poll_thresholds(world.now, None).remove(0);
+    world.interim(due);
+    // A line of another time, and one of another currency that ends with the day.
+    world.line(1, 1000, 0);
+    world.line_of(2, 1000, "USD", DAY);
+    let until = Some(at(60));
+    let other = WishedDocument::Invoice {
+        currency: Some("EUR".to_owned()),
+        until,
+    };
+    assert_eq!(world.issue(&wish(other))[0].posting.amount, Some(10.into()));
+    let waits = |world: &World| world.fold.tenants_to_bill().count();
+    assert_eq!(waits(&world), 1, "nothing of the day was billed");
+    let copy = TenantFold::from_bytes(&world.fold.to_bytes()).expect("own bytes");
+    assert_eq!(copy.tenants_to_bill().count(), 1);
+    let issued = world.issue(&wish(WishedDocument::Threshold));
+    let posting = &issued[0].posting;
+    assert_eq!(posting.amount, Some("27.37".parse().expect("a decimal")));
+    assert_eq!(posting.currency.as_deref(), Some("EUR"));
+    assert_eq!(waits(&world), 0);
 }

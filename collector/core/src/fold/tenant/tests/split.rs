@@ -7,7 +7,7 @@ use crate::entry::{Issue, Manual, ManualAction, ManualLine, ManualTax};
 use crate::invoice::register::Register;
 use crate::ledger::{LinePart, Note};
 
-fn note() -> Note {
+pub(super) fn note() -> Note {
     Note {
         author: "kim".to_owned(),
         approved_by: None,
@@ -15,7 +15,7 @@ fn note() -> Note {
     }
 }
 
-fn wish(what: WishedDocument) -> IssueWish {
+pub(super) fn wish(what: WishedDocument) -> IssueWish {
     IssueWish {
         tenant: tenant("acme"),
         issuer: Issuer {
@@ -47,27 +47,53 @@ fn all() -> IssueWish {
     })
 }
 
+/// A line without tax.
+fn by_hand(number: usize, net: i64) -> ManualLine {
+    ManualLine {
+        line: format!("line-{number}"),
+        text: "by hand".to_owned(),
+        start: at(0),
+        end: at(60),
+        amount: cents(net.abs()),
+        currency: "EUR".parse().expect("known"),
+        gl: "8400".to_owned(),
+        tax: None,
+        date: None,
+    }
+}
+
 fn cents(cents: i64) -> Decimal {
     Decimal::new(cents, 2)
 }
 
 impl World {
     /// A line of so many cents, or a credit where it is below zero, with tax of its own.
-    fn line(&mut self, number: usize, net: i64, tax: i64) {
+    pub(super) fn line(&mut self, number: usize, net: i64, tax: i64) {
+        let tax = (tax != 0).then(|| ManualTax {
+            code: "vat".to_owned(),
+            amount: cents(tax),
+        });
+        self.by_manual(
+            number,
+            net,
+            ManualLine {
+                tax,
+                ..by_hand(number, net)
+            },
+        );
+    }
+
+    /// The same in a currency, up to an instant.
+    pub(super) fn line_of(&mut self, number: usize, net: i64, currency: &str, end: i64) {
         let line = ManualLine {
-            line: format!("line-{number}"),
-            text: "by hand".to_owned(),
-            start: at(0),
-            end: at(60),
-            amount: cents(net.abs()),
-            currency: "EUR".parse().expect("known"),
-            gl: "8400".to_owned(),
-            tax: (tax != 0).then(|| ManualTax {
-                code: "vat".to_owned(),
-                amount: cents(tax),
-            }),
-            date: None,
+            currency: currency.parse().expect("known"),
+            end: at(end),
+            ..by_hand(number, net)
         };
+        self.by_manual(number, net, line);
+    }
+
+    fn by_manual(&mut self, number: usize, net: i64, line: ManualLine) {
         let action = if net < 0 {
             ManualAction::Credit(line)
         } else {
@@ -81,12 +107,12 @@ impl World {
         })));
     }
 
-    fn propose(&self, wish: &IssueWish) -> Result<Vec<Issue>, IssueRefused> {
+    pub(super) fn propose(&self, wish: &IssueWish) -> Result<Vec<Issue>, IssueRefused> {
         self.fold.propose_issue(self.now, wish)
     }
 
     /// Issues documents, and answers their entries.
-    fn issue(&mut self, wish: &IssueWish) -> Vec<LedgerEntry> {
+    pub(super) fn issue(&mut self, wish: &IssueWish) -> Vec<LedgerEntry> {
         let issues = self.propose(wish).expect("possible");
         let mut entries = Vec::new();
         for issue in issues {
@@ -120,6 +146,7 @@ fn parts_come_to_the_whole_and_can_be_voided_alone() {
     let part = LinePart {
         amount: cents(396),
         tax: cents(63),
+        base: cents(0),
     };
     assert_eq!(document.parts[0], part);
     assert_eq!(
