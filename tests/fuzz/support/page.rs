@@ -58,6 +58,7 @@ impl Page {
         }
     }
 
+    #[allow(dead_code, reason = "seeds are written as bytes")]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         &self.writer.words
     }
