@@ -6,7 +6,7 @@
 //! in one transaction with the position. Between any two of these steps the process or the
 //! host may go down.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
@@ -114,9 +114,6 @@ pub struct CollectorNode {
     says_restored: bool,
     /// What restores have taken from the journal.
     torn_off: Vec<restore::TornOff>,
-    /// Lives whose last batch another receiver has appended, perhaps when their agent had nothing
-    /// of them any more.
-    late_finals: BTreeSet<Incarnation>,
     /// Entries may be held back for a commit until this instant.
     reorder_until: Timestamp,
     settling: bool,

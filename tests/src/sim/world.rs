@@ -24,6 +24,8 @@ const DRAIN_MILLIS_MAX: i64 = 15 * 60 * 1000;
 const SETTLE_MILLIS_MAX: i64 = 70 * 86_400_000;
 /// Largest jump of a clock, in milliseconds.
 const CLOCK_JUMP_MILLIS_MAX: u64 = 600_000;
+/// An agent hears at the latest after so many milliseconds that its connection is gone.
+const DROP_MILLIS_MAX: u32 = 3_000;
 /// More events at one instant than any run needs: somebody spins.
 const EVENTS_PER_INSTANT_MAX: u32 = 20_000;
 
@@ -363,7 +365,8 @@ impl World {
             .iter_mut()
             .filter(|c| c.agent == index && c.stands())
         {
-            let agent_end = context.now.plus_millis(context.random.millis(1, 3000));
+            let agent_end = context.random.millis(1, u64::from(DROP_MILLIS_MAX));
+            let agent_end = context.now.plus_millis(agent_end);
             let collector_end = context.now.plus_millis(context.random.millis(1, 20_000));
             if connection.break_at(agent_end, collector_end, &mut context.random) > 0 {
                 context.coverage.hit(Probe::DroppedBytes);
@@ -429,6 +432,7 @@ impl World {
         };
         let normal = 3 * width + 5_000 + missed;
         self.run_until(self.context.now.plus_millis(normal), |_| false)?;
+        self.greet_again()?;
         for agent in &mut self.agents {
             agent.begin_last_stop(&mut self.context)?;
         }
@@ -443,6 +447,23 @@ impl World {
             "not drained after {DRAIN_MILLIS_MAX} ms without faults: {}",
             stuck.join("; ")
         ))
+    }
+
+    /// After a restore every agent says hello once more before it stops. Only then does the collector
+    /// learn that nobody holds any more what is missing before a batch that another receiver has
+    /// appended since the hello before.
+    fn greet_again(&mut self) -> Result<(), Broken> {
+        if !self.collector.was_set_back() {
+            return Ok(());
+        }
+        for index in 0..self.agents.len() {
+            self.drop_connection(index);
+        }
+        let end = self
+            .context
+            .now
+            .plus_millis(i64::from(DROP_MILLIS_MAX) + 1_000);
+        self.run_until(end, |_| false).map(|_| ())
     }
 
     /// Time passes until every period has closed.

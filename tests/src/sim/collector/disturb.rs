@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use tollgate_collector_core::entry::codec;
 use tollgate_collector_core::entry::{
     CatalogChange, CorrectedRow, Correction, Entry, Operated, OperatedAction, Rerate,
 };
@@ -54,12 +53,6 @@ impl CollectorNode {
         };
         let before = process.pending.len();
         for (_, entry) in self.late.extract_if(.., |(at, _)| *at <= now) {
-            let stamped = codec::decode(&entry.clone().stamped(now));
-            if let Ok(Entry::Batch(received)) = stamped.map(|stamped| stamped.entry)
-                && received.batch.is_final
-            {
-                self.late_finals.insert(received.batch.incarnation);
-            }
             let token = Token::NOBODY;
             process.pending.push(Pending { token, entry });
             context.coverage.hit(Probe::ReplayedAppend);
@@ -251,6 +244,10 @@ impl CollectorNode {
         self.room_at = None;
         self.offset = 0;
         self.reorder_until = context.now;
+        // What another receiver holds back comes now.
+        for (at, _) in &mut self.late {
+            *at = context.now;
+        }
         self.offer(true, context)?;
         if self.old_until.is_some() {
             self.upgrade(context)?;

@@ -1,6 +1,6 @@
 //! How the simulated collector starts, dies, recovers and is disturbed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::closer::Closer;
@@ -70,7 +70,6 @@ impl CollectorNode {
             backup: None,
             says_restored: false,
             torn_off: Vec::new(),
-            late_finals: BTreeSet::new(),
             reorder_until: context.now,
             settling: false,
             old_until: Some(context.options.old_collector_millis)

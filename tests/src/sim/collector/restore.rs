@@ -102,6 +102,11 @@ impl CollectorNode {
         Ok(())
     }
 
+    /// True once the journal was set back to a backup.
+    pub fn was_set_back(&self) -> bool {
+        !self.torn_off.is_empty()
+    }
+
     /// Another receiver has some of what is gone, and appends it when it may have been declared
     /// lost.
     fn find_again(
@@ -143,9 +148,7 @@ impl CollectorNode {
     ///
     /// A life whose final batch is in the journal has exact totals of every account that has one,
     /// so that nothing of what restores took from these may be missing without a figure. With
-    /// cloned hosts one life has several chains, and only one of them those totals. Where only
-    /// another receiver has the final batch, and the agent nothing of that life any more, what is
-    /// missing before it stays declared as unknown (docs/intake.md): nobody says that it is gone.
+    /// cloned hosts one life has several chains, and only one of them those totals.
     pub(super) fn tell_of_restores(
         &self,
         journal: &SegmentJournal<MemoryStorage>,
@@ -157,9 +160,7 @@ impl CollectorNode {
         let clones = context.options.faults.image.is_some();
         let batches = read(journal)?;
         let batches = batches.iter().map(|received| &received.batch);
-        let finals = batches.filter(|batch| {
-            batch.is_final && !clones && !self.late_finals.contains(&batch.incarnation)
-        });
+        let finals = batches.filter(|batch| batch.is_final && !clones);
         let finals: BTreeSet<_> = finals.map(|batch| batch.incarnation).collect();
         for torn in &self.torn_off {
             if finals.contains(&torn.incarnation) {

@@ -179,9 +179,15 @@ impl Life {
         self.expected = self.expected.max(last);
     }
 
+    /// The last sequence number that is known to exist: that of a batch beyond a hole, which perhaps
+    /// another receiver appended, or the one that the child of this life names.
+    pub(super) fn top(&self) -> u64 {
+        self.expected.max(self.received.last().unwrap_or(0))
+    }
+
     /// Sequence numbers known to exist, neither received nor declared.
     pub(super) fn gaps(&self) -> u64 {
-        let top = self.expected.max(self.received.last().unwrap_or(0));
+        let top = self.top();
         let holes = self.received.missing(self.prefix.saturating_add(1), top);
         let missing: u64 = holes
             .iter()

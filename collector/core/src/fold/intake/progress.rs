@@ -86,13 +86,11 @@ impl Intake {
             if life.branch_of.is_some() || is_held(name) {
                 continue;
             }
-            progress.missing.extend(missing(
-                name,
-                life.prefix().saturating_add(1),
-                life.expected(),
-            ));
+            progress
+                .missing
+                .extend(missing(name, life.prefix().saturating_add(1), life.top()));
             if !life.is_compacted() {
-                let durable = life.prefix().max(life.expected());
+                let durable = life.prefix().max(life.top());
                 progress.others.push(KnownLife {
                     incarnation: name,
                     durable,

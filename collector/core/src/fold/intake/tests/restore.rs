@@ -8,7 +8,7 @@ use tollgate_common::{
 };
 
 use super::books::{Account, Books, Sealer, agent_id, incarnation, row};
-use crate::entry::{Entry, Restored};
+use crate::entry::{Entry, Missing, Restored};
 use crate::fold::intake::{Intake, NoticeKind, Progress, ProgressQuery};
 
 fn restored() -> Entry {
@@ -165,6 +165,45 @@ fn a_restore_that_nobody_mentions_is_noticed() {
     // What was there all the time is no sign of anything.
     books.missing(sealer.incarnation, 2, 6);
     assert_eq!(books.noticed(NoticeKind::JournalBehind), 1);
+}
+
+/// Another receiver appends the end of a life when its agent, which has released all of it, has
+/// said hello already.
+#[test]
+fn what_lies_before_a_late_batch_is_declared_at_the_next_hello() {
+    let mut sealer = Sealer::new(1);
+    let batches: Vec<_> = (1..=8).map(|n| sealer.seal(rows(n), n == 8)).collect();
+    let mut books = Books::new();
+    for batch in &batches[..4] {
+        books.batch(batch);
+    }
+    books.apply(restored());
+    assert!(hello(&mut books, &[]).missing.is_empty());
+    books.batch(&batches[6]);
+    books.batch(&batches[7]);
+    assert_eq!(Books::total(&books.lost), 0);
+    assert_eq!(books.unknown_standing(), 1, "the restore's own");
+
+    let missing = hello(&mut books, &[]).missing;
+    let range = |missing: &Missing| (missing.from.get(), missing.to.get());
+    assert_eq!(missing.iter().map(range).collect::<Vec<_>>(), [(5, 8)]);
+    for (account, total) in &sealer.totals {
+        assert_eq!(Books::of(&books.accepted, account), *total, "{account:?}");
+    }
+    let lost = |books: &Books, tenant, meter| Books::of(&books.lost, &account(tenant, meter));
+    assert_eq!(lost(&books, "acme", "http.requests"), 15 + 16);
+    assert_eq!(lost(&books, "beta", "http.requests"), 77);
+    assert_eq!(
+        books.unknown_standing(),
+        1,
+        "the final batch priced the rest"
+    );
+
+    // Said once, and taken back exactly.
+    assert!(hello(&mut books, &[]).missing.is_empty());
+    books.batch(&batches[5]);
+    books.batch(&batches[4]);
+    assert_eq!(Books::total(&books.lost), 0);
 }
 
 fn child_of(parent: &Sealer, n: u8) -> Sealer {
