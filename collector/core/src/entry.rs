@@ -50,7 +50,11 @@ pub use operated::{
 ///
 /// 6: usage of a time that is more than a day away is refused; a discount makes nothing dearer that is
 /// taken back; later periods are worked out again where an earlier one leaves something else to them.
-pub const FOLD_VERSION: u16 = 7;
+///
+/// 7: what is charged in advance is earned in its time.
+///
+/// 8: what gives back what a commitment paid goes back into its term, with its overage.
+pub const FOLD_VERSION: u16 = 8;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -391,12 +391,20 @@ impl Account<'_, '_> {
             .try_fold(Decimal::ZERO, Decimal::checked_add)
     }
 
-    /// What usage draws down, below zero, and what the part above the commitment costs more.
+    /// What usage draws down, below zero, and what the part above the commitment costs more: what all
+    /// of the term so far does, less what it did before. So what gives back what was drawn down (a fee
+    /// in advance that became cheaper) goes back into the term, and takes its overage with it.
     fn used(&self) -> Option<(Decimal, Decimal)> {
         let commitment = self.standing.commitment;
-        let room = commitment.amount.checked_sub(self.before.counted)?;
-        let inside = self.counted.min(room.max(Decimal::ZERO)).max(Decimal::ZERO);
-        let excess = self.counted.checked_sub(inside)?.max(Decimal::ZERO);
+        let before = self.before.counted;
+        let after = before.checked_add(self.counted)?;
+        let drawn = |counted: Decimal| counted.min(commitment.amount).max(Decimal::ZERO);
+        let inside = drawn(after).checked_sub(drawn(before))?;
+        let beyond = |counted: Decimal| {
+            let beyond = counted.checked_sub(commitment.amount)?;
+            Some(beyond.max(Decimal::ZERO))
+        };
+        let excess = beyond(after)?.checked_sub(beyond(before)?)?;
         let drawn = match commitment.pay {
             Pay::Usage => Decimal::ZERO,
             Pay::Advance | Pay::Parts => Decimal::ZERO.checked_sub(inside)?,

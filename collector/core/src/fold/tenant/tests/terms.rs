@@ -190,6 +190,46 @@ fn no_more_is_drawn_down_than_there_is_and_the_rest_costs_more() {
     assert_eq!(world.close_day(1), None);
 }
 
+/// A fee of the second day that was charged in advance, and counted, becomes cheaper: what it gives
+/// back was drawn down, so that it goes back into the term and not to the tenant.
+#[test]
+fn what_is_given_back_goes_back_into_the_term_that_paid_it() {
+    let fee = |flat: &str| FEE.replace("20.00", flat) + "prorate = \"duration\"\n";
+    let term = |more: &str| {
+        let counts = "counts = [\"req\", \"platform\"]";
+        commitment(&format!("pay = \"advance\"\n{more}")).replace("counts = [\"req\"]", counts)
+    };
+    for (more, first, drawn, over) in [
+        // 20.00 and 20.00 for the second day; 9.00 of it back and 2.00 for the third; 67.00 and 2.00.
+        ("", 0, pairs(&[(0, "-40"), (1, "7"), (2, "-67")]), vec![]),
+        // The first day alone is 100.00 above the term: of that the 7.00 are not any more.
+        (
+            "overage = \"1.5\"",
+            160,
+            pairs(&[(0, "-100")]),
+            pairs(&[(0, "50"), (1, "-3.5"), (2, "34.5")]),
+        ),
+    ] {
+        let card = |flat| format!("{}{}", term(more), fee(flat));
+        let mut world = world(&card("20.00"), "");
+        world.day(0, first).begins(1).close_day(0).expect("over");
+        world.now = at(DAY + DAY / 2);
+        world.catalog(files(&card("2.00"), "zone = \"UTC\""));
+        world.begins(2).close_day(1).expect("over");
+        world.day(2, 67).begins(3).close_day(2).expect("over");
+        assert_eq!(world.of(Role::Drawdown), drawn, "{more}");
+        assert_eq!(world.of(Role::Overage), over, "{more}");
+        let counted = Decimal::from(40 + first - 7 + 69);
+        let excess = (counted - Decimal::from(100)) * Decimal::new(5, 1);
+        let dearer = if over.is_empty() {
+            Decimal::ZERO
+        } else {
+            excess
+        };
+        assert_eq!(world.total(), counted + dearer, "{more}");
+    }
+}
+
 /// Ten terms later, the first one is still known.
 #[test]
 fn a_term_long_over_is_corrected_and_not_begun_anew() {
