@@ -213,8 +213,9 @@ impl Piece<'_> {
     /// Without flat fees, and charged by the share of the period for which it holds.
     fn held(mut self, share: Ratio, secs: Ratio) -> Option<Self> {
         for tier in &mut self.tiers {
-            if let Some(flat) = tier.flat.take() {
-                let flat = Ratio::from_decimal(flat);
+            if tier.flat.is_some() {
+                let flat = tier.fee()?;
+                tier.flat = None;
                 tier.exact = tier.exact.checked_sub(flat)?;
                 tier.amount = tier.amount.checked_sub(flat)?;
                 self.amount = self.amount.checked_sub(flat)?;
@@ -233,7 +234,7 @@ impl Piece<'_> {
     fn only_fees(mut self) -> Option<Self> {
         self.amount = Ratio::ZERO;
         for tier in &mut self.tiers {
-            let fee = Ratio::from_decimal(tier.flat?);
+            let fee = tier.fee()?;
             *tier = TierAmount {
                 quantity: Ratio::ZERO,
                 blocks: None,
