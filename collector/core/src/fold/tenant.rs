@@ -15,6 +15,7 @@
 mod account;
 mod accounts;
 mod accrual;
+mod anew;
 mod aside;
 mod beside;
 mod billing;
@@ -32,6 +33,7 @@ mod interim;
 mod late;
 mod loss;
 mod manual;
+mod meters;
 mod operated;
 mod rare;
 mod reason;

@@ -10,11 +10,12 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 
+use super::anew::Anew;
 use super::aside::{self, Aside};
 use super::billing::{self, Around, Billed};
 use super::family::{self, Member, Pool, Rated};
 pub use super::reason::UnratedReason;
-use super::usage::{Anew, PeriodBook, Usage, UsageKey, priced_slices};
+use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
 use crate::catalog::{Catalog, Meter, timeline};
 use crate::entry::RefusedReason;
 use crate::ledger::{Account, EntryKind, EntryRef, Original, Role, Step};
@@ -268,7 +269,7 @@ fn rateable<'b>(
     lines: &mut BTreeMap<LineKey, Line>,
 ) -> Rated<'b> {
     let mut rated = Rated::new();
-    for usage in book.usage() {
+    for usage in book.usage().iter() {
         let account = match usage.refused() {
             Some(reason) => LineAccount::Refused(reason),
             None => match terms.applies(usage) {

@@ -1,19 +1,21 @@
 //! The usage of a billing period, meter by meter.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, TenantId, Timestamp};
 
+use super::anew::Anew;
 use super::book::{Booked, LineKey};
+use super::meters::Meters;
 use super::series::{Reporter, Series};
 use super::state::pairs;
 use crate::bill;
 use crate::catalog::timeline::{self, Timeline};
 use crate::entry::{Digest, RefusedReason};
-use crate::fold::packed::reserve;
 use crate::fold::rows::Run;
 use crate::period::{Calendars, Period, Zone};
 use crate::position::Position;
@@ -153,35 +155,6 @@ pub(super) fn priced_slices<'c>(
     slices.iter().map(of).collect()
 }
 
-/// How another catalog needs usage than the ones that it was gathered for. Nobody knows other parts
-/// of it than one.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Anew {
-    /// It needs one part.
-    is_plain: bool,
-    /// In which slice: the first that its tenant pays for.
-    slice: u16,
-}
-
-impl Anew {
-    /// `paid` says for which slices another tenant pays, whose usage they have.
-    pub(super) fn new(
-        period: Period,
-        aggregation: Aggregation,
-        slices: &[rate::Slice<'_>],
-        paid: &[bool],
-    ) -> Self {
-        let own = slices.iter().zip(paid).filter(|(_, paid)| !**paid);
-        let mut own: Vec<rate::Slice<'_>> = own.map(|(slice, _)| *slice).collect();
-        own.dedup_by(|next, before| next.priced == before.priced);
-        let first = paid.iter().position(|paid| !paid).unwrap_or(0);
-        Self {
-            is_plain: Shape::new(period, aggregation, &own).is_plain(),
-            slice: u16::try_from(first).unwrap_or(u16::MAX),
-        }
-    }
-}
-
 impl Usage {
     pub(super) fn new(key: UsageKey) -> Self {
         let UsageKey {
@@ -236,12 +209,23 @@ impl Usage {
         self.refused
     }
 
-    fn is_of(&self, run: &Run<'_>) -> bool {
+    /// True if the rows of a run are counted into it.
+    pub(super) fn is_of(&self, run: &Run<'_>) -> bool {
         let row = run.first();
         self.scale == row.scale
             && self.aggregation == row.aggregation
             && self.refused == run.refused
             && self.meter == *row.series.meter()
+    }
+
+    /// How its key orders to that of a run.
+    pub(super) fn order_to(&self, run: &Run<'_>) -> Ordering {
+        let row = run.first();
+        let by_meter = self.meter.cmp(row.series.meter());
+        by_meter
+            .then_with(|| self.scale.cmp(&row.scale))
+            .then_with(|| self.aggregation.cmp(&row.aggregation))
+            .then_with(|| self.refused.cmp(&run.refused))
     }
 
     /// Rollups whose window reaches beyond the end of the period.
@@ -279,24 +263,7 @@ impl Usage {
         let Some(anew) = anew else {
             return Ok(gathered);
         };
-        let mut parts = gathered.parts();
-        let is_whole = |part: Part| {
-            part == Part {
-                slice: part.slice,
-                ..Part::default()
-            }
-        };
-        let only_one = parts.len() <= 1 && parts.all(|(part, _)| is_whole(part));
-        let cell = if anew.is_plain && (only_one || self.series().is_none()) {
-            0
-        } else {
-            Part::NO_CELL
-        };
-        let part = Part {
-            slice: anew.slice,
-            cell,
-            ..Part::default()
-        };
+        let part = anew.part_of(&gathered, self.series().is_none());
         let mut usage = MeterUsage::default();
         usage.add(part, self.quantity())?;
         Ok(Cow::Owned(usage))
@@ -403,8 +370,7 @@ pub(super) struct PeriodBook {
     pub(super) due: bool,
     /// How often it was booked before it was closed.
     pub(super) interims: u32,
-    /// In the order of their keys.
-    usage: Vec<Usage>,
+    usage: Meters,
     /// What others used for whom the tenant pays, by tenant: their usage, and what is booked of it.
     pub(super) children: BTreeMap<TenantId, PeriodBook>,
     /// What the ledger says so far.
@@ -423,7 +389,7 @@ impl PeriodBook {
             rerated: None,
             due: false,
             interims: 0,
-            usage: Vec::new(),
+            usage: Meters::default(),
             children: BTreeMap::new(),
             booked: BTreeMap::new(),
         }
@@ -451,7 +417,7 @@ impl PeriodBook {
     /// Has the names of its meters in common with other books, as they have that are made from the
     /// journal: a snapshot brings each anew.
     pub(super) fn share_names(&mut self, meters: &mut BTreeSet<MeterName>) {
-        for usage in &mut self.usage {
+        for usage in self.usage.values_mut() {
             match meters.get(&usage.meter) {
                 Some(known) => usage.meter = known.clone(),
                 None => {
@@ -465,7 +431,7 @@ impl PeriodBook {
     }
 
     /// The usage, in the order of the keys.
-    pub(super) fn usage(&self) -> &[Usage] {
+    pub(super) fn usage(&self) -> &Meters {
         &self.usage
     }
 
@@ -485,7 +451,7 @@ impl PeriodBook {
             period: self.period,
             known: self.known.map_or(timeline.known(), |known| known as usize),
         };
-        let usage = self.usage_of(run);
+        let usage = self.usage.of(run);
         usage.count(run, reporter, &versions);
         if run.extent.end > end {
             let reaches_beyond = |row: &&Rollup| row.window.start() < end && row.window.end() > end;
@@ -499,22 +465,9 @@ impl PeriodBook {
         }
     }
 
-    fn usage_of(&mut self, run: &Run<'_>) -> &mut Usage {
-        // There are a handful of meters, mostly met in their order.
-        let known = self.usage.iter().position(|usage| usage.is_of(run));
-        let at = known.unwrap_or_else(|| {
-            let key = UsageKey::of(run);
-            let at = self.usage.partition_point(|known| known.key() < key);
-            reserve(&mut self.usage, 1);
-            self.usage.insert(at, Usage::new(key));
-            at
-        });
-        &mut self.usage[at]
-    }
-
     /// Notes that usage of a meter was declared lost.
     pub(super) fn lose(&mut self, meter: &MeterName, span: Period) {
-        let own = self.usage.iter_mut();
+        let own = self.usage.values_mut();
         own.filter(|usage| usage.meter == *meter)
             .for_each(|usage| usage.lose(span));
     }
@@ -526,13 +479,13 @@ impl PeriodBook {
         self.late_since = None;
         self.known
             .get_or_insert(u32::try_from(known).unwrap_or(u32::MAX));
-        for usage in &mut self.usage {
+        for usage in self.usage.values_mut() {
             usage.from = None;
             if let Some(series) = usage.beyond.as_mut().and_then(|b| b.series.as_mut()) {
                 series.pack();
             }
         }
-        self.usage.shrink_to_fit();
+        self.usage.shrink();
         for child in self.children.values_mut() {
             child.settle(known);
         }
