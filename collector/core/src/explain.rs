@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use tollgate_common::{
-    AgentId, Batch, BatchSeq, Incarnation, MeterName, Quantity, Scale, TenantId, Timestamp,
+    AgentId, Batch, BatchHash, BatchSeq, Incarnation, MeterName, Quantity, Scale, TenantId,
+    Timestamp,
 };
 
 use crate::catalog::Catalog;
 use crate::catalog::timeline::Timeline;
-use crate::entry::{Correction, Entry, OperatedAction};
+use crate::entry::{Correction, Entry, OperatedAction, ReceivedBatch, RefusedReason};
+use crate::fold::intake::not_after;
 use crate::journal::Journal;
 use crate::journal::reader::{ReadError, Reader};
 use crate::journal::segment::PARTITION;
@@ -55,6 +57,9 @@ pub struct BatchPart {
     pub quantity: Option<String>,
     /// Received before, so that it counted nothing.
     pub again: bool,
+    /// Another batch had its number, as of a host that was cloned: of its rows only what was more
+    /// counted.
+    pub fork: bool,
     /// It came when the line was booked already, which changed it.
     pub since: bool,
 }
@@ -165,8 +170,10 @@ impl<'e> Sources<'e> {
     /// If the journal cannot be read.
     pub fn find<J: Journal>(&self, journal: &J) -> Result<Found, ReadError> {
         let mut reader = Reader::new(PARTITION, None);
-        let (mut batches, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let mut batches: BTreeMap<_, BTreeSet<BatchHash>> = BTreeMap::new();
+        let mut keys = BTreeSet::new();
         let mut found = Found::default();
+        let mut opened = None;
         while let Some((position, stamped)) = reader.next(journal)? {
             if position > self.posting.journal_to {
                 break;
@@ -183,12 +190,23 @@ impl<'e> Sources<'e> {
                 }
                 Entry::Batch(received) => {
                     let batch = &received.batch;
+                    let not_after = not_after(stamped.stamp, opened.as_ref());
+                    let rows = self.rows(&received, not_after, &found.timeline);
+                    // Of what has nothing of the line it does not matter whether it came before.
+                    if rows.is_empty() {
+                        continue;
+                    }
                     let life = (batch.agent.clone(), batch.incarnation, batch.sequence);
-                    let again = !batches.insert(life);
+                    let known = batches.entry(life).or_default();
+                    let again = !known.insert(batch.hash());
+                    let fork = !again && known.len() > 1;
                     if counts {
-                        self.take_batch(at, batch, again, &mut found);
+                        found
+                            .batches
+                            .extend(self.parts(at, batch, &rows, (again, fork)));
                     }
                 }
+                Entry::Opened(figures) => opened = Some(figures),
                 Entry::Operated(operated) => {
                     let OperatedAction::Correct(correction) = &operated.action else {
                         continue;
@@ -222,34 +240,54 @@ impl<'e> Sources<'e> {
         self.seen.is_some_and(|seen| position > seen)
     }
 
-    fn take_batch(
+    /// True for what the line is of: what counted, or what was refused for its reason.
+    fn is_of(&self, refused: Option<RefusedReason>) -> bool {
+        match (self.posting.kind, refused) {
+            (EntryKind::Refused, Some(reason)) => reason.as_str() == self.posting.line,
+            (kind, refused) => (kind == EntryKind::Refused) == refused.is_some(),
+        }
+    }
+
+    /// What a batch has of the line, by tenant.
+    fn rows<'b>(
         &self,
-        (position, stamp): (Position, Timestamp),
-        batch: &Batch,
-        again: bool,
-        found: &mut Found,
-    ) {
+        received: &'b ReceivedBatch,
+        not_after: Timestamp,
+        timeline: &Timeline,
+    ) -> BTreeMap<&'b TenantId, Vec<Quantity>> {
         let mut rows: BTreeMap<&TenantId, Vec<Quantity>> = BTreeMap::new();
-        for row in &batch.rows {
+        for (index, row) in received.batch.rows.iter().enumerate() {
             let (tenant, meter) = (row.series.tenant(), row.series.meter());
-            if self.has(&found.timeline, (tenant, meter, row.window.start())) {
+            let start = row.window.start();
+            let future = (start > not_after).then_some(RefusedReason::FromTheFuture);
+            let refused = received.verdicts.of(index).or(future);
+            if self.is_of(refused) && self.has(timeline, (tenant, meter, start)) {
                 rows.entry(tenant).or_default().push(row.value);
             }
         }
-        for (tenant, values) in rows {
-            found.batches.push(BatchPart {
-                position,
-                stamp: stamp.to_string(),
-                agent: batch.agent.clone(),
-                incarnation: batch.incarnation,
-                sequence: batch.sequence,
-                tenant: tenant.clone(),
-                rows: values.len(),
-                quantity: sum(&values, self.posting.scale),
-                again,
-                since: self.is_since(position),
-            });
-        }
+        rows
+    }
+
+    fn parts<'b>(
+        &'b self,
+        (position, stamp): (Position, Timestamp),
+        batch: &'b Batch,
+        rows: &'b BTreeMap<&TenantId, Vec<Quantity>>,
+        (again, fork): (bool, bool),
+    ) -> impl Iterator<Item = BatchPart> + 'b {
+        rows.iter().map(move |(tenant, values)| BatchPart {
+            position,
+            stamp: stamp.to_string(),
+            agent: batch.agent.clone(),
+            incarnation: batch.incarnation,
+            sequence: batch.sequence,
+            tenant: (*tenant).clone(),
+            rows: values.len(),
+            quantity: sum(values, self.posting.scale),
+            again,
+            fork,
+            since: self.is_since(position),
+        })
     }
 
     fn take_correction(
@@ -284,4 +322,74 @@ impl<'e> Sources<'e> {
 fn sum(values: &[Quantity], scale: Scale) -> Option<String> {
     let sum = Quantity::checked_sum(values.iter().copied())?;
     Some(sum.display(scale).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::entry::codec::encode;
+    use crate::entry::{Digest, Verdicts};
+    use crate::fold::intake::test_support::{Sealer, row};
+    use crate::journal::memory::MemoryJournal;
+
+    const NAME: &str = "requests";
+
+    fn write(journal: &mut MemoryJournal, rows: &[i128], verdicts: Verdicts, sealer: &mut Sealer) {
+        let rows = rows.iter().zip(1..);
+        let rows = rows.map(|(value, window)| row("acme", NAME, "eu", window, *value));
+        let received = ReceivedBatch {
+            batch: sealer.seal(rows.collect(), false),
+            policy: Digest([0; 32]),
+            verdicts,
+        };
+        let bytes = encode(&Entry::Batch(Arc::new(received))).expect("encodes");
+        let bytes = bytes.stamped(Timestamp::from_secs(60));
+        journal.append(PARTITION, &bytes).expect("memory");
+        journal.commit(PARTITION).expect("memory");
+    }
+
+    /// Quantity, whether it came again, and whether it is a fork, of each batch that a line has.
+    fn found(journal: &MemoryJournal, kind: EntryKind, line: &str) -> Vec<(String, bool, bool)> {
+        let (start, end) = (Timestamp::EPOCH, Timestamp::from_secs(3600));
+        let mut posting = Posting::new(kind, start, end, line, MemoryJournal::position(9));
+        posting.tenant = Some(TenantId::new("acme").expect("valid"));
+        posting.meter = Some(MeterName::new(NAME).expect("valid"));
+        posting.journal_from = MemoryJournal::position(0);
+        let sources = Sources::of(&posting).expect("a meter");
+        let batches = sources.find(journal).expect("reads").batches.into_iter();
+        let shown =
+            |batch: BatchPart| (batch.quantity.unwrap_or_default(), batch.again, batch.fork);
+        batches.map(shown).collect()
+    }
+
+    #[test]
+    fn what_was_refused_is_no_part_of_what_is_billed_and_a_fork_is_no_repetition() {
+        let mut journal = MemoryJournal::new();
+        let mut sealer = Sealer::new(1);
+        let refused = Verdicts::PerRow(vec![None, Some(RefusedReason::MeterNotAllowed)]);
+        write(&mut journal, &[5, 70], refused, &mut sealer);
+        for value in [3, 4, 3] {
+            let mut branch = Sealer::new(2);
+            write(&mut journal, &[value], Verdicts::AllAllowed, &mut branch);
+        }
+        let shown = |quantity: &str, again, fork| (quantity.to_owned(), again, fork);
+        assert_eq!(
+            found(&journal, EntryKind::Charge, "req"),
+            [
+                shown("5", false, false),
+                shown("3", false, false),
+                shown("4", false, true),
+                shown("3", true, false),
+            ]
+        );
+        let refused = RefusedReason::MeterNotAllowed.as_str();
+        assert_eq!(
+            found(&journal, EntryKind::Refused, refused),
+            [shown("70", false, false)]
+        );
+        let other = RefusedReason::TenantNotAllowed.as_str();
+        assert_eq!(found(&journal, EntryKind::Refused, other), []);
+    }
 }

@@ -152,6 +152,12 @@ impl Default for Intake {
     }
 }
 
+/// The last instant at which a window may begin of what is received at `stamp`.
+pub(crate) fn not_after(stamp: Timestamp, opened: Option<&Opened>) -> Timestamp {
+    let tolerance = opened.map_or(0, |opened| opened.future_tolerance_millis);
+    stamp.plus_millis(Ord::max(tolerance, FUTURE_MAX_MILLIS))
+}
+
 impl Intake {
     /// The state before the first entry.
     pub fn new() -> Self {
@@ -300,8 +306,7 @@ impl Intake {
     /// Rows of windows that begin later are refused: such a clock is not ahead, it is wrong, and what
     /// it says of time would open periods that nobody ever closes.
     fn not_after(&self) -> Timestamp {
-        self.stamp
-            .plus_millis(Ord::max(self.tolerance(), FUTURE_MAX_MILLIS))
+        not_after(self.stamp, self.opened.as_ref())
     }
 
     fn take_batch(&mut self, received: &Arc<ReceivedBatch>, out: &mut Outbox) {

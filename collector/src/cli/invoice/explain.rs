@@ -104,6 +104,7 @@ fn show(
             "rows",
             "quantity",
             "again",
+            "fork",
             "since",
         ];
         print_rows(out, &columns, &batches)?;
