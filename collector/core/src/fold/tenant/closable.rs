@@ -10,6 +10,14 @@ use crate::catalog::Settlement;
 use crate::entry::{CloseCause, Closing, FOLD_VERSION};
 use crate::period::{Period, ZONE_DATA};
 
+/// So often late usage of a period is settled as soon as it is complete …
+const SETTLED_AT_ONCE_MAX: u32 = 24;
+/// … and then it waits so long for each time that it was, …
+const REST_MILLIS: i64 = 1000;
+/// … but not longer than this: who sends a row of long ago each second would have two entries of each
+/// line booked each second, for ever.
+const REST_MILLIS_MAX: i64 = 3_600_000;
+
 /// Why a period cannot be closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseRefused {
@@ -37,7 +45,8 @@ impl TenantFold {
     /// A period is complete when every agent that may report for its tenant has reported
     /// past its end, and there is such an agent; an agent that the policy names and that was
     /// never heard of is waited for. Late usage is settled as soon as the period is
-    /// complete, or when a settlement time has passed since it came.
+    /// complete, or when a settlement time has passed since it came; of a period that was settled often
+    /// it rests before.
     ///
     /// A pure question: the caller writes a closing to the journal, from where it comes back
     /// as an input and takes effect.
@@ -47,7 +56,7 @@ impl TenantFold {
             let book = self.tenants.get(name)?.books.get(start)?;
             let agents = self.awaited(name, book.period);
             let complete = !agents.is_empty() && missing(&agents, book.period).is_empty();
-            let cause = if complete {
+            let cause = if complete && book.rests_until().is_none_or(|until| until <= stamp) {
                 CloseCause::Complete
             } else if stamp >= self.settled_at(name, book) {
                 CloseCause::Settled
@@ -139,6 +148,16 @@ impl TenantFold {
             .and_then(|c| c.profile(tenant));
         let agreed = profile.and_then(|profile| profile.settlement);
         since.plus_millis(agreed.map_or(self.settlement_millis, Settlement::millis))
+    }
+}
+
+impl PeriodBook {
+    /// Before when late usage is not settled though the period is complete.
+    pub(super) fn rests_until(&self) -> Option<Timestamp> {
+        let often = self.rounds.checked_sub(SETTLED_AT_ONCE_MAX)?;
+        let rest = i64::from(often).saturating_mul(REST_MILLIS);
+        let since = self.late_since?;
+        Some(since.plus_millis(rest.min(REST_MILLIS_MAX)))
     }
 }
 

@@ -21,6 +21,13 @@ impl<T: Nothing> From<T> for Rare<T> {
     }
 }
 
+impl<T: Nothing> Rare<T> {
+    /// The same without memory for a default value.
+    pub(super) fn settled(self) -> Self {
+        Self(self.0.filter(|value| **value != *T::NOTHING))
+    }
+}
+
 impl<T: Nothing> Deref for Rare<T> {
     type Target = T;
 
@@ -77,5 +84,9 @@ mod tests {
         let read: Rare<Carried> = serde_json::from_str(&text).expect("it can be read");
         assert_eq!(*read, *carried);
         assert!(Rare::from(Carried::default()).0.is_none());
+        let mut settled = carried.settled();
+        assert_eq!(settled.credit, 7.into());
+        settled.credit = 0.into();
+        assert!(settled.0.is_some() && settled.settled().0.is_none());
     }
 }

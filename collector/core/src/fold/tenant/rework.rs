@@ -15,7 +15,7 @@ use super::book::{self, LineAccount, LineKey, Lines};
 use super::late::{Booking, Change};
 use super::state::Catalogs;
 use super::usage::PeriodBook;
-use super::{TenantFold, digest};
+use super::{Tenant, TenantFold, digest};
 use crate::bill::{Carried, Shift, Stage};
 use crate::catalog::timeline::Slice;
 use crate::catalog::{Catalog, Late};
@@ -134,9 +134,7 @@ impl TenantFold {
         // An open period may have waited for this.
         tenant.changed_at = self.changes;
         let mut shift = Shift::default();
-        let mut carried = (*tenant.carried).clone();
-        carried.leave(period, bill, &mut shift);
-        tenant.carried = carried.into();
+        tenant.carry(period, bill, &mut shift);
         if shift.is_nothing() {
             return;
         }
@@ -208,9 +206,17 @@ impl TenantFold {
         };
         tenant.books.insert(book);
         if let Some(bill) = carried {
-            let mut carried = (*tenant.carried).clone();
-            carried.leave(period, bill.as_ref(), shift);
-            tenant.carried = carried.into();
+            tenant.carry(period, bill.as_ref(), shift);
         }
+    }
+}
+
+impl Tenant {
+    /// Takes up what a period leaves. What is carried may have grown for years, and thousands of periods
+    /// may be worked out again at once: it is not copied for each.
+    fn carry(&mut self, period: Period, bill: Option<&Carried>, shift: &mut Shift) {
+        let mut carried = std::mem::take(&mut self.carried);
+        carried.leave(period, bill, shift);
+        self.carried = carried.settled();
     }
 }

@@ -41,7 +41,8 @@ pub enum WaitsFor {
     End,
     /// The agents that are missing, or the end of its settlement time.
     Agents,
-    /// Nobody may report for the tenant, so that only the settlement time is waited for.
+    /// Nobody may report for the tenant, or late usage was settled often: the settlement time alone
+    /// is waited for.
     Settlement,
     /// Nothing: it is closed within seconds.
     Nothing,
@@ -87,12 +88,16 @@ impl TenantFold {
                     agent,
                 })
                 .collect();
+            let is_complete = missing.is_empty() && !agents.is_empty();
+            let rests_until = book.rests_until().filter(|_| is_complete);
             let settles_at = self.settled_at(name, book);
+            let settles_at = rests_until.map_or(settles_at, |until| Ord::min(until, settles_at));
+            let rests = settles_at > stamp && rests_until.is_some();
             let waits_for = if book.period.end > stamp {
                 WaitsFor::End
-            } else if settles_at <= stamp || (missing.is_empty() && !agents.is_empty()) {
+            } else if settles_at <= stamp || (is_complete && !rests) {
                 WaitsFor::Nothing
-            } else if agents.is_empty() {
+            } else if agents.is_empty() || rests {
                 WaitsFor::Settlement
             } else {
                 WaitsFor::Agents

@@ -209,3 +209,45 @@ proptest! {
         prop_assert!(next.iter().all(|entry| entry.posting.kind != EntryKind::Reversal));
     }
 }
+
+/// One row of long ago for each second: not every second has every line booked anew.
+#[test]
+fn what_trickles_in_late_is_settled_ever_more_rarely() {
+    let mut world = world("correct");
+    world.rows("a", vec![row("acme", "requests", 0, 1)]);
+    world.watermark("a", 60);
+    assert_eq!(world.close_due().len(), 1);
+    let mut rounds = Vec::new();
+    for second in 0..600 {
+        world.now = at(100 + second);
+        world.rows("a", vec![row("acme", "requests", 0, 1)]);
+        if !world.close_due().is_empty() {
+            rounds.push(second);
+        }
+        let standing = world.fold.standings(world.now, None);
+        let resting: Vec<_> = standing.filter(|standing| standing.rounds > 24).collect();
+        assert!(
+            resting
+                .iter()
+                .all(|s| s.waits_for == WaitsFor::Settlement && s.settles_at > world.now),
+            "{resting:?}"
+        );
+    }
+    assert!(rounds[..24].iter().copied().eq(0..24), "{rounds:?}");
+    assert!((50..70).contains(&rounds.len()), "{}", rounds.len());
+    // Nothing is lost by it, and an operator need not wait.
+    let cause = CloseCause::Operator {
+        author: "kim".to_owned(),
+        reason: "now".to_owned(),
+        approved_by: None,
+    };
+    let by_hand = world
+        .fold
+        .close_by_hand(world.now, &tenant("acme"), at(0), cause);
+    world.close(by_hand.expect("it waits"));
+    let (quantity, _) = sums(&ledger(&world.effects))[&(0, "req".to_owned())];
+    assert_eq!(quantity, 601);
+    world.rows("a", vec![row("acme", "requests", 0, 1)]);
+    world.now = at(100 + 600 + 3600);
+    assert!(!world.close_due().is_empty());
+}
