@@ -24,6 +24,9 @@ pub enum ProjectionError {
         /// The epoch of the caller.
         ours: Epoch,
     },
+    /// Something stands where an entry should that is none.
+    #[error("projection: {0}")]
+    Unreadable(String),
     /// The store failed.
     #[error("projection: {0}")]
     Store(String),

@@ -358,6 +358,7 @@ fn field(posting: &Posting, field: Field) -> String {
             let mut accounts = posting.legs.iter().map(|leg| &leg.account);
             let gl = accounts.find_map(|account| match account {
                 Account::Revenue(gl) => Some(&**gl),
+                Account::Deferred => Some("deferred"),
                 _ => None,
             });
             text(gl)

@@ -134,6 +134,13 @@ pub enum DifferenceKind {
     Missing,
     /// The ledger has an entry that the journal does not give.
     Surplus,
+    /// What stands there cannot be read as an entry.
+    Unreadable {
+        /// Why.
+        detail: String,
+    },
+    /// The ledger has entries, but nothing says up to where of the journal it goes.
+    NoPosition,
     /// A field differs.
     Field {
         /// Its name.
@@ -229,6 +236,9 @@ pub fn verify_with<J: Journal, P: Projection>(
     }
     if difference.is_none() {
         difference = surplus(&fold, &mut stored, projection)?;
+        if let Some(found) = difference.as_mut().filter(|_| upto.is_none()) {
+            found.kind = DifferenceKind::NoPosition;
+        }
     }
     let chains = stored.values().map(Stored::end).collect();
     let (books, mut usage) = books.finish(&fold);
@@ -265,12 +275,18 @@ fn surplus<P: Projection>(
         let stored = stored
             .entry(partition)
             .or_insert_with(|| Stored::new(partition));
-        if let Some(entry) = stored.next(projection)? {
-            return Ok(Some(Difference {
-                at: entry.at,
-                kind: DifferenceKind::Surplus,
-            }));
-        }
+        let at = stored.at();
+        let kind = match stored.next(projection) {
+            Ok(None) => continue,
+            Ok(Some(entry)) => {
+                return Ok(Some(Difference {
+                    at: entry.at,
+                    kind: DifferenceKind::Surplus,
+                }));
+            }
+            Err(error) => unreadable(error)?,
+        };
+        return Ok(Some(Difference { at, kind }));
     }
     Ok(None)
 }
@@ -298,7 +314,13 @@ impl Stored {
         projection: &P,
     ) -> Result<Option<LedgerEntry>, ProjectionError> {
         if self.page.is_empty() {
-            self.page = projection.ledger(self.partition, self.read, PAGE)?.into();
+            let page = |limit| projection.ledger(self.partition, self.read, limit);
+            // One that cannot be read says nothing of those before it.
+            let read = match page(PAGE) {
+                Err(ProjectionError::Unreadable(_)) => page(1),
+                read => read,
+            };
+            self.page = read?.into();
         }
         let entry = self.page.pop_front();
         if let Some(entry) = &entry {
@@ -313,11 +335,16 @@ impl Stored {
         projection: &P,
     ) -> Result<Option<Difference>, ProjectionError> {
         let at = computed.at;
-        let Some(stored) = self.next(projection)? else {
-            return Ok(Some(Difference {
-                at,
-                kind: DifferenceKind::Missing,
-            }));
+        let stored = match self.next(projection) {
+            Ok(Some(stored)) => stored,
+            Ok(None) => {
+                let kind = DifferenceKind::Missing;
+                return Ok(Some(Difference { at, kind }));
+            }
+            Err(error) => {
+                let kind = unreadable(error)?;
+                return Ok(Some(Difference { at, kind }));
+            }
         };
         // The field first: it says more than that the hash is wrong.
         if let Some(kind) = first_difference(computed, &stored) {
@@ -332,12 +359,28 @@ impl Stored {
         }))
     }
 
+    /// Where the next entry should stand.
+    fn at(&self) -> EntryRef {
+        EntryRef {
+            partition: self.partition,
+            index: self.read.saturating_add(1),
+        }
+    }
+
     fn end(&self) -> ChainEnd {
         ChainEnd {
             partition: self.partition,
             entries: self.chain.len(),
             head: self.chain.head(),
         }
+    }
+}
+
+/// What stands in the place of an entry, if it is that which failed.
+fn unreadable(error: ProjectionError) -> Result<DifferenceKind, ProjectionError> {
+    match error {
+        ProjectionError::Unreadable(detail) => Ok(DifferenceKind::Unreadable { detail }),
+        error => Err(error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Error};
 use tollgate_collector_core::journal::PartitionId;
 use tollgate_collector_core::ledger::LedgerEntry;
 use tollgate_collector_core::position::Position;
@@ -66,7 +66,15 @@ impl Projection for FrozenProjection {
         after: u64,
         limit: usize,
     ) -> Result<Vec<LedgerEntry>, ProjectionError> {
-        query::ledger_chain(&self.connection, tenant_partition, after, limit)
-            .map_err(|error| store(&error))
+        let read = query::ledger_chain(&self.connection, tenant_partition, after, limit);
+        read.map_err(|error| match error {
+            Error::FromSqlConversionFailure(_, _, why) => {
+                ProjectionError::Unreadable(why.to_string())
+            }
+            error @ (Error::InvalidColumnType(..) | Error::IntegralValueOutOfRange(..)) => {
+                ProjectionError::Unreadable(error.to_string())
+            }
+            error => store(&error),
+        })
     }
 }

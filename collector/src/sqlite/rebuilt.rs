@@ -125,6 +125,16 @@ impl Rebuilt {
         for (table, sql, keys) in derived.into_iter().chain(made) {
             let (mut ours, mut theirs) = (self.connection.prepare(&sql)?, stored.prepare(&sql)?);
             let found = first_difference(ours.query([])?, theirs.query([])?, keys)?;
+            if let Some((_, "surplus")) = found
+                && !stands(stored)?
+            {
+                // Nothing says how much of the journal the tables are of.
+                return Ok(Some(TableDifference {
+                    table: "progress".to_owned(),
+                    row: "partition 0".to_owned(),
+                    difference: "missing",
+                }));
+            }
             if let Some((key, difference)) = found {
                 return Ok(Some(TableDifference {
                     table: table.to_owned(),
@@ -135,6 +145,12 @@ impl Rebuilt {
         }
         progress(stored)
     }
+}
+
+/// True if the file says where of the journal it stands.
+fn stands(stored: &Connection) -> Result<bool, QueryError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM progress WHERE partition = 0)";
+    Ok(stored.query_row(sql, [], |row| row.get(0))?)
 }
 
 /// Where the projection stands is looked at by whoever folds the journal; that nothing else stands

@@ -15,6 +15,8 @@ pub(super) const PARTITION: PartitionId = PartitionId(0);
 pub(super) struct Tables {
     position: Option<Position>,
     pub(super) ledger: Vec<LedgerEntry>,
+    /// What stands there is no entry.
+    unreadable: Option<EntryRef>,
 }
 
 impl Projection for Tables {
@@ -50,7 +52,11 @@ impl Projection for Tables {
             .ledger
             .iter()
             .filter(|entry| entry.at.partition == partition && entry.at.index > after);
-        Ok(of.take(limit).cloned().collect())
+        let page: Vec<LedgerEntry> = of.take(limit).cloned().collect();
+        match page.iter().find(|entry| Some(entry.at) == self.unreadable) {
+            Some(entry) => Err(ProjectionError::Unreadable(entry.at.to_string())),
+            None => Ok(page),
+        }
     }
 }
 
@@ -60,6 +66,7 @@ impl Tables {
         Self {
             position: self.position,
             ledger,
+            unreadable: None,
         }
     }
 
@@ -206,6 +213,12 @@ fn every_change_of_the_ledger_is_located() {
             ledger.remove(index);
         });
         assert_eq!(found.at, at);
+        let mut broken = tables.with(tables.ledger.clone());
+        broken.unreadable = Some(at);
+        let report = verify(&journal, PARTITION, &broken).expect("reads");
+        let detail = at.to_string();
+        let kind = DifferenceKind::Unreadable { detail };
+        assert_eq!(report.difference, Some(Difference { at, kind }));
     }
     let last = tables.ledger.last().expect("entries").clone();
     let mut more = tables.with(tables.ledger.clone());
@@ -221,6 +234,10 @@ fn every_change_of_the_ledger_is_located() {
         .difference
         .expect("found");
     assert_eq!(found.kind, DifferenceKind::Surplus);
+    more.position = None;
+    let report = verify(&journal, PARTITION, &more).expect("reads");
+    let found = report.difference.expect("found");
+    assert_eq!(found.kind, DifferenceKind::NoPosition);
 }
 
 #[test]
