@@ -174,7 +174,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let (net, tax) = (sum(|line| line.net)?, sum(|line| line.tax)?);
     let total = net.checked_add(tax).ok_or(NoBill::TooLarge)?;
     let credit = carried.draw_credit(input.period, total);
-    let grants = grants::apply(input, &lines, credit, &mut carried)?;
+    let grants = grants::apply(input, &lines, (credit, currency), &mut carried)?;
     let granted = grants.iter().map(|grant| grant.paid);
     let due = granted
         .chain([credit])

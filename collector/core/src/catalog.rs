@@ -22,6 +22,7 @@ mod billing;
 mod cards;
 mod commitments;
 mod contracted;
+mod coupons;
 pub mod diff;
 mod discounts;
 mod each;
@@ -315,13 +316,33 @@ impl Catalog {
         self.cards.get(card).map_or(&[], Vec::as_slice)
     }
 
+    /// The versions of a profile's card by which its tenant is rated, oldest first.
+    pub fn versions_for<'a>(&'a self, profile: &'a Profile) -> &'a [Arc<Card>] {
+        profile.agreement.versions(self.versions(&profile.card))
+    }
+
+    /// The version of a profile's card that is in force for a period, as
+    /// [`Catalog::card_in_force`].
+    pub fn card_for<'a>(
+        &'a self,
+        profile: &'a Profile,
+        zone: Zone,
+        start: Timestamp,
+    ) -> Option<&'a Card> {
+        newest(self.versions_for(profile), zone, start)
+    }
+
     /// The version of a card that is in force for a period: the newest that begins, at 00:00
     /// in the tenant's zone, no later than the period.
     pub fn card_in_force(&self, id: &str, zone: Zone, start: Timestamp) -> Option<&Card> {
-        let mut versions = self.versions(id).iter().rev();
-        let version = versions.find(|card| zone.start_of_day(card.from) <= start);
-        version.map(|card| &**card)
+        newest(self.versions(id), zone, start)
     }
+}
+
+fn newest(versions: &[Arc<Card>], zone: Zone, start: Timestamp) -> Option<&Card> {
+    let mut versions = versions.iter().rev();
+    let version = versions.find(|card| zone.start_of_day(card.from) <= start);
+    version.map(|card| &**card)
 }
 
 /// Where things were declared first, to name both places of a repetition.

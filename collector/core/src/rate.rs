@@ -12,6 +12,7 @@ mod currency;
 mod each;
 mod events;
 mod fast;
+mod included;
 mod levels;
 mod line;
 mod meter;
@@ -164,8 +165,9 @@ fn exact_amounts(
     places: Places,
     day: NaiveDate,
 ) -> Option<(Decimal, Decimal)> {
+    let included = around::included(price);
     let charged =
-        around::charged_quantity(price, day, metered(quantity, meter)?, Ratio::ONE, |_, _| {})?;
+        around::charged_quantity(price, included, day, metered(quantity, meter)?, |_, _| {})?;
     let list = tiers::list_amount(Table::of(price, None, places), charged, |_| {})?;
     let amount = around::final_amount(price, day, list, |_, _| {})?;
     Some((places.round(list)?, places.round(amount)?))
@@ -187,6 +189,7 @@ fn places(price: &Price, card: &Card) -> Places {
             .rounding
             .places
             .unwrap_or_else(|| card.currency.exponent()),
+        step: price.rounding.step,
     }
 }
 

@@ -38,7 +38,9 @@ pub(super) fn write(out: &mut dyn Write, bill: &Bill<'_>) -> io::Result<()> {
         rows.push(row("credit", format!("-{}", bill.credit), text));
     }
     for used in bill.grants.iter().filter(|used| !used.before.is_zero()) {
-        let text = format!("{} was left, {} is", used.before, used.left);
+        let unit = used.grant.unit.map(|unit| format!(" {unit}"));
+        let unit = unit.unwrap_or_default();
+        let text = format!("{}{unit} was left, {}{unit} is", used.before, used.left);
         let name = format!("grant {}", used.grant.id);
         rows.push(row(&name, format!("-{}", used.paid), text));
     }
@@ -114,6 +116,7 @@ pub(super) fn json(bill: &Bill<'_>) -> Value {
     let grants = bill.grants.iter().map(|used| {
         json!({
             "grant": used.grant.id,
+            "unit": used.grant.unit.map(|unit| unit.to_string()),
             "kind": used.grant.kind.as_str(),
             "before": used.before,
             "paid": used.paid,

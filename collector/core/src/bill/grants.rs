@@ -17,17 +17,18 @@ use super::{BillInput, NoBill, Slice, split_by};
 use crate::catalog::timeline;
 use crate::catalog::{Counts, Grant, Profile};
 use crate::period::{Every, Period, Zone};
+use crate::rate::{Currency, Mode, Ratio};
 
 /// What a grant pays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantUse<'c> {
     /// Which.
     pub grant: &'c Grant,
-    /// What earlier periods left of it.
+    /// What earlier periods left of it, in what it is counted in.
     pub before: Decimal,
-    /// What it pays of this bill.
+    /// What it pays of this bill, in the bill's currency.
     pub paid: Decimal,
-    /// What is left of it then.
+    /// What is left of it then, in what it is counted in.
     pub left: Decimal,
 }
 
@@ -77,7 +78,7 @@ pub fn cut_by_grants(slices: Vec<timeline::Slice>) -> Vec<timeline::Slice> {
 pub(super) fn apply<'c>(
     input: &BillInput<'c>,
     lines: &[BillLine<'c>],
-    credit: Decimal,
+    (credit, currency): (Decimal, Option<Currency>),
     carried: &mut Carried,
 ) -> Result<Vec<GrantUse<'c>>, NoBill> {
     let mut slices = input.slices.iter().rev();
@@ -88,6 +89,7 @@ pub(super) fn apply<'c>(
     if grants.is_empty() {
         return Ok(Vec::new());
     }
+    let places = currency.map_or(0, Currency::exponent);
     let mut open = open(
         input,
         lines,
@@ -97,27 +99,41 @@ pub(super) fn apply<'c>(
     .ok_or(NoBill::TooLarge)?;
     let mut uses = Vec::with_capacity(grants.len());
     for grant in grants {
-        let used = carried.grants.entry(grant.id.clone()).or_default();
+        let key = grant.carried_key();
+        let used = carried.grants.entry(key.clone()).or_default();
         let before = match grant.every {
             None => Carried::left(grant.amount, Some(used), input.period),
             Some(every) => left_of_term(input, grant, every, used).ok_or(NoBill::TooLarge)?,
         };
         let valid = validity(grant, input.zone);
-        let mut left = before;
-        for cell in &mut open {
+        let (mut left, mut paid) = (before, Decimal::ZERO);
+        for place in 0..open.len() {
+            let cell = &open[place];
+            let line = &lines[cell.line];
             let inside = valid.start <= cell.span.start && cell.span.end <= valid.end;
-            if !inside || !pays_for(&grant.counts, &lines[cell.line]) {
+            if !inside || !pays_for(&grant.counts, line) {
                 continue;
             }
-            let paid = left.min(cell.amount);
-            cell.amount = cell.amount.checked_sub(paid).ok_or(NoBill::TooLarge)?;
-            left = left.checked_sub(paid).ok_or(NoBill::TooLarge)?;
+            let (money, used) = match grant.unit {
+                None => (left.min(cell.amount), left.min(cell.amount)),
+                Some(unit) if unit != line.currency => continue,
+                Some(unit) => {
+                    let still = open.iter().filter(|other| other.line == cell.line);
+                    let still = still.map(|other| other.amount).sum();
+                    in_unit((unit, places), line, (cell.amount, still), left)
+                        .ok_or(NoBill::TooLarge)?
+                }
+            };
+            let cell = &mut open[place];
+            cell.amount = cell.amount.checked_sub(money).ok_or(NoBill::TooLarge)?;
+            paid = paid.checked_add(money).ok_or(NoBill::TooLarge)?;
+            left = left.checked_sub(used).ok_or(NoBill::TooLarge)?;
         }
-        let paid = before.checked_sub(left).ok_or(NoBill::TooLarge)?;
+        let used = before.checked_sub(left).ok_or(NoBill::TooLarge)?;
         note(
-            carried.grants.entry(grant.id.clone()).or_default(),
+            carried.grants.entry(key).or_default(),
             input.period.start,
-            paid,
+            used,
         );
         uses.push(GrantUse {
             grant,
@@ -128,6 +144,42 @@ pub(super) fn apply<'c>(
     }
     carried.grants.retain(|_, used| !used.is_empty());
     Ok(uses)
+}
+
+/// What a grant that is counted in a line's own currency pays of `open`, of which the line has `still`
+/// to be paid in all: money, and how much of the grant that uses up. Who pays the whole line uses up
+/// exactly what it came to; less than the smallest amount of money is not paid.
+fn in_unit(
+    (unit, places): (Currency, u32),
+    line: &BillLine<'_>,
+    (open, still): (Decimal, Decimal),
+    left: Decimal,
+) -> Option<(Decimal, Decimal)> {
+    let gross = line.gross()?;
+    if gross <= Decimal::ZERO || line.amount <= Decimal::ZERO {
+        return Some((Decimal::ZERO, Decimal::ZERO));
+    }
+    let (worth, gross) = (Ratio::from_decimal(line.amount), Ratio::from_decimal(gross));
+    // What of the line's amount so much money stands for.
+    let of_money = |money: Decimal| {
+        let exact = Ratio::from_decimal(money).checked_mul(worth)?;
+        exact
+            .checked_div(gross)?
+            .round(unit.exponent(), Mode::HalfUp)
+    };
+    let covered = line.gross()?.checked_sub(still)?;
+    let before = of_money(covered)?;
+    let whole = of_money(covered.checked_add(open)?)?.checked_sub(before)?;
+    if whole <= left {
+        return Some((open, whole));
+    }
+    let most = Ratio::from_decimal(before.checked_add(left)?)
+        .checked_mul(gross)?
+        .checked_div(worth)?
+        .round(places, Mode::Down)?;
+    let paid = most.checked_sub(covered)?.max(Decimal::ZERO).min(open);
+    let used = of_money(covered.checked_add(paid)?)?.checked_sub(before)?;
+    Some((paid, used.max(Decimal::ZERO).min(left)))
 }
 
 /// What is left of a grant in the term in which the period begins, by what earlier periods of the term

@@ -147,7 +147,7 @@ impl<'c> Offline<'c> {
         let period = self.profile.calendar.period_containing(self.period.end);
         let card = self
             .catalog
-            .card_in_force(&self.profile.card, self.zone(), period.start)?;
+            .card_for(self.profile, self.zone(), period.start)?;
         Some(Next {
             period,
             profile: self.profile,
@@ -161,7 +161,7 @@ impl<'c> Offline<'c> {
 fn slices<'c>(catalog: &'c Catalog, profile: &'c Profile, period: Period) -> Vec<Slice<'c>> {
     let zone = profile.calendar.zone;
     let valid = profile.validity();
-    let versions = catalog.versions(&profile.card).iter();
+    let versions = catalog.versions_for(profile).iter();
     let mut starts: Vec<_> = versions
         .map(|card| zone.start_of_day(card.from))
         .chain([valid.start, valid.end])
@@ -176,7 +176,7 @@ fn slices<'c>(catalog: &'c Catalog, profile: &'c Profile, period: Period) -> Vec
         .iter()
         .zip(ends)
         .map(|(&start, end)| {
-            let card = || catalog.card_in_force(&profile.card, zone, start);
+            let card = || catalog.card_for(profile, zone, start);
             let agreed = valid.contains(start).then_some(profile);
             Slice {
                 span: Period { start, end },

@@ -4,6 +4,8 @@
 //! charged in advance has the rate of the day on which that was charged. A bill that is worked
 //! out again has the same days, so that a correction is taxed as its original was.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use tollgate_common::Timestamp;
@@ -59,16 +61,22 @@ pub(super) fn apply<'c>(
     for line in &mut *lines {
         (line.net, line.tax) = (Decimal::ZERO, Decimal::ZERO);
     }
-    for group in groups {
-        let rates = rates(input, &group)?;
-        let places = currency.exponent();
+    let places = currency.exponent();
+    let rates: Vec<Vec<Rate<'c>>> = groups
+        .iter()
+        .map(|group| rates(input, group))
+        .collect::<Result<_, _>>()?;
+    let mut settled = at_once(&groups, &rates, places).ok_or(NoBill::TooLarge)?;
+    for (place, (group, rates)) in groups.into_iter().zip(rates).enumerate() {
         let together = match group.style.per {
-            TaxPer::Invoice => vec![group.lines.clone()],
+            TaxPer::Invoice | TaxPer::Total => vec![group.lines.clone()],
             TaxPer::Line => group.lines.iter().map(|&line| vec![line]).collect(),
         };
         for parts in together {
             let amounts: Vec<Decimal> = parts.iter().map(|(_, amount)| *amount).collect();
-            let mut taxed = tax(&amounts, &rates, group.style, places).ok_or(NoBill::TooLarge)?;
+            let totals = settled.remove(&place);
+            let mut taxed =
+                tax(&amounts, &rates, group.style, places, totals).ok_or(NoBill::TooLarge)?;
             if let Some(charged) = group.credit_of {
                 taxed
                     .give_back_at_most(charged, group.style)
@@ -193,6 +201,61 @@ fn rates<'c>(input: &BillInput<'c>, group: &Group<'c>) -> Result<Vec<Rate<'c>>, 
     Ok(rates)
 }
 
+/// What each tax of each group comes to, by the group's place, where a card rounds all of them
+/// together: their exact sum, rounded once and divided by largest remainder.
+fn at_once(
+    groups: &[Group<'_>],
+    rates: &[Vec<Rate<'_>>],
+    places: u32,
+) -> Option<BTreeMap<usize, Vec<i128>>> {
+    let mut styles: Vec<TaxStyle> = Vec::new();
+    let is_at_once =
+        |group: &Group<'_>| group.style.per == TaxPer::Total && group.credit_of.is_none();
+    for group in groups.iter().filter(|group| is_at_once(group)) {
+        if !styles.contains(&group.style) {
+            styles.push(group.style);
+        }
+    }
+    let mut settled: BTreeMap<usize, Vec<i128>> = BTreeMap::new();
+    for style in styles {
+        let (mut owners, mut exact) = (Vec::new(), Vec::new());
+        let own = groups.iter().zip(rates).enumerate();
+        for (place, (group, rates)) in own {
+            if group.style != style || !is_at_once(group) {
+                continue;
+            }
+            let amounts = group.lines.iter().map(|(_, amount)| *amount);
+            let net = net(&amounts.collect::<Vec<_>>(), rates, style)?;
+            let net = net.into_iter().try_fold(Ratio::ZERO, Ratio::checked_add)?;
+            for rate in rates {
+                owners.push(place);
+                exact.push(net.checked_mul(rate.of_net)?);
+            }
+        }
+        let total = rounding::total(&exact, places, style.mode)?;
+        let parts = rounding::settle(&exact, places, total)?;
+        for (place, part) in owners.into_iter().zip(parts) {
+            settled.entry(place).or_default().push(part);
+        }
+    }
+    Some(settled)
+}
+
+/// The exact net amount of each line.
+fn net(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle) -> Option<Vec<Ratio>> {
+    // What a net amount of one is with its taxes.
+    let all = rates
+        .iter()
+        .try_fold(Ratio::ONE, |sum, rate| sum.checked_add(rate.of_net))?;
+    amounts
+        .iter()
+        .map(|amount| match style.behavior {
+            TaxBehavior::Exclusive => Some(Ratio::from_decimal(*amount)),
+            TaxBehavior::Inclusive => Ratio::from_decimal(*amount).checked_div(all),
+        })
+        .collect()
+}
+
 /// What lines that are taxed together come to.
 struct Taxed {
     /// Of each tax what it is computed of, and how much it is.
@@ -222,7 +285,14 @@ impl Taxed {
     }
 }
 
-fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) -> Option<Taxed> {
+/// Taxes lines together; `settled` is what each tax comes to, if that is known.
+fn tax(
+    amounts: &[Decimal],
+    rates: &[Rate<'_>],
+    style: TaxStyle,
+    places: u32,
+    settled: Option<Vec<i128>>,
+) -> Option<Taxed> {
     let money = |units: i128| Decimal::try_from_i128_with_scale(units, places).ok();
     let inclusive = style.behavior == TaxBehavior::Inclusive;
     if rates.is_empty() && !inclusive {
@@ -233,27 +303,15 @@ fn tax(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle, places: u32) ->
             lines: lines.collect(),
         });
     }
-    // What a net amount of one is with its taxes.
-    let all = rates
-        .iter()
-        .try_fold(Ratio::ONE, |sum, rate| sum.checked_add(rate.of_net))?;
-    // The exact net amount of each line.
-    let exact: Option<Vec<Ratio>> = amounts
-        .iter()
-        .map(|amount| match style.behavior {
-            TaxBehavior::Exclusive => Some(Ratio::from_decimal(*amount)),
-            TaxBehavior::Inclusive => Ratio::from_decimal(*amount).checked_div(all),
-        })
-        .collect();
-    let exact = exact?;
+    let exact = net(amounts, rates, style)?;
     let of = |rate: Ratio| -> Option<Vec<Ratio>> {
         exact.iter().map(|net| net.checked_mul(rate)).collect()
     };
     let gross = amounts.iter().try_fold(0i128, |sum, amount| {
         sum.checked_add(units(*amount, places)?)
     })?;
-    let mut totals = Vec::with_capacity(rates.len());
-    for rate in rates {
+    let mut totals = settled.unwrap_or_default();
+    for rate in rates.iter().skip(totals.len()) {
         totals.push(rounding::total(&of(rate.of_net)?, places, style.mode)?);
     }
     if inclusive && style.first == TaxFirst::Net {

@@ -172,6 +172,11 @@ impl<'c> Work<'c> {
 
     fn rounded(&self, exact: Ratio) -> Option<Decimal> {
         let (places, mode) = self.rounding();
+        let step = self.price().and_then(|price| price.rounding.step);
+        let exact = match step {
+            Some(step) => exact.round_to(step, mode)?,
+            None => exact,
+        };
         let mut amount = exact.round(places, mode)?;
         amount.rescale(self.draft.card.currency.exponent());
         Some(amount)

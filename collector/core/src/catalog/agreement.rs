@@ -12,12 +12,13 @@ use toml::de::DeValue;
 
 use super::around::{self, Around, Counts, Names};
 use super::cards::{Card, Date, Order};
+use super::coupons::Agreed;
 use super::grants::{self, Grant};
 use super::measure::Amount;
 use super::price::{Over, Price};
 use super::read::{Field, Reader, Section};
 use super::{Catalog, CatalogError, CatalogErrors, Places, contracted, tax};
-use crate::period::Every;
+use crate::period::{Calendar, Every};
 use crate::rate::Currency;
 
 /// What is agreed with a tenant beside card and calendar.
@@ -37,20 +38,28 @@ pub struct Agreement {
     /// When an invoice is due before the period ends.
     pub threshold: Option<Threshold>,
     /// The versions of the card with this tenant's rates and discounts; empty if there are none.
-    own: Vec<Card>,
+    own: Vec<Arc<Card>>,
+    /// True if rates of its own begin or end at other times than versions of the card.
+    is_dated: bool,
 }
 
 impl Agreement {
     /// The version of a card with this tenant's contracted rates and discounts.
     pub fn card<'a>(&'a self, card: &'a Card) -> &'a Card {
-        let same = |own: &&Card| own.id == card.id && own.from == card.from;
-        self.own.iter().find(same).unwrap_or(card)
+        let same = |own: &&Arc<Card>| own.id == card.id && own.from == card.from;
+        self.own.iter().find(same).map_or(card, |own| &**own)
+    }
+
+    /// The versions of the card by which the tenant is rated, oldest first: those that are `listed`,
+    /// but where it has rates that begin or end in between.
+    pub fn versions<'a>(&'a self, listed: &'a [Arc<Card>]) -> &'a [Arc<Card>] {
+        if self.is_dated { &self.own } else { listed }
     }
 
     /// True if something of it may be due for a period without usage: also what only the rates that
     /// this tenant has contracted for a card make due.
     pub fn is_due_unused(&self) -> bool {
-        self.around.is_due_unused() || self.own.iter().any(Card::is_due_unused)
+        self.around.is_due_unused() || self.own.iter().any(|card| card.is_due_unused())
     }
 }
 
@@ -125,7 +134,7 @@ pub(super) fn read<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     root: &Section<'d>,
-    (card, every): (&str, Every),
+    (card, calendar): (&str, Calendar),
     places: &Places,
 ) -> Option<Agreement> {
     let versions = catalog.versions(card);
@@ -146,9 +155,12 @@ pub(super) fn read<'d>(
     });
     let mut own: Vec<Card> = Vec::new();
     let is_contracted = root.has(contracted::KEY);
+    let begins = contracted::begins(versions, &contracted::days(root));
     if has_line_discounts(root) || is_contracted {
         let times = if is_contracted { 2 } else { 1 };
-        let more = times * versions.iter().map(|card| weight(card)).sum::<usize>();
+        let weights = versions.iter().map(|card| weight(card));
+        let more: usize = weights.zip(&begins).map(|(all, at)| all * at.len()).sum();
+        let more = more.saturating_mul(times);
         if let Err(message) = claim_own(places, more) {
             let key = if is_contracted {
                 contracted::KEY
@@ -158,19 +170,31 @@ pub(super) fn read<'d>(
             reader.refuse(root.span(), key, message);
             return None;
         }
-        own.extend(versions.iter().map(|card| (**card).clone()));
+        for (card, at) in versions.iter().zip(&begins) {
+            own.extend(at.iter().map(|from| Card {
+                from: *from,
+                ..Card::clone(card)
+            }));
+        }
     }
+    let counts: Vec<usize> = own.iter().map(|card| card.prices.len()).collect();
+    let starts: Vec<NaiveDate> = own
+        .iter()
+        .flat_map(|card| std::iter::repeat_n(card.from, card.prices.len()))
+        .collect();
     let mut prices: Vec<Price> = own
         .iter_mut()
         .flat_map(|card| std::mem::take(&mut card.prices))
         .collect();
     let before: usize = prices.iter().map(|price| price.discounts.len()).sum();
-    let around = around::read(reader, root, &names, &mut prices);
-    contracted::read(catalog, reader, root, (&names, places), &mut prices)?;
+    let agreed = Agreed::of(calendar, root);
+    let around = around::read(reader, root, (&names, Some(agreed)), &mut prices);
+    let mut dated: Vec<_> = starts.into_iter().zip(&mut prices).collect();
+    contracted::read(catalog, reader, root, (&names, places), &mut dated)?;
     let after: usize = prices.iter().map(|price| price.discounts.len()).sum();
     let mut prices = prices.into_iter();
-    for (card, version) in own.iter_mut().zip(versions) {
-        card.prices = prices.by_ref().take(version.prices.len()).collect();
+    for (card, count) in own.iter_mut().zip(counts) {
+        card.prices = prices.by_ref().take(count).collect();
         card.prices
             .iter_mut()
             .for_each(|price| catalog.quicken(price));
@@ -185,9 +209,30 @@ pub(super) fn read<'d>(
     let payer = read_payer(reader, root);
     let threshold = read_threshold(reader, root, &names);
     let around = around?;
+    check_periods(reader, root, versions, &around, calendar.every)?;
+    Some(Agreement {
+        around,
+        grants: grants?,
+        taxes: taxes?.unwrap_or_default(),
+        currency: currency?,
+        payer: payer?,
+        threshold: threshold?,
+        is_dated: own.len() > versions.len(),
+        own: own.into_iter().map(Arc::new).collect(),
+    })
+}
+
+/// Refuses commitments, and prices by the month, where periods are too short or of other lengths.
+fn check_periods<'d>(
+    reader: &mut Reader<'d>,
+    root: &Section<'d>,
+    versions: &[Arc<Card>],
+    around: &Around,
+    every: Every,
+) -> Option<()> {
     let commits = |around: &Around| !around.commitments.is_empty();
     if matches!(every, Every::Seconds(_))
-        && (commits(&around) || versions.iter().any(|card| commits(&card.around)))
+        && (commits(around) || versions.iter().any(|card| commits(&card.around)))
     {
         let message = "commitments are counted by the day at most (expected periods of days, \
                        months or years)";
@@ -210,15 +255,7 @@ pub(super) fn read<'d>(
         reader.refuse(root.span(), "period", message);
         return None;
     }
-    Some(Agreement {
-        around,
-        grants: grants?,
-        taxes: taxes?.unwrap_or_default(),
-        currency: currency?,
-        payer: payer?,
-        threshold: threshold?,
-        own,
-    })
+    Some(())
 }
 
 #[expect(clippy::option_option, reason = "a mistake is not an absence")]

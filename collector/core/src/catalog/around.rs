@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use super::CATALOG_ROWS_MAX;
 use super::cards::{Id, Order};
 use super::commitments::{self, Commitment};
+use super::coupons::Agreed;
 use super::discounts::{self, JointDiscount};
 use super::measure::Amount;
 use super::price::Price;
@@ -97,14 +98,15 @@ pub struct Bound {
 }
 
 /// Reads what stands around prices into `prices` (discounts on single lines) and an [`Around`];
-/// `None` if there is a mistake. `names` are the prices that may be named.
+/// `None` if there is a mistake. `names` are the prices that may be named, `agreed` is what a profile
+/// says of its periods.
 pub(super) fn read<'d>(
     reader: &mut Reader<'d>,
     root: &Section<'d>,
-    names: &Names,
+    (names, agreed): (&Names, Option<Agreed>),
     prices: &mut [Price],
 ) -> Option<Around> {
-    let discounts = discounts::read(reader, root, names, prices);
+    let discounts = discounts::read(reader, root, (names, agreed), prices);
     let maximums = read_bounds(reader, root, names, "maximum");
     let minimums = read_bounds(reader, root, names, "minimum");
     let commitments = commitments::read(reader, root, names);

@@ -151,7 +151,7 @@ pub(super) fn read<'d>(
         let currency = currency.as_ref().map(|(currency, _)| *currency);
         let order = order.as_ref().map_or(Order::default(), |(order, _)| *order);
         let names = Names::of((name, currency), order, prices.iter());
-        around::read(reader, root, &names, prices)
+        around::read(reader, root, (&names, None), prices)
     });
     for price in prices.iter_mut().flat_map(|(prices, _)| prices) {
         catalog.quicken(price);

@@ -2,14 +2,18 @@
 //! card lists.
 //!
 //! They change prices of tiers, fees and percentages, and nothing else of a price. What the card
-//! lists stays beside them, so that every line says both.
+//! lists stays beside them, so that every line says both. A rate that holds for some time cuts the
+//! versions of the card where it begins and ends, for this tenant alone.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chrono::NaiveDate;
 use rust_decimal::Decimal;
+use toml::de::DeValue;
 
 use super::around::{BOUNDS_MAX, Names};
+use super::cards::{Card, Date};
+use super::discounts::{Validity, read_validity};
 use super::matrix::Matrix;
 use super::measure::{Amount, Measure, plain_decimal};
 use super::per_event::PerEvent;
@@ -35,21 +39,55 @@ enum Rate {
     Tiers,
 }
 
+/// The days on which rates of a profile begin or end, in order; what is no date is judged elsewhere.
+pub(super) fn days(root: &Section<'_>) -> Vec<NaiveDate> {
+    let items = root.field(KEY).and_then(|field| field.items());
+    let mut days: Vec<NaiveDate> = Vec::new();
+    for item in items.unwrap_or_default().iter().take(BOUNDS_MAX) {
+        let DeValue::Table(table) = item.value else {
+            continue;
+        };
+        let texts = ["from", "until"].map(|key| table.get(key)?.get_ref().as_str());
+        let read = texts.into_iter().flatten().map(str::parse::<Date>);
+        days.extend(read.filter_map(Result::ok).map(|Date(day)| day));
+    }
+    days.sort_unstable();
+    days.dedup();
+    days
+}
+
+/// For each version of a card, oldest first, the days on which it begins or one of `days` cuts it.
+pub(super) fn begins(versions: &[Arc<Card>], days: &[NaiveDate]) -> Vec<Vec<NaiveDate>> {
+    let next = versions.iter().skip(1).map(|card| Some(card.from));
+    let ends = next.chain([None]);
+    let of = |(card, end): (&Arc<Card>, Option<NaiveDate>)| {
+        let inside = |day: &&NaiveDate| card.from < **day && end.is_none_or(|end| **day < end);
+        let cuts = days.iter().filter(inside).copied();
+        std::iter::once(card.from).chain(cuts).collect()
+    };
+    versions.iter().zip(ends).map(of).collect()
+}
+
+/// What a rate was read for already: price, row, and when it holds.
+type Known<'d> = Vec<(&'d str, Option<&'d str>, Validity)>;
+
 /// Reads the contracted rates of a profile into its prices: those of the versions of its card, one
-/// version behind the other.
+/// version behind the other, each with the day on which its version begins.
 pub(super) fn read<'d>(
     catalog: &Catalog,
     reader: &mut Reader<'d>,
     root: &Section<'d>,
     (names, places): (&Names, &Places),
-    prices: &mut [Price],
+    prices: &mut [(NaiveDate, &mut Price)],
 ) -> Option<()> {
-    let mut known: BTreeSet<(&str, Option<&str>)> = BTreeSet::new();
+    let mut known: Known<'d> = Vec::new();
     let mut sound = true;
     for section in reader.tables(root, KEY, BOUNDS_MAX) {
         reader.only(
             &section,
-            &["price", "row", "times", "unit", "percent", "flat", "tiers"],
+            &[
+                "price", "row", "times", "unit", "percent", "flat", "tiers", "from", "until",
+            ],
         );
         sound &= read_one(
             (catalog, places),
@@ -64,13 +102,21 @@ pub(super) fn read<'d>(
     sound.then_some(())
 }
 
+/// True if two rates hold on the same day.
+fn overlap((from, until): Validity, (other_from, other_until): Validity) -> bool {
+    let before = |from: Option<NaiveDate>, until: Option<NaiveDate>| {
+        from.zip(until).is_none_or(|(from, until)| from < until)
+    };
+    before(from, other_until) && before(other_from, until)
+}
+
 fn read_one<'d>(
     (catalog, places): (&Catalog, &Places),
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     names: &Names,
-    prices: &mut [Price],
-    known: &mut BTreeSet<(&'d str, Option<&'d str>)>,
+    prices: &mut [(NaiveDate, &mut Price)],
+    known: &mut Known<'d>,
 ) -> Option<()> {
     let (id, field) = reader.text(section, "price", "the id of a price of the card")?;
     if !names.ids.contains(id) {
@@ -83,18 +129,25 @@ fn read_one<'d>(
         Some(field) => Some(reader.string(&field, "the id of a row of the price")?),
         None => None,
     };
-    let is_twice = known
-        .iter()
-        .any(|(other, of)| *other == id && (of.is_none() || row.is_none() || *of == row));
+    let valid = read_validity(reader, section)?;
+    let is_twice = known.iter().any(|(other, of, when)| {
+        *other == id && (of.is_none() || row.is_none() || *of == row) && overlap(*when, valid)
+    });
     if is_twice {
-        let message = format!("price `{id}` has a contracted rate already (expected one)");
+        let message = format!(
+            "price `{id}` has a contracted rate already (expected one, or others at other times)"
+        );
         reader.refuse_field(&field, message);
         return None;
     }
-    known.insert((id, row));
+    known.push((id, row, valid));
     let (rate, rate_field) = read_rate(reader, section)?;
     let mut found = false;
-    for price in prices.iter_mut().filter(|price| price.id == id) {
+    let holds = |begin: NaiveDate| {
+        valid.0.is_none_or(|from| from <= begin) && valid.1.is_none_or(|until| begin < until)
+    };
+    let all = prices.iter_mut().filter(|(begin, _)| holds(*begin));
+    for price in all.map(|(_, price)| price).filter(|price| price.id == id) {
         if row.is_some_and(|row| !has_row(price, row)) {
             continue;
         }
@@ -117,12 +170,21 @@ fn read_one<'d>(
         // What a card may not have, nobody may agree.
         sound::check(reader, section, price)?;
     }
-    if let (false, Some(field)) = (found, section.field("row")) {
-        let message = format!("price `{id}` has no such row in any version of the card");
-        reader.refuse_field(&field, message);
-        return None;
+    if found {
+        return Some(());
     }
-    Some(())
+    let (field, message) = match section.field("row") {
+        Some(field) => (
+            field,
+            format!("price `{id}` has no such row in any version of the card of that time"),
+        ),
+        None => (
+            field,
+            format!("no version of the card has price `{id}` at that time"),
+        ),
+    };
+    reader.refuse_field(&field, message);
+    None
 }
 
 fn has_row(price: &Price, id: &str) -> bool {
@@ -207,7 +269,9 @@ fn apply<'d>(
             Some("the price is a percentage (expected `percent`)")
         }
         Rate::Unit(_) if !section.has(name) => Some("the price is no percentage (expected `unit`)"),
-        Rate::Tiers if price.event_dimension().is_some() && !price.is_percentage => {
+        Rate::Tiers
+            if price.event_dimension().is_some() && !price.is_percentage && !by_size(price) =>
+        {
             Some("single events have increments in place of tiers (expected `times` or `unit`)")
         }
         _ => None,
@@ -247,6 +311,14 @@ fn apply<'d>(
     )
 }
 
+/// True if each event selects tiers by its own size.
+fn by_size(price: &Price) -> bool {
+    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    let of_rows = rows.filter_map(|row| row.per_event.as_ref());
+    let mut all = price.per_event.iter().chain(of_rows);
+    all.all(|event| event.by_size)
+}
+
 /// Fees and increments of single events.
 fn change_events(rate: &Rate, event: Option<&mut PerEvent>) -> Result<(), Refusal> {
     let Some(event) = event else {
@@ -261,9 +333,11 @@ fn change_events(rate: &Rate, event: Option<&mut PerEvent>) -> Result<(), Refusa
         }
         Rate::Unit(amount) => match &mut event.segments[..] {
             [only] => only.unit = *amount,
-            [] if event.in_tiers => {}
+            [] if event.in_tiers || event.by_size => {}
             _ => return Err(Refusal::Message(SEVERAL)),
         },
+        // Each event goes on selecting them.
+        Rate::Tiers if event.by_size => {}
         Rate::Tiers => {
             event.segments.clear();
             event.in_tiers = true;

@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 use super::DISCOUNTS_MAX;
 use super::around::{Counts, Names};
 use super::cards::{Date, Id, Order};
+use super::coupons::{self, Agreed};
 use super::measure::{Amount, Measure};
 use super::price::{Interval, Price};
 use super::prices::checked;
@@ -121,7 +122,7 @@ impl std::str::FromStr for Scope {
 pub(super) fn read<'d>(
     reader: &mut Reader<'d>,
     root: &Section<'d>,
-    names: &Names,
+    (names, agreed): (&Names, Option<Agreed>),
     prices: &mut [Price],
 ) -> Option<Vec<JointDiscount>> {
     // An empty array says that there are none; what is no array of tables is noted.
@@ -130,7 +131,8 @@ pub(super) fn read<'d>(
     let mut joint: Vec<JointDiscount> = Vec::new();
     let mut sound = true;
     for section in &sections {
-        let Some((id, over_several)) = read_discount(reader, section, names, prices) else {
+        let Some((id, over_several)) = read_discount(reader, section, (names, agreed), prices)
+        else {
             sound = false;
             continue;
         };
@@ -168,7 +170,7 @@ impl JointDiscount {
 fn read_discount<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
-    names: &Names,
+    (names, agreed): (&Names, Option<Agreed>),
     prices: &mut [Price],
 ) -> Option<(String, Option<JointDiscount>)> {
     reader.only(
@@ -183,11 +185,13 @@ fn read_discount<'d>(
             "quantity",
             "from",
             "until",
+            "periods",
             "precedence",
         ],
     );
     let id = reader.parse::<Id>(section, "id", "the discount's name such as \"launch\"");
-    let (from, until) = read_validity(reader, section)?;
+    let valid = read_validity(reader, section)?;
+    let (from, until) = coupons::read(reader, section, agreed, valid)?;
     let precedence = if section.has("precedence") {
         reader.integer(
             section,

@@ -23,8 +23,11 @@ const PRIORITY_MAX: u32 = 1_000_000;
 pub struct Grant {
     /// Its name on invoices; unique in the profile.
     pub id: String,
-    /// In the tenant's currency; above zero. Of one that comes again, in each term.
+    /// In the tenant's currency, or in `unit`; above zero. Of one that comes again, in each term.
     pub amount: Decimal,
+    /// The card's currency, where that is what it is counted in and bills are in another one: it pays
+    /// for lines in that, each by what it came to.
+    pub unit: Option<Currency>,
     /// After how long it comes again, counted from `from`; what is left by then expires. `None` for
     /// never.
     pub every: Option<Every>,
@@ -40,6 +43,17 @@ pub struct Grant {
     pub created: Option<NaiveDate>,
     /// The lines it pays for.
     pub counts: Counts,
+}
+
+impl Grant {
+    /// What tells it apart in what periods leave: what was used in one unit says nothing of another.
+    pub(crate) fn carried_key(&self) -> String {
+        match &self.unit {
+            // No id has a space.
+            Some(unit) => format!("{} {}", self.id, unit.code()),
+            None => self.id.clone(),
+        }
+    }
 }
 
 /// Whether a grant was given or paid for.
@@ -103,18 +117,52 @@ pub(super) fn read<'d>(
     sound.then_some(grants)
 }
 
+/// Reads what a grant is counted in, if that is not what bills are in.
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_unit<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    (names, billed): (&Names, Option<Currency>),
+) -> Option<Option<Currency>> {
+    let Some(field) = section.field("currency") else {
+        return Some(None);
+    };
+    let expected = "the currency of the card, or that of bills";
+    let code = reader.string(&field, expected)?;
+    let is = |known: &Currency| known.code() == code;
+    if billed.is_some_and(|billed| is(&billed)) {
+        return Some(None);
+    }
+    if let Some(unit) = names.currency.filter(is) {
+        return Some(Some(unit));
+    }
+    let known = [names.currency, billed].map(|known| known.map(|known| format!("`{known}`")));
+    let mut known: Vec<String> = known.into_iter().flatten().collect();
+    known.dedup();
+    if !known.is_empty() {
+        let message = format!(
+            "no line is in that (expected {expected}: {})",
+            known.join(" or ")
+        );
+        reader.refuse_field(&field, message);
+    }
+    None
+}
+
 fn read_one<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     (names, currency): (&Names, Option<Currency>),
 ) -> Option<Grant> {
     let known = [
-        "id", "amount", "every", "kind", "priority", "from", "until", "created", "counts", "fees",
+        "id", "amount", "currency", "every", "kind", "priority", "from", "until", "created",
+        "counts", "fees",
     ];
     reader.only(section, &known);
     let id = reader.parse::<Id>(section, "id", "its name such as \"welcome\"");
     let expected = "an amount as a decimal string such as \"100.00\"";
-    let amount = read_money(reader, section, expected, currency);
+    let unit = read_unit(reader, section, (names, currency))?;
+    let amount = read_money(reader, section, expected, unit.or(currency));
     let expected = "\"promotional\" or \"paid\"";
     let kind = reader.or_default::<GrantKind>(section, "kind", expected);
     let priority = if section.has("priority") {
@@ -141,6 +189,7 @@ fn read_one<'d>(
     Some(Grant {
         id: id?.0.0,
         amount,
+        unit,
         every,
         kind: kind?,
         priority: priority?,

@@ -12,15 +12,15 @@ use tollgate_common::{Dimensions, Timestamp};
 use super::bands::Bands;
 use super::cards::Id;
 use super::files::Part as FilePart;
-use super::measure::Measure;
+use super::measure::{Measure, plain_decimal};
 use super::models::ModelName;
 use super::per_event::PerEvent;
 use super::percentile::Percentile;
-use super::price::Model;
+use super::price::{Allowance, Model};
 use super::prices::{self, checked};
 use super::read::{Field, Reader, Section};
 use super::unit::Unit;
-use super::{Catalog, Meter, Places};
+use super::{Catalog, Meter, Places, terms};
 use crate::period::Zone;
 use crate::policy;
 use crate::rate::{Part, Ratio, multiple};
@@ -54,6 +54,10 @@ pub struct Row {
     /// The pool whose tiers it fills together with the other rows of that name; `None` for tiers of
     /// its own.
     pub pool: Option<String>,
+    /// What is included of it alone.
+    pub allowance: Option<Allowance>,
+    /// How much of what rows share one unit uses up; above zero.
+    pub uses: Ratio,
     /// What unit prices are quoted for.
     pub per: Measure,
     /// How quantity becomes an amount.
@@ -220,6 +224,7 @@ pub(super) fn read<'d>(
             bands: bands.as_deref(),
             unit,
             per,
+            shares: section.has("allowance"),
         };
         let Some(read) = read_row(catalog, reader, row, &context) else {
             sound = false;
@@ -308,6 +313,37 @@ pub(super) struct RowContext<'r> {
     pub(super) unit: &'r Unit,
     /// What the price is quoted for, if it says so.
     per: Option<&'r Measure>,
+    /// True if rows share what is included.
+    shares: bool,
+}
+
+/// How much of what rows share one unit of a row uses up: one, unless it says otherwise.
+fn read_uses<'d>(
+    reader: &mut Reader<'d>,
+    row: &Section<'d>,
+    (shares, has_own): (bool, bool),
+) -> Option<Ratio> {
+    if let (true, true, Some(field)) = (shares, has_own, row.field("allowance")) {
+        let message = "rows share what is included (expected `allowance` in the price or in rows)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    let Some(field) = row.field("uses") else {
+        return Some(Ratio::ONE);
+    };
+    if !shares {
+        let message = "rows share nothing that is included (expected `allowance` in the price)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    let text = reader.string(&field, "a decimal string such as \"2\"")?;
+    let uses = Ratio::from_decimal(checked(reader, &field, plain_decimal(text))?);
+    if uses.is_zero() {
+        let message = "what uses up nothing is free without end (expected more than zero)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    Some(uses)
 }
 
 fn read_row<'d>(
@@ -338,6 +374,8 @@ fn read_row<'d>(
     let id = reader.maybe::<Id>(row, "id", "the row's name such as \"europe\"");
     let pool = reader.maybe::<Id>(row, "tier_pool", "the name of a pool such as \"all\"")?;
     let block = own_per.as_ref().and_then(|own| own.as_ref()).or(per);
+    let allowance = terms::read_allowance(reader, row, unit)?;
+    let uses = read_uses(reader, row, (context.shares, allowance.is_some()))?;
     let read = prices::read_row_model(catalog, reader, row, context, block);
     let (when, band) = (when?, band?);
     let id = match id? {
@@ -357,6 +395,8 @@ fn read_row<'d>(
         when,
         band,
         pool: pool.map(|(Id(pool), _)| pool),
+        allowance,
+        uses,
         per: read.per.or(own_per).or_else(|| per.cloned())?,
         model: read.model,
         per_event: read.per_event,

@@ -78,6 +78,7 @@ impl ModelName {
                 keys.extend(self.scheme_keys());
             }
             Self::Matrix => keys.extend([
+                "allowance",
                 "interval",
                 "over",
                 "prorated",
@@ -93,6 +94,7 @@ impl ModelName {
                     "tiers",
                     "bounds",
                     "first_flat",
+                    "tier_by",
                     "allowance",
                     "interval",
                 ]);
@@ -100,7 +102,7 @@ impl ModelName {
             }
             Self::PerEvent => {
                 keys.retain(|key| *key != "convert");
-                keys.extend(["unit", "increments"]);
+                keys.extend(["unit", "increments", "tiers", "tier_by", "bounds"]);
                 keys.extend(per_event::EVENT_KEYS);
             }
             Self::Percentile => keys.extend(PERCENTILE_KEYS),
@@ -114,12 +116,19 @@ impl ModelName {
         let events = per_event::EVENT_KEYS;
         match self {
             Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
-                [&["per", "tier_pool"], self.scheme_keys()].concat()
+                let keys = ["per", "tier_pool", "allowance", "uses"];
+                [&keys, self.scheme_keys()].concat()
             }
-            Self::Percentage => {
-                [&["percent", "tiers", "bounds", "first_flat"][..], &events].concat()
-            }
-            Self::PerEvent => [&["per", "unit", "increments"][..], &events].concat(),
+            Self::Percentage => [
+                &["percent", "tiers", "tier_by", "bounds", "first_flat"][..],
+                &events,
+            ]
+            .concat(),
+            Self::PerEvent => [
+                &["per", "unit", "increments", "tiers", "tier_by", "bounds"][..],
+                &events,
+            ]
+            .concat(),
             Self::Percentile => [&["per"][..], &PERCENTILE_KEYS].concat(),
             Self::Flat | Self::Matrix => Vec::new(),
         }

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use tollgate_common::Aggregation;
 
 use super::measure::{Amount, Measure};
-use super::price::{Blocks, Model, Tier};
+use super::price::{Blocks, Model, Scheme, Tier};
 use super::prices::{amount, checked, one_tier};
 use super::read::{Reader, Section};
 use super::tiers::Block;
@@ -47,8 +47,10 @@ pub struct PerEvent {
     pub free_rounded: bool,
     /// What the quantity of an event costs, part by part; may be empty.
     pub segments: Vec<Segment>,
-    /// True if it is the price's tiers that say what quantities cost.
+    /// True if it is the price's tiers that say what quantities cost, which events fill together.
     pub in_tiers: bool,
+    /// True if it is the price's tiers that say what quantities cost, each event by its own size.
+    pub by_size: bool,
 }
 
 /// A part of an event's quantity.
@@ -104,9 +106,14 @@ pub(super) fn read_percentage<'d>(
             "\"usage\", \"always\" or \"prorated\"",
         )?;
         model.tiers = tiers::read_priced(reader, section, (&unit, None), Some(&per), "percent")?;
-        let per_event = if by_event {
+        let by_size = read_by_size(reader, section)?;
+        if let Some(scheme) = by_size {
+            model.scheme = scheme;
+        }
+        let per_event = if by_event || by_size.is_some() {
             Some(PerEvent {
-                in_tiers: true,
+                in_tiers: by_size.is_none(),
+                by_size: by_size.is_some(),
                 ..read_event(reader, section, meter, &unit, Vec::new())?
             })
         } else {
@@ -117,6 +124,10 @@ pub(super) fn read_percentage<'d>(
             model,
             per_event,
         });
+    }
+    if let Some(field) = section.field("tier_by") {
+        reader.refuse_field(&field, "there are no tiers (expected `tiers`)");
+        return None;
     }
     let expected = "a percentage as a decimal string such as \"2.9\"";
     let percent = amount(reader, section, "percent", expected)?;
@@ -155,6 +166,9 @@ pub(super) fn read<'d>(
             checked(reader, &field, Measure::with_unit(text, &unit))?
         }
     };
+    if section.has("tiers") || section.has("tier_by") {
+        return read_sized(reader, section, meter, (unit, per));
+    }
     let expected = "a price as a decimal string such as \"0.40\"";
     let base = reader.maybe::<Amount>(section, "unit", expected)?;
     let base = base.map(|(Amount(base), _)| base);
@@ -182,6 +196,67 @@ pub(super) fn read<'d>(
     })
 }
 
+/// Reads a price whose tiers each event selects by its own size.
+fn read_sized<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    meter: &Meter,
+    (unit, per): (Unit, Measure),
+) -> Option<Charged> {
+    if let Some(field) = section.field("increments") {
+        let message = "tiers say what an event costs (expected `tiers` or `increments`)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    let Some(scheme) = read_by_size(reader, section)? else {
+        let message =
+            "missing (expected { event = \"volume\" }, or `increments` in place of `tiers`)";
+        reader.refuse(section.span(), &section.key("tier_by"), message);
+        return None;
+    };
+    let mut model = one_tier(tier(Some(Decimal::ZERO)), Blocks::Exact);
+    model.scheme = scheme;
+    model.bounds = reader.or_default(section, "bounds", "\"inclusive\" or \"exclusive\"")?;
+    model.tiers = tiers::read_priced(reader, section, (&unit, None), Some(&per), "unit")?;
+    let per_event = PerEvent {
+        by_size: true,
+        ..read_event(reader, section, meter, &unit, Vec::new())?
+    };
+    Some(Charged {
+        per,
+        model,
+        per_event: Some(per_event),
+    })
+}
+
+/// Reads `tier_by` of single events: how the tiers price an event that selects them by its own size.
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_by_size<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Option<Scheme>> {
+    if !section.has("tier_by") {
+        return Some(None);
+    }
+    let table = reader.table(section, "tier_by", "a table such as { event = \"volume\" }")?;
+    reader.only(&table, &["event"]);
+    let expected = "\"volume\" (the tier of the event prices it whole) or \"graduated\" (each tier \
+                    prices what of the event lies in it)";
+    let (text, field) = reader.text(&table, "event", expected)?;
+    let scheme = match text {
+        "volume" => Scheme::Volume,
+        "graduated" => Scheme::Graduated,
+        _ => {
+            reader.refuse_field(&field, format!("expected {expected}"));
+            return None;
+        }
+    };
+    if let Some(field) = section.field("first_flat") {
+        let message = "the fee of a tier is due for each event that reaches it (expected no \
+                       `first_flat`, but `fixed`)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    Some(Some(scheme))
+}
+
 fn tier(unit: Option<Decimal>) -> Tier {
     Tier {
         from: Ratio::ZERO,
@@ -189,6 +264,7 @@ fn tier(unit: Option<Decimal>) -> Tier {
         unit,
         flat: None,
         per: None,
+        minimum: None,
     }
 }
 
@@ -256,6 +332,7 @@ fn read_event<'d>(
         free_quantity,
         segments,
         in_tiers: false,
+        by_size: false,
     })
 }
 

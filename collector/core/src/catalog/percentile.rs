@@ -146,11 +146,12 @@ pub(super) fn read<'d>(
     section: &Section<'d>,
     meter: &Meter,
 ) -> Option<Bandwidth> {
-    let is_level = meter.aggregation == Aggregation::TimeWeighted;
+    let is_gauge = matches!(meter.aggregation, Aggregation::Max | Aggregation::Last);
+    let is_level = is_gauge || meter.aggregation == Aggregation::TimeWeighted;
     if !is_level && meter.aggregation != Aggregation::Sum {
         let message = format!(
-            "a percentile is taken of what adds up in each slot (expected a meter of aggregation \
-             `sum` or `time_weighted`, and that of `{}` is `{}`)",
+            "a percentile is taken of what each slot has (expected a meter of aggregation `sum`, \
+             `time_weighted`, `max` or `last`, and that of `{}` is `{}`)",
             meter.name, meter.aggregation
         );
         reader.refuse(section.span(), &section.key("meter"), message);
@@ -163,6 +164,9 @@ pub(super) fn read<'d>(
     let directions = reader.parse::<Directions>(section, "directions", expected);
     let expected = "\"zero_unless_lost\", \"zero\" or \"excluded\"";
     let missing = reader.or_default::<Missing>(section, "missing", expected);
+    if is_gauge {
+        check_gauge(reader, section, slot.as_ref()?, directions.as_ref()?.0)?;
+    }
     // What a level has counted in a slot, by the slot's length, is the level.
     let rate = if is_level {
         meter.unit.clone()
@@ -199,6 +203,30 @@ pub(super) fn read<'d>(
         per,
         model: model?,
     })
+}
+
+/// Values that do not add up are kept by quarters of an hour or hours, whatever their direction.
+fn check_gauge<'d>(
+    reader: &mut Reader<'d>,
+    section: &Section<'d>,
+    slot: &Slot,
+    directions: Directions,
+) -> Option<()> {
+    let (key, message) = if !matches!(slot.0, 900 | 3600) {
+        (
+            "slot",
+            "values that do not add up are kept by longer slots (expected `PT15M` or `PT1H`)",
+        )
+    } else if directions != Directions::Sum {
+        (
+            "directions",
+            "values that do not add up have no direction (expected `sum`: of all series)",
+        )
+    } else {
+        return Some(());
+    };
+    reader.refuse(section.span(), &section.key(key), message);
+    None
 }
 
 /// What the price is quoted for, a rate or a level: `Mbit/s`, `100 Mbit/s`, `{host}`.
@@ -242,6 +270,7 @@ fn read_model<'d>(
         unit: Some(unit),
         flat: None,
         per: None,
+        minimum: None,
     };
     if section.has("tiers") {
         for name in ["unit", "overage"] {

@@ -29,7 +29,7 @@ pub struct Price {
     pub per: Measure,
     /// From the meter's quantity to the one that is priced.
     pub convert: Option<Convert>,
-    /// What is included.
+    /// What is included; of a matrix what its rows share.
     pub allowance: Option<Allowance>,
     /// How quantity becomes an amount; of a matrix this is its first row's, and each row has its
     /// own.
@@ -119,6 +119,16 @@ impl Price {
         own.chain(of_rows)
     }
 
+    /// By what intervals values that do not add up are kept, where a percentile of them is priced.
+    pub fn slots(&self) -> Option<Interval> {
+        let (_, _, percentile) = self.percentiles().next()?;
+        match percentile.slot_secs {
+            900 => Some(Interval::Quarter),
+            3600 => Some(Interval::Hour),
+            _ => None,
+        }
+    }
+
     /// True if usage is told apart by dimensions: single events, or what is priced by itself.
     pub fn tells_apart(&self) -> bool {
         self.each.is_some() || self.event_dimension().is_some()
@@ -153,7 +163,9 @@ impl Price {
             };
             price.interval != Interval::Period || price.matrix.as_deref().is_some_and(moves)
         };
-        if !adds_up && (by_time(self) || by_time(other)) {
+        let by_slot = |price: &Self| price.percentiles().next().is_some();
+        let is_timed = |price: &Self| by_time(price) || by_slot(price);
+        if !adds_up && (is_timed(self) || is_timed(other)) {
             return Some(
                 "one of them needs usage by time, and what the meter counts does not add up",
             );
@@ -459,4 +471,6 @@ pub struct Tier {
     pub flat: Option<Decimal>,
     /// What its unit price is quoted for; `None` for the price's `per`.
     pub per: Option<Measure>,
+    /// Least that what lies in it costs, flat fee included; not negative.
+    pub minimum: Option<Decimal>,
 }

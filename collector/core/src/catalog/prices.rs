@@ -19,7 +19,7 @@ use super::{
     CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, each, matrix, per_event, percentile, sound,
     terms, tiers,
 };
-use crate::rate::{Ratio, Rounding, Site};
+use crate::rate::{Currency, Ratio, Rounding, Site};
 
 impl FromStr for Blocks {
     type Err = &'static str;
@@ -132,7 +132,11 @@ fn read_price<'d>(
         "id",
         "the name of the invoice line such as \"requests\"",
     );
-    let rounding = terms::read_rounding(reader, section);
+    let of_card = currency.and_then(|code| match catalog.pricing_units.get(code) {
+        Some(unit) => Some(*unit),
+        None => code.parse::<Currency>().ok(),
+    });
+    let rounding = terms::read_rounding(reader, section, of_card);
     let terms = billing::read(catalog, reader, section, places);
     if matches!(model, Some((ModelName::Flat, _))) {
         let flat = amount(reader, section, "flat", "an amount such as \"25.00\"")?;
@@ -287,11 +291,7 @@ fn read_metered<'d>(
         Some(read_per(reader, section, &unit)?)
     };
     let interval = reader.or_default(section, "interval", "such as \"P1D\"");
-    let allowance = if section.has("rows") {
-        Some(None)
-    } else {
-        terms::read_allowance(reader, section, &unit)
-    };
+    let allowance = terms::read_allowance(reader, section, &unit);
     let name = name?;
     let (model, matrix) = if name == ModelName::Matrix {
         let of_meter = (meter, currency);
@@ -399,6 +399,7 @@ fn fee(id: String, flat: Decimal, rounding: Rounding, terms: PriceTerms) -> Opti
         unit: None,
         flat: Some(flat),
         per: None,
+        minimum: None,
     };
     Some(Price {
         id,
@@ -476,6 +477,7 @@ fn read_model<'d>(
                 unit: Some(price?),
                 flat: None,
                 per: None,
+                minimum: None,
             };
             return Some(one_tier(tier, blocks?));
         }

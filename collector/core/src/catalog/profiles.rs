@@ -240,14 +240,15 @@ pub(super) fn read_terms<'d>(
     let (zone, _) = zone?;
     let (every, anchor) = length?;
     let card = card?;
-    let agreement = agreement::read(catalog, reader, root, (&card, every), places)?;
+    let calendar = Calendar {
+        zone,
+        every,
+        anchor,
+    };
+    let agreement = agreement::read(catalog, reader, root, (&card, calendar), places)?;
     Some(Terms {
         card,
-        calendar: Calendar {
-            zone,
-            every,
-            anchor,
-        },
+        calendar,
         late: late?.map_or_else(Late::default, |(late, _)| late),
         settlement: settlement?.map(|(settlement, _)| settlement),
         agreement,

@@ -1,6 +1,6 @@
 //! What of a price can only be judged together.
 
-use super::price::{Blocks, FirstFlat, Interval, Model, Price, Scheme, TierBy};
+use super::price::{Above, Blocks, FirstFlat, Interval, Model, Price, Scheme, TierBy};
 use super::read::{Reader, Section};
 use crate::rate::Site;
 
@@ -46,6 +46,8 @@ pub(super) fn check<'d>(
         reader.refuse(section.span(), &section.key("rounding"), message);
         return None;
     }
+    least_of_tiers(reader, section, price)?;
+    included(reader, section, price)?;
     if price.model.first_flat == FirstFlat::Prorated && price.terms.prorate.is_none() {
         let message = "the fee is prorated as the price is (expected no `prorate = \"none\"`, or \
                        `always`)";
@@ -78,6 +80,75 @@ pub(super) fn check<'d>(
     levels(reader, section, price)
 }
 
+/// Tiers that cost something at least.
+fn least_of_tiers<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
+    let rows = price.matrix.iter().flat_map(|matrix| &matrix.rows);
+    let mut models = std::iter::once(&price.model).chain(rows.clone().map(|row| &row.model));
+    if !models.any(|model| model.tiers.iter().any(|tier| tier.minimum.is_some())) {
+        return Some(());
+    }
+    let own = price.per_event.iter();
+    let mut events = own.chain(rows.clone().filter_map(|row| row.per_event.as_ref()));
+    let message = if events.any(|event| !event.by_size) {
+        "of single events no tier has a least amount (expected `event_minimum`)"
+    } else if price.over.is_some() && price.interval != Interval::Period {
+        "levels reach a tier many times in a period (expected no `minimum` in the tiers)"
+    } else if rows.clone().any(|row| row.pool.is_some()) {
+        "rows that fill a tier together have no least amount of their own (expected no `minimum` in \
+         the tiers)"
+    } else {
+        return Some(());
+    };
+    reader.refuse(section.span(), &section.key("tiers"), message);
+    None
+}
+
+/// What is included in rows together, or in each of them.
+fn included<'d>(reader: &mut Reader<'d>, section: &Section<'d>, price: &Price) -> Option<()> {
+    let Some(matrix) = &price.matrix else {
+        return Some(());
+    };
+    let is_shared = price.allowance.is_some();
+    if !is_shared && matrix.rows.iter().all(|row| row.allowance.is_none()) {
+        return Some(());
+    }
+    let all_above = (price.allowance.as_ref()).is_some_and(|own| own.above == Above::All);
+    let (key, message) = if all_above {
+        (
+            "allowance",
+            "rows share what is included (expected no `above = \"all\"`, or the `allowance` of a row)",
+        )
+    } else if price.event_dimension().is_some() || price.percentiles().next().is_some() {
+        (
+            "allowance",
+            "of single events and percentiles nothing is included (expected `free_quantity` or \
+             `commit`)",
+        )
+    } else if matrix.rows.iter().any(|row| row.pool.is_some()) {
+        (
+            "rows",
+            "a pool is filled by all that is used (expected no `tier_pool` beside an `allowance`, but \
+             a first tier that costs nothing)",
+        )
+    } else if is_shared && price.each.is_some() {
+        (
+            "each",
+            "rows share what is included by all that is used (expected no `each`, or the `allowance` \
+             of a row)",
+        )
+    } else if is_shared && price.over.is_some() {
+        (
+            "over",
+            "levels have no quantity that rows could share (expected no `over`, or the `allowance` of \
+             a row)",
+        )
+    } else {
+        return Some(());
+    };
+    reader.refuse(section.span(), &section.key(key), message);
+    None
+}
+
 /// Rows that price a percentile each.
 fn rows_by_percentile<'d>(
     reader: &mut Reader<'d>,
@@ -90,6 +161,7 @@ fn rows_by_percentile<'d>(
     if price.percentiles().next().is_none() {
         return Some(());
     }
+    let slot = price.percentiles().next().map(|(_, _, p)| p.slot_secs);
     let (key, message) = if matrix.bands.is_some() {
         (
             "calendar",
@@ -105,6 +177,14 @@ fn rows_by_percentile<'d>(
         (
             "rows",
             "a percentile is one of the whole period (expected no `interval`, `over` or `prorated`)",
+        )
+    } else if price
+        .percentiles()
+        .any(|(_, _, p)| Some(p.slot_secs) != slot)
+    {
+        (
+            "rows",
+            "a percentile of each row is one of the same slots (expected the same `slot` in all)",
         )
     } else if price.convert.is_some() {
         (

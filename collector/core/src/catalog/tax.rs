@@ -176,8 +176,11 @@ choice! {
         Invoice = "invoice",
         /// Each line.
         Line = "line",
+        /// All taxes on all lines together; each tax is a split of that.
+        Total = "total",
     }
-    "expected `invoice` (rounded once for all lines of the same tax) or `line` (for each)"
+    "expected `invoice` (rounded once for all lines of the same tax), `line` (for each) or `total` \
+     (once for all taxes)"
 }
 
 choice! {
@@ -201,7 +204,7 @@ pub(super) fn read_style<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Opt
     let table = reader.table(root, "tax", expected)?;
     reader.only(&table, &["behavior", "per", "first", "mode"]);
     let behavior = reader.or_default(&table, "behavior", "\"exclusive\" or \"inclusive\"");
-    let per = reader.or_default(&table, "per", "\"invoice\" or \"line\"");
+    let per = reader.or_default(&table, "per", "\"invoice\", \"line\" or \"total\"");
     let first = reader.or_default(&table, "first", "\"tax\" or \"net\"");
     let mode = reader.or_default(&table, "mode", "how tax is rounded, such as \"down\"");
     if let Some(field) = table.field("first")
@@ -209,6 +212,14 @@ pub(super) fn read_style<'d>(reader: &mut Reader<'d>, root: &Section<'d>) -> Opt
     {
         let message = "only where tax is in the amounts something is left (expected `first` only \
                        with `behavior = \"inclusive\"`)";
+        reader.refuse_field(&field, message);
+        return None;
+    }
+    if let Some(field) = table.field("first")
+        && (per, first) == (Some(TaxPer::Total), Some(TaxFirst::Net))
+    {
+        let message = "where all taxes are rounded together the net amount is what is left (expected \
+                       `tax`, or another `per`)";
         reader.refuse_field(&field, message);
         return None;
     }

@@ -11,7 +11,7 @@ use super::price::{Above, Allowance, Convert, Interval, Over, Prorated};
 use super::prices::checked;
 use super::read::{Reader, Section};
 use super::unit::Unit;
-use crate::rate::{Mode, Ratio, Rounding};
+use crate::rate::{Currency, Mode, Ratio, Rounding, Site};
 
 /// Most decimal places to which amounts are rounded.
 const PLACES_MAX: u32 = 12;
@@ -127,7 +127,9 @@ pub(super) fn read_prorated<'d>(
     let names = field.items().unwrap_or_default();
     for item in &names {
         match item.value.as_str() {
-            Some("allowance") if section.has("allowance") => prorated.allowance = true,
+            Some("allowance") if section.has("allowance") || section.has("rows") => {
+                prorated.allowance = true;
+            }
             Some("tiers") if section.has("tiers") || section.has("rows") => prorated.tiers = true,
             _ => {
                 let message = "expected what the price has of `allowance` and `tiers`";
@@ -296,10 +298,39 @@ pub(super) fn read_limits<'d>(
     Some((maximum, minimum.map(|(Amount(amount), _)| amount)))
 }
 
-/// How and where amounts are rounded.
+/// What amounts are rounded to multiples of.
+#[expect(clippy::option_option, reason = "a mistake is not an absence")]
+fn read_multiple<'d>(
+    reader: &mut Reader<'d>,
+    table: &Section<'d>,
+    site: Site,
+    currency: Option<Currency>,
+) -> Option<Option<Ratio>> {
+    let expected = "an amount as a decimal string such as \"0.05\"";
+    let Some((Amount(to), field)) = reader.maybe::<Amount>(table, "to", expected)? else {
+        return Some(None);
+    };
+    let places = to.normalize().scale();
+    let message = if to.is_zero() {
+        "nothing is a multiple of it (expected more than zero)"
+    } else if table.has("places") {
+        "its multiples have their decimal places (expected `to` or `places`)"
+    } else if site == Site::Invoice {
+        "what is rounded is the sum of several lines (expected `total` in the card, or another `at`)"
+    } else if currency.is_some_and(|currency| places > currency.exponent()) {
+        "it is finer than what can be paid in the card's currency (expected fewer decimal places)"
+    } else {
+        return Some(Some(Ratio::from_decimal(to)));
+    };
+    reader.refuse_field(&field, message);
+    None
+}
+
+/// How and where amounts are rounded. The currency is that of the card, as far as it is known.
 pub(super) fn read_rounding<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
+    currency: Option<Currency>,
 ) -> Option<Rounding> {
     if !section.has("rounding") {
         return Some(Rounding::default());
@@ -309,7 +340,7 @@ pub(super) fn read_rounding<'d>(
         "rounding",
         "a table such as { at = \"line\", mode = \"half_up\", places = 2 }",
     )?;
-    reader.only(&table, &["at", "mode", "places"]);
+    reader.only(&table, &["at", "mode", "places", "to"]);
     let site = reader.or_default(
         &table,
         "at",
@@ -322,9 +353,12 @@ pub(super) fn read_rounding<'d>(
     } else {
         None
     };
+    let site = site?;
+    let step = read_multiple(reader, &table, site, currency)?;
     Some(Rounding {
-        site: site?,
+        site,
         mode: mode?,
         places,
+        step,
     })
 }

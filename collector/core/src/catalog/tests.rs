@@ -4,6 +4,7 @@ mod each;
 mod kept;
 mod mistakes;
 mod models;
+mod said;
 mod templates;
 mod versions;
 

@@ -91,10 +91,14 @@ pub(super) fn read_priced<'d>(
     let mut sound = true;
     let mut below = Ratio::ZERO;
     for (index, tier) in sections.iter().enumerate() {
-        reader.only(tier, &["to", "holds", name, "times", "flat", "per"]);
+        reader.only(
+            tier,
+            &["to", "holds", name, "times", "flat", "per", "minimum"],
+        );
         let is_last = index + 1 == sections.len();
         let own_per = read_own_per(reader, tier, unit);
         let price = read_tier_price(reader, tier, base, name);
+        let minimum = reader.maybe::<Amount>(tier, "minimum", "an amount such as \"5.00\"");
         let from = below;
         let block = match &own_per {
             Some(Some(own)) => Some(own),
@@ -105,13 +109,14 @@ pub(super) fn read_priced<'d>(
             None => (unit, Block::Of(block)),
         };
         let to = read_upper(reader, tier, is_last, of, block, &mut below);
-        match (price, to, own_per) {
-            (Some((unit, flat)), Some(to), Some(per)) => tiers.push(Tier {
+        match (price, to, own_per, minimum) {
+            (Some((unit, flat)), Some(to), Some(per), Some(minimum)) => tiers.push(Tier {
                 from,
                 to,
                 unit,
                 flat,
                 per,
+                minimum: minimum.map(|(Amount(minimum), _)| minimum),
             }),
             _ => sound = false,
         }

@@ -424,7 +424,7 @@ fn cut_by_versions(
         return;
     }
     let begins = |card: &Arc<Card>| profile.calendar.zone.start_of_day(card.from);
-    let cards = catalog.versions(&profile.card);
+    let cards = catalog.versions_for(profile);
     let later = cards.partition_point(|card| begins(card) <= stretch.start);
     let mut from = stretch.start;
     let mut current = later.checked_sub(1).map(|at| &cards[at]);

@@ -357,11 +357,12 @@ fn read_before<'d>(
         for id in grants.names() {
             let (Amount(used), field) = reader.parse::<Amount>(&grants, &id, amount)?;
             let mut known = offline.profile.agreement.grants.iter();
-            if !known.any(|grant| grant.id == id) {
+            let Some(grant) = known.find(|grant| grant.id == id) else {
                 reader.refuse_field(&field, format!("the profile has no grant `{id}`"));
                 return None;
-            }
-            carried.grants.insert(id, BTreeMap::from([(earlier, used)]));
+            };
+            let before = BTreeMap::from([(earlier, used)]);
+            carried.grants.insert(grant.carried_key(), before);
         }
     }
     if table.has("commitment") {

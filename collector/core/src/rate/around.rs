@@ -22,27 +22,42 @@ pub enum QuantityStep<'c> {
     Committed(&'c Measure),
 }
 
-/// The charged quantity; each step is shown to `each`, with what it left. The allowance is `scale`
-/// of what the price says.
+/// What is included, and how much of that counts.
+pub(super) type Included<'c> = Option<(&'c Allowance, Ratio)>;
+
+/// What a price includes in the whole period.
+pub(super) fn included(price: &Price) -> Included<'_> {
+    let allowance = price.allowance.as_ref()?;
+    Some((allowance, allowance.quantity.value()))
+}
+
+/// A metered quantity as the price converts it.
+pub(super) fn converted(price: &Price, metered: Ratio) -> Option<Ratio> {
+    let Some(convert) = &price.convert else {
+        return Some(metered);
+    };
+    let quantity = metered.checked_mul(convert.factor)?;
+    match &convert.round {
+        Some((step, mode)) => quantity.round_to(step.value(), *mode),
+        None => Some(quantity),
+    }
+}
+
+/// The charged quantity; each step is shown to `each`, with what it left.
 ///
 /// `None` if a number leaves its range.
 pub(super) fn charged_quantity<'c>(
     price: &'c Price,
+    included: Included<'c>,
     day: NaiveDate,
     metered: Ratio,
-    scale: Ratio,
     mut each: impl FnMut(QuantityStep<'c>, Ratio),
 ) -> Option<Ratio> {
-    let mut quantity = metered;
+    let mut quantity = converted(price, metered)?;
     if let Some(convert) = &price.convert {
-        quantity = quantity.checked_mul(convert.factor)?;
-        if let Some((step, mode)) = &convert.round {
-            quantity = quantity.round_to(step.value(), *mode)?;
-        }
         each(QuantityStep::Converted(convert), quantity);
     }
-    if let Some(allowance) = &price.allowance {
-        let included = allowance.quantity.value().checked_mul(scale)?;
+    if let Some((allowance, included)) = included {
         let is_exceeded = quantity.checked_cmp(included)?.is_gt();
         if is_exceeded && allowance.above == Above::All {
             each(QuantityStep::AllCharged(allowance, included), quantity);

@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use tollgate_common::{Quantity, Timestamp};
 
-use super::around::{self, Dated, QuantityStep, charged_quantity};
+use super::around::{self, Dated, Included, QuantityStep, charged_quantity};
 use super::each::Apart;
 use super::events::EventSum;
+use super::included::Shared;
 use super::line::AmountChange;
 use super::meter::Parted;
 use super::parts::{Part, adds_up};
-use super::ranked::{self, Ranked};
+use super::ranked::Ranked;
 use super::tiers::{Places, Table, TierAmount, list_amount};
 use super::{Ratio, metered, places};
 use crate::catalog::{Card, Interval, Meter, Price, Row, Scheme, TierBy};
@@ -67,7 +68,7 @@ pub(super) struct Worked<'c> {
 /// One version of the price, in one slice.
 #[derive(Clone, Copy)]
 pub(super) struct Version<'c> {
-    index: usize,
+    pub(super) index: usize,
     pub(super) span: Period,
     /// The day on which it begins in the period, in this slice or an earlier one.
     day: chrono::NaiveDate,
@@ -76,13 +77,13 @@ pub(super) struct Version<'c> {
     pub(super) price: &'c Price,
     card: &'c Card,
     /// What allowance and bounds of tiers are scaled by, where the price says so.
-    scale: Ratio,
+    pub(super) scale: Ratio,
     /// What selects the tier in place of the quantity that is priced.
     pub(super) selects: Option<Ratio>,
 }
 
 impl<'c> Version<'c> {
-    fn millis(self) -> i64 {
+    pub(super) fn millis(self) -> i64 {
         self.span.end.millis_since(self.span.start)
     }
 
@@ -107,15 +108,16 @@ impl<'c> Version<'c> {
     }
 
     /// What it charges for a quantity in the price's unit before conversion.
-    fn priced(self, row: Option<&'c Row>, begin: Timestamp, metered: Ratio) -> Option<Piece<'c>> {
+    pub(super) fn priced(
+        self,
+        row: Option<&'c Row>,
+        begin: Timestamp,
+        metered: Ratio,
+        included: Included<'c>,
+    ) -> Option<Piece<'c>> {
         let price = self.price;
         let (mut quantities, mut tiers) = (Vec::new(), Vec::new());
-        let scale = if price.prorated.allowance {
-            self.scale
-        } else {
-            Ratio::ONE
-        };
-        let mut charged = charged_quantity(price, self.day, metered, scale, |step, left| {
+        let mut charged = charged_quantity(price, included, self.day, metered, |step, left| {
             quantities.push((step, left));
         })?;
         if let Some(commit) = price.percentile_of(row).and_then(|p| p.commit.as_ref())
@@ -189,6 +191,7 @@ fn lists<'c>(
         parted,
         meter,
         versions,
+        shared: None,
     };
     work.pieces(|at, piece| {
         lists[at] = lists[at].checked_add(piece.amount)?;
@@ -287,6 +290,8 @@ pub(super) struct Work<'w, 'c> {
     pub(super) parted: Parted<'c>,
     pub(super) meter: &'c Meter,
     pub(super) versions: &'w [Version<'c>],
+    /// What is included where rows share it.
+    pub(super) shared: Option<&'w Shared<'c>>,
 }
 
 /// What an accumulator has of each version: its place among the versions, the row, the quantity.
@@ -314,7 +319,13 @@ impl<'c> Work<'_, 'c> {
             return self.levels(&mut each);
         }
         let mut pools = BTreeMap::new();
-        for ((interval, _), entries) in self.accumulators()? {
+        let accumulators = self.accumulators()?;
+        let shared = self.share_included(&accumulators)?;
+        let work = Work {
+            shared: shared.as_ref(),
+            ..*self
+        };
+        for ((interval, _), entries) in accumulators {
             if let Some(pool) = entries
                 .iter()
                 .find_map(|(_, row, _)| row.as_ref()?.pool.as_ref())
@@ -329,9 +340,9 @@ impl<'c> Work<'_, 'c> {
                 .start
                 .plus_millis(i64::from(interval) * 1000);
             if adds_up(self.meter.aggregation) {
-                self.adding(begin, &entries, &mut each)?;
+                work.adding(begin, &entries, &mut each)?;
             } else {
-                self.standing(begin, &entries, &mut each)?;
+                work.standing(begin, &entries, &mut each)?;
             }
         }
         for entries in pools.into_values() {
@@ -489,48 +500,6 @@ impl<'c> Work<'_, 'c> {
         Some(Some(same.unwrap_or(row)))
     }
 
-    /// A percentile: one ranking over all slots of the price, and each version by its share of
-    /// the whole period, commitments included.
-    fn ranked(&self, each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>) -> Option<()> {
-        let (period, of) = (self.parted.period, self.parted.whole);
-        let whole = of.end.millis_since(of.start);
-        let spans: Vec<Period> = self.versions.iter().map(|version| version.span).collect();
-        for (at, version) in self.versions.iter().enumerate() {
-            let mut priced = version.price.percentiles().peekable();
-            // A sum under the same id.
-            priced.peek()?;
-            for (cell, row, percentile) in priced {
-                let is_used = || {
-                    let mut samples = self.parted.usage.samples.keys();
-                    samples.any(|key| key.cell == cell)
-                };
-                if row.is_some() && percentile.commit.is_none() && !is_used() {
-                    continue;
-                }
-                let usage = self.parted.usage;
-                let all = ranked::rank_all(usage, period, &spans, (percentile, cell))?;
-                let scale = u32::from(self.meter.billed_scale().get());
-                let unit = Ratio::new(1, 10i128.checked_pow(scale)?)?;
-                for ranked in all {
-                    // Units in a slot, per second, in the price's unit.
-                    let secs = Ratio::from_integer(percentile.slot_secs.into())?;
-                    let rate = Ratio::from_integer(ranked.units.into())?
-                        .checked_mul(unit)?
-                        .checked_div(secs)?
-                        .checked_mul(percentile.factor)?;
-                    let mut piece = version.priced(row, period.start, rate)?;
-                    piece.ranked = Some(ranked);
-                    if version.span != of {
-                        let share = Ratio::new(version.millis().into(), whole.into())?;
-                        piece = piece.shared(share)?;
-                    }
-                    each(at, piece)?;
-                }
-            }
-        }
-        Some(())
-    }
-
     /// What a version charges for a whole quantity of an accumulator.
     pub(super) fn piece(
         &self,
@@ -549,14 +518,15 @@ impl<'c> Work<'_, 'c> {
             metered = metered.checked_mul(over.unit_secs)?.checked_div(secs)?;
             over_secs = Some(secs);
         }
-        let mut piece = version.priced(row, begin, metered)?;
+        let included = self.included(version, row, begin)?;
+        let mut piece = version.priced(row, begin, metered, included)?;
         piece.over_secs = over_secs;
         Some(piece)
     }
 }
 
 impl<'c> Piece<'c> {
-    fn shared(mut self, share: Ratio) -> Option<Self> {
+    pub(super) fn shared(mut self, share: Ratio) -> Option<Self> {
         self.amount = self.amount.checked_mul(share)?;
         self.share = (share != Ratio::ONE).then_some(share);
         Some(self)

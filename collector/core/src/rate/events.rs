@@ -10,7 +10,7 @@ use tollgate_common::{Quantity, TenantId, Timestamp};
 use super::charge::{Piece, Version, Work};
 use super::tiers::{Places, Table, TierAmount, list_amount, unit_amount};
 use super::{Mode, Ratio, Site, metered};
-use crate::catalog::{Measure, PerEvent, Price, Row, Segment, Tier};
+use crate::catalog::{Measure, Model, PerEvent, Price, Row, Segment, Tier};
 
 /// Most events of one meter in one period; what has more cannot be rated.
 pub const EVENTS_MAX: usize = 1 << 20;
@@ -50,7 +50,8 @@ pub struct EventSum {
     pub count: u64,
     /// How many of them are free.
     pub free: u64,
-    /// Of each segment of the price: what is charged for, rounded up to its steps.
+    /// Of each segment of the price, or of each tier where events select them: what is charged for,
+    /// rounded up to steps.
     pub charged: Vec<Ratio>,
     /// What fees of single events are together.
     pub fixed: Ratio,
@@ -101,11 +102,17 @@ impl Free {
 }
 
 impl EventSum {
-    pub(super) fn new(price: &PerEvent) -> Self {
+    /// Of no event; `model` is that of the price or of its row.
+    pub(super) fn new(price: &PerEvent, model: &Model) -> Self {
+        let parts = if price.by_size {
+            model.tiers.len()
+        } else {
+            price.segments.len()
+        };
         Self {
             count: 0,
             free: 0,
-            charged: vec![Ratio::ZERO; price.segments.len()],
+            charged: vec![Ratio::ZERO; parts],
             fixed: Ratio::ZERO,
             adjusted: Ratio::ZERO,
             amount: Ratio::ZERO,
@@ -132,7 +139,7 @@ impl EventSum {
             self.free += 1;
             return Some(());
         };
-        let fixed = Ratio::from_decimal(event.fixed);
+        let mut fixed = Ratio::from_decimal(event.fixed);
         let mut plain = fixed;
         for (segment, charged) in event.segments.iter().zip(&mut self.charged) {
             let Some(inside) = inside(segment, quantity)? else {
@@ -151,6 +158,12 @@ impl EventSum {
             plain = plain.checked_add(cost)?;
         }
         let mut amount = plain;
+        if event.by_size {
+            let sized = self.sized(table, quantity)?;
+            fixed = fixed.checked_add(sized.fees)?;
+            plain = plain.checked_add(sized.plain)?;
+            amount = plain.checked_add(sized.lifted)?;
+        }
         for (limit, is_beyond) in [
             (event.minimum, std::cmp::Ordering::Less),
             (event.maximum, std::cmp::Ordering::Greater),
@@ -169,6 +182,40 @@ impl EventSum {
         self.adjusted = self.adjusted.checked_add(amount.checked_sub(plain)?)?;
         self.amount = self.amount.checked_add(amount)?;
         Some(())
+    }
+}
+
+/// What an event costs in the tiers that it selects.
+struct Sized {
+    /// Without what least amounts of tiers add.
+    plain: Ratio,
+    /// What they add.
+    lifted: Ratio,
+    /// What of `plain` is fees of tiers.
+    fees: Ratio,
+}
+
+impl EventSum {
+    /// Counts an event in the tiers that it selects by its size.
+    fn sized(&mut self, table: Table<'_>, quantity: Ratio) -> Option<Sized> {
+        let mut sized = Sized {
+            plain: Ratio::ZERO,
+            lifted: Ratio::ZERO,
+            fees: Ratio::ZERO,
+        };
+        let mut reached: Vec<TierAmount<'_>> = Vec::new();
+        list_amount(table, quantity, |tier| reached.push(tier))?;
+        for tier in &reached {
+            let same = |other: &Tier| std::ptr::eq(other, tier.tier);
+            let place = table.model.tiers.iter().position(same)?;
+            let charged = self.charged.get_mut(place)?;
+            *charged = charged.checked_add(tier.quantity)?;
+            let plain = tier.exact.checked_sub(tier.lifted)?;
+            sized.plain = sized.plain.checked_add(plain)?;
+            sized.lifted = sized.lifted.checked_add(tier.lifted)?;
+            sized.fees = sized.fees.checked_add(tier.fee()?)?;
+        }
+        Some(sized)
     }
 }
 
@@ -225,7 +272,7 @@ impl<'c> Together<'c> {
             };
             Some(OfVersion {
                 row,
-                sum: EventSum::new(version.price.events_of(row)?),
+                sum: EventSum::new(version.price.events_of(row)?, version.table(row).model),
                 end: None,
             })
         };

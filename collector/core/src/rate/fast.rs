@@ -54,6 +54,8 @@ impl Fast {
             && price.convert.is_none()
             && model.tier_by.is_none()
             && model.blocks == Blocks::Exact
+            && model.tiers.iter().all(|tier| tier.minimum.is_none())
+            && price.rounding.step.is_none()
             && price.rounding.site == Site::Line;
         let by_quantity = |off: &Off| matches!(off, Off::Quantity(_));
         if !plain

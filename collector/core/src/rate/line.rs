@@ -4,7 +4,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 use tollgate_common::Quantity;
 
-use super::around::{AmountStep, Dated, QuantityStep, charged_quantity, final_amount};
+use super::around::{AmountStep, Dated, QuantityStep, charged_quantity, final_amount, included};
 use super::charge::{self, Piece};
 use super::meter::Parted;
 use super::tiers::{Table, TierAmount, list_amount};
@@ -156,7 +156,8 @@ impl<'c> LineItem<'c> {
         let places = places(self.price, self.card);
         let (mut quantities, mut tiers) = (Vec::new(), Vec::new());
         let metered = metered(self.quantity, self.meter)?;
-        let charged = charged_quantity(self.price, self.day, metered, Ratio::ONE, |step, left| {
+        let all = included(self.price);
+        let charged = charged_quantity(self.price, all, self.day, metered, |step, left| {
             quantities.push((step, left));
         })?;
         let table = Table::of(self.price, None, places);

@@ -126,7 +126,7 @@ impl<'c> Parted<'c> {
         self.slices[self.first].zone
     }
 
-    fn owns(self, index: u16) -> bool {
+    pub(super) fn owns(self, index: u16) -> bool {
         let slice = self.slices.get(usize::from(index));
         slice.is_some_and(|slice| slice.continues(&self.slices[self.first]))
     }

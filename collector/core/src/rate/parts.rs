@@ -124,6 +124,9 @@ struct Sliced {
     cells: Vec<(u16, u16)>,
     /// Of each row of the matrix, or of the price without rows; empty where no percentile is priced.
     sampled: Vec<Sampled>,
+    /// The length of slots by which values that do not add up are kept, where a percentile of them is
+    /// priced.
+    gauged: Option<u32>,
     told: Option<Told>,
 }
 
@@ -186,6 +189,7 @@ impl Shape {
             matrix: None,
             cells: Vec::new(),
             sampled: Vec::new(),
+            gauged: None,
             told: None,
         };
         Self {
@@ -212,14 +216,25 @@ impl Shape {
                 from: slice.span.start,
                 slice: u16::try_from(first).unwrap_or(u16::MAX),
                 zone: slice.zone,
-                interval: price.map_or(Interval::Period, |price| price.interval),
+                interval: price.map_or(Interval::Period, |price| {
+                    let slots = price.slots().filter(|_| !adds_up);
+                    slots.unwrap_or(price.interval)
+                }),
                 matrix: price.and_then(|price| price.matrix.clone()),
                 cells: if first == index {
                     Vec::new()
                 } else {
                     first_cells(slices, index)
                 },
-                sampled: price.map(Sampled::of).unwrap_or_default(),
+                // Values that do not add up are kept series by series, in parts by slot.
+                sampled: price
+                    .filter(|_| adds_up)
+                    .map(Sampled::of)
+                    .unwrap_or_default(),
+                gauged: price.filter(|_| !adds_up).and_then(|price| {
+                    let (_, _, percentile) = price.percentiles().next()?;
+                    Some(percentile.slot_secs)
+                }),
                 told: price.and_then(Told::of),
             }
         };
@@ -334,6 +349,13 @@ impl Shape {
             id: told.name(dimensions)?,
             tenant: None,
         })
+    }
+
+    /// The length of the slots of which a percentile is asked for.
+    pub fn slot_secs(&self, window: Window, dimensions: &Dimensions) -> Option<u32> {
+        let sampled = self.slots_of(window, dimensions);
+        let own = sampled.map(|range| range.key.slot_secs);
+        own.or(self.at(window.start()).gauged)
     }
 
     /// The slots in which usage of a window is sampled: their key, the first one, and how many.

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
-use tollgate_common::Timestamp;
+use tollgate_common::{Quantity, Timestamp};
 
 use super::Ratio;
+use super::charge::{Piece, Work};
+use super::parts::{Part, SlotRange, adds_up};
 use super::samples::{Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
 use super::usage::MeterUsage;
 use crate::catalog::{Directions, Missing, Percentile};
@@ -29,10 +31,66 @@ pub struct Ranked {
     pub units: u64,
 }
 
+impl<'c> Work<'_, 'c> {
+    /// A percentile: one ranking over all slots of the price, and each version by its share of
+    /// the whole period, commitments included.
+    pub(super) fn ranked(
+        &self,
+        each: &mut impl FnMut(usize, Piece<'c>) -> Option<()>,
+    ) -> Option<()> {
+        let (period, of) = (self.parted.period, self.parted.whole);
+        let whole = of.end.millis_since(of.start);
+        let spans: Vec<Period> = self.versions.iter().map(|version| version.span).collect();
+        let is_gauge = !adds_up(self.meter.aggregation);
+        let all = self.versions.iter().flat_map(|v| v.price.percentiles());
+        let slot_secs = all.map(|(_, _, percentile)| percentile.slot_secs).next();
+        let own = |slice: u16| self.parted.owns(slice);
+        let gauges = match slot_secs.filter(|_| is_gauge) {
+            Some(secs) => Some(gauged(self.parted.usage, period, secs, own)?),
+            None => None,
+        };
+        let usage = gauges.as_ref().unwrap_or(self.parted.usage);
+        for (at, version) in self.versions.iter().enumerate() {
+            let mut priced = version.price.percentiles().peekable();
+            // A sum under the same id.
+            priced.peek()?;
+            for (cell, row, percentile) in priced {
+                let is_used = || {
+                    let mut samples = usage.samples.keys();
+                    samples.any(|key| key.cell == cell)
+                };
+                if row.is_some() && percentile.commit.is_none() && !is_used() {
+                    continue;
+                }
+                let all = rank_all(usage, period, &spans, (percentile, cell))?;
+                let scale = u32::from(self.meter.billed_scale().get());
+                let unit = Ratio::new(1, 10i128.checked_pow(scale)?)?;
+                for ranked in all {
+                    // Units in a slot, per second where they add up, in the price's unit.
+                    let secs = if is_gauge { 1 } else { percentile.slot_secs };
+                    let secs = Ratio::from_integer(secs.into())?;
+                    let rate = Ratio::from_integer(ranked.units.into())?
+                        .checked_mul(unit)?
+                        .checked_div(secs)?
+                        .checked_mul(percentile.factor)?;
+                    let mut piece = version.priced(row, period.start, rate, None)?;
+                    piece.ranked = Some(ranked);
+                    if version.span != of {
+                        let share = Ratio::new(version.millis().into(), whole.into())?;
+                        piece = piece.shared(share)?;
+                    }
+                    each(at, piece)?;
+                }
+            }
+        }
+        Some(())
+    }
+}
+
 /// The percentiles that a price charges for, over the slots that begin in `spans`.
 ///
 /// `None` if the period has more slots than can be kept, or a number leaves its range.
-pub(super) fn rank_all(
+fn rank_all(
     usage: &MeterUsage,
     period: Period,
     spans: &[Period],
@@ -60,6 +118,37 @@ pub(super) fn rank_all(
             }]
         }
     })
+}
+
+/// The samples of a meter whose values do not add up, in slots by which parts are kept: of every slot
+/// the sum of what each series has in it, and nothing for less than nothing. `None` if that leaves its
+/// range.
+fn gauged(
+    usage: &MeterUsage,
+    period: Period,
+    slot_secs: u32,
+    owns: impl Fn(u16) -> bool,
+) -> Option<MeterUsage> {
+    let mut sampled = MeterUsage::default();
+    sampled.take_details(usage);
+    for (part, quantity) in usage.parts() {
+        if part.cell == Part::NO_CELL || !owns(part.slice) {
+            continue;
+        }
+        let key = SlotKey {
+            slot_secs,
+            direction: Direction::Other,
+            cell: part.cell,
+        };
+        let slots = SlotRange {
+            key,
+            first: part.interval / slot_secs.max(1),
+            count: 1,
+        };
+        let value = Ord::max(quantity, Quantity::ZERO);
+        sampled.sample(period, slots, value).ok()?;
+    }
+    Some(sampled)
 }
 
 struct Slots<'s> {

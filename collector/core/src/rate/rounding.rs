@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Ratio;
+
 /// How a fraction becomes a whole number of the smallest unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
@@ -95,4 +97,6 @@ pub struct Rounding {
     pub mode: Mode,
     /// To how many decimal places, 0 to 12; `None` for those of the currency.
     pub places: Option<u32>,
+    /// To multiples of this, which is no finer than the currency, in place of so many places.
+    pub step: Option<Ratio>,
 }

@@ -175,6 +175,9 @@ fn write_tiers(f: &mut fmt::Formatter<'_>, tiers: &[TierAmount<'_>], per: &Measu
             (None, None) => f.write_str("no fee")?,
             (Some(_), None) => {}
         }
+        if let Some(minimum) = tier.tier.minimum.filter(|_| !tier.lifted.is_zero()) {
+            write!(f, " at least {minimum}")?;
+        }
     }
     if !own_per && tiers.iter().any(|tier| tier.unit.is_some()) {
         write!(f, " per {per}")?;
@@ -385,12 +388,25 @@ impl LineItem<'_> {
             rows.find(|own| own.id == row.id)
         });
         let per = row.map_or(&price.per, |row| &row.per);
-        let event = price.events_of(row).into_iter();
-        let segments = event.flat_map(|event| &event.segments);
+        let event = price.events_of(row);
+        let segments = event.into_iter().flat_map(|event| &event.segments);
         let mut plus = "";
         for (segment, charged) in segments.zip(&sum.charged) {
             write!(f, "{plus}{charged} x {}", segment.unit)?;
             plus = " + ";
+        }
+        // The tiers that events selected by their size.
+        if event.is_some_and(|event| event.by_size) {
+            let model = row.map_or(&price.model, |row| &row.model);
+            let used = model.tiers.iter().zip(&sum.charged);
+            for (tier, charged) in used.filter(|(_, charged)| !charged.is_zero()) {
+                let Some(unit) = tier.unit else { continue };
+                write!(f, "{plus}{charged} x {unit}")?;
+                if let Some(per) = &tier.per {
+                    write!(f, " per {per}")?;
+                }
+                plus = " + ";
+            }
         }
         for tier in &piece.tiers {
             if let Some(unit) = tier.unit {

@@ -22,7 +22,9 @@ pub struct TierAmount<'c> {
     pub flat: Option<Decimal>,
     /// How much of the flat fee is due.
     pub part: Ratio,
-    /// `quantity × unit / per + flat`, before rounding.
+    /// What the tier's minimum adds.
+    pub lifted: Ratio,
+    /// `quantity × unit / per + flat`, or the least that the tier costs, before rounding.
     pub exact: Ratio,
     /// What counts for the line: `exact`, rounded if tiers are rounded.
     pub amount: Ratio,
@@ -33,10 +35,16 @@ pub struct TierAmount<'c> {
 pub(super) struct Places {
     pub(super) mode: Mode,
     pub(super) places: u32,
+    /// What amounts are multiples of, if not of the smallest amount of so many places.
+    pub(super) step: Option<Ratio>,
 }
 
 impl Places {
     pub(super) fn round(self, exact: Ratio) -> Option<Decimal> {
+        let exact = match self.step {
+            Some(step) => exact.round_to(step, self.mode)?,
+            None => exact,
+        };
         exact.round(self.places, self.mode)
     }
 }
@@ -120,6 +128,7 @@ impl TierAmount<'_> {
             (blocks, _) => blocks,
         };
         self.flat = self.flat.filter(|_| before.flat.is_none());
+        self.lifted = self.lifted.checked_sub(before.lifted)?;
         self.exact = self.exact.checked_sub(before.exact)?;
         self.amount = self.amount.checked_sub(before.amount)?;
         Some(self)
@@ -136,6 +145,7 @@ impl TierAmount<'_> {
         };
         self.unit = self.unit.or(other.unit);
         self.flat = self.flat.or(other.flat);
+        self.lifted = self.lifted.checked_add(other.lifted)?;
         self.exact = self.exact.checked_add(other.exact)?;
         self.amount = self.amount.checked_add(other.amount)?;
         Some(self)
@@ -246,6 +256,14 @@ fn tier_amount<'c>(
     if let Some(flat) = flat {
         exact = exact.checked_add(Ratio::from_decimal(flat).checked_mul(part)?)?;
     }
+    let mut lifted = Ratio::ZERO;
+    if let Some(minimum) = tier.minimum.map(Ratio::from_decimal)
+        && !quantity.is_zero()
+        && exact.checked_cmp(minimum)?.is_lt()
+    {
+        lifted = minimum.checked_sub(exact)?;
+        exact = minimum;
+    }
     let amount = match table.site {
         Site::Tier => Ratio::from_decimal(places.round(exact)?),
         Site::Line | Site::Event | Site::Increment | Site::Invoice => exact,
@@ -258,6 +276,7 @@ fn tier_amount<'c>(
         unit,
         flat,
         part,
+        lifted,
         exact,
         amount,
     })

@@ -88,8 +88,18 @@ fn mistakes_in_percentiles_have_their_place() {
         of("commit = \"200\"\n", "").contains("price[0].overage: there is nothing that it is over")
     );
     assert!(of("\"200\"", "\"200 GB\"").contains("price[0].commit: unit `GB`"));
+    let of_gauge = of("net.bytes", "peak");
     assert!(
-        of("net.bytes", "peak").contains("price[0].meter: a percentile is taken of what adds up")
+        of_gauge.contains("price[0].slot: values that do not add up are kept by longer slots"),
+        "{of_gauge}"
+    );
+    let of_gauge = wrong(
+        &TRANSIT.replace("net.bytes", "peak").replace("PT5M", "PT1H"),
+        WEEK,
+    );
+    assert!(
+        of_gauge.contains("price[0].directions: values that do not add up have no direction"),
+        "{of_gauge}"
     );
     assert!(
         of(

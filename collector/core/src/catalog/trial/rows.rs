@@ -239,8 +239,8 @@ impl<'m> Gather<'m> {
         let first_window = window_at(self.period.start, WINDOW_SECS);
         let secs = self
             .shape
-            .slots_of(first_window, &dimensions)
-            .map_or(WINDOW_SECS, |range| range.key.slot_secs);
+            .slot_secs(first_window, &dimensions)
+            .unwrap_or(WINDOW_SECS);
         let length = (self.period.end.secs() - self.period.start.secs()) / i64::from(secs);
         let all = u32::try_from(length).unwrap_or(u32::MAX);
         let before = self.filled.get(&dimensions).copied().unwrap_or(0);

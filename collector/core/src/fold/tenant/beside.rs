@@ -97,6 +97,8 @@ fn credit(bill: &Bill<'_>, currency: Currency) -> Beside {
 
 fn grant(grant: &GrantUse<'_>, currency: Currency) -> Beside {
     let paid = negated(grant.paid);
+    let unit = grant.grant.unit.map(|unit| format!(" {unit}"));
+    let unit = unit.unwrap_or_default();
     Beside {
         role: Role::Grant,
         id: grant.grant.id.clone(),
@@ -104,7 +106,7 @@ fn grant(grant: &GrantUse<'_>, currency: Currency) -> Beside {
         account: Account::Grants,
         amount: paid,
         text: format!(
-            "grant of which {} was left: {paid} {currency}, {} is left",
+            "grant of which {}{unit} was left: {paid} {currency}, {}{unit} is left",
             grant.before, grant.left
         ),
         aside: None,

@@ -271,7 +271,14 @@ impl Usage {
 
     fn gathered(&self) -> Result<Cow<'_, MeterUsage>, GatherError> {
         match (self.series(), self.parted()) {
-            (Some(series), _) => series.usage().map(Cow::Owned),
+            (Some(series), parted) => {
+                let mut usage = series.usage()?;
+                let lost = parted.map(|parted| parted.usage.lost());
+                lost.into_iter()
+                    .flatten()
+                    .for_each(|span| usage.lose(*span));
+                Ok(Cow::Owned(usage))
+            }
             (None, Some(parted)) => Ok(Cow::Borrowed(&parted.usage)),
             (None, None) => Ok(Cow::Owned(MeterUsage::whole(self.sum))),
         }

@@ -7,7 +7,7 @@ use tollgate_common::{Dimensions, Quantity, Timestamp, Window};
 
 use crate::catalog::{Catalog, Meter};
 use crate::period::{Calendar, Every, Period, Zone};
-use crate::rate::{LineItem, MeterUsage, Outcome, Shape, Slice, rate_meter};
+use crate::rate::{LineItem, MeterUsage, Outcome, Shape, Slice, adds_up, rate_meter};
 
 /// A version of a card: from which date, the card's id, and its prices.
 #[derive(Clone, Copy)]
@@ -139,12 +139,23 @@ impl Rig {
     pub(in crate::rate) fn gather(&self, slices: &[Slice<'_>], used: &[Used]) -> MeterUsage {
         let shape = self.shape(slices);
         let mut usage = MeterUsage::default();
+        let mut largest = BTreeMap::new();
         for used in used {
             let width = WindowWidth::from_secs(used.width).expect("a width");
             let window = Window::containing(used.at, width);
-            usage
-                .count(&shape, window, &used.dimensions, Quantity::new(used.units))
-                .expect("fits");
+            let quantity = Quantity::new(used.units);
+            if adds_up(self.meter().aggregation) {
+                usage
+                    .count(&shape, window, &used.dimensions, quantity)
+                    .expect("fits");
+                continue;
+            }
+            let part = shape.part_of(window, &used.dimensions);
+            let of_series = largest.entry((part, &used.dimensions)).or_insert(quantity);
+            *of_series = Ord::max(*of_series, quantity);
+        }
+        for ((part, _), quantity) in largest {
+            usage.add(part, quantity).expect("fits");
         }
         usage
     }

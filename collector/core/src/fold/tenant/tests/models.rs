@@ -96,3 +96,70 @@ fn levels_are_priced_moment_by_moment() {
     let late = short(&world.close_due());
     assert_eq!(late[1], "charge seat 32400000 65.50");
 }
+
+#[test]
+fn a_percentile_of_newest_values_is_one_of_what_each_slot_has() {
+    let price = "[[price]]\nid = \"seat\"\nmeter = \"seats\"\nmodel = \"percentile\"\npercentile = \"75\"\n\
+        slot = \"PT15M\"\ndirections = \"sum\"\nper = \"{seat}\"\nunit = \"1.00\"\n";
+    let mut world = World::new("PT1H");
+    world.catalog(with(price, ""));
+    let of = |region: &str, start: i64, level: i128| {
+        let mut row = row("acme", "seats", start, level);
+        let dimensions = Dimensions::new([("region", region)]).expect("valid");
+        let meter = MeterName::new("seats").expect("valid");
+        row.series = SeriesKey::new(tenant("acme"), meter, dimensions).expect("short");
+        row
+    };
+    // Of a region the newest of a slot counts; those of several are added.
+    world.rows("a", vec![of("eu", 900, 90), of("eu", 910, 10)]);
+    restarted(&mut world);
+    world.rows(
+        "a",
+        vec![of("us", 920, 5), of("eu", 0, 8), of("eu", 1800, 70)],
+    );
+    let booked = close_first_hour(&mut world);
+    // 8, 15, 70 and nothing: the third of four.
+    assert_eq!(booked[0].posting.amount, Some(Decimal::new(1500, 2)));
+    let text = booked[0].posting.arithmetic.clone();
+    assert!(
+        text.contains("percentile 75 of 4 slots of 900 s, rank 3"),
+        "{text}"
+    );
+    // Late seats of the empty slot lift the third.
+    world.rows("a", vec![of("us", 2700, 20)]);
+    let late = world.close_due();
+    assert_eq!(late[1].posting.amount, Some(Decimal::new(2000, 2)));
+}
+
+#[test]
+fn a_contracted_rate_holds_from_its_day_on() {
+    let price = "[[price]]\nid = \"req\"\nmeter = \"requests\"\nmodel = \"per_unit\"\nper = \"1 {request}\"\n\
+        unit = \"2.00\"\n";
+    let rates = "\n[[contracted]]\nprice = \"req\"\nunit = \"1.50\"\nfrom = \"1970-01-16\"\n\
+        until = \"1970-02-01\"\n";
+    let mut files = with(price, rates);
+    let profile = files.get_mut("profiles/acme.toml").expect("there");
+    *profile = profile.replace("PT1H", "P1M");
+    let mut world = World::new("P1M");
+    world.catalog(files);
+    let day = 86_400;
+    world.rows("a", vec![row("acme", "requests", 10 * day, 10)]);
+    restarted(&mut world);
+    world.rows(
+        "a",
+        vec![
+            row("acme", "requests", 20 * day, 10),
+            row("acme", "requests", 40 * day, 10),
+        ],
+    );
+    world.watermark("a", 59 * day);
+    world.now = at(59 * day);
+    let booked = world.close_due();
+    assert_eq!(
+        short(&booked),
+        ["charge req 20 35.00", "charge req 10 20.00"]
+    );
+    assert_eq!(booked[0].posting.list, Some(Decimal::new(4000, 2)));
+    // What is listed is told where it is not what is charged.
+    assert_eq!(booked[1].posting.list, None);
+}
