@@ -5,6 +5,7 @@ mod doc;
 mod given_back;
 mod published;
 mod published_each;
+mod published_terms;
 mod slow;
 mod taken_back;
 mod versions;

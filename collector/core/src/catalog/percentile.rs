@@ -32,6 +32,8 @@ pub struct Percentile {
     pub unit: Unit,
     /// How many of the price's unit one of the meter's unit per second is.
     pub factor: Ratio,
+    /// True if what is ranked are values that do not add up: the largest or the newest of each slot.
+    pub is_gauge: bool,
 }
 
 /// What is ranked.
@@ -196,6 +198,7 @@ pub(super) fn read<'d>(
         commit,
         unit: unit.clone(),
         factor,
+        is_gauge,
     };
     Some(Bandwidth {
         percentile,

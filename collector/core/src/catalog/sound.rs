@@ -161,7 +161,8 @@ fn rows_by_percentile<'d>(
     if price.percentiles().next().is_none() {
         return Some(());
     }
-    let slot = price.percentiles().next().map(|(_, _, p)| p.slot_secs);
+    let mut gauges = price.percentiles().filter(|(_, _, p)| p.is_gauge);
+    let slot = gauges.next().map(|(_, _, p)| p.slot_secs);
     let (key, message) = if matrix.bands.is_some() {
         (
             "calendar",
@@ -178,13 +179,10 @@ fn rows_by_percentile<'d>(
             "rows",
             "a percentile is one of the whole period (expected no `interval`, `over` or `prorated`)",
         )
-    } else if price
-        .percentiles()
-        .any(|(_, _, p)| Some(p.slot_secs) != slot)
-    {
+    } else if gauges.any(|(_, _, p)| Some(p.slot_secs) != slot) {
         (
             "rows",
-            "a percentile of each row is one of the same slots (expected the same `slot` in all)",
+            "values that do not add up are kept by the same slots in all rows (expected the same `slot`)",
         )
     } else if price.convert.is_some() {
         (

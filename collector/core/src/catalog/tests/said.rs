@@ -86,6 +86,36 @@ fn what_rows_include_is_theirs_or_shared() {
     }
 }
 
+#[test]
+fn rows_rank_largest_values_in_the_same_slots() {
+    let meter = "[[meter]]\nname = \"w\"\nunit = \"W\"\nscale = 0\naggregation = \"max\"\n";
+    let row = |id: &str, slot: &str| {
+        format!(
+            "{{ id = \"{id}\", when = {{ site = \"{id}\" }}, model = \"percentile\", percentile = \"95\", \
+             slot = \"{slot}\", directions = \"sum\", per = \"kW\", unit = \"1\" }}"
+        )
+    };
+    let read = |other: &str| {
+        let price = format!(
+            "[[price]]\nid = \"w\"\nmeter = \"w\"\nmodel = \"matrix\"\nrows = [{}, {}]\n",
+            row("a", "PT1H"),
+            row("b", other)
+        );
+        let files = files(
+            &format!("{METERS}{meter}"),
+            &format!("{CARD}{price}"),
+            PROFILE,
+        );
+        Catalog::parse(&files).map_err(|errors| errors.to_string())
+    };
+    assert!(read("PT1H").is_ok());
+    let refused = read("PT15M").expect_err("other slots");
+    assert!(
+        refused.contains("by the same slots in all rows"),
+        "{refused}"
+    );
+}
+
 /// What a price of single events says, and how the mistake ends.
 const OF_EVENTS: &[(&str, &str)] = &[
     (
