@@ -17,6 +17,7 @@ mod levels;
 mod line;
 mod meter;
 mod parts;
+mod piece;
 mod ranked;
 mod ratio;
 mod rounding;
@@ -27,7 +28,6 @@ mod usage;
 
 pub use around::{AmountStep, Dated, QuantityStep};
 pub(crate) use around::{amount_of, take_discounts};
-pub use charge::Piece;
 pub use currency::{
     Currency, CurrencyError, PRICING_UNIT_BYTES_MAX, PRICING_UNIT_PLACES_MAX, PricingUnitError,
 };
@@ -37,6 +37,7 @@ pub(crate) use fast::{Fast, multiple};
 pub use line::{AmountChange, Arithmetic, Basis, Contracted, LineItem};
 pub use meter::{NoAmount, Outcome, Parted, rate_meter};
 pub use parts::{Part, SLICES_MAX, Shape, Slice, SlotRange, adds_up};
+pub use piece::Piece;
 pub use ranked::Ranked;
 pub use ratio::{ParseRatioError, Ratio};
 pub use rounding::{Mode, Rounding, Site};

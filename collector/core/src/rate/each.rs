@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use tollgate_common::{Quantity, TenantId, Timestamp};
 
-use super::charge::{Entries, Piece, Work};
+use super::charge::{Entries, Work};
 use super::meter::Parted;
 use super::parts::{SEPARATOR, interval_of};
+use super::piece::Piece;
 use super::tiers::TierAmount;
 use super::{Ratio, Site};
 

@@ -7,7 +7,8 @@ use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{Quantity, TenantId, Timestamp};
 
-use super::charge::{Piece, Version, Work};
+use super::charge::{Version, Work};
+use super::piece::Piece;
 use super::tiers::{Places, Table, TierAmount, list_amount, unit_amount};
 use super::{Mode, Ratio, Site, metered};
 use crate::catalog::{Measure, Model, PerEvent, Price, Row, Segment, Tier};

@@ -13,8 +13,9 @@ use std::collections::BTreeMap;
 use tollgate_common::{Quantity, Timestamp};
 
 use super::Ratio;
-use super::charge::{Entries, Piece, Version, Work};
+use super::charge::{Entries, Version, Work};
 use super::parts::{QUARTER_SECS, adds_up};
+use super::piece::Piece;
 use super::tiers::{TierAmount, list_amount};
 use crate::catalog::{Interval, Over, Row, Tier, TierBy};
 use crate::period::{Calendar, Every, Period};

@@ -5,8 +5,9 @@ use rust_decimal::Decimal;
 use tollgate_common::Quantity;
 
 use super::around::{AmountStep, Dated, QuantityStep, charged_quantity, final_amount, included};
-use super::charge::{self, Piece};
+use super::charge;
 use super::meter::Parted;
+use super::piece::Piece;
 use super::tiers::{Table, TierAmount, list_amount};
 use super::{Ratio, metered, places};
 use crate::catalog::{Card, Meter, Price};

@@ -5,8 +5,9 @@ use std::ops::Range;
 use tollgate_common::{Quantity, Timestamp};
 
 use super::Ratio;
-use super::charge::{Piece, Work};
+use super::charge::Work;
 use super::parts::{Part, SlotRange, adds_up};
+use super::piece::Piece;
 use super::samples::{Direction, SLOTS_MAX, Samples, SlotKey, percentile, rank};
 use super::usage::MeterUsage;
 use crate::catalog::{Directions, Missing, Percentile};

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display as _, Write as _};
 
 use super::around::{AmountStep, QuantityStep};
-use super::charge::Piece;
 use super::line::{AmountChange, Arithmetic, LineItem};
+use super::piece::Piece;
 use super::tiers::TierAmount;
 use super::{Basis, Ratio, metered};
 use crate::catalog::{Allowance, Directions, Interval, Measure, Off};
