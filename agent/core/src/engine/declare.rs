@@ -16,7 +16,9 @@
 //!
 //! # Bounds
 //!
-//! At most `WAITING_MAX` (1,024) declarations wait. Beyond that those that agree in reason, tenant,
+//! A batch has at most `AGREEING_MAX` (16) declarations one by one: of more, those that agree in reason, tenant,
+//! meter and certainty become one, because each is an entry of a ledger, and an application may make
+//! pages without end. At most `WAITING_MAX` (1,024) declarations wait. Beyond that those that agree in reason, tenant,
 //! meter and certainty become one; then those that agree in reason and tenant, of unknown
 //! amount because different meters do not add up; then those that agree in the reason. Their
 //! time is that of all of them together.
@@ -31,6 +33,8 @@ use crate::aggregate::{Cells, InputLoss, Region, Rejection};
 
 /// Most declarations that wait one by one: with the longest names about 300 KiB of a batch.
 const WAITING_MAX: usize = 1024;
+/// Most declarations of a batch of which several may agree in all but their time and amount.
+const AGREEING_MAX: usize = 16;
 /// There are fewer reasons than this.
 const REASONS_MAX: usize = 64;
 // The batch may have the loss of an inherited incarnation and of damaged cells besides.
@@ -90,6 +94,9 @@ impl Declarations {
         let mut queue = self.queue();
         let waiting = std::mem::take(&mut queue.waiting);
         queue.taken.extend(waiting);
+        if queue.taken.len() > AGREEING_MAX {
+            merge_alike(&mut queue.taken, Merge::Meter);
+        }
         if queue.taken.len() > WAITING_MAX {
             merge(&mut queue.taken);
         }
@@ -155,19 +162,24 @@ fn key(loss: &Loss, how: Merge) -> Key {
 /// Makes room for half of what may wait, so that it is not done again for every loss.
 fn merge(losses: &mut Vec<Loss>) {
     for how in LEVELS {
-        let mut merged: BTreeMap<Key, Loss> = BTreeMap::new();
-        for loss in losses.drain(..) {
-            let key = key(&loss, how);
-            match merged.get_mut(&key) {
-                Some(met) => join(met, &loss, how),
-                None => drop(merged.insert(key, loss)),
-            }
-        }
-        losses.extend(merged.into_values());
+        merge_alike(losses, how);
         if losses.len() <= WAITING_MAX / 2 {
             return;
         }
     }
+}
+
+/// Makes one of those that agree.
+fn merge_alike(losses: &mut Vec<Loss>, how: Merge) {
+    let mut merged: BTreeMap<Key, Loss> = BTreeMap::new();
+    for loss in losses.drain(..) {
+        let key = key(&loss, how);
+        match merged.get_mut(&key) {
+            Some(met) => join(met, &loss, how),
+            None => drop(merged.insert(key, loss)),
+        }
+    }
+    losses.extend(merged.into_values());
 }
 
 fn join(met: &mut Loss, loss: &Loss, how: Merge) {
@@ -346,6 +358,27 @@ mod tests {
             })
             .sum();
         assert_eq!(total, WAITING_MAX as i128 + 1);
+    }
+
+    /// An application that makes pages without end is not that many entries of a ledger.
+    #[test]
+    fn many_that_agree_are_one_of_a_batch() {
+        let declarations = Declarations::default();
+        let declare = |count, amount| {
+            for n in 0..count {
+                declarations.declare(loss(LossReason::PageQuarantined, 1, n, amount));
+            }
+        };
+        declare(AGREEING_MAX, LossAmount::Unknown);
+        assert_eq!(declarations.take().len(), AGREEING_MAX, "each by itself");
+        for _ in 0..20 {
+            declarations.declare(loss(LossReason::PageQuarantined, 1, 3, LossAmount::Unknown));
+            declarations.declare(loss(LossReason::PageQuarantined, 1, 3, ONE));
+        }
+        let taken = declarations.take();
+        assert_eq!(taken.len(), AGREEING_MAX + 1);
+        let known = LossAmount::Exact(Quantity::new(20));
+        assert!(taken.iter().any(|loss| loss.amount == known), "{taken:?}");
     }
 
     #[test]
