@@ -3,13 +3,14 @@
 //!
 //! It sees nothing but ledger entries, one after the other as they reach a projection, and holds
 //! them against what double entry promises at every step: legs sum to zero, a line stands on one
-//! invoice at a time and on none while it is disputed, a document asks for what its lines sum to,
-//! numbers have no gaps, and what waits and what is owed are what the accounts say.
+//! invoice at a time, or in parts on several that are the line together, and on none while it is
+//! disputed, a document asks for what its lines sum to, numbers have no gaps, and what waits and what
+//! is owed are what the accounts say.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_collector_core::ledger::{
-    Account, Document, EntryKind, EntryRef, LedgerEntry, Leg, Posting,
+    Account, Document, EntryKind, EntryRef, LedgerEntry, Leg, LinePart, Posting,
 };
 use tollgate_common::TenantId;
 
@@ -23,25 +24,41 @@ type Key = (TenantId, Account, String);
 struct Line {
     tenant: TenantId,
     currency: String,
-    cents: Cents,
+    /// What of it stands on no invoice.
+    left: Cents,
+    /// Of a tax: what of its base stands on no invoice. A tax of nothing is told of by its base.
+    left_base: Cents,
+    /// What of it stands on invoices.
+    billed: Cents,
     /// The line that it changes.
     of: Option<EntryRef>,
     stands: Stands,
 }
 
-/// Where a line stands.
+/// Where what is left of a line stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
     Waiting,
     Disputed,
+    /// On no invoice stands nothing of it.
     Billed,
 }
 
 /// A document in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Issued {
-    lines: Vec<u64>,
+    /// With what it bills of each, and of its base.
+    lines: Vec<(u64, Cents, Cents)>,
     cents: Cents,
+}
+
+/// A line of which something stands on no invoice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// It is disputed.
+    pub disputed: bool,
+    /// What of it waits, in units of the currency's last place.
+    pub left: i128,
 }
 
 /// What the books say.
@@ -56,6 +73,8 @@ pub struct Bookkeeper {
     pub documents: u64,
     /// Documents that were voided.
     pub voided: u64,
+    /// Invoices over a part of their lines.
+    pub parts: u64,
 }
 
 impl Bookkeeper {
@@ -117,7 +136,13 @@ impl Bookkeeper {
             let line = Line {
                 tenant,
                 currency: leg.currency.clone(),
-                cents: cents(leg),
+                left: cents(leg),
+                left_base: {
+                    let mut base = posting.tax_base();
+                    base.rescale(2);
+                    base.mantissa()
+                },
+                billed: 0,
                 of,
                 stands,
             };
@@ -182,9 +207,15 @@ impl Bookkeeper {
         let issued = self.issued.remove(&voided);
         let issued = issued.ok_or_else(|| format!("{voided} is no invoice in force"))?;
         self.voided += 1;
-        for index in issued.lines {
+        for (index, cents, base) in issued.lines {
             if let Some(line) = self.lines.get_mut(&EntryRef { index, ..voided }) {
-                line.stands = Stands::Waiting;
+                line.billed -= cents;
+                line.left += cents;
+                line.left_base += base;
+                // What is left of it may be disputed meanwhile: the dispute is about the line.
+                if line.stands == Stands::Billed {
+                    line.stands = Stands::Waiting;
+                }
             }
         }
         if owed == -issued.cents {
@@ -201,7 +232,13 @@ impl Bookkeeper {
         owed: Cents,
     ) -> Result<(), String> {
         let mut sum = 0;
-        for index in &document.lines {
+        let mut lines = Vec::new();
+        let whole = document.parts.is_empty();
+        if !whole && document.parts.len() != document.lines.len() {
+            return Err("it does not say of each line which part it bills".to_owned());
+        }
+        self.parts += u64::from(document.part_of.is_some());
+        for (place, index) in document.lines.iter().enumerate() {
             let at = EntryRef {
                 index: *index,
                 ..entry.at
@@ -212,15 +249,32 @@ impl Bookkeeper {
             if !mine || line.stands != Stands::Waiting {
                 return Err(format!("it bills {at}: {line:?}"));
             }
-            line.stands = Stands::Billed;
-            sum += line.cents;
+            let (part, base) = if whole {
+                (line.left, line.left_base)
+            } else {
+                let part = &document.parts[place];
+                (cents_of(part), base_of(part))
+            };
+            if whole && line.billed != 0 {
+                return Err(format!("it bills the rest of {at} as the whole: {line:?}"));
+            }
+            if part * line.left < 0 || part.abs() > line.left.abs() {
+                return Err(format!("it bills {part} of {at}: {line:?}"));
+            }
+            line.left -= part;
+            line.left_base -= base;
+            line.billed += part;
+            if line.left == 0 && line.left_base == 0 {
+                line.stands = Stands::Billed;
+            }
+            sum += part;
+            lines.push((*index, part, base));
         }
         if sum != owed {
             return Err(format!("its lines sum to {sum} and it asks for {owed}"));
         }
         // One without lines has nothing that could be voided.
-        if !document.lines.is_empty() {
-            let lines = document.lines.clone();
+        if !lines.is_empty() {
             let issued = Issued { lines, cents: owed };
             self.issued.insert(entry.at, issued);
         }
@@ -232,12 +286,8 @@ impl Bookkeeper {
         let mut waiting: BTreeMap<&str, Cents> = BTreeMap::new();
         let mut billed: BTreeMap<&str, Cents> = BTreeMap::new();
         for line in self.lines.values().filter(|line| line.tenant == *tenant) {
-            let sums = if line.stands == Stands::Billed {
-                &mut billed
-            } else {
-                &mut waiting
-            };
-            *sums.entry(&line.currency).or_default() += line.cents;
+            *waiting.entry(&line.currency).or_default() += line.left;
+            *billed.entry(&line.currency).or_default() += line.billed;
         }
         let own = self.accounts.iter().filter(|((of, ..), _)| of == tenant);
         for ((_, account, currency), balance) in own {
@@ -256,13 +306,16 @@ impl Bookkeeper {
         Ok(())
     }
 
-    /// The lines of a tenant that stand on no invoice, by their numbers, and whether they are
-    /// disputed.
-    pub fn open(&self, tenant: &TenantId) -> BTreeMap<u64, bool> {
+    /// The lines of a tenant of which something stands on no invoice, by their numbers.
+    pub fn open(&self, tenant: &TenantId) -> BTreeMap<u64, Open> {
         let own = self.lines.iter().filter(|(_, line)| line.tenant == *tenant);
         let open = own.filter(|(_, line)| line.stands != Stands::Billed);
-        open.map(|(at, line)| (at.index, line.stands == Stands::Disputed))
-            .collect()
+        let open = open.map(|(at, line)| {
+            let disputed = line.stands == Stands::Disputed;
+            let left = line.left;
+            (at.index, Open { disputed, left })
+        });
+        open.collect()
     }
 
     /// Everybody with lines.
@@ -291,4 +344,17 @@ fn cents(leg: &Leg) -> Cents {
     let mut amount = leg.amount;
     amount.rescale(2);
     amount.mantissa()
+}
+
+/// What of a line is billed, in units of its currency's last place: all of this world have two.
+pub fn cents_of(part: &LinePart) -> i128 {
+    let mut amount = part.amount;
+    amount.rescale(2);
+    amount.mantissa()
+}
+
+fn base_of(part: &LinePart) -> Cents {
+    let mut base = part.base;
+    base.rescale(2);
+    base.mantissa()
 }

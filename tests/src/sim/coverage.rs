@@ -121,6 +121,12 @@ probes! {
     Disputed = "disputes",
     /// An invoice was decided.
     Invoiced = "invoices_decided",
+    /// A sum was decided to be split over several invoices.
+    Split = "splits_decided",
+    /// Not all documents of a split were written.
+    SplitTorn = "splits_torn",
+    /// Invoices over a part of their lines.
+    DocumentOfPart = "invoices_of_parts",
     /// It was decided to bill a period before its end.
     BilledSoFar = "interims_decided",
     /// A period was billed before its end because it had come to so much.

@@ -83,6 +83,7 @@ impl CollectorNode {
         let books = &self.projection.tables().books;
         context.coverage.add(Probe::Document, books.documents);
         context.coverage.add(Probe::DocumentVoided, books.voided);
+        context.coverage.add(Probe::DocumentOfPart, books.parts);
         let process = self
             .process
             .as_ref()

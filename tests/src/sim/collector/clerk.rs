@@ -5,15 +5,16 @@
 use std::collections::BTreeMap;
 
 use tollgate_collector_core::entry::{
-    CloseCause, Entry, Manual, ManualAction, ManualLine, ManualTax,
+    CloseCause, Entry, Issue, Issued, Manual, ManualAction, ManualLine, ManualTax,
 };
 use tollgate_collector_core::fold::tenant::{
-    Dues, IssueWish, Issuer, NegativePolicy, TenantFold, WishedDocument, ZeroPolicy,
+    Due, Dues, IssueWish, Issuer, NegativePolicy, TenantFold, WishedDocument, ZeroPolicy,
 };
-use tollgate_collector_core::ledger::{EntryRef, Note};
+use tollgate_collector_core::ledger::{EntryRef, LinePart, Note};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::super::agent::Crash;
+use super::super::bookkeeper::{Open, cents_of};
 use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
 use super::super::random::Random;
@@ -45,8 +46,12 @@ impl CollectorNode {
         let stamp = process.fold.stamp();
         let folds = process.fold.tenants();
         let fold = folds.iter().find(|fold| fold.dues(&tenant).is_some());
-        let entry = match (random.below(12), fold) {
+        let entry = match (random.below(14), fold) {
             (0..=2, _) => Some(one_off(random, self.acts, tenant, stamp, context)),
+            (12..=13, Some(fold)) => {
+                let entries = split(random, &tenant, fold, stamp, context)?;
+                return self.write(&entries, context);
+            }
             (3..=4, Some(fold)) => dispute(random, self.acts, tenant, fold, context),
             (5..=8, Some(fold)) => invoice(random, tenant, fold, stamp, context),
             (9, Some(fold)) => void(random, tenant, fold, stamp, context),
@@ -120,7 +125,13 @@ impl CollectorNode {
             let dues = folds
                 .filter_map(|fold| fold.dues(&tenant))
                 .flat_map(Dues::open);
-            let dues: BTreeMap<u64, bool> = dues.map(|(index, due)| (*index, due.held)).collect();
+            let dues: BTreeMap<u64, Open> = dues
+                .map(|(index, due)| {
+                    let left = cents_of(&whole(due));
+                    let disputed = due.held;
+                    (*index, Open { disputed, left })
+                })
+                .collect();
             let open = books.open(&tenant);
             if dues != open {
                 return Err(format!("of {tenant} {dues:?} waits, by hand {open:?}"));
@@ -238,6 +249,96 @@ fn invoice(
     let issue = fold.propose_issue(stamp, &wish).ok()?.pop()?;
     context.hit(Probe::Invoiced);
     Some(Entry::Issue(Box::new(issue)))
+}
+
+/// What waits is split over several invoices, of which now and then not all are written.
+fn split(
+    random: &mut Random,
+    tenant: &TenantId,
+    fold: &TenantFold,
+    stamp: Timestamp,
+    context: &mut Context,
+) -> Result<Vec<Entry>, Broken> {
+    let currency = random.pick(&["EUR", "EUR", "EUR", "USD"]);
+    let weights = (0..random.between(2, 4)).map(|_| random.between(1, 100));
+    let weights: Vec<u32> = weights
+        .filter_map(|weight| weight.try_into().ok())
+        .collect();
+    let wish = IssueWish {
+        tenant: tenant.clone(),
+        issuer: issuer(random),
+        what: WishedDocument::Split {
+            currency: Some((*currency).to_owned()),
+            until: None,
+            weights: weights.clone(),
+        },
+        note: note(random),
+    };
+    let Ok(mut issues) = fold.propose_issue(stamp, &wish) else {
+        return Ok(Vec::new());
+    };
+    if let Some(dues) = fold.dues(tenant) {
+        check_split(dues, &issues, &weights)?;
+    }
+    context.hit(Probe::Split);
+    if random.chance(300) {
+        issues.truncate(random.index(issues.len()));
+        context.hit(Probe::SplitTorn);
+    }
+    let issues = issues.into_iter();
+    Ok(issues.map(|issue| Entry::Issue(Box::new(issue))).collect())
+}
+
+/// The parts of a line are together the line, its tax too, and each is within a cent of its share of
+/// the net and of the tax.
+fn check_split(dues: &Dues, issues: &[Issue], weights: &[u32]) -> Result<(), Broken> {
+    let all: i128 = weights.iter().copied().map(i128::from).sum();
+    // What is left of each line when the parts are taken from it.
+    let mut left: BTreeMap<u64, [i128; 2]> = BTreeMap::new();
+    for (issue, weight) in issues.iter().zip(weights) {
+        let Issued::Invoice {
+            lines,
+            split: Some(split),
+            ..
+        } = &issue.what
+        else {
+            return Err(format!("no part of a split: {issue:?}"));
+        };
+        for (index, part) in lines.iter().zip(&split.parts) {
+            let due = dues.open().get(index).filter(|due| !due.held);
+            let due = due.ok_or_else(|| format!("{index} does not wait: {issue:?}"))?;
+            let of = both(&whole(due));
+            let rest = left.entry(*index).or_insert(of);
+            for ((rest, part), of) in rest.iter_mut().zip(both(part)).zip(of) {
+                *rest -= part;
+                if (part * all - of * i128::from(*weight)).abs() >= 2 * all {
+                    return Err(format!("{part} is no part of {weight} in {all} of {of}"));
+                }
+            }
+        }
+    }
+    match left.into_iter().find(|(_, left)| *left != [0, 0]) {
+        Some((index, left)) => Err(format!("of {index} a split leaves {left:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Gross and tax in cents.
+fn both(part: &LinePart) -> [i128; 2] {
+    let tax = LinePart {
+        amount: part.tax,
+        ..*part
+    };
+    [cents_of(part), cents_of(&tax)]
+}
+
+/// All that waits of a line.
+const fn whole(due: &Due) -> LinePart {
+    LinePart {
+        amount: due.amount,
+        tax: due.tax,
+        base: due.base,
+    }
 }
 
 fn void(
