@@ -5,6 +5,7 @@
 //! first that answers is taken (after RFC 8305, "Happy Eyeballs").
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
@@ -20,6 +21,26 @@ const STAGGER: Duration = Duration::from_millis(300);
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 16;
 
+/// Who knows the addresses of a name.
+trait Resolver {
+    /// The addresses as of now, the preferred one first.
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+}
+
+/// The host's own: its files, DNS, and what else it is told to ask.
+struct System;
+
+impl Resolver for System {
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let found = tokio::net::lookup_host((host, port)).await?;
+        Ok(found.take(ADDRESSES_MAX).collect())
+    }
+}
+
 /// Any local address of the family of `remote`.
 pub(super) fn any_for(remote: SocketAddr) -> SocketAddr {
     match remote {
@@ -34,12 +55,22 @@ pub(super) async fn dial(
     endpoint: &config::Endpoint,
     name: &str,
 ) -> Result<(Endpoint, Connection), String> {
-    let found = tokio::net::lookup_host((endpoint.host(), endpoint.port()))
+    dial_at(&System, client, (endpoint.host(), endpoint.port()), name).await
+}
+
+async fn dial_at(
+    resolver: &impl Resolver,
+    client: ClientConfig,
+    (host, port): (&str, u16),
+    name: &str,
+) -> Result<(Endpoint, Connection), String> {
+    let found = resolver
+        .resolve(host, port)
         .await
-        .map_err(|error| format!("cannot resolve {}: {error}", endpoint.host()))?;
-    let mut waiting = alternate(found.take(ADDRESSES_MAX).collect());
+        .map_err(|error| format!("cannot resolve {host}: {error}"))?;
+    let mut waiting = alternate(found.into_iter().take(ADDRESSES_MAX).collect());
     let mut attempts = JoinSet::new();
-    let mut reason = format!("{} has no address", endpoint.host());
+    let mut reason = format!("{host} has no address");
     loop {
         if let Some(address) = waiting.pop_front() {
             let (client, name) = (client.clone(), name.to_owned());
@@ -95,7 +126,95 @@ async fn attempt(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use quinn::crypto::rustls::QuicClientConfig;
+    use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
     use super::*;
+
+    const NAME: &str = "collector.example";
+
+    /// Names with answers that change.
+    #[derive(Default)]
+    struct Zone(Mutex<Vec<SocketAddr>>);
+
+    impl Zone {
+        fn says(&self, answer: &[SocketAddr]) {
+            *self.0.lock().expect("no panic") = answer.to_vec();
+        }
+    }
+
+    impl Resolver for Zone {
+        async fn resolve(&self, host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+            match host {
+                NAME => Ok(self.0.lock().expect("no panic").clone()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            }
+        }
+    }
+
+    /// A server on a free port of its own, which only accepts, and a client that trusts it.
+    fn servers<const N: usize>() -> ([Endpoint; N], ClientConfig) {
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).expect("a certificate");
+        let certificate: CertificateDer = made.cert.der().clone();
+        let servers = std::array::from_fn(|_| {
+            let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+            let config =
+                quinn::ServerConfig::with_single_cert(vec![certificate.clone()], key.into());
+            let local = (Ipv4Addr::LOCALHOST, 0).into();
+            let server = Endpoint::server(config.expect("valid"), local).expect("a free port");
+            let accepting = server.clone();
+            tokio::spawn(async move {
+                let mut open = Vec::new();
+                while let Some(incoming) = accepting.accept().await {
+                    open.push(incoming.await);
+                }
+            });
+            server
+        });
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).expect("a certificate");
+        let tls = rustls::ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let tls = QuicClientConfig::try_from(tls).expect("TLS 1.3");
+        (servers, ClientConfig::new(Arc::new(tls)))
+    }
+
+    /// The address that answers an attempt.
+    async fn answers(zone: &Zone, client: &ClientConfig) -> Result<SocketAddr, String> {
+        let dialled = dial_at(zone, client.clone(), (NAME, 1), NAME).await?;
+        Ok(dialled.1.remote_address())
+    }
+
+    #[tokio::test]
+    async fn every_attempt_takes_the_answer_of_its_time() {
+        let ([first, second, third], client) = servers();
+        let at = |server: &Endpoint| server.local_addr().expect("bound");
+        let zone = Zone::default();
+        zone.says(&[at(&first)]);
+        assert_eq!(answers(&zone, &client).await, Ok(at(&first)));
+        // The collector has moved; the old one still answers, and is asked no more.
+        zone.says(&[at(&second)]);
+        assert_eq!(answers(&zone, &client).await, Ok(at(&second)));
+        // One address of several does not answer any more.
+        let gone = at(&second);
+        second.close(0_u8.into(), b"");
+        drop(second);
+        zone.says(&[gone, at(&third)]);
+        assert_eq!(answers(&zone, &client).await, Ok(at(&third)));
+        // The name has no address, and there is no such name.
+        zone.says(&[]);
+        let reason = answers(&zone, &client).await.expect_err("nobody to ask");
+        assert_eq!(reason, format!("{NAME} has no address"));
+        let other = dial_at(&zone, client, ("collector.invalid", 1), NAME).await;
+        let reason = other.map(|_| ()).expect_err("no such name");
+        assert!(
+            reason.starts_with("cannot resolve collector.invalid"),
+            "{reason}"
+        );
+    }
 
     #[test]
     fn families_take_turns() {
