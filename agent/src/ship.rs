@@ -5,27 +5,28 @@
 //! connection from one socket to the next where the path changes.
 
 mod dial;
+mod halves;
 mod watcher;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Sender, TrySendError};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{ClientConfig, IdleTimeout, TransportConfig, VarInt};
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tollgate_agent_core::config::{self, Collector};
-use tollgate_agent_core::ship::pace::TokenBucket;
 use tollgate_common::AgentId;
 use tollgate_common::limits::FRAME_BYTES_MAX;
 use tollgate_common::tls::{self, Credentials};
-use tollgate_common::wire::{Decoder, EncodeError, Encoder, Message, VERSION, VERSION_MIN};
+use tollgate_common::wire::VERSION_MIN;
 use tracing::{debug, info, warn};
+
+use halves::{Pace, Writer, read};
 
 use crate::clock;
 use crate::engine::{ConnectionId, Event, Order};
@@ -46,14 +47,10 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const RECEIVE_WINDOW: u32 = 256 << 10;
 /// What may be on its way to the collector.
 const SEND_WINDOW: u64 = 8 << 20;
-/// Frames that are ready are written together up to about this size.
-const WRITE_BYTES: usize = 256 << 10;
 /// Most memory of a connection beside the rows on their way: what QUIC may hold in both
 /// directions, the largest frame while it is made, and a probe of another endpoint beside it.
 pub(crate) const MEMORY_MAX: u64 =
     2 * (SEND_WINDOW + RECEIVE_WINDOW as u64) + 2 * FRAME_BYTES_MAX as u64;
-/// zstd: level 1 to 3 are the useful ones for small batches.
-const COMPRESSION_LEVEL: i32 = 3;
 /// How long to wait when the engine is busy and its queue full.
 const BACK_PRESSURE: Duration = Duration::from_millis(5);
 /// How long a closed connection may take to say so.
@@ -357,129 +354,6 @@ fn warn_of_expiry(collector: &Collector) {
     }
 }
 
-/// Waits before writes, so that they stay below the cap.
-struct Pace {
-    bucket: Option<TokenBucket>,
-    began: Instant,
-}
-
-impl Pace {
-    fn new(bandwidth_max: Option<NonZeroU64>) -> Self {
-        Self {
-            bucket: bandwidth_max.map(|rate| TokenBucket::new(rate, 0)),
-            began: Instant::now(),
-        }
-    }
-
-    /// Bytes that are written at a time.
-    fn slice(&self) -> usize {
-        self.bucket.as_ref().map_or(usize::MAX, |bucket| {
-            usize::try_from(bucket.burst()).unwrap_or(usize::MAX)
-        })
-    }
-
-    async fn wait(&mut self, bytes: usize) {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if let Some(bucket) = &mut self.bucket {
-            let wait = bucket.take(now, bytes as u64);
-            if wait > 0 {
-                tokio::time::sleep(Duration::from_millis(wait)).await;
-            }
-        }
-    }
-}
-
-/// The sending half of a connection.
-struct Writer<'a> {
-    id: ConnectionId,
-    target: &'a Arc<Target>,
-    stream: SendStream,
-    pace: Pace,
-    /// The version of the protocol that the collector's welcome names; the oldest before.
-    version: &'a AtomicU8,
-    written: &'a Arc<AtomicU64>,
-    events: &'a Sender<Event>,
-}
-
-impl Writer<'_> {
-    async fn run(mut self, orders: &mut mpsc::Receiver<Order>) -> Result<(), String> {
-        let mut encoder = Encoder::new(COMPRESSION_LEVEL);
-        let mut buffer = Vec::new();
-        loop {
-            let Some(mut order) = orders.recv().await else {
-                return Ok(());
-            };
-            loop {
-                self.take(order, &mut encoder, &mut buffer)?;
-                if buffer.len() >= WRITE_BYTES {
-                    break;
-                }
-                match orders.try_recv() {
-                    Ok(next) => order = next,
-                    Err(_) => break,
-                }
-            }
-            if orders.is_empty() {
-                // A full event queue means that the engine is awake and will look anyway.
-                let _ = self.events.try_send(Event::Writable);
-            }
-            self.write(&buffer).await?;
-            buffer.clear();
-            buffer.shrink_to(2 * WRITE_BYTES);
-        }
-    }
-
-    fn take(
-        &self,
-        order: Order,
-        encoder: &mut Encoder,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), String> {
-        match order {
-            Order::Send { id, message, load } if id == self.id => {
-                // The engine sends a batch only after it was told of the welcome.
-                encoder.set_version(self.version.load(Ordering::Acquire));
-                let encoded = encoder.encode(&message, buffer);
-                encoded.map_err(|error| cannot_encode(&error))?;
-                // Its rows are bytes now, and there is room for others.
-                drop(load);
-            }
-            Order::Probe { id, endpoint } if id == self.id => {
-                let (target, events) = (Arc::clone(self.target), self.events.clone());
-                tokio::spawn(async move { probe(&target, id, endpoint, &events).await });
-            }
-            Order::Send { .. } | Order::Probe { .. } | Order::Connect { .. } => {}
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, buffer: &[u8]) -> Result<(), String> {
-        let slice = self.pace.slice().min(WRITE_BYTES);
-        for bytes in buffer.chunks(slice) {
-            self.pace.wait(bytes.len()).await;
-            self.stream
-                .write_all(bytes)
-                .await
-                .map_err(|e| e.to_string())?;
-            self.written
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
-/// Why a batch is not sent. It stays in the spool, and so does what follows it: the connection
-/// ends, and another collector may be tried.
-fn cannot_encode(error: &EncodeError) -> String {
-    match error {
-        EncodeError::NotInVersion(version) => format!(
-            "the collector only speaks version {version} of the protocol, but a batch that waits \
-             needs version {VERSION}: upgrade the collector; nothing is lost meanwhile"
-        ),
-        error => format!("cannot encode: {error}"),
-    }
-}
-
 /// Looks whether another endpoint answers: makes a connection and closes it again.
 async fn probe(target: &Target, id: ConnectionId, endpoint: usize, events: &Sender<Event>) {
     let result = try_probe(target, endpoint).await;
@@ -498,33 +372,4 @@ async fn try_probe(target: &Target, endpoint: usize) -> Result<(), String> {
     connection.close(VarInt::from_u32(0), b"only looking");
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, local.wait_idle()).await;
     Ok(())
-}
-
-async fn read(
-    id: ConnectionId,
-    mut stream: RecvStream,
-    version: &AtomicU8,
-    events: &Sender<Event>,
-) -> Result<(), String> {
-    let mut decoder = Decoder::new();
-    loop {
-        let chunk = stream
-            .read_chunk(WRITE_BYTES, true)
-            .await
-            .map_err(|error| error.to_string())?;
-        let Some(chunk) = chunk else {
-            return Err("the collector closed the stream".to_owned());
-        };
-        decoder.push(&chunk.bytes);
-        while let Some(message) = decoder
-            .next()
-            .map_err(|error| format!("cannot read what the collector sent: {error}"))?
-        {
-            if let Message::Welcome(welcome) = &message {
-                version.store(welcome.version, Ordering::Release);
-            }
-            let message = Box::new(message);
-            report(events, Event::Message { id, message }).await;
-        }
-    }
 }
