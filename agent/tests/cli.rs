@@ -1,10 +1,8 @@
 //! The command line: what it says and its exit codes.
 
-mod support;
-
 use std::process::{Command, Stdio};
 
-use support::{Home, command, exit_code, signal, stderr, stdout};
+use crate::support::{self, Home, command, exit_code, signal, stderr, stdout};
 
 const SAMPLE: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -1,7 +1,5 @@
 //! What an operator does with a running agent: metrics, health, rights, reloads.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
@@ -12,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{Home, TIMEOUT, exit_code, signal, stderr, stdout};
 use serde_json::Value;
-use support::{Home, TIMEOUT, exit_code, signal, stderr, stdout};
 use tollgate_agent::admin::client::Client;
 use tollgate_agent::admin::protocol::Count;
 

@@ -1,12 +1,10 @@
 //! A real agent ships over paths that drop, double, reorder, forget and swallow datagrams.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::collector::Collector;
-use support::proxy::{Proxy, Treatment};
-use support::{Home, Running, count, exit_code, pki_again, signal};
+use crate::support::collector::Collector;
+use crate::support::proxy::{Proxy, Treatment};
+use crate::support::{Home, Running, count, exit_code, pki_again, signal};
 use tollgate_agent::admin::client::Client;
 
 const SERIES: &str = "acme/requests{}";

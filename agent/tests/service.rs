@@ -1,14 +1,12 @@
 //! The agent as a service: what the service manager is told, and the memory it may need.
 
-mod support;
-
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{Home, Running, TIMEOUT, exit_code, signal, stderr, stdout};
 use serde_json::Value;
-use support::{Home, Running, TIMEOUT, exit_code, signal, stderr, stdout};
 use tollgate_agent::{Budget, Overrides, load};
 
 /// Reads messages until one has this line; gives it whole.

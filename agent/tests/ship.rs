@@ -1,14 +1,12 @@
 //! A real agent process with real sockets ships to a collector in this process.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use support::collector::Collector;
-use support::{Home, exit_code, signal};
+use crate::support::collector::Collector;
+use crate::support::{self, Home, exit_code, signal};
 use tollgate_agent::admin::protocol::{Answer, Count, Request};
 
 const SERIES: &str = "acme/requests{}";

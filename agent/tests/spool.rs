@@ -1,12 +1,10 @@
 //! `tollgate-agent spool`: the spool of real agents, damaged on purpose.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::support::{self, Home, stderr, stdout};
 use serde_json::Value;
-use support::{Home, stderr, stdout};
 use tollgate_agent::admin::protocol::Count;
 
 fn count(value: u64) -> Count {

@@ -1,14 +1,12 @@
 //! `top` and `tap` against a running agent.
 
-mod support;
-
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::{self, Home, TIMEOUT, stderr, stdout};
 use serde_json::Value;
-use support::{Home, TIMEOUT, stderr, stdout};
 
 fn free_port() -> u16 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");

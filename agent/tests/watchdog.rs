@@ -1,14 +1,12 @@
 //! A thread that is stuck, and what the service manager hears of it.
 
-mod support;
-
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Home, Running};
+use crate::support::{Home, Running};
 
 /// A thread counts as stuck after half a minute; on a busy machine all takes longer.
 const PATIENCE: Duration = Duration::from_mins(3);

@@ -1,9 +1,7 @@
 //! Invoices, manual entries, two persons and erasure, as operators see them.
 
-mod support;
-
+use crate::support::{Collector, Site, billed, report};
 use serde_json::Value;
-use support::{Collector, Site, billed, report};
 use tollgate_common::BatchHash;
 
 const ISSUER: &str = "settlement = \"1h\"\n\n[[issuer]]\nid = \"main\"\nprefix = \"INV-\"\n\n\

@@ -1,10 +1,8 @@
 //! Versions of the catalog: applied to a running collector, limited, taken back, signed, approved by
 //! a second person, and refused as a whole.
 
-mod support;
-
+use crate::support::{Collector, Site, billed};
 use serde_json::Value;
-use support::{Collector, Site, billed};
 use tollgate_collector::serve::admin::{self, AdminRequest};
 
 /// Rewrites one text of the catalog folder.

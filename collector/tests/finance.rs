@@ -1,10 +1,8 @@
 //! What bookkeeping sees of a running collector: accounts and posting dates, legal data, split
 //! invoices, corrections explained, the closing pack, reconciliation, and usage from the future.
 
-mod support;
-
+use crate::support::{Collector, Peer, Site, batch, billed, report, series};
 use serde_json::{Value, json};
-use support::{Collector, Peer, Site, batch, billed, report, series};
 use tollgate_common::wire::Message;
 use tollgate_common::{BatchHash, Incarnation, Timestamp, Window, WindowWidth};
 

@@ -1,8 +1,6 @@
 //! An agent's host gets another address while its connection stands.
 
-mod support;
-
-use support::{Collector, Peer, Site, batch, series};
+use crate::support::{Collector, Peer, Site, batch, series};
 use tollgate_common::wire::Message;
 use tollgate_common::{BatchHash, Incarnation};
 

@@ -1,10 +1,8 @@
 //! Corrections, ratings anew and retired agents, by the program's commands at a running collector; and
 //! accruals beside it.
 
-mod support;
-
+use crate::support::{Collector, Peer, Site, batch, series};
 use serde_json::{Value, json};
-use support::{Collector, Peer, Site, batch, series};
 use tollgate_collector::accruals::query::AccrualReader;
 use tollgate_collector::sqlite::query::{Filter, ReadOnly};
 use tollgate_collector_core::fold::partition_of;

@@ -1,11 +1,9 @@
 //! A data folder that is set back to a backup: by the operator's book, and without it.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::{Collector, Peer, Site, batch, series};
 use serde_json::Value;
-use support::{Collector, Peer, Site, batch, series};
 use tollgate_common::wire::{Message, Welcome};
 use tollgate_common::{Batch, BatchHash, Incarnation};
 

@@ -1,10 +1,8 @@
 //! A collector in this process, and agents that speak the wire format to it.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Collector, Peer, Site, batch, series};
+use crate::support::{Collector, Peer, Site, batch, series};
 use tollgate_collector::pki::{Authority, Validity};
 use tollgate_common::wire::{Message, RefuseCode};
 use tollgate_common::{AgentId, BatchHash, Incarnation};

@@ -1,11 +1,9 @@
 //! The collector's program under signals and with a journal that cannot be written.
 
-mod support;
-
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::Site;
+use crate::support::Site;
 
 /// The program, ended with the test.
 struct Program(Child);

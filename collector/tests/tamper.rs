@@ -1,13 +1,11 @@
 //! What `ledger verify` finds when somebody, or a disk, changes a byte.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::support::{Site, billed};
 use rusqlite::Connection;
 use rusqlite::types::Value;
-use support::{Site, billed};
 
 /// Flips tried per file.
 const FLIPS: usize = 48;

@@ -335,8 +335,79 @@ fn links(text: &str) -> Vec<String> {
     found
 }
 
+/// What a manifest takes out of the tests for the sake of build times has none.
+#[test]
+fn no_test_is_passed_over() {
+    let manifest = |path: &PathBuf| path.ends_with("Cargo.toml");
+    let mut passed = Vec::new();
+    for path in files().into_iter().filter(manifest) {
+        let text = fs::read_to_string(root().join(&path)).expect("manifests are UTF-8");
+        let package = path.parent().unwrap_or(Path::new(""));
+        let own = |folder: &str| {
+            let folder = package.join(folder);
+            let inside = sources().into_iter();
+            inside.filter(move |(path, _)| path.starts_with(&folder))
+        };
+        if text.contains("doctest = false") {
+            let shown = own("src").filter(|(_, text)| has_doc_test(text));
+            passed.extend(shown.map(|(path, _)| path.display().to_string()));
+        }
+        for program in programs_without_tests(&text) {
+            // Where there is no library, all sources are the program's.
+            let alone = !root().join(package).join("src/lib.rs").exists();
+            let sources = own(if alone { "src" } else { &program });
+            let shown = sources.filter(|(_, text)| text.contains("#[test]"));
+            passed.extend(shown.map(|(path, _)| path.display().to_string()));
+        }
+        if text.contains("autotests = false") {
+            let main = fs::read_to_string(root().join(package).join("tests/main.rs"));
+            let main = main.unwrap_or_default();
+            let programs = own("tests").filter(|(path, _)| {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                path.parent() == Some(&package.join("tests"))
+                    && !path.ends_with("main.rs")
+                    && !main.contains(&format!("mod {name};"))
+                    && !text.contains(&format!("path = \"tests/{name}.rs\""))
+            });
+            passed.extend(programs.map(|(path, _)| path.display().to_string()));
+        }
+    }
+    report("tests that no run of the tests runs", &passed);
+}
+
+/// Code in documentation that is not marked as something else than Rust.
+fn has_doc_test(source: &str) -> bool {
+    let mut inside = false;
+    source.lines().any(|line| {
+        let line = line.trim_start();
+        let doc = line.strip_prefix("//!").or(line.strip_prefix("///"));
+        let Some(fence) = doc.and_then(|doc| doc.trim_start().strip_prefix("```")) else {
+            return false;
+        };
+        inside = !inside;
+        inside && !["text", "toml", "json", "sh", "csv"].contains(&fence.trim())
+    })
+}
+
+/// The sources of programs that a manifest says have no tests.
+fn programs_without_tests(manifest: &str) -> Vec<String> {
+    let programs = manifest.split("[[bin]]").skip(1);
+    let programs = programs.map(|table| table.split("\n[").next().unwrap_or_default());
+    let programs = programs.filter(|table| table.contains("test = false"));
+    let path = |table: &str| {
+        let (_, path) = table.split_once("path = \"")?;
+        Some(path.split('"').next()?.to_owned())
+    };
+    programs.filter_map(path).collect()
+}
+
 #[test]
 fn the_rules_can_fail() {
+    assert!(has_doc_test("/// ```\n/// let a = 1;\n/// ```\n"));
+    assert!(!has_doc_test("//! ```text\n//! a\n//! ```\n"));
+    let manifest =
+        "[[bin]]\nname = \"a\"\npath = \"src/a.rs\"\ntest = false\n\n[[bin]]\npath = \"b.rs\"\n";
+    assert_eq!(programs_without_tests(manifest), ["src/a.rs"]);
     assert!(names_folder("see /home/x", "/home/"));
     assert!(!names_folder("a/home/x", "/home/"));
     assert_eq!(links("[a](b.md#c) `x`\n```\n[d](e)\n```"), vec!["b.md#c"]);

@@ -1,7 +1,5 @@
 //! A site (folder, PKI, configuration), a collector on it, and peers that speak to it.
 
-#![allow(dead_code, reason = "each test program uses a part")]
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
