@@ -46,7 +46,7 @@ impl Closer {
         let closable = tenants
             .clone()
             .into_iter()
-            .flat_map(|tenant| tenant.poll_closable(stamp));
+            .flat_map(|tenant| tenant.closable(stamp));
         let mut entries = self.propose(stamp, closable);
         entries.extend(self.poll_thresholds(stamp, tenants));
         entries

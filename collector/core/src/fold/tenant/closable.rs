@@ -38,6 +38,13 @@ pub enum CloseRefused {
     },
 }
 
+/// Who is late for periods that end at an instant, found out once for all of them.
+#[derive(Default)]
+struct Late {
+    end: Option<Timestamp>,
+    agents: Vec<AgentId>,
+}
+
 impl TenantFold {
     /// Closings that are due: of periods that are complete or whose settlement is over, and
     /// of closed periods whose late usage can be settled. Ordered by end, tenant and start.
@@ -49,23 +56,71 @@ impl TenantFold {
     /// it rests before.
     ///
     /// A pure question: the caller writes a closing to the journal, from where it comes back
-    /// as an input and takes effect.
-    pub fn poll_closable(&self, stamp: Timestamp) -> Vec<Closing> {
-        let over = self.waiting.iter().take_while(|(end, _, _)| *end <= stamp);
-        let due = over.filter_map(|(_, name, start)| {
+    /// as an input and takes effect. Each is made when it is asked for.
+    pub fn closable(&self, stamp: Timestamp) -> impl Iterator<Item = Closing> + '_ {
+        let over = self
+            .waiting
+            .iter()
+            .take_while(move |(end, _, _)| *end <= stamp);
+        let mut late = Late::default();
+        over.filter_map(move |(_, name, start)| {
             let book = self.tenants.get(name)?.books.get(start)?;
+            let is_settled = stamp >= self.settled_at(name, book);
+            let rests = book.rests_until().is_some_and(|until| until > stamp);
+            // Of a hundred thousand tenants that wait for one agent of a thousand it has to be found out
+            // each second without looking at all the others.
+            if !is_settled && (rests || self.waits_for_any(name, book.period, &mut late)) {
+                return None;
+            }
             let agents = self.awaited(name, book.period);
             let complete = !agents.is_empty() && missing(&agents, book.period).is_empty();
-            let cause = if complete && book.rests_until().is_none_or(|until| until <= stamp) {
+            let cause = if complete && !rests {
                 CloseCause::Complete
-            } else if stamp >= self.settled_at(name, book) {
+            } else if is_settled {
                 CloseCause::Settled
             } else {
                 return None;
             };
             Some(self.closing(name, book.period, Some(book), cause, agents))
-        });
-        due.collect()
+        })
+    }
+
+    /// All of [`TenantFold::closable`].
+    pub fn poll_closable(&self, stamp: Timestamp) -> Vec<Closing> {
+        self.closable(stamp).collect()
+    }
+
+    /// True if a period waits for an agent that has not reported past its end.
+    fn waits_for_any(&self, name: &TenantId, period: Period, late: &mut Late) -> bool {
+        if late.end != Some(period.end) {
+            *late = Late {
+                end: Some(period.end),
+                agents: self.behind(period.end),
+            };
+        }
+        let Some(policy) = &self.policy else {
+            return !late.agents.is_empty();
+        };
+        let awaits = |tenant: &TenantId| {
+            let mut agents = late.agents.iter();
+            agents.any(|agent| policy.may_report(agent, tenant))
+        };
+        awaits(name) || self.children_in(name, period).into_iter().any(awaits)
+    }
+
+    /// The agents that periods wait for and that have not reported up to an instant, for whomever:
+    /// those that were heard of, and those that the policy gives by name.
+    fn behind(&self, end: Timestamp) -> Vec<AgentId> {
+        let known = self.watermarks.iter();
+        let known = known.filter(|(_, watermark)| **watermark < end);
+        let rules = self.policy.iter().flat_map(|policy| policy.rules());
+        let named = rules.filter(|rule| rule.name.is_exact());
+        let named = named.filter_map(|rule| AgentId::new(rule.name.as_str()).ok());
+        let unheard = named.filter(|agent| !self.watermarks.contains_key(agent));
+        let behind = known.map(|(agent, _)| agent.clone()).chain(unheard);
+        behind
+            .filter(|agent| !self.retired.contains(agent))
+            .collect()
     }
 
     /// The closing of the period of `tenant` that contains `instant`, by an operator's word:

@@ -196,3 +196,54 @@ fn an_agent_that_the_policy_names_is_waited_for() {
         ["a", "silent"]
     );
 }
+
+/// Who is waited for is found out for all tenants together, and as if each were asked for.
+#[test]
+fn a_period_waits_for_exactly_those_that_may_report_for_it() {
+    let mut world = World::new("PT1M");
+    let rules = vec![
+        rule("a", "acme"),
+        rule("never", "beta"),
+        rule("p*", "*"),
+        rule("c", "acme"),
+    ];
+    let policy = Policy::new(rules).expect("valid").change();
+    world.now = at(30);
+    let of = ["acme", "beta", "gamma", "_unattributed"].map(|name| row(name, "requests", 0, 1));
+    world.rows("a", of.into());
+    let with_policy = TenantInput::Policy(Arc::new(policy));
+    // Most of them have months.
+    let over = 32 * 86_400;
+    world.now = at(over);
+    world.fold.settlement_millis = i64::MAX;
+    let mut closed = BTreeSet::new();
+    for turn in 0..64 {
+        let mut world = World {
+            fold: world.fold.clone(),
+            effects: Vec::new(),
+            ..world
+        };
+        let names = ["a", "p1", "c", "stranger"].into_iter().enumerate();
+        for (bit, name) in names {
+            world.watermark(name, if turn & (1 << bit) == 0 { over } else { 59 });
+        }
+        if turn & 16 != 0 {
+            world.apply(&with_policy);
+        }
+        if turn & 32 != 0 {
+            let gone = ["never", "p1"].map(agent);
+            world.fold.retired.extend(gone);
+        }
+        let due: Vec<TenantId> = world.fold.closable(world.now).map(|c| c.tenant).collect();
+        let waiting = world.fold.waiting.iter();
+        let complete = waiting.filter(|(_, name, start)| {
+            let book = world.fold.tenants[name].books.get(start).expect("open");
+            let agents = world.fold.awaited(name, book.period);
+            !agents.is_empty() && closable::missing(&agents, book.period).is_empty()
+        });
+        let complete: Vec<TenantId> = complete.map(|(_, name, _)| name.clone()).collect();
+        assert_eq!(due, complete, "{turn:b}");
+        closed.insert(due.len());
+    }
+    assert!(closed.len() > 2, "{closed:?}");
+}
