@@ -155,8 +155,8 @@ pub enum NoBill {
 pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let mut carried = input.carried.clone();
     carried.forget(input.period);
-    let (drafts, unrated) = lines::rated(input, &mut carried)?;
-    let mut lines = around::apply(input, drafts)?;
+    let (drafts, mut unrated) = lines::rated(input, &mut carried)?;
+    let mut lines = around::apply(input, drafts, &mut unrated)?;
     let commitments = commit::apply(input, &mut lines, &mut carried)?;
     let (currency, exchange) = exchange::convert(input, &mut lines)?;
     let taxes = taxes::apply(input, &mut lines, currency)?;

@@ -1,11 +1,14 @@
 //! What stands around rated lines, in the order `standard/1`: percent discounts, amount discounts,
 //! maximum, minimum; each on single lines first, then on groups of lines, then on the invoice.
 
+use std::collections::BTreeSet;
+
 use rust_decimal::Decimal;
 
 use super::line::{BillLine, LineKey, LineRole, Source};
 use super::lines::{Draft, taxes};
 use super::plan::Plan;
+use super::unrated::UnratedUsage;
 use super::work::{Work, settle, taken};
 use super::{BillInput, NoBill, Slice, split, top_up};
 use crate::catalog::{Around, Bound, Counts, Discount, JointDiscount, Off, Order, Price};
@@ -32,10 +35,12 @@ impl Scope<'_> {
     }
 }
 
-/// The final amounts of all lines, and what minimums over several lines add.
+/// The final amounts of all lines, and what minimums over several lines add. A line whose amount
+/// does not fit the numbers is `unrated` by itself.
 pub(super) fn apply<'c>(
     input: &BillInput<'c>,
     drafts: Vec<Draft<'c>>,
+    unrated: &mut Vec<UnratedUsage>,
 ) -> Result<Vec<BillLine<'c>>, NoBill> {
     let plans = Plan::all(input.slices);
     let scopes = scopes(&plans);
@@ -54,28 +59,23 @@ pub(super) fn apply<'c>(
     // What is equal stays in its order: cards before profiles.
     joint.sort_by_key(|(_, joint)| joint.rank());
     let maximums = bounds(&scopes, &plans, |around| &around.maximums);
-    let mut works = Vec::with_capacity(drafts.len());
-    for draft in drafts {
-        works.push(Work::new(input, draft, &maximums, &joint)?);
-    }
-    take_discounts(&mut works, &joint).ok_or(NoBill::TooLarge)?;
-    for work in &mut works {
-        work.own_maximum().ok_or(NoBill::TooLarge)?;
-    }
-    for (scope, bound) in maximums {
-        let most = prorated(input, &plans[scope.plan], scope, bound, |a| &a.maximums)?;
-        let chosen = chosen(&works, scope, &bound.counts);
-        maximum(&mut works, &chosen, &bound.id, most).ok_or(NoBill::TooLarge)?;
-    }
-    if input.is_final() {
-        for work in &mut works {
-            work.own_minimum().ok_or(NoBill::TooLarge)?;
+    let mut works: Vec<Work<'c>> = drafts.into_iter().map(Work::new).collect();
+    while let Err(lost) = work_out(input, &mut works, &plans, &joint, &maximums) {
+        match lost {
+            Lost::All => return Err(NoBill::TooLarge),
+            Lost::Lines(places) => {
+                let mut others = Vec::with_capacity(works.len());
+                for (place, work) in works.into_iter().enumerate() {
+                    if places.contains(&place) {
+                        unrated.push(work.too_large(input));
+                    } else {
+                        others.push(work.again());
+                    }
+                }
+                // They are worked out anew, as if there were no such lines.
+                works = others;
+            }
         }
-    }
-    let all: Vec<usize> = (0..works.len()).collect();
-    settle(&mut works, &all).ok_or(NoBill::TooLarge)?;
-    for work in &mut works {
-        work.deduct_advance().ok_or(NoBill::TooLarge)?;
     }
     let mut lines: Vec<BillLine<'c>> = Vec::with_capacity(works.len());
     let mut added = Vec::new();
@@ -102,16 +102,64 @@ pub(super) fn apply<'c>(
     Ok(lines)
 }
 
+/// A number does not fit.
+#[derive(Clone, Debug)]
+enum Lost {
+    /// Of these lines alone, by their places.
+    Lines(BTreeSet<usize>),
+    /// Of what stands over several lines.
+    All,
+}
+
+/// Does the same to each line by itself.
+fn each<'c>(
+    works: &mut [Work<'c>],
+    mut work: impl FnMut(&mut Work<'c>) -> Option<()>,
+) -> Result<(), Lost> {
+    let all = works.iter_mut().enumerate();
+    let lost = all.filter_map(|(place, line)| work(line).is_none().then_some(place));
+    let lost: BTreeSet<usize> = lost.collect();
+    if lost.is_empty() {
+        Ok(())
+    } else {
+        Err(Lost::Lines(lost))
+    }
+}
+
+/// Takes every line from its list amount to what it costs in its period.
+fn work_out<'c>(
+    input: &BillInput<'c>,
+    works: &mut [Work<'c>],
+    plans: &[Plan<'c>],
+    joint: &[(&Scope<'c>, &'c JointDiscount)],
+    maximums: &[(&Scope<'c>, &'c Bound)],
+) -> Result<(), Lost> {
+    each(works, |work| work.prepare(input, maximums, joint))?;
+    take_discounts(works, joint)?;
+    each(works, Work::own_maximum)?;
+    for (scope, bound) in maximums {
+        let most = prorated(input, &plans[scope.plan], scope, bound, |a| &a.maximums);
+        let most = most.map_err(|_| Lost::All)?;
+        let chosen = chosen(works, scope, &bound.counts);
+        maximum(works, &chosen, &bound.id, most).ok_or(Lost::All)?;
+    }
+    if input.is_final() {
+        each(works, Work::own_minimum)?;
+    }
+    let all: Vec<usize> = (0..works.len()).collect();
+    settle(works, &all).ok_or(Lost::All)?;
+    each(works, Work::deduct_advance)
+}
+
 /// Takes all discounts, in the orders of their cards.
 fn take_discounts<'c>(
     works: &mut [Work<'c>],
     joint: &[(&Scope<'c>, &'c JointDiscount)],
-) -> Option<()> {
+) -> Result<(), Lost> {
     let percent: fn(&Off) -> bool = |off| matches!(off, Off::Percent { .. });
     let amount: fn(&Off) -> bool = |off| matches!(off, Off::Amount(_));
     let own = |works: &mut [Work<'c>], order: Order, kind| {
-        let mut works = works.iter_mut();
-        works.try_for_each(|work| {
+        each(works, |work| {
             if work.draft.card.order == order {
                 work.own_discounts(kind)?;
             }
@@ -122,9 +170,9 @@ fn take_discounts<'c>(
         let of_order = joint.iter().filter(|(_, joint)| joint.order == order);
         for (scope, joint) in of_order.filter(|(_, joint)| kind(&joint.discount.off)) {
             let chosen = chosen(works, scope, &joint.counts);
-            joint_discount(works, &chosen, &joint.discount)?;
+            joint_discount(works, &chosen, &joint.discount).ok_or(Lost::All)?;
         }
-        Some(())
+        Ok(())
     };
     own(works, Order::AmountsFirst1, amount)?;
     own(works, Order::AmountsFirst1, percent)?;

@@ -6,11 +6,13 @@
 //! that what is split are whole units of money.
 
 use rust_decimal::Decimal;
+use tollgate_common::Quantity;
 
 use super::around::Scope;
 use super::line::{BillLine, Source};
 use super::lines::{Draft, DraftKind};
-use super::{BillInput, NoBill, rounding};
+use super::unrated::{Unrated, UnratedUsage};
+use super::{BillInput, rounding};
 use crate::catalog::{Bound, Discount, JointDiscount, Off, Price};
 use crate::ledger::{Step, StepKind};
 use crate::rate::{Basis, Dated, LineItem, Mode, Ratio, Site, amount_of, take_discounts};
@@ -35,44 +37,83 @@ pub(super) struct Work<'c> {
     pub(super) is_loose: bool,
 }
 
+/// Largest amount of a line, in its currency, as a power of ten: so sums of all lines of a bill, and
+/// their taxes, always fit.
+pub(super) const AMOUNT_DIGITS_MAX: u32 = 20;
+
 impl<'c> Work<'c> {
-    pub(super) fn new(
-        input: &BillInput<'c>,
-        draft: Draft<'c>,
-        maximums: &[(&Scope<'c>, &'c Bound)],
-        joint: &[(&Scope<'c>, &'c JointDiscount)],
-    ) -> Result<Self, NoBill> {
-        let mut work = match &draft.kind {
-            DraftKind::Rated { item, .. } | DraftKind::Advance(item) => Self {
-                list: item.list,
-                base: item.base,
-                exact: Ratio::from_decimal(item.amount),
-                shown: item.amount,
-                versions: Vec::new(),
-                steps: None,
-                is_loose: is_loose(item),
-                draft,
-            },
+    pub(super) fn new(draft: Draft<'c>) -> Self {
+        let (list, base, amount) = match &draft.kind {
+            DraftKind::Rated { item, .. } | DraftKind::Advance(item) => {
+                (item.list, item.base, item.amount)
+            }
             DraftKind::Unused(fee) => {
-                let amount = Decimal::ZERO
-                    .checked_sub(fee.amount)
-                    .ok_or(NoBill::TooLarge)?;
-                Self {
-                    list: amount,
-                    base: amount,
-                    exact: Ratio::from_decimal(amount),
-                    shown: amount,
-                    versions: Vec::new(),
-                    steps: None,
-                    is_loose: false,
-                    draft,
-                }
+                let amount = crate::ledger::negated(fee.amount);
+                (amount, amount, amount)
             }
         };
-        if work.is_worked(input, maximums, joint) {
-            work.begin().ok_or(NoBill::TooLarge)?;
+        Self {
+            list,
+            base,
+            exact: Ratio::from_decimal(amount),
+            shown: amount,
+            versions: Vec::new(),
+            steps: None,
+            is_loose: match &draft.kind {
+                DraftKind::Rated { item, .. } | DraftKind::Advance(item) => is_loose(item),
+                DraftKind::Unused(_) => false,
+            },
+            draft,
         }
-        Ok(work)
+    }
+
+    /// The line as it was at first.
+    pub(super) fn again(self) -> Self {
+        Self::new(self.draft)
+    }
+
+    /// Begins to work a line out here, where something changes what its rating says; `None` if a
+    /// number does not fit.
+    pub(super) fn prepare(
+        &mut self,
+        input: &BillInput<'c>,
+        maximums: &[(&Scope<'c>, &'c Bound)],
+        joint: &[(&Scope<'c>, &'c JointDiscount)],
+    ) -> Option<()> {
+        if matches!(self.draft.kind, DraftKind::Rated { .. }) {
+            let most = Decimal::from(10i128.pow(AMOUNT_DIGITS_MAX));
+            let amounts = [self.list, self.base, self.shown];
+            if amounts.iter().any(|amount| amount.abs() > most) {
+                return None;
+            }
+        }
+        if self.is_worked(input, maximums, joint) {
+            self.begin()?;
+        }
+        Some(())
+    }
+
+    /// What is said of a line whose amount cannot be worked out, while all others can.
+    pub(super) fn too_large(&self, input: &BillInput<'c>) -> UnratedUsage {
+        let item = match &self.draft.kind {
+            DraftKind::Rated { item, .. } | DraftKind::Advance(item) => Some(item),
+            DraftKind::Unused(_) => None,
+        };
+        let metered = item.and_then(|item| Some((item, &item.meter?.name)));
+        let quantity = metered.map(|(item, meter)| {
+            let metered = input.usage.get(meter);
+            metered.map_or(item.quantity, |metered| metered.carried(item))
+        });
+        // Where another price carries the usage, that one says what becomes of it.
+        let own = metered
+            .zip(quantity)
+            .filter(|(_, quantity)| !quantity.is_zero());
+        UnratedUsage {
+            meter: own.map(|((_, meter), _)| meter.clone()),
+            price: Some(self.draft.key.id.clone()),
+            quantity: own.map_or(Quantity::ZERO, |(_, quantity)| quantity),
+            reason: Unrated::TooLarge,
+        }
     }
 
     /// Whether something changes what the line's rating says.
@@ -262,7 +303,7 @@ impl<'c> Work<'c> {
         let Some(most) = *maximum else {
             return Some(());
         };
-        if self.exact.checked_cmp(most)?.is_gt() {
+        if self.exact > most {
             self.step(most, StepKind::Maximum, "")?;
         }
         Some(())
@@ -275,7 +316,7 @@ impl<'c> Work<'c> {
         let Some(least) = *minimum else {
             return Some(());
         };
-        if self.exact.checked_cmp(least)?.is_lt() {
+        if self.exact < least {
             self.step(least, StepKind::Minimum, "")?;
         }
         Some(())

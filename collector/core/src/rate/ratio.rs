@@ -1,5 +1,6 @@
 //! Exact fractions: what amounts are before they are rounded.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -180,14 +181,39 @@ impl Ratio {
         })
     }
 
-    /// Which of two is larger, where that can be computed.
-    pub fn checked_cmp(self, other: Self) -> Option<std::cmp::Ordering> {
+    /// Which of two is larger, where that can be computed in one step. Numbers that say themselves
+    /// that they are too long for prices are compared so; others by [`Ord`], which always can.
+    pub fn checked_cmp(self, other: Self) -> Option<Ordering> {
         let divisor = common(self.denominator, other.denominator);
         let left = divided(other.denominator, divisor);
         let right = divided(self.denominator, divisor);
         let left = self.numerator.checked_mul(left)?;
         let right = other.numerator.checked_mul(right)?;
         Some(left.cmp(&right))
+    }
+
+    /// The same of any two, without a number larger than theirs: whole parts are compared, then what
+    /// is left the other way round, upside down.
+    fn cmp_by_parts(self, other: Self) -> Ordering {
+        let (mut one, mut two) = (self, other);
+        loop {
+            let whole = |of: Self| of.numerator.div_euclid(of.denominator);
+            let rest = |of: Self| of.numerator.rem_euclid(of.denominator);
+            let order = whole(one).cmp(&whole(two));
+            if order.is_ne() {
+                return order;
+            }
+            let upside_down = |of: Self| Self {
+                numerator: of.denominator,
+                denominator: rest(of),
+            };
+            match (rest(one), rest(two)) {
+                (0, 0) => return Ordering::Equal,
+                (0, _) => return Ordering::Less,
+                (_, 0) => return Ordering::Greater,
+                _ => (one, two) = (upside_down(two), upside_down(one)),
+            }
+        }
     }
 
     /// The whole number that `mode` makes of it.
@@ -240,6 +266,19 @@ impl Ratio {
         }
         let places = Ord::max(twos, fives);
         (rest == 1 && places <= 28).then_some(places)
+    }
+}
+
+impl Ord for Ratio {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let at_once = self.checked_cmp(*other);
+        at_once.unwrap_or_else(|| self.cmp_by_parts(*other))
+    }
+}
+
+impl PartialOrd for Ratio {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -379,6 +418,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn any_two_can_be_compared(a in -i128::MAX.., b in 1i128.., c in -i128::MAX.., d in 1i128.., near in any::<bool>()) {
+            use num_bigint::BigInt;
+            // Close to each other, so that it is decided late.
+            let (c, d) = if near { (a / 3, (b / 3).max(1)) } else { (c, d) };
+            let (x, y) = (Ratio::new(a, b).expect("valid"), Ratio::new(c, d).expect("valid"));
+            let order = (BigInt::from(a) * BigInt::from(d)).cmp(&(BigInt::from(c) * BigInt::from(b)));
+            prop_assert_eq!(x.cmp(&y), order);
+            prop_assert_eq!(x.cmp_by_parts(y), order);
+            prop_assert_eq!(y.cmp_by_parts(x), order.reverse());
+        }
+
         #[test]
         fn arithmetic_agrees_with_big_rationals(a in -1_000_000_000_000i128.., b in 1i128..1_000_000_000, c in any::<i64>(), d in 1i128..1_000_000) {
             use num_bigint::BigInt;
