@@ -291,14 +291,28 @@ pub(super) fn paid_whole(
     lines: &[BillLine<'_>],
     drawdown: &BillLine<'_>,
 ) -> Option<Vec<usize>> {
+    let places = counting_for(input, lines, drawdown);
+    let mut amounts = places.iter().map(|&place| lines[place].amount);
+    let is_whole = amounts
+        .try_fold(drawdown.amount, Decimal::checked_add)?
+        .is_zero();
+    is_whole.then_some(places)
+}
+
+/// The lines that count for the commitment of a line, by their places.
+pub(super) fn counting_for(
+    input: &BillInput<'_>,
+    lines: &[BillLine<'_>],
+    line: &BillLine<'_>,
+) -> Vec<usize> {
     let plans = Plan::all(input.slices);
     let mut all = standing(input, &plans).into_iter();
     let found = all.find(|standing| {
-        standing.commitment.id == drawdown.key.id && standing.card == drawdown.key.card.as_deref()
-    })?;
-    let counted = counted(&plans, &found, lines)?;
-    let is_whole = counted.checked_add(drawdown.amount)?.is_zero();
-    is_whole.then(|| counting(&plans, &found, lines))
+        standing.commitment.id == line.key.id
+            && standing.card == line.key.card.as_deref()
+            && standing.currency == line.currency
+    });
+    found.map_or_else(Vec::new, |standing| counting(&plans, &standing, lines))
 }
 
 /// The lines that count, by their places.

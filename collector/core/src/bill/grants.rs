@@ -12,15 +12,15 @@ use tollgate_common::Timestamp;
 
 use super::carried::{Carried, note};
 use super::fees::term;
-use super::line::BillLine;
-use super::{BillInput, NoBill, Slice, split_by};
+use super::line::{BillLine, Source};
+use super::{BillInput, NoBill, Slice, commit, split_by};
 use crate::catalog::timeline;
 use crate::catalog::{Counts, Grant, Profile};
 use crate::period::{Every, Period, Zone};
 use crate::rate::{Currency, Mode, Ratio};
 
 /// What a grant pays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantUse<'c> {
     /// Which.
     pub grant: &'c Grant,
@@ -30,6 +30,8 @@ pub struct GrantUse<'c> {
     pub paid: Decimal,
     /// What is left of it then, in what it is counted in.
     pub left: Decimal,
+    /// What it pays of which line, by the lines' places.
+    pub of: Vec<(usize, Decimal)>,
 }
 
 /// The instants within a period at which a grant begins or ends: where usage is to be kept apart.
@@ -107,6 +109,7 @@ pub(super) fn apply<'c>(
         };
         let valid = validity(grant, input.zone);
         let (mut left, mut paid) = (before, Decimal::ZERO);
+        let mut of: Vec<(usize, Decimal)> = Vec::new();
         for place in 0..open.len() {
             let cell = &open[place];
             let line = &lines[cell.line];
@@ -128,6 +131,9 @@ pub(super) fn apply<'c>(
             cell.amount = cell.amount.checked_sub(money).ok_or(NoBill::TooLarge)?;
             paid = paid.checked_add(money).ok_or(NoBill::TooLarge)?;
             left = left.checked_sub(used).ok_or(NoBill::TooLarge)?;
+            if !money.is_zero() {
+                of.push((cell.line, money));
+            }
         }
         let used = before.checked_sub(left).ok_or(NoBill::TooLarge)?;
         note(
@@ -140,6 +146,7 @@ pub(super) fn apply<'c>(
             before,
             paid,
             left,
+            of,
         });
     }
     carried.grants.retain(|_, used| !used.is_empty());
@@ -232,8 +239,8 @@ struct Open {
     amount: Decimal,
 }
 
-/// What is to be paid, line by line and stretch by stretch: less what lines below zero and the
-/// credit pay, the earliest lines first.
+/// What is to be paid, line by line and stretch by stretch, less what lines below zero and the
+/// credit pay of each.
 fn open(
     input: &BillInput<'_>,
     lines: &[BillLine<'_>],
@@ -241,15 +248,9 @@ fn open(
     cuts: &[Timestamp],
 ) -> Option<Vec<Open>> {
     let spans = spans(input.period, cuts);
-    let mut paid = credit;
-    for line in lines {
-        let gross = line.gross()?;
-        if gross < Decimal::ZERO {
-            paid = paid.checked_sub(gross)?;
-        }
-    }
+    let paid = paid_of_lines(input, lines, credit)?;
     let mut open = Vec::with_capacity(lines.len() * spans.len());
-    for (place, line) in lines.iter().enumerate() {
+    for (place, (line, mut paid)) in lines.iter().zip(paid).enumerate() {
         let gross = line.gross()?.max(Decimal::ZERO);
         let amounts = if let [_] = spans[..] {
             vec![gross]
@@ -267,6 +268,58 @@ fn open(
         }
     }
     Some(open)
+}
+
+/// What of each line is paid before any grant: first by what a commitment draws down for it and what
+/// is given back of the same fee, then, the earliest lines first, by the credit and by what of those is
+/// left.
+fn paid_of_lines(
+    input: &BillInput<'_>,
+    lines: &[BillLine<'_>],
+    credit: Decimal,
+) -> Option<Vec<Decimal>> {
+    let gross: Option<Vec<Decimal>> = lines.iter().map(BillLine::gross).collect();
+    let gross = gross?;
+    let mut paid = vec![Decimal::ZERO; lines.len()];
+    // Pays as much as possible of a line; what is left of what pays.
+    let mut pay = |place: usize, left: Decimal| {
+        let room = gross[place].checked_sub(paid[place])?;
+        let part = left.min(room).max(Decimal::ZERO);
+        paid[place] = paid[place].checked_add(part)?;
+        left.checked_sub(part)
+    };
+    let mut rest = credit;
+    for (place, line) in lines.iter().enumerate() {
+        if gross[place] >= Decimal::ZERO {
+            continue;
+        }
+        let mut left = Decimal::ZERO.checked_sub(gross[place])?;
+        for other in pays(input, lines, line) {
+            left = pay(other, left)?;
+        }
+        rest = rest.checked_add(left)?;
+    }
+    for place in 0..lines.len() {
+        rest = pay(place, rest)?;
+    }
+    Some(paid)
+}
+
+/// The lines that one below zero belongs to, by their places.
+fn pays(input: &BillInput<'_>, lines: &[BillLine<'_>], line: &BillLine<'_>) -> Vec<usize> {
+    if matches!(line.source, Source::Commitment(_)) {
+        return commit::counting_for(input, lines, line);
+    }
+    let is_same = |other: &BillLine<'_>| {
+        other.source.price().is_some()
+            && other.key.id == line.key.id
+            && other.key.card == line.key.card
+    };
+    let lines = lines.iter().enumerate();
+    lines
+        .filter(|(_, other)| is_same(other))
+        .map(|(place, _)| place)
+        .collect()
 }
 
 fn spans(period: Period, cuts: &[Timestamp]) -> Vec<Period> {

@@ -63,7 +63,7 @@ struct Line {
     role: Role,
     name: &'static str,
     cents: i128,
-    /// How much each has used of it; nothing of what has no quantity.
+    /// How much each has used of it, or of what it is of; nothing of what has no quantity.
     used: Vec<i128>,
 }
 
@@ -201,7 +201,12 @@ impl Asked<'_> {
         let mut day_of_term = day.clone();
         if let Some(commitment) = around.commitment.filter(|_| is_any) {
             let counted = lines.iter().map(|line| line.cents).sum();
-            let (of_term, first) = self.committed(commitment, counted, carried);
+            let (mut of_term, first) = self.committed(commitment, counted, carried);
+            let counted = counted_by(&lines, users.len());
+            let of_usage = |line: &&mut Line| matches!(line.role, Role::Drawdown | Role::Overage);
+            for line in of_term.iter_mut().filter(of_usage) {
+                line.used.clone_from(&counted);
+            }
             lines.extend(of_term);
             day_of_term = first;
         }
@@ -343,6 +348,22 @@ impl Asked<'_> {
         carried.term.insert(period.start, of);
         (lines, first_day)
     }
+}
+
+/// What each has of lines that count for a commitment; what nobody has used is the payer's.
+fn counted_by(lines: &[Line], users: usize) -> Vec<i128> {
+    let mut sums = vec![0; users];
+    for line in lines {
+        if line.used.is_empty() {
+            sums[0] += line.cents.max(0);
+            continue;
+        }
+        let parts = shared(line.cents, &line.used);
+        for (sum, part) in sums.iter_mut().zip(parts) {
+            *sum += part.max(0);
+        }
+    }
+    sums
 }
 
 /// What the partner discount leaves.

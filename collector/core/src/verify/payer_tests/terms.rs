@@ -8,7 +8,7 @@ const COMMITMENT: &str = "\n[[commitment]]\nid = \"days\"\namount = \"10.00\"\nt
     pay = \"advance\"\ncounts = [\"requests\"]\n";
 
 /// The 10.00 are nearly drawn down by the first day in the end. What another tenant has of the second day's
-/// requests stays.
+/// requests stays, and of what pays for them it has less.
 #[test]
 fn a_day_that_comes_to_more_leaves_less_to_the_next() {
     let mut files = files("tax = \"de\"", &[("shop", "payer = \"acme\"")]);
@@ -38,6 +38,8 @@ fn a_day_that_comes_to_more_leaves_less_to_the_next() {
             "acme charge days 0 -1.00",
             "acme reversal de 0 -0.57",
             "acme charge de 0 1.52",
+            "shop share days 0 2.50",
+            "shop share tax 0 0.48",
         ]
     );
     world.verify();
