@@ -16,7 +16,7 @@ use tollgate_common::Timestamp;
 pub use map::{Field, Key, Map, MapError, Tolerance};
 
 use crate::invoice::csv::{self, CsvError};
-use crate::ledger::{Account, LedgerEntry, Posting};
+use crate::ledger::{Account, LedgerEntry, Posting, Role, negated};
 use crate::rate::Currency;
 
 /// Most keys that are compared.
@@ -189,17 +189,33 @@ impl<'m> Reconciler<'m> {
                 expected,
             });
         }
-        let key: Vec<String> = self
-            .map
-            .keys
-            .iter()
-            .map(|key| field(posting, key.ledger))
-            .collect();
         let quantity = Decimal::try_from_i128_with_scale(
             posting.quantity.units(),
             u32::from(posting.scale.get()),
         )
         .map_err(|_| ReconcileError::TooLarge)?;
+        // A line by hand has its tax in its own entry; that of other lines stands apart, and so does
+        // this one here.
+        let own = posting.legs.iter().filter_map(|leg| match &leg.account {
+            Account::Tax(code) => Some((&**code, negated(leg.amount))),
+            _ => None,
+        });
+        let mut net = amount;
+        for (code, tax) in own.filter(|_| posting.role != Some(Role::Tax)) {
+            net = net.checked_sub(tax).ok_or(ReconcileError::TooLarge)?;
+            self.add(|field| tax_field(posting, code, field), tax, Decimal::ZERO)?;
+        }
+        self.add(|of| field(posting, of), net, quantity)
+    }
+
+    fn add(
+        &mut self,
+        field: impl Fn(Field) -> String,
+        amount: Decimal,
+        quantity: Decimal,
+    ) -> Result<(), ReconcileError> {
+        let keys = self.map.keys.iter();
+        let key: Vec<String> = keys.map(|key| field(key.ledger)).collect();
         if self.ledger.len() == KEYS_MAX && !self.ledger.contains_key(&key) {
             return Err(ReconcileError::TooMany);
         }
@@ -353,7 +369,7 @@ fn field(posting: &Posting, field: Field) -> String {
                 .map(tollgate_common::MeterName::as_str),
         ),
         Field::Currency => text(posting.currency.as_deref()),
-        Field::Role => text(posting.role.map(crate::ledger::Role::as_str)),
+        Field::Role => text(posting.role.map(Role::as_str)),
         Field::Gl => {
             let mut accounts = posting.legs.iter().map(|leg| &leg.account);
             let gl = accounts.find_map(|account| match account {
@@ -369,6 +385,16 @@ fn field(posting: &Posting, field: Field) -> String {
             head(posting.start.plus_millis(half), 7)
         }
         Field::Day => head(posting.start, 10),
+    }
+}
+
+/// The same of a tax in the entry of a line, as if it stood in an entry of its own.
+fn tax_field(posting: &Posting, code: &str, of: Field) -> String {
+    match of {
+        Field::Line => code.to_owned(),
+        Field::Role => Role::Tax.as_str().to_owned(),
+        Field::Gl | Field::Meter => String::new(),
+        Field::Tenant | Field::Currency | Field::Month | Field::Day => field(posting, of),
     }
 }
 

@@ -2,7 +2,7 @@ use rust_decimal::Decimal;
 use tollgate_common::{MeterName, Quantity, TenantId};
 
 use super::*;
-use crate::ledger::{Chain, EntryKind, transfer};
+use crate::ledger::{Chain, EntryKind, Leg, transfer};
 use crate::position::Position;
 
 const MAP: &str = r#"
@@ -216,4 +216,49 @@ fn currencies_are_never_compared_with_each_other() {
         drifts,
         [("EUR", Decimal::from(2)), ("USD", Decimal::from(-2))]
     );
+}
+
+/// A line by hand has its tax in its entry: it compares net by line and account, and its tax as a tax.
+#[test]
+fn taxes_of_lines_by_hand_stand_apart() {
+    let mut manual = entry("acme", 29_750, 0);
+    manual.posting.kind = EntryKind::Manual;
+    manual.posting.meter = None;
+    manual.posting.line = "setup".to_owned();
+    let leg = |account, cents| Leg {
+        account,
+        amount: Decimal::new(cents, 2),
+        currency: "EUR".to_owned(),
+    };
+    manual.posting.legs = vec![
+        leg(Account::Unbilled, 29_750),
+        leg(Account::Revenue("8400".to_owned()), -25_000),
+        leg(Account::Tax("de".to_owned()), -4_750),
+    ];
+    let mut charged = entry("acme", 1_900, 0);
+    charged.posting.role = Some(Role::Tax);
+    charged.posting.meter = None;
+    charged.posting.line = "de".to_owned();
+    let tax = Account::Tax("de".to_owned());
+    charged.posting.legs = transfer(Account::Unbilled, tax, Decimal::new(1_900, 2), "EUR");
+    for (ledger, statement) in [
+        ("line", "line,net\nsetup,250.00\nde,66.50\n"),
+        ("gl", "gl,net\n8400,250.00\n,66.50\n"),
+        ("role", "role,net\n,250.00\ntax,66.50\n"),
+        ("tenant", "tenant,net\nacme,316.50\n"),
+    ] {
+        let map = format!(
+            "[statement]\namount = \"net\"\ncurrency = \"EUR\"\n[[key]]\nstatement = \"{ledger}\"\nledger = \"{ledger}\"\n"
+        );
+        let map = Map::parse(&map).expect("a map");
+        let mut reconciler = Reconciler::new(&map);
+        for entry in [&manual, &charged] {
+            reconciler.take(entry).expect("fits");
+        }
+        let found = reconciler.compare(statement).expect("a statement");
+        assert!(
+            found.rows.iter().all(|row| row.verdict == Verdict::Equal),
+            "{found:?}"
+        );
+    }
 }
