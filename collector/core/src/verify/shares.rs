@@ -1,7 +1,8 @@
 //! Shares of lines are parts of them: what tenants have of a line of whoever pays for them has its
-//! sign, and together it is no more than the line.
+//! sign, and together it is no more than the line. So are shares of taxes, all codes of a period
+//! together, unless a line of it is below zero: what of the tax is given back may be the payer's alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, TenantId, Timestamp};
@@ -39,6 +40,13 @@ pub(super) struct Shares {
     known: BTreeMap<EntryRef, Key>,
 }
 
+fn before(at: EntryRef) -> EntryRef {
+    EntryRef {
+        index: at.index.saturating_sub(1),
+        ..at
+    }
+}
+
 fn add(sum: Option<Decimal>, amount: Decimal) -> Option<Decimal> {
     sum.and_then(|sum| sum.checked_add(amount))
 }
@@ -53,14 +61,20 @@ impl Shares {
             _ => return,
         };
         let payer = posting.payer.as_ref().unwrap_or(tenant);
-        // The shares of the taxes are one entry for all of them.
         let (Some(amount), Some(own)) = (posting.amount, key_of(payer, posting)) else {
             return;
         };
+        let is_tax = own.role == Role::Tax;
         // The difference of a line that is booked in a later period is that line's.
         let refers = matches!(posting.kind, EntryKind::Share | EntryKind::Adjustment);
         let of = posting.refers_to.filter(|_| refers);
-        let key = of.and_then(|at| self.known.get(&at)).cloned();
+        let of_line = of.and_then(|at| self.known.get(&at));
+        let key = match of_line {
+            // What of a tax goes with a disputed line was taken off it by the entry before.
+            Some(key) if is_tax && key.role != Role::Tax => self.known.get(&before(entry.at)),
+            of_line => of_line,
+        };
+        let key = key.cloned();
         // What is late is the first of its line: it stands in another period than its shares.
         let own = match (posting.kind, posting.refers_to) {
             (EntryKind::Adjustment, None) => own.in_no_period(),
@@ -92,7 +106,11 @@ impl Shares {
             pool.amount = Some(Decimal::ZERO);
         }
         let mut alone: Vec<(&Key, &Line)> = Vec::new();
+        let below = self.bills_with_less_than_nothing();
         for (key, line) in &self.lines {
+            if key.role == Role::Tax && key.is_of_any(&below) {
+                continue;
+            }
             match pools.get_mut(&key.clone().in_no_period()) {
                 Some(pool) => pool.take(line),
                 None => alone.push((key, line)),
@@ -105,7 +123,31 @@ impl Shares {
     }
 }
 
+impl Shares {
+    /// The bills of which a taxed line came to less than nothing in the end.
+    fn bills_with_less_than_nothing(&self) -> BTreeSet<Bill<'_>> {
+        let untaxed = [Role::Tax, Role::Grant, Role::CreditBalance, Role::Rounding];
+        let lines = self.lines.iter();
+        let taxed = lines.filter(|(key, _)| !untaxed.contains(&key.role));
+        let below = taxed.filter(|(_, line)| line.amount.is_none_or(|a| a < Decimal::ZERO));
+        below.map(|(key, _)| key.bill()).collect()
+    }
+}
+
+/// Who pays, in which currency, for which time.
+type Bill<'k> = (&'k TenantId, &'k str, Timestamp, Timestamp);
+
 impl Key {
+    fn bill(&self) -> Bill<'_> {
+        (&self.payer, &self.currency, self.start, self.end)
+    }
+
+    /// Whether it stands on one of these, or on any of the payer's that is not known.
+    fn is_of_any(&self, bills: &BTreeSet<Bill<'_>>) -> bool {
+        let nowhere = (&self.payer, &*self.currency, Timestamp::MAX, Timestamp::MAX);
+        bills.contains(&self.bill()) || bills.contains(&nowhere)
+    }
+
     /// The same of all periods.
     fn in_no_period(self) -> Self {
         Self {
@@ -164,13 +206,18 @@ impl Line {
 }
 
 fn key_of(payer: &TenantId, posting: &Posting) -> Option<Key> {
+    let role = posting.role?;
     Some(Key {
         payer: payer.clone(),
         start: posting.start,
         end: posting.end,
-        line: posting.line.clone(),
+        // The shares of the taxes are one entry for all of them.
+        line: match role {
+            Role::Tax => "tax".to_owned(),
+            _ => posting.line.clone(),
+        },
         meter: posting.meter.clone(),
-        role: posting.role.filter(|role| *role != Role::Tax)?,
+        role,
         currency: posting.currency.clone()?,
     })
 }
@@ -187,17 +234,28 @@ mod tests {
 
     /// Entries of the month that begins at this second, in cents; with what they refer to.
     fn faults(entries: &[(EntryKind, &str, i64, i64, Option<u64>)]) -> Vec<String> {
+        let entries: Vec<_> = entries
+            .iter()
+            .map(|entry| (Role::Usage, "requests", *entry))
+            .collect();
+        faults_of(&entries)
+    }
+
+    type Entry<'a> = (EntryKind, &'a str, i64, i64, Option<u64>);
+
+    /// The same of lines of any role and name.
+    fn faults_of(entries: &[(Role, &str, Entry<'_>)]) -> Vec<String> {
         let (mut chain, mut shares) = (Chain::new(0), Shares::default());
-        for (kind, name, start, cents, refers_to) in entries {
+        for (role, line, (kind, name, start, cents, refers_to)) in entries {
             let (start, end) = (
                 Timestamp::from_secs(*start),
                 Timestamp::from_secs(start + 1),
             );
             let position = Position::from_bytes([0; 16]);
-            let mut posting = Posting::new(*kind, start, end, "requests", position);
+            let mut posting = Posting::new(*kind, start, end, *line, position);
             posting.tenant = Some(tenant(name));
             posting.payer = (*kind == EntryKind::Share).then(|| tenant("acme"));
-            posting.role = Some(Role::Usage);
+            posting.role = Some(*role);
             posting.amount = Some(Decimal::new(*cents, 2));
             posting.currency = Some("EUR".to_owned());
             posting.refers_to = refers_to.map(|index| EntryRef {
@@ -208,6 +266,47 @@ mod tests {
             shares.take(&entry, |name| *name == tenant("acme"));
         }
         shares.faults().map(|fault| fault.fault).collect()
+    }
+
+    #[test]
+    fn shares_of_taxes_are_no_more_than_the_taxes_of_the_bill() {
+        use EntryKind::{Charge, Reversal, Share};
+        let of = |role, line, entry| (role, line, entry);
+        let bill = vec![
+            of(Role::Usage, "requests", (Charge, "acme", 1, 1000, None)),
+            of(Role::Tax, "de", (Charge, "acme", 1, 190, None)),
+            of(Role::Tax, "city", (Charge, "acme", 1, 10, None)),
+            of(Role::Grant, "gift", (Charge, "acme", 1, -1200, None)),
+            of(Role::Usage, "requests", (Share, "shop", 1, 600, Some(1))),
+            of(Role::Tax, "tax", (Share, "shop", 1, 120, None)),
+            of(Role::Tax, "tax", (Share, "depot", 1, 80, None)),
+        ];
+        assert_eq!(faults_of(&bill), [] as [&str; 0]);
+        let more = of(Role::Tax, "tax", (Share, "depot", 1, 1, Some(7)));
+        let told = faults_of(&[&bill[..], &[more]].concat());
+        let sum = "the shares of depot, shop in line `tax` of `acme` sum to 2.01, the line to 2.00";
+        assert_eq!(told, [sum]);
+        // What goes with a disputed line changes nothing.
+        let apart = [
+            of(
+                Role::Tax,
+                "de",
+                (EntryKind::Adjustment, "acme", 1, -190, Some(2)),
+            ),
+            of(
+                Role::Tax,
+                "de",
+                (EntryKind::Adjustment, "acme", 1, 190, Some(1)),
+            ),
+        ];
+        assert_eq!(faults_of(&[&bill[..], &apart].concat()), [] as [&str; 0]);
+        // A fee that is given back, with its tax, may be the payer's alone.
+        let back = [
+            of(Role::Fee, "platform", (Charge, "acme", 1, -500, None)),
+            of(Role::Tax, "de", (Reversal, "acme", 1, -190, Some(2))),
+            of(Role::Tax, "de", (Charge, "acme", 1, 90, Some(8))),
+        ];
+        assert_eq!(faults_of(&[&bill[..], &back].concat()), [] as [&str; 0]);
     }
 
     #[test]
