@@ -129,7 +129,9 @@ impl TenantFold {
             };
         };
         let next = tenant.calendars.period_containing(book.period.end);
-        let slice = self.catalogs.next(name, next, book);
+        let slice = self
+            .catalogs
+            .next(name, next.start, tenant.books.get(&next.start));
         Surroundings {
             carried: tenant.carried.excerpt(book.period),
             whole: tenant.calendars.whole_of(book.period),

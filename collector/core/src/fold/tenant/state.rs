@@ -156,24 +156,44 @@ impl Catalogs {
         }
     }
 
-    /// What is in force for a tenant when `next` begins, by the versions by which the period
-    /// before it is rated.
-    pub(super) fn next(&self, tenant: &TenantId, next: Period, book: &PeriodBook) -> Option<Slice> {
-        let known = book.known.map_or(self.0.known(), |known| known as usize);
-        self.0.slices(tenant, beginning(next.start), known).pop()
+    /// What is in force for a tenant when the period behind one begins, for fees in advance: by the
+    /// versions by which that period is rated itself, where it is closed or rated anew, so that what is
+    /// charged before it is what it costs.
+    pub(super) fn next(
+        &self,
+        tenant: &TenantId,
+        start: Timestamp,
+        book: Option<&PeriodBook>,
+    ) -> Option<Slice> {
+        let begins = beginning(start);
+        match book.and_then(|book| self.rerated(book)) {
+            Some(alone) if !self.is_paid(tenant, begins, book) => {
+                alone.slices(tenant, begins, 1).pop()
+            }
+            _ => self.0.slices(tenant, begins, self.known(book)).pop(),
+        }
     }
 
     /// What is in force for a tenant behind a period, by what the period is rated by.
     pub(super) fn after(&self, tenant: &TenantId, book: &PeriodBook) -> Option<Slice> {
         let behind = beginning(book.period.end);
-        let known = book.known.map_or(self.0.known(), |known| known as usize);
         match self.rerated(book) {
-            Some(_) if !self.0.paid(tenant, behind, known).is_empty() => {
-                self.next(tenant, behind, book)
+            Some(alone) if !self.is_paid(tenant, behind, Some(book)) => {
+                alone.slices(tenant, behind, 1).pop()
             }
-            Some(alone) => alone.slices(tenant, behind, 1).pop(),
-            None => self.next(tenant, behind, book),
+            _ => self.0.slices(tenant, behind, self.known(Some(book))).pop(),
         }
+    }
+
+    /// How many versions count for a period: those that were known when it was closed first, else all.
+    fn known(&self, book: Option<&PeriodBook>) -> usize {
+        let known = book.and_then(|book| book.known);
+        known.map_or(self.0.known(), |known| known as usize)
+    }
+
+    /// Whether another tenant pays then.
+    fn is_paid(&self, tenant: &TenantId, when: Period, book: Option<&PeriodBook>) -> bool {
+        !self.0.paid(tenant, when, self.known(book)).is_empty()
     }
 
     /// The catalog alone by which an operator had a period rated anew.

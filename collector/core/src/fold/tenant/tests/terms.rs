@@ -465,6 +465,34 @@ fn what_a_bill_does_not_name_any_more_is_free_again() {
     assert_eq!(world.of(Role::Advance), pairs(&[(1, "20")]));
 }
 
+/// Two days are rated anew by a version with a dearer fee: what is charged before the second one is what
+/// that costs, and the day behind them keeps the fee of its own versions.
+#[test]
+fn a_fee_in_advance_of_a_day_that_is_rated_anew_too_is_the_new_one() {
+    let mut world = world(FEE, "");
+    world.day(0, 1).day(1, 1).begins(2).close_days(2);
+    let before = [pairs(&[(0, "20")]), pairs(&[(0, "20"), (1, "20")])];
+    assert_eq!([world.of(Role::Fee), world.of(Role::Advance)], before);
+    world.now = at(2 * DAY + 100);
+    let dear = files(&FEE.replace("20.00", "30.00"), "zone = \"UTC\"");
+    let change = CatalogChange::plain(Digest([9; 32]), dear);
+    world.apply(&TenantInput::Catalog(Arc::new(change)));
+    let catalog = world.fold.catalog_digest().expect("applied");
+    world.apply(&TenantInput::Operated(Arc::new(Operated {
+        action: OperatedAction::Rerate(Rerate {
+            tenant: tenant("acme"),
+            from: at(0),
+            to: at(2 * DAY),
+            catalog,
+        }),
+        note: note(),
+    })));
+    world.close_days(2);
+    assert_eq!(world.of(Role::Fee), pairs(&[(0, "30")]));
+    assert_eq!(world.of(Role::Advance), pairs(&[(0, "30"), (1, "20")]));
+    assert_eq!(world.fold.oddities(), Oddities::default());
+}
+
 #[derive(Clone, Debug)]
 struct Around {
     pay: &'static str,
