@@ -54,7 +54,12 @@ pub use operated::{
 /// 7: what is charged in advance is earned in its time.
 ///
 /// 8: what gives back what a commitment paid goes back into its term, with its overage.
-pub const FOLD_VERSION: u16 = 8;
+///
+/// 9: a disputed line takes its tax and what grants pay for it with it; a credit has no tax that is not
+/// charged; grants keep the room that what pays for other lines leaves them; what a payer's commitment
+/// pays is shared; a fee in advance is what the next period costs that is rated anew; one line that is
+/// too large leaves the others billed.
+pub const FOLD_VERSION: u16 = 9;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

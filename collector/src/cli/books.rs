@@ -84,6 +84,12 @@ pub(super) fn line(
         currency: line.currency.parse().map_err(usage)?,
         gl: line.gl,
         tax: tax.transpose()?,
+        of: line
+            .of
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(usage)?,
         date: line.date.as_deref().map(day).transpose()?,
     };
     let action = if is_credit {

@@ -7,7 +7,7 @@ use tollgate_collector_core::closer::Closer;
 use tollgate_collector_core::effect::Effect;
 use tollgate_collector_core::entry::codec::EntryDecoder;
 use tollgate_collector_core::entry::{
-    CloseCause, Closing, Digest, Entry, Interim, Issue, Operated,
+    CloseCause, Closing, Digest, Entry, Interim, Issue, Manual, Operated,
 };
 use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress, ProgressQuery};
 use tollgate_collector_core::fold::partition_of;
@@ -443,6 +443,14 @@ impl<P: Projection> Engine<P> {
                 })
         });
         closings.collect()
+    }
+
+    /// Whether a decision about a tenant's books would have an effect, or why not.
+    pub(crate) fn may_decide(&self, manual: &Manual) -> Result<(), String> {
+        let fold = self.folds_of(Some(&manual.tenant)).next();
+        // One that does not know the tenant yet books lines all the same.
+        fold.map_or(Ok(()), |fold| fold.may_decide(manual))
+            .map_err(|error| error.to_string())
     }
 
     /// The documents that somebody wishes for, or why there are none.

@@ -6,7 +6,7 @@
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tollgate_collector_core::entry::{Closing, Interim, Issue, Operated};
+use tollgate_collector_core::entry::{Closing, Interim, Issue, Manual, Operated};
 use tollgate_collector_core::fold::intake::{Progress, ProgressQuery, Restore};
 use tollgate_collector_core::fold::tenant::IssueWish;
 use tollgate_collector_core::ledger::Note;
@@ -84,6 +84,13 @@ pub enum Question {
         note: Note,
         /// Where to answer: what is to be journaled, or what is wrong.
         answer: oneshot::Sender<Result<Box<Prepared>, String>>,
+    },
+    /// Whether a decision about a tenant's books would have an effect.
+    MayDecide {
+        /// What is decided.
+        manual: Box<Manual>,
+        /// Where to answer.
+        answer: oneshot::Sender<Result<(), String>>,
     },
     /// Whether what an operator decided has been done.
     Done {
@@ -296,6 +303,12 @@ impl FoldHandle {
             answer,
         })
         .await
+    }
+
+    /// Whether a decision about a tenant's books would have an effect; inside, why not.
+    pub async fn may_decide(&self, manual: Box<Manual>) -> Result<Result<(), String>, AskError> {
+        self.ask(|answer| Question::MayDecide { manual, answer })
+            .await
     }
 
     /// The documents that somebody wishes for, ready to be journaled; inside, why there are none.

@@ -253,6 +253,9 @@ impl<P: Projection> Worker<P> {
             } => {
                 let _ = answer.send(engine.operate(*request, note, crate::time::now()));
             }
+            Question::MayDecide { manual, answer } => {
+                let _ = answer.send(engine.may_decide(&manual));
+            }
             Question::Done { operated, answer } => {
                 let _ = answer.send(engine.has_done(&operated));
             }

@@ -266,6 +266,8 @@ impl Books {
 
     async fn book(&self, manual: Box<Manual>) -> Result<Value, String> {
         manual.check().map_err(|error| error.to_string())?;
+        let may = self.fold.may_decide(manual.clone()).await;
+        may.map_err(|error| error.to_string())??;
         let (tenant, key) = (manual.tenant.clone(), manual.key.clone());
         let kind = match &manual.action {
             ManualAction::Line(_) => EntryKind::Manual,
@@ -291,7 +293,7 @@ impl Books {
                 "currency": entry.posting.currency,
             })),
             None => Err(format!(
-                "nothing was booked: key `{key}` was booked before, or the line does not wait for an invoice"
+                "nothing was booked: what was there for key `{key}` has changed meanwhile"
             )),
         }
     }

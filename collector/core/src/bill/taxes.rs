@@ -27,6 +27,8 @@ pub struct TaxLine<'c> {
     pub base: Decimal,
     /// How much it is.
     pub amount: Decimal,
+    /// What of it is on which line, by the lines' places, and what that is computed of.
+    pub of: Vec<(usize, Decimal, Decimal)>,
 }
 
 /// A tax with its rate, and what it is of a net amount of one.
@@ -82,8 +84,12 @@ pub(super) fn apply<'c>(
                     .give_back_at_most(charged, group.style)
                     .ok_or(NoBill::TooLarge)?;
             }
-            for (rate, (base, amount)) in rates.iter().zip(taxed.taxes) {
-                add(&mut taxes, rate, base, amount).ok_or(NoBill::TooLarge)?;
+            for (rate, (base, amounts)) in rates.iter().zip(taxed.taxes) {
+                let places = parts.iter().map(|(place, _)| *place);
+                let of = places
+                    .zip(amounts)
+                    .map(|(place, (tax, of))| (place, tax, of));
+                add(&mut taxes, rate, base, of.collect()).ok_or(NoBill::TooLarge)?;
             }
             for (&(place, _), (net, tax)) in parts.iter().zip(taxed.lines) {
                 let line = &mut lines[place];
@@ -258,8 +264,8 @@ fn net(amounts: &[Decimal], rates: &[Rate<'_>], style: TaxStyle) -> Option<Vec<R
 
 /// What lines that are taxed together come to.
 struct Taxed {
-    /// Of each tax what it is computed of, and how much it is.
-    taxes: Vec<(Decimal, Decimal)>,
+    /// Of each tax what it is computed of; and of each line how much it is, and of what.
+    taxes: Vec<(Decimal, Vec<(Decimal, Decimal)>)>,
     /// Net amount and tax of each line.
     lines: Vec<(Decimal, Decimal)>,
 }
@@ -276,7 +282,9 @@ impl Taxed {
         if style.behavior == TaxBehavior::Inclusive {
             *net = net.checked_sub(excess)?;
         }
-        for (_, amount) in self.taxes.iter_mut().rev() {
+        // It stands alone.
+        let amounts = self.taxes.iter_mut().rev();
+        for (amount, _) in amounts.filter_map(|(_, amounts)| amounts.first_mut()) {
             let less = excess.min(Decimal::ZERO.checked_sub(*amount)?);
             *amount = amount.checked_add(less)?;
             excess = excess.checked_sub(less)?;
@@ -328,11 +336,14 @@ fn tax(
         totals = rounding::settle(&sums?, places, gross.checked_sub(net)?)?;
     }
     let mut taxes_of = vec![0i128; amounts.len()];
+    let mut parts_of = Vec::with_capacity(rates.len());
     for (rate, total) in rates.iter().zip(&totals) {
         let parts = rounding::settle(&of(rate.of_net)?, places, *total)?;
-        for (tax, part) in taxes_of.iter_mut().zip(parts) {
-            *tax = tax.checked_add(part)?;
+        for (tax, part) in taxes_of.iter_mut().zip(&parts) {
+            *tax = tax.checked_add(*part)?;
         }
+        let parts: Option<Vec<Decimal>> = parts.into_iter().map(money).collect();
+        parts_of.push(parts?);
     }
     let tax_total = totals
         .iter()
@@ -342,17 +353,6 @@ fn tax(
     } else {
         gross
     };
-    let mut taxes = Vec::with_capacity(rates.len());
-    let mut before = 0i128;
-    for (rate, total) in rates.iter().zip(&totals) {
-        let base = if rate.tax.compound {
-            net_total.checked_add(before)?
-        } else {
-            net_total
-        };
-        taxes.push((money(base)?, money(*total)?));
-        before = before.checked_add(*total)?;
-    }
     let mut lines = Vec::with_capacity(amounts.len());
     for (amount, tax) in amounts.iter().zip(taxes_of) {
         let tax = money(tax)?;
@@ -363,6 +363,24 @@ fn tax(
         };
         lines.push((net, tax));
     }
+    let mut taxes = Vec::with_capacity(rates.len());
+    let mut before = 0i128;
+    let mut bases: Vec<Decimal> = lines.iter().map(|(net, _)| *net).collect();
+    for ((rate, total), parts) in rates.iter().zip(&totals).zip(parts_of) {
+        let compound = rate.tax.compound;
+        let base = if compound {
+            net_total.checked_add(before)?
+        } else {
+            net_total
+        };
+        let mut of = Vec::with_capacity(parts.len());
+        for ((part, (net, _)), with_taxes) in parts.into_iter().zip(&lines).zip(&mut bases) {
+            of.push((part, if compound { *with_taxes } else { *net }));
+            *with_taxes = with_taxes.checked_add(part)?;
+        }
+        taxes.push((money(base)?, of));
+        before = before.checked_add(*total)?;
+    }
     Some(Taxed { taxes, lines })
 }
 
@@ -371,20 +389,25 @@ fn add<'c>(
     taxes: &mut Vec<TaxLine<'c>>,
     rate: &Rate<'c>,
     base: Decimal,
-    amount: Decimal,
+    of: Vec<(usize, Decimal, Decimal)>,
 ) -> Option<()> {
+    let mut amounts = of.iter().map(|(_, amount, _)| *amount);
+    let first = amounts.next().unwrap_or_default();
+    let amount = amounts.try_fold(first, Decimal::checked_add)?;
     let same =
         |line: &&mut TaxLine<'c>| line.tax.code == rate.tax.code && line.percent == rate.percent;
     match taxes.iter_mut().find(same) {
         Some(line) => {
             line.base = line.base.checked_add(base)?;
             line.amount = line.amount.checked_add(amount)?;
+            line.of.extend(of);
         }
         None => taxes.push(TaxLine {
             tax: rate.tax,
             percent: rate.percent,
             base,
             amount,
+            of,
         }),
     }
     Some(())

@@ -75,9 +75,12 @@ pub struct ManualLine {
     pub currency: Currency,
     /// General-ledger account.
     pub gl: String,
-    /// Tax on it.
+    /// Tax on it. Of a credit without [`ManualLine::of`]: of a catalog, and no more than stands charged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax: Option<ManualTax>,
+    /// Of a credit: the line of which it gives back a part, with its part of that line's taxes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<EntryRef>,
     /// The day on which it counts in the general ledger; by default that of the posting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<NaiveDate>,
@@ -180,6 +183,9 @@ pub enum ManualError {
     /// Not the name of an account.
     #[error(transparent)]
     Account(#[from] crate::ledger::AccountError),
+    /// Only a credit gives something back, and its tax is that of what it gives back.
+    #[error("only a credit without a tax of its own can be of another line")]
+    Of,
     /// The time ends before it begins.
     #[error("the time of the line ends before it begins")]
     Time,
@@ -221,6 +227,10 @@ impl Manual {
                 currency: line.currency.code().to_owned(),
                 places,
             });
+        }
+        let gives_back = matches!(self.action, ManualAction::Credit(_)) && line.tax.is_none();
+        if line.of.is_some() && !gives_back {
+            return Err(ManualError::Of);
         }
         crate::ledger::Account::revenue(&line.gl)?;
         if let Some(tax) = &line.tax {

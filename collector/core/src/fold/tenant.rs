@@ -43,6 +43,7 @@ mod shares;
 mod split;
 mod standing;
 mod state;
+mod tied;
 mod unprofiled;
 mod usage;
 mod usage_shares;
@@ -62,6 +63,7 @@ pub use dues::{
     ZeroPolicy,
 };
 pub use interim::InterimRefused;
+pub use manual::ManualRefused;
 pub(super) use operated::is_possible;
 pub use operated::{OpenChange, OperatedRefused, Preview};
 pub use standing::{MissingAgent, PeriodStanding, WaitsFor};

@@ -58,12 +58,8 @@ impl Register {
     pub fn take(&mut self, entry: &LedgerEntry) {
         let posting = &entry.posting;
         match (posting.kind, posting.refers_to) {
-            (EntryKind::Hold, Some(at)) => {
-                self.held.insert(at.index);
-            }
-            (EntryKind::Release, Some(at)) => {
-                self.held.remove(&at.index);
-            }
+            (EntryKind::Hold, Some(at)) => self.hold(at.index, true),
+            (EntryKind::Release, Some(at)) => self.hold(at.index, false),
             (EntryKind::CreditNote, Some(at)) => {
                 let mut documents = self.documents.iter();
                 let voided = documents.find(|document| document.at.index == at.index);
@@ -81,9 +77,35 @@ impl Register {
                 self.documents.push(entry.clone());
             }
             (kind, _) if kind.is_line() && posting.unbilled().is_some() => {
+                let changed = posting.refers_to.map(|at| at.index);
+                if changed.is_some_and(|index| self.is_held(index)) {
+                    self.held.insert(entry.at.index);
+                }
                 self.lines.insert(entry.at.index, Waiting::whole(entry));
             }
             _ => {}
+        }
+    }
+
+    /// Whether a line waits and is disputed.
+    fn is_held(&self, index: u64) -> bool {
+        let line = self.lines.get(&index);
+        self.held.contains(&index) && line.is_some_and(|line| !line.is_nothing())
+    }
+
+    /// A line is disputed, or no longer, together with what changes it, which stands behind it.
+    fn hold(&mut self, index: u64, holds: bool) {
+        let mut together = BTreeSet::from([index]);
+        for (other, line) in self.lines.range(index..) {
+            let of = line.entry.posting.refers_to;
+            if !line.is_nothing() && of.is_some_and(|of| together.contains(&of.index)) {
+                together.insert(*other);
+            }
+        }
+        if holds {
+            self.held.extend(together);
+        } else {
+            self.held.retain(|held| !together.contains(held));
         }
     }
 

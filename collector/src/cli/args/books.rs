@@ -319,6 +319,10 @@ pub struct LineArgs {
     /// Tax on it, on top of the amount.
     #[arg(long, value_name = "CODE=AMOUNT")]
     pub tax: Option<String>,
+    /// Of a credit: the line's entry of which it gives back a part, with its part of what taxes stand
+    /// charged for that.
+    #[arg(long, value_name = "ENTRY", conflicts_with = "tax")]
+    pub of: Option<String>,
     /// First instant of what it is for; by default now.
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,

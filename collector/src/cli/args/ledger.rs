@@ -82,9 +82,12 @@ pub enum LedgerCommand {
     },
     /// Book a goodwill credit.
     #[command(
-        long_about = "Asks the running collector to book a credit: as `ledger line`, with the opposite sign.",
+        long_about = "Asks the running collector to book a credit: as `ledger line`, with the opposite sign. It gives back no \
+            more tax than stands charged: with --of, the part of the line's taxes that its amount is of the line.",
         after_help = "Example:\n  tollgate-collector ledger credit --tenant acme --line goodwill --text 'Outage of 12 June' \
-            --amount 20.00 --currency EUR --reason 'SLA'"
+            --amount 20.00 --currency EUR --reason 'SLA'\n  \
+            tollgate-collector ledger credit --tenant acme --line requests --text 'Counted twice' --amount 4.50 \
+            --currency EUR --of 2-17 --reason 'ticket 98'"
     )]
     Credit {
         /// How to print.

@@ -167,6 +167,7 @@ fn one_off(
             .expect("a currency"),
         gl: "8400".to_owned(),
         tax,
+        of: None,
         date: None,
     };
     let action = if random.chance(600) {

@@ -9,6 +9,7 @@ use tollgate_common::{Aggregation, Scale};
 use super::aside::{self, Aside, Moved};
 use super::billing::{contra, currency_of};
 use super::book::{Line, LineAccount, LineKey};
+use super::tied::{self, LineTies};
 use crate::bill::{Bill, BillLine, Breakage, GrantUse, TaxLine};
 use crate::catalog::{TaxBehavior, TaxKind};
 use crate::ledger::{Account, GL_DEFAULT, Original, Role, TaxOf, negated};
@@ -24,12 +25,13 @@ struct Beside {
     amount: Decimal,
     text: String,
     aside: Option<Aside>,
+    ties: LineTies,
 }
 
 /// Adds the lines of a bill in a currency that are of no price.
 pub(super) fn book(bill: &Bill<'_>, currency: Currency, lines: &mut BTreeMap<LineKey, Line>) {
-    let taxes = bill.taxes.iter().map(|line| tax(line, currency));
-    let grants = bill.grants.iter().map(|paid| grant(paid, currency));
+    let taxes = bill.taxes.iter().map(|line| tax(bill, line, currency));
+    let grants = bill.grants.iter().map(|paid| grant(bill, paid, currency));
     let ended = bill.breakage.iter().map(|left| breakage(left, currency));
     let all = taxes.chain([credit(bill, currency)]).chain(grants);
     for beside in all.chain(ended) {
@@ -58,13 +60,14 @@ impl Beside {
             text: self.text,
             contra: Some(self.account),
             aside: self.aside.map(Box::new),
+            ties: self.ties,
             ..Line::default()
         };
         lines.insert(key, line);
     }
 }
 
-fn tax(line: &TaxLine<'_>, currency: Currency) -> Beside {
+fn tax(bill: &Bill<'_>, line: &TaxLine<'_>, currency: Currency) -> Beside {
     let percent = line.percent.normalize();
     let mut text = format!("{percent} % of {} = {} {currency}", line.base, line.amount);
     if let Some(note) = &line.tax.note {
@@ -79,6 +82,7 @@ fn tax(line: &TaxLine<'_>, currency: Currency) -> Beside {
         amount: line.amount,
         text,
         aside: Some(taxed(line)),
+        ties: tied::with_lines(bill, line.of.iter().copied()),
     }
 }
 
@@ -92,13 +96,16 @@ fn credit(bill: &Bill<'_>, currency: Currency) -> Beside {
         amount: credit,
         text: format!("from the credit balance: {credit} {currency}"),
         aside: None,
+        ties: Vec::new(),
     }
 }
 
-fn grant(grant: &GrantUse<'_>, currency: Currency) -> Beside {
+fn grant(bill: &Bill<'_>, grant: &GrantUse<'_>, currency: Currency) -> Beside {
     let paid = negated(grant.paid);
     let unit = grant.grant.unit.map(|unit| format!(" {unit}"));
     let unit = unit.unwrap_or_default();
+    let of = grant.of.iter();
+    let of = of.map(|(place, paid)| (*place, negated(*paid), Decimal::ZERO));
     Beside {
         role: Role::Grant,
         id: grant.grant.id.clone(),
@@ -110,6 +117,7 @@ fn grant(grant: &GrantUse<'_>, currency: Currency) -> Beside {
             grant.before, grant.left
         ),
         aside: None,
+        ties: tied::with_lines(bill, of),
     }
 }
 
@@ -125,6 +133,7 @@ fn breakage(left: &Breakage<'_>, currency: Currency) -> Beside {
             left.unused, left.currency, left.exchange
         ),
         aside: Some(broken(left)),
+        ties: Vec::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use super::aside::{self, Aside};
 use super::billing::{self, Around, Billed};
 use super::family::{self, Member, Pool, Rated};
 pub use super::reason::UnratedReason;
+use super::tied::{LineTies, Ties};
 use super::usage::{PeriodBook, Usage, UsageKey, priced_slices};
 use crate::catalog::{Catalog, Meter, timeline};
 use crate::entry::RefusedReason;
@@ -100,6 +101,9 @@ pub(super) struct Booked {
     pub(super) original: EntryRef,
     /// The entry that says what the line is now: the first, or the newest that took its place.
     pub(super) standing: EntryRef,
+    /// Of a tax or what a grant pays: what of it goes with which line, by the numbers of their first
+    /// entries.
+    pub(super) ties: Ties,
 }
 
 /// A line of a period, computed from its cumulative usage.
@@ -122,6 +126,8 @@ pub(super) struct Line {
     /// What hardly any line has.
     pub(super) aside: Option<Box<Aside>>,
     pub(super) straddling: u64,
+    /// Of a tax or what a grant pays: what of it goes with which line.
+    pub(super) ties: LineTies,
 }
 
 impl Line {

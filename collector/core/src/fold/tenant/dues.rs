@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::rare::Nothing;
+use super::tied::Beside;
 use super::{TenantFold, split, tenant_of};
 use crate::effect::Effect;
 use crate::entry::{DOCUMENT_LINES_MAX, Issue, Issued, printed_number};
@@ -42,6 +43,10 @@ pub struct Due {
     pub held: bool,
     /// The line that it adjusts, reverses or stands for, by its number in the chain.
     pub of: Option<u64>,
+    /// The first entry of its line.
+    pub(super) root: u64,
+    /// What it has to do with taxes and grants.
+    pub(super) beside: Option<Box<Beside>>,
 }
 
 /// An issued document.
@@ -252,6 +257,8 @@ impl Dues {
                 base: posting.tax_base(),
                 is_part: false,
                 held: changed.is_some_and(|due| due.held),
+                root: changed.map_or(of.unwrap_or(entry.at.index), |due| due.root),
+                beside: Beside::of(posting).map(Box::new),
                 of,
             };
             self.open.insert(entry.at.index, due);

@@ -281,6 +281,7 @@ impl TenantFold {
                     aside: None,
                     original: before.map_or(at, |before| before.original),
                     standing: at,
+                    ties: Vec::new(),
                 };
                 book.booked.insert(difference.key, booked);
             }

@@ -137,6 +137,7 @@ impl TenantFold {
             self.post(booking.stamp, posting, effects);
         }
         let is_rated = matches!(difference.key.account, LineAccount::Rated { .. });
+        let first = self.chain.len() + 1;
         let (original, standing) = match booking.change {
             Change::Anew if is_rated => self.book_anew(booking, difference, effects),
             Change::InNext if is_rated => self.book_in_next(booking, difference, effects),
@@ -146,16 +147,21 @@ impl TenantFold {
                 (at, at)
             }
         };
+        let before = difference.before.as_ref();
+        let original = before.map_or(original, |before| before.original);
+        if before.is_some()
+            && let Some(tenant) = self.tenants.get_mut(booking.tenant)
+        {
+            tenant.dues.are_of(first..=standing.index, original.index);
+        }
         Booked {
             quantity: difference.line.quantity,
             amount: difference.line.amount,
             contra: difference.line.contra.clone(),
             aside: difference.line.aside.clone(),
-            original: difference
-                .before
-                .as_ref()
-                .map_or(original, |before| before.original),
+            original,
             standing,
+            ties: before.map_or_else(Vec::new, |before| before.ties.clone()),
         }
     }
 
@@ -274,7 +280,7 @@ fn put_aside(posting: &mut Posting, difference: &Difference, contra: Account) {
 }
 
 /// Legs of an amount of zero, with its places.
-fn nothing(contra: Account, amount: Decimal, currency: &str) -> Vec<Leg> {
+pub(super) fn nothing(contra: Account, amount: Decimal, currency: &str) -> Vec<Leg> {
     let leg = |account| Leg {
         account,
         amount,

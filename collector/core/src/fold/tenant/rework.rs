@@ -110,10 +110,18 @@ impl TenantFold {
         };
         let differences = book::differences(&book.booked, lines.own);
         let any = !differences.is_empty();
-        for difference in differences {
+        let mut tied = Vec::new();
+        for mut difference in differences {
+            let first = self.chain.len() + 1;
             let booked = self.book_difference(&booking, &difference, effects);
+            let ties = std::mem::take(&mut difference.line.ties);
+            if !ties.is_empty() || !booked.ties.is_empty() {
+                let entries = first..=booked.standing.index;
+                tied.push((difference.key.clone(), entries, ties));
+            }
             book.booked.insert(difference.key, booked);
         }
+        self.tie(&booking, &mut book.booked, tied, effects);
         let children = &mut book.children;
         self.book_children(&booking, &book.booked, children, lines.children, effects);
         (lines.billed.map(|Billed { carried, .. }| carried), any)

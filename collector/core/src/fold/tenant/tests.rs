@@ -2,6 +2,7 @@ mod aggregations;
 mod changed;
 mod clocks;
 mod closing;
+mod disputes;
 mod due;
 mod dues;
 mod earned;

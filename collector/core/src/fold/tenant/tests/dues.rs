@@ -27,6 +27,7 @@ fn setup() -> ManualAction {
         currency: "EUR".parse().expect("a currency"),
         gl: "8400".to_owned(),
         tax: None,
+        of: None,
         date: None,
     })
 }

@@ -32,7 +32,7 @@ pub(super) fn wish(what: WishedDocument) -> IssueWish {
     }
 }
 
-fn split(weights: &[u32]) -> IssueWish {
+pub(super) fn split(weights: &[u32]) -> IssueWish {
     wish(WishedDocument::Split {
         currency: None,
         until: None,
@@ -40,7 +40,7 @@ fn split(weights: &[u32]) -> IssueWish {
     })
 }
 
-fn all() -> IssueWish {
+pub(super) fn all() -> IssueWish {
     wish(WishedDocument::Invoice {
         currency: None,
         until: None,
@@ -58,6 +58,7 @@ fn by_hand(number: usize, net: i64) -> ManualLine {
         currency: "EUR".parse().expect("known"),
         gl: "8400".to_owned(),
         tax: None,
+        of: None,
         date: None,
     }
 }
@@ -124,7 +125,7 @@ impl World {
     }
 }
 
-fn totals(entries: &[LedgerEntry]) -> Vec<String> {
+pub(super) fn totals(entries: &[LedgerEntry]) -> Vec<String> {
     let totals = entries.iter().map(|entry| entry.posting.amount);
     totals
         .map(|total| total.expect("a total").to_string())
