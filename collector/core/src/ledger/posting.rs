@@ -173,6 +173,15 @@ impl LinePart {
     pub fn is_nothing(&self) -> bool {
         self.amount.is_zero() && self.base.is_zero()
     }
+
+    /// True if so much of the amount and of the base can be taken from so much.
+    pub fn fits(&self, amount: Decimal, base: Decimal) -> bool {
+        let fits = |part: Decimal, left: Decimal| {
+            let same_side = part.is_sign_negative() == left.is_sign_negative();
+            part.is_zero() || same_side && part.abs() <= left.abs()
+        };
+        fits(self.amount, amount) && fits(self.base, base)
+    }
 }
 
 /// Which of the documents a document is that share one sum.

@@ -13,7 +13,7 @@ use crate::catalog::Families;
 use crate::entry::Issue;
 use crate::fold::whole::Fold;
 use crate::ledger::{
-    Account, Certainty, Document, EntryKind, EntryRef, LedgerEntry, check_balance,
+    Account, Certainty, Document, EntryKind, EntryRef, LedgerEntry, LinePart, check_balance,
 };
 
 /// Most faults that are told one by one.
@@ -93,12 +93,45 @@ struct Line {
     tenant: TenantId,
     currency: String,
     /// What is owed for it, and what of that stands on no invoice.
-    amount: Decimal,
-    left: Decimal,
+    whole: LinePart,
+    left: LinePart,
+    /// Something of it stands on no invoice, if only that it comes to nothing.
+    waits: bool,
     /// It is disputed.
     held: bool,
     /// The entry that it adjusts, reverses or stands for.
     of: Option<EntryRef>,
+}
+
+impl Line {
+    fn change(&mut self, part: &LinePart, with: fn(Decimal, Decimal) -> Option<Decimal>) {
+        // Parts are of what is there, so that what they leave and come to again fits.
+        let change = |left, part| with(left, part).unwrap_or(left);
+        self.left = LinePart {
+            amount: change(self.left.amount, part.amount),
+            tax: change(self.left.tax, part.tax),
+            base: change(self.left.base, part.base),
+        };
+    }
+
+    fn bill(&mut self, part: &LinePart) {
+        self.change(part, Decimal::checked_sub);
+        self.waits = !self.left.is_nothing();
+    }
+
+    fn give_back(&mut self, part: &LinePart) {
+        self.change(part, Decimal::checked_add);
+        self.waits = true;
+    }
+
+    /// A part of it, and of a tax what it is of.
+    fn described(&self, part: &LinePart) -> String {
+        if self.whole.base.is_zero() {
+            part.amount.to_string()
+        } else {
+            format!("{} (the tax on {})", part.amount, part.base)
+        }
+    }
 }
 
 /// Takes up the entries in the order of the journal.
@@ -106,7 +139,7 @@ struct Line {
 pub(super) struct Books {
     lines: BTreeMap<EntryRef, Line>,
     /// Invoices by their entries, with their lines and their amounts.
-    invoices: BTreeMap<EntryRef, (Vec<(u64, Decimal)>, Decimal)>,
+    invoices: BTreeMap<EntryRef, (Vec<(u64, LinePart)>, Decimal)>,
     /// The number from which each issuer's go on at the least, by the wish that came last.
     firsts: BTreeMap<String, u64>,
     /// The last number of each issuer.
@@ -140,11 +173,17 @@ impl Books {
         if posting.kind.is_line()
             && let (Some(tenant), Some((amount, currency))) = (&posting.tenant, posting.unbilled())
         {
+            let whole = LinePart {
+                amount,
+                tax: posting.own_tax(),
+                base: posting.tax_base(),
+            };
             let line = Line {
                 tenant: tenant.clone(),
                 currency: currency.to_owned(),
-                amount,
-                left: amount,
+                whole,
+                left: whole,
+                waits: true,
                 held: self.is_held(posting.refers_to),
                 of: posting.refers_to,
             };
@@ -168,7 +207,7 @@ impl Books {
     /// True if the line waits and is disputed.
     fn is_held(&self, at: Option<EntryRef>) -> bool {
         let line = at.and_then(|at| self.lines.get(&at));
-        line.is_some_and(|line| line.held && !line.left.is_zero())
+        line.is_some_and(|line| line.held && line.waits)
     }
 
     /// A line is disputed, or no longer, together with what changes it.
@@ -180,7 +219,7 @@ impl Books {
         let mut together = BTreeSet::new();
         for (other, line) in self.lines.range_mut(at..=last) {
             let belongs = *other == at || line.of.is_some_and(|of| together.contains(&of));
-            if belongs && !line.left.is_zero() {
+            if belongs && line.waits {
                 line.held = holds;
                 together.insert(*other);
             }
@@ -220,7 +259,7 @@ impl Books {
             };
             for (index, part) in lines {
                 if let Some(line) = self.lines.get_mut(&EntryRef { index, ..voided }) {
-                    line.left = line.left.checked_add(part).unwrap_or(line.amount);
+                    line.give_back(&part);
                 }
             }
             return if amount.checked_add(total) == Some(Decimal::ZERO) {
@@ -241,8 +280,7 @@ impl Books {
             };
             let line = self.lines.get_mut(&at);
             let Some(line) = line.filter(|line| {
-                // Of a tax that is not charged nothing is ever left.
-                (line.amount.is_zero() || !line.left.is_zero())
+                line.waits
                     && Some(&line.tenant) == posting.tenant.as_ref()
                     && Some(&line.currency) == posting.currency.as_ref()
             }) else {
@@ -251,20 +289,18 @@ impl Books {
             if line.held {
                 return Err(format!("it bills {at}, which is held"));
             }
-            let part = document.parts.get(nth);
-            let part = part.map_or(line.amount, |part| part.amount);
-            let fits = part.is_sign_negative() == line.left.is_sign_negative()
-                && part.abs() <= line.left.abs();
-            if !fits {
+            let part = document.parts.get(nth).copied().unwrap_or(line.whole);
+            if !part.fits(line.left.amount, line.left.base) {
                 return Err(format!(
-                    "it bills {part} of {at}, of which {} is left",
-                    line.left
+                    "it bills {} of {at}, of which {} is left",
+                    line.described(&part),
+                    line.described(&line.left)
                 ));
             }
-            line.left = line.left.checked_sub(part).unwrap_or_default();
+            line.bill(&part);
             billed.push((*index, part));
             sum = sum
-                .checked_add(part)
+                .checked_add(part.amount)
                 .ok_or_else(|| "its lines are too large to be added".to_owned())?;
         }
         self.invoices.insert(entry.at, (billed, total));
@@ -345,106 +381,5 @@ impl Books {
 }
 
 #[cfg(test)]
-mod tests {
-    use tollgate_common::Timestamp;
-
-    use super::*;
-    use crate::ledger::{Chain, Posting, transfer};
-    use crate::position::Position;
-
-    const CHAIN: u16 = 0;
-
-    fn posting(kind: EntryKind, of: Option<u64>, amount: i64) -> Posting {
-        let (start, position) = (Timestamp::EPOCH, Position::from_bytes([0; 16]));
-        let amount = Decimal::new(amount, 2);
-        let legs = match kind {
-            EntryKind::Hold | EntryKind::Release => Vec::new(),
-            EntryKind::Invoice => transfer(Account::Receivable, Account::Unbilled, amount, "EUR"),
-            _ => {
-                let revenue = Account::Revenue("8400".to_owned());
-                transfer(Account::Unbilled, revenue, amount, "EUR")
-            }
-        };
-        Posting {
-            tenant: Some(TenantId::new("acme").expect("valid")),
-            amount: Some(amount),
-            currency: Some("EUR".to_owned()),
-            legs,
-            refers_to: of.map(|index| EntryRef {
-                partition: CHAIN,
-                index,
-            }),
-            ..Posting::new(kind, start, start, "line", position)
-        }
-    }
-
-    fn invoice(lines: &[u64], amount: i64) -> Posting {
-        let document = Document {
-            issuer: "berlin".to_owned(),
-            sequence: 1,
-            number: "B1".to_owned(),
-            serial: 0,
-            lines: lines.to_vec(),
-            parts: Vec::new(),
-            part_of: None,
-            due: None,
-            seller: None,
-            buyer: None,
-        };
-        Posting {
-            document: Some(Box::new(document)),
-            ..posting(EntryKind::Invoice, None, amount)
-        }
-    }
-
-    fn faults(postings: impl IntoIterator<Item = Posting>) -> Vec<String> {
-        let (mut chain, mut books) = (Chain::new(CHAIN), Books::default());
-        for posting in postings {
-            let entry = chain.append(Timestamp::EPOCH, posting);
-            books.take(&entry, &Families::default());
-        }
-        let (report, _) = books.finish(&Fold::new());
-        report.faults.into_iter().map(|fault| fault.fault).collect()
-    }
-
-    /// A line of 10.00, what it changed by later, and a dispute over the line.
-    fn disputed() -> Vec<Posting> {
-        vec![
-            posting(EntryKind::Manual, None, 1000),
-            posting(EntryKind::Adjustment, Some(1), 200),
-            posting(EntryKind::Hold, Some(1), 0),
-        ]
-    }
-
-    #[test]
-    fn an_invoice_over_a_disputed_line_is_a_fault() {
-        for (line, amount) in [(1, 1000), (2, 200)] {
-            let mut postings = disputed();
-            postings.push(invoice(&[line], amount));
-            assert_eq!(
-                faults(postings),
-                [format!("it bills {CHAIN}-{line}, which is held")]
-            );
-        }
-        // So is what changes the line while it is disputed.
-        let mut postings = disputed();
-        postings.push(posting(EntryKind::Adjustment, Some(1), 300));
-        postings.push(invoice(&[4], 300));
-        assert_eq!(faults(postings), ["it bills 0-4, which is held"]);
-        let mut postings = disputed();
-        postings.push(posting(EntryKind::Release, Some(1), 0));
-        postings.push(invoice(&[1, 2], 1200));
-        assert_eq!(faults(postings), [] as [&str; 0]);
-    }
-
-    #[test]
-    fn an_invoice_over_a_billed_line_or_another_sum_is_a_fault() {
-        let line = || posting(EntryKind::Manual, None, 1000);
-        let again = faults([line(), invoice(&[1], 1000), invoice(&[1], 1000)]);
-        assert_eq!(again.len(), 1, "{again:?}");
-        assert_eq!(
-            faults([line(), invoice(&[1], 900)]),
-            ["its lines sum to 10.00, its total is 9.00"]
-        );
-    }
-}
+#[path = "books_tests.rs"]
+mod tests;

@@ -107,8 +107,7 @@ impl Dues {
             let Some(due) = self.open.get_mut(index) else {
                 continue;
             };
-            let is_part = part.amount.is_sign_negative() == due.amount.is_sign_negative()
-                && part.amount.abs() <= due.amount.abs();
+            let is_part = part.fits(due.amount, due.base);
             if due.held || due.currency != currency || !is_part || billed.contains_key(index) {
                 continue;
             }
