@@ -34,8 +34,11 @@ CREATE TABLE totals (
 ) STRICT;
 ";
 
-/// Most meters that everybody's sum names, in the order of their names.
-const TOTAL_METERS_MAX: usize = 1000;
+/// Most meters that a period, or everybody's sum, names, in the order of their names.
+const METERS_MAX: usize = 1000;
+/// Most lines of a period that are told one by one, what is rated first. Who reports invents names of
+/// meters, each of which is a line; and a row of the file has its end.
+const LINES_MAX: usize = 10_000;
 
 /// Why accruals were not written.
 #[derive(Debug, thiserror::Error)]
@@ -214,31 +217,39 @@ fn encoding(error: serde_json::Error) -> rusqlite::Error {
 /// An open period as it stands, for output.
 fn shown(accrual: &Accrual, as_of: Timestamp) -> Value {
     let shares = Shares::of(accrual);
-    let mut value = lines(accrual);
+    let mut value = first_lines(accrual, LINES_MAX);
+    value["more_lines"] = accrual.lines.len().saturating_sub(LINES_MAX).into();
     value["as_of"] = as_of.to_string().into();
     value["amounts"] = shares.amounts().map(|amounts| json!(amounts)).collect();
-    value["usage"] = shares.meters().map(|meter| json!(meter)).collect();
+    let meters = shares.meters().take(METERS_MAX);
+    value["usage"] = meters.map(|meter| json!(meter)).collect();
+    value["more_meters"] = shares.meters_count().saturating_sub(METERS_MAX).into();
     value
 }
 
 /// Everybody's shares and amounts, for output.
 fn total(tenants: u64, shares: &Shares) -> Value {
-    let meters = shares.meters().take(TOTAL_METERS_MAX);
+    let meters = shares.meters().take(METERS_MAX);
     json!({
         "tenants": tenants,
         "periods": shares.periods(),
         "amounts": shares.amounts().collect::<Vec<_>>(),
         "usage": meters.collect::<Vec<_>>(),
         "undeclared": shares.undeclared().collect::<Vec<_>>(),
-        "more_meters": shares.meters_count().saturating_sub(TOTAL_METERS_MAX),
+        "more_meters": shares.meters_count().saturating_sub(METERS_MAX),
     })
 }
 
 /// An open period line by line, for output: readable times, quantities in the meter's unit.
 pub(crate) fn lines(accrual: &Accrual) -> Value {
+    first_lines(accrual, usize::MAX)
+}
+
+fn first_lines(accrual: &Accrual, most: usize) -> Value {
     let lines: Vec<Value> = accrual
         .lines
         .iter()
+        .take(most)
         .map(|line| {
             json!({
                 "kind": line.kind,

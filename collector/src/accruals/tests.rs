@@ -128,3 +128,40 @@ async fn what_is_not_written_is_not_told_as_complete() {
     assert_eq!((age(&sink, 180).await, sink.take_lost()), (0, None));
     sink.finish();
 }
+
+/// Who reports invents names of meters: one tenant with a great many must not keep everybody's accruals
+/// from being written.
+#[tokio::test]
+async fn of_a_great_many_lines_the_first_are_told() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join(FILE_NAME);
+    let sink = Accruals::spawn(&path, Arc::new(Metrics::new())).expect("starts");
+    let Message::Rated(mut many) = rated("acme", 1) else {
+        panic!("rated");
+    };
+    let fee = many[0].accruals[0].lines[0].clone();
+    let invented = |number: u32| AccrualLine {
+        kind: EntryKind::Unrated,
+        line: "undeclared_meter".to_owned(),
+        meter: Some(tollgate_common::MeterName::new(&format!("m{number}")).expect("valid")),
+        amount: None,
+        currency: None,
+        ..fee.clone()
+    };
+    let lines = &mut many[0].accruals[0].lines;
+    lines.extend((0..20_000).map(invented));
+    sink.tell(Message::Rated(many));
+    assert_eq!(age(&sink, 2).await, 0);
+    let pool: ReaderPool<AccrualReader> = ReaderPool::new(path);
+    let page = pool.run(|reader| reader.accruals(&Filter::default())).await;
+    let period = page.expect("reads").items.remove(0);
+    let count = |key: &str| period[key].as_array().map(Vec::len);
+    assert_eq!((count("lines"), count("usage")), (Some(10_000), Some(1000)));
+    assert_eq!(
+        (&period["more_lines"], &period["more_meters"]),
+        (&10_001.into(), &19_000.into())
+    );
+    assert_eq!(period["lines"][0]["line"], "fee");
+    assert_eq!(period["amounts"][0]["net"], "1.00");
+    sink.finish();
+}

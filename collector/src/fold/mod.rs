@@ -37,6 +37,8 @@ use handle::Question;
 
 /// How often the thread looks whether a period is due.
 const TICK: Duration = Duration::from_secs(1);
+/// For how long questions are answered at a time.
+const ANSWERS: Duration = Duration::from_millis(10);
 /// Without any entry for so long, a clock entry lets the journal's time go on, once anybody
 /// has reported.
 const QUIET_MILLIS: i64 = 60_000;
@@ -148,9 +150,7 @@ impl<P: Projection> Worker<P> {
         loop {
             let count = self.step()?;
             self.answer_waiting();
-            while let Ok(question) = self.questions.try_recv() {
-                self.answer(question);
-            }
+            self.answer_questions();
             // Also while entries keep coming: periods are due whether or not the fold ever
             // catches up.
             self.tick(count == 0);
@@ -214,6 +214,17 @@ impl<P: Projection> Worker<P> {
         for waiting in due {
             // Who asked may have gone.
             let _ = waiting.answer.send(());
+        }
+    }
+
+    /// Answers what is asked, for a while: who asks all the time, and HTTP asks nobody who it is, must
+    /// not keep the fold from folding.
+    fn answer_questions(&mut self) {
+        let begun = Instant::now();
+        while begun.elapsed() < ANSWERS
+            && let Ok(question) = self.questions.try_recv()
+        {
+            self.answer(question);
         }
     }
 
