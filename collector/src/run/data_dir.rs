@@ -11,11 +11,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tollgate_collector_core::journal::segment::SegmentJournal;
 use tollgate_collector_core::snapshot::SnapshotStore;
 use tollgate_common::log::{LogConfig, OpenError, OpenReport};
 use tollgate_common::storage::file::{DirStorage, ShutOut};
+
+/// For how long a lock may be another's: of a collector that is ending, or of a program that one has
+/// started and that has its files until it runs.
+const ENDING: Duration = Duration::from_secs(1);
+/// How often the lock is tried meanwhile.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why the data folder cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +93,11 @@ impl DataDir {
         self.root.join("snapshots")
     }
 
+    /// Whether a collector has run on it.
+    pub(super) fn has_journal(&self) -> bool {
+        self.journal_dir().exists()
+    }
+
     fn journal_dir(&self) -> PathBuf {
         self.root.join("journal")
     }
@@ -114,12 +126,16 @@ impl DataDir {
         };
         let storage = DirStorage::open_or_create(&self.root).map_err(failed)?;
         self.check_owner()?;
-        match storage.lock() {
-            Ok(()) => Ok(storage),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                Err(DataDirError::InUse(self.root.clone()))
+        let begun = Instant::now();
+        loop {
+            match storage.lock() {
+                Ok(()) => return Ok(storage),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                    return Err(failed(error));
+                }
+                Err(_) if begun.elapsed() < ENDING => std::thread::sleep(AGAIN),
+                Err(_) => return Err(DataDirError::InUse(self.root.clone())),
             }
-            Err(error) => Err(failed(error)),
         }
     }
 
