@@ -37,7 +37,7 @@ use crate::serve::admin::AdminError;
 
 pub use data_dir::{DataDir, DataDirError};
 use front::{Front, HttpServer};
-pub use inputs::{InputError, Inputs};
+pub use inputs::{InputError, Inputs, read_catalog};
 use reload::Reloader;
 pub use restored::{Marked, mark_restored};
 use threads::Threads;
@@ -121,6 +121,10 @@ pub async fn run_with_reread(
     let mut shutdown = pin!(shutdown);
     let inputs = Inputs::read(&config)?;
     let data = DataDir::new(&config.data_dir);
+    let mut folder = read_catalog(&config);
+    if !data.has_journal() {
+        folder = Ok(folder?);
+    }
     let _lock = data.lock()?;
     let metrics = Arc::new(Metrics::new());
     let mut hangup = signal(SignalKind::hangup()).map_err(|source| RunError::System {
@@ -130,7 +134,7 @@ pub async fn run_with_reread(
     let (fold, questions) = fold::handle::channel();
     let http = HttpServer::open(&config, &data, &metrics, &fold).await?;
 
-    let started = start::start(&config, &data, &inputs, &metrics, shutdown.as_mut()).await?;
+    let started = start::start(&config, &data, folder, &metrics, shutdown.as_mut()).await?;
     let lineage = started.lineage;
     let mut threads = Threads::spawn(started, questions, &data, &metrics).await?;
     let front = Front::open(

@@ -181,6 +181,23 @@ async fn a_bad_catalog_changes_nothing() {
 
     assert_eq!(history(&site), before, "nothing was journaled");
     collector.stop().await;
+    change(&site, "cards/edge.toml", "\"0.60\"", "0.60");
+    let collector = Collector::start(&site).await;
+    assert_eq!(history(&site), before, "what is in force stays");
+    collector.stop().await;
+}
+
+#[test]
+fn a_first_start_with_a_bad_catalog_leaves_nothing_behind() {
+    let site = Site::new("");
+    change(&site, "cards/edge.toml", "\"0.50\"", "0.50");
+    fails(
+        &site,
+        &["run"],
+        78,
+        &["cards/edge.toml:11:8", "found a float"],
+    );
+    assert!(!site.data().join("journal").exists());
 }
 
 const TIERS: &str = "model = \"graduated\"\nper = \"100 {request}\"\ntiers = [\n  \

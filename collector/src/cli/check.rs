@@ -6,12 +6,12 @@ use super::args::OutputArgs;
 use super::catalog::described;
 use super::output::{Output, counted};
 use super::{Exit, Failure, load};
-use crate::run::InputError;
+use crate::run::{InputError, read_catalog};
 
 pub(super) fn check(args: &OutputArgs) -> Result<Exit, Failure> {
     let config = load::config(&args.config)?;
+    let catalog = read_catalog(&config).map_err(|error| load::input_failure(&error))?;
     let inputs = load::inputs(&config)?;
-    let catalog = &inputs.catalog;
     let tests = catalog.run_tests().map_err(|errors| {
         load::input_failure(&InputError::Catalog {
             dir: config.catalog.clone(),

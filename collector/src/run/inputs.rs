@@ -31,11 +31,9 @@ pub enum InputError {
     Tls(#[from] TlsError),
 }
 
-/// The catalog and the TLS configuration, checked.
+/// The TLS configuration, checked.
 #[derive(Clone)]
 pub struct Inputs {
-    /// The catalog.
-    pub catalog: Arc<Catalog>,
     /// The listener's side of TLS.
     pub tls: Arc<rustls::ServerConfig>,
     /// Which certificates of agents it admits.
@@ -47,13 +45,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Reads and checks everything that `config` refers to.
+    /// Reads and checks the certificates that `config` refers to.
     pub fn read(config: &Config) -> Result<Self, InputError> {
-        let catalog = read_catalog(config)?;
         let crl = looks(&config.tls);
         let (credentials, gate, tls) = read_tls(&config.tls)?;
         Ok(Self {
-            catalog: Arc::new(catalog),
             tls,
             gate,
             credentials: Arc::new(credentials),
@@ -73,8 +69,8 @@ fn read_tls(
     Ok((credentials, gate, config))
 }
 
-/// Reads and checks the catalog.
-fn read_catalog(config: &Config) -> Result<Catalog, InputError> {
+/// Reads and checks the catalog folder.
+pub fn read_catalog(config: &Config) -> Result<Catalog, InputError> {
     let files = catalog_dir::read(&config.catalog)?;
     Catalog::parse(&files).map_err(|errors| InputError::Catalog {
         dir: config.catalog.clone(),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use quinn::Endpoint;
+use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::config::{Config, TlsConfig};
 use tollgate_collector_core::entry::{Digest, Entry, codec};
 use tollgate_common::tls::Credentials;
@@ -12,7 +13,7 @@ use super::books::{BookRules, Books};
 use super::catalogs::{Desk, Wish};
 use super::front::Front;
 use super::revoked::{Change, RevokedList};
-use super::{Inputs, Reread, service};
+use super::{Inputs, Reread, read_catalog, service};
 use crate::receive::{self, Shared};
 
 /// Who applies a catalog that nobody applied by name.
@@ -102,16 +103,17 @@ impl Reloader {
         let reread = Arc::clone(&self.reread);
         let read = tokio::task::spawn_blocking(move || {
             let config = reread()?;
+            let catalog = read_catalog(&config).map_err(|error| error.to_string())?;
             let inputs = Inputs::read(&config).map_err(|error| error.to_string())?;
-            Ok::<_, String>((config, inputs))
+            Ok::<_, String>((config, catalog, inputs))
         });
-        let (config, inputs) = read.await.map_err(|error| error.to_string())??;
+        let (config, catalog, inputs) = read.await.map_err(|error| error.to_string())??;
         let server =
             receive::server_config(Arc::clone(&inputs.tls)).map_err(|error| error.to_string())?;
 
         let rules = self.catalogs.rules();
         self.catalogs.set_rules(config.catalog_rules.clone());
-        if let Err(error) = self.take_folder(&inputs).await {
+        if let Err(error) = self.take_folder(&catalog).await {
             self.catalogs.set_rules((*rules).clone());
             return Err(error);
         }
@@ -143,10 +145,10 @@ impl Reloader {
         Ok(())
     }
     /// Applies the catalog folder where it is not in force, unless catalogs come by hand only.
-    async fn take_folder(&self, inputs: &Inputs) -> Result<(), String> {
+    async fn take_folder(&self, catalog: &Catalog) -> Result<(), String> {
         let status = self.shared.fold.status().await;
         let status = status.map_err(|error| error.to_string())?;
-        let digest = inputs.catalog.digest().to_string();
+        let digest = catalog.digest().to_string();
         if status.catalog.as_ref() == Some(&digest) {
             return Ok(());
         }
@@ -160,7 +162,7 @@ impl Reloader {
             return Ok(());
         }
         let wish = Wish {
-            files: inputs.catalog.files().clone(),
+            files: catalog.files().clone(),
             tenants: None,
             author: AUTHOR.to_owned(),
             reason: "reloaded with the configuration".to_owned(),

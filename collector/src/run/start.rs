@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::config::Config;
 use tollgate_collector_core::entry::codec::{EncodedEntry, EntryEncoder};
 use tollgate_collector_core::entry::{CatalogChange, Entry};
@@ -19,7 +20,7 @@ use tollgate_common::Lineage;
 
 use super::data_dir::FileJournal;
 use super::reload::AUTHOR;
-use super::{DataDir, DataDirError, Inputs, RunError};
+use super::{DataDir, DataDirError, InputError, RunError};
 use crate::fold::{Beginning, Engine, FoldError, read_state};
 use crate::metrics::Metrics;
 use crate::sqlite::SqliteProjection;
@@ -40,11 +41,11 @@ pub(super) struct Started {
 }
 
 /// Opens everything and replays the journal, on a thread that may block. Ends early when
-/// `shutdown` is over.
+/// `shutdown` is over. `folder` is put in force if nothing is yet.
 pub(super) async fn start<F>(
     config: &Config,
     data: &DataDir,
-    inputs: &Inputs,
+    folder: Result<Catalog, InputError>,
     metrics: &Arc<Metrics>,
     shutdown: Pin<&mut F>,
 ) -> Result<Started, RunError>
@@ -52,10 +53,10 @@ where
     F: Future<Output = ()>,
 {
     let given_up = Arc::new(AtomicBool::new(false));
-    let (config, data, inputs) = (config.clone(), data.clone(), inputs.clone());
+    let (config, data) = (config.clone(), data.clone());
     let (metrics, flag) = (Arc::clone(metrics), Arc::clone(&given_up));
     let mut opening =
-        tokio::task::spawn_blocking(move || open(&config, &data, &inputs, metrics, &flag));
+        tokio::task::spawn_blocking(move || open(&config, &data, folder, metrics, &flag));
     tokio::select! {
         opened = &mut opening => return opened.map_err(|_| RunError::Panicked("start"))?,
         () = shutdown => given_up.store(true, Ordering::Release),
@@ -67,7 +68,7 @@ where
 fn open(
     config: &Config,
     data: &DataDir,
-    inputs: &Inputs,
+    folder: Result<Catalog, InputError>,
     metrics: Arc<Metrics>,
     given_up: &AtomicBool,
 ) -> Result<Started, RunError> {
@@ -119,7 +120,7 @@ fn open(
         "journal replayed"
     );
 
-    let (announce, lineage) = announcements(config, inputs, &engine)?;
+    let (announce, lineage) = announcements(config, folder, &engine)?;
     let group = GroupCommit::new(journal, PARTITION, engine.intake().stamp());
     Ok(Started {
         engine,
@@ -175,7 +176,7 @@ fn load_snapshot(
 /// The entries that make the journal know the configuration, where it does not yet.
 fn announcements(
     config: &Config,
-    inputs: &Inputs,
+    folder: Result<Catalog, InputError>,
     engine: &Engine<SqliteProjection>,
 ) -> Result<(Vec<EncodedEntry>, Lineage), RunError> {
     let mut entries = Vec::new();
@@ -201,26 +202,32 @@ fn announcements(
     if engine.policy() != Some(config.policy.digest()) {
         entries.push(Entry::Policy(config.policy.change()));
     }
-    let folder = inputs.catalog.digest();
-    match engine.catalog() {
-        Some(in_force) if in_force == folder => {}
+    match (engine.catalog(), &folder) {
+        (Some(in_force), Ok(folder)) if in_force == folder.digest() => {}
         // Prices do not change because a program is started.
-        Some(in_force) => tracing::warn!(
-            %folder,
+        (Some(in_force), Ok(folder)) => tracing::warn!(
+            folder = %folder.digest(),
             %in_force,
             "the catalog folder is not what is in force, which stays in force; put the folder in force with \
              `tollgate-collector catalog apply` or a reload (SIGHUP)"
         ),
-        None if config.catalog_rules.by_hand_only() => tracing::warn!(
-            %folder,
+        // Nor does anybody wait because somebody edits the folder.
+        (Some(in_force), Err(error)) => tracing::error!(
+            %error,
+            %in_force,
+            "the catalog folder is wrong; what is in force stays in force"
+        ),
+        (None, Ok(folder)) if config.catalog_rules.by_hand_only() => tracing::warn!(
+            folder = %folder.digest(),
             "no catalog is in force: usage stays unrated until one is put in force with `tollgate-collector \
              catalog apply`"
         ),
-        None => entries.push(Entry::Catalog(CatalogChange {
+        (None, Ok(folder)) => entries.push(Entry::Catalog(CatalogChange {
             author: Some(AUTHOR.to_owned()),
             reason: Some("first start".to_owned()),
-            ..CatalogChange::of(&inputs.catalog)
+            ..CatalogChange::of(folder)
         })),
+        (None, Err(_)) => folder.map(drop)?,
     }
     let mut encoder = EntryEncoder::new();
     let announced = entries
