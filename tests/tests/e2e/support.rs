@@ -340,7 +340,15 @@ meter = "level"
                     .items("/v1/periods?limit=10000")
                     .iter()
                     .all(|period| period["status"] == "closed")
+                && self.no_period_waits()
         });
+    }
+
+    /// True if nothing waits for a closing, late usage of closed periods included.
+    fn no_period_waits(&self) -> bool {
+        let output = self.collector(&["period", "status", "--json"]);
+        let waiting: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        waiting["periods"].as_array().is_some_and(Vec::is_empty)
     }
 
     /// What the ledger bills (charges, adjustments and reversals), by tenant and meter, in units.
