@@ -80,9 +80,12 @@ pub(super) fn read<'d>(
              periods of days, months or years, or `until`)",
         );
     }
-    // It holds for nothing that comes before the agreement.
+    // It holds for nothing that comes before the agreement, and for the period in which that begins.
     match Ord::max(from, agreed.from) {
-        Some(day) => Some((from, Some(agreed.until(day, count)))),
+        Some(day) => {
+            let later = from.filter(|from| agreed.from.is_none_or(|begun| *from > begun));
+            Some((later, Some(agreed.until(day, count))))
+        }
         // A template does not know when agreements begin.
         None if is_partial => Some((from, None)),
         None => refuse(

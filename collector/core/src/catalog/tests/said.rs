@@ -241,6 +241,11 @@ fn a_discount_holds_for_so_many_periods() {
     let end = Some("2026-02-28".to_owned());
     assert_eq!(until(monthly, agreed, "", 1), end);
     assert_eq!(until(monthly, agreed, "from = \"2026-02-10\"", 1), end);
+    // It holds for all of that, which begins before the agreement does.
+    let begins = |from| coupon(monthly, agreed, from, 1).0;
+    assert_eq!(begins("from = \"2026-02-10\""), None);
+    let later = Some("2026-02-11".to_owned());
+    assert_eq!(begins("from = \"2026-02-11\""), later);
     // What comes before the agreement does not count.
     assert_eq!(until(monthly, agreed, "from = \"2025-01-01\"", 1), end);
     // From the first period that begins on the day or after it.

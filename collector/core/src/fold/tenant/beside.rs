@@ -63,7 +63,8 @@ impl Beside {
             ties: self.ties,
             ..Line::default()
         };
-        lines.insert(key, line);
+        // What is left of a commitment in two currencies is one line.
+        lines.entry(key).or_default().together(line);
     }
 }
 

@@ -157,6 +157,7 @@ impl Line {
         self.from = self.from.min(other.from).or(self.from).or(other.from);
         self.straddling = self.straddling.saturating_add(other.straddling);
         self.aside = Aside::both(self.aside.take(), other.aside);
+        self.ties.extend(other.ties);
         // The arithmetic of two lines is in their texts.
         (self.list, self.original) = (None, None);
         self.steps.clear();

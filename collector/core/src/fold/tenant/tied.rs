@@ -176,11 +176,8 @@ impl Due {
                 ties,
                 ..
             }) => {
-                // What was taken apart for a dispute is of the line as a whole.
-                let whole = (self.root == root).then_some(self.amount);
                 let tied = ties.iter().filter(|(of, _)| *of == root);
-                let amounts = tied.map(|(_, tie)| tie.amount).chain(whole);
-                amounts.map(|amount| (&**line, amount)).collect()
+                tied.map(|(_, tie)| (&**line, tie.amount)).collect()
             }
             Some(Beside::Taxes(taxes)) if self.root == root => {
                 taxes.iter().map(|(code, tax)| (&**code, *tax)).collect()
@@ -287,9 +284,25 @@ impl Dues {
                     *sum = sum.checked_add(tax)?;
                 }
             }
-            if due.root == charged.root && !due.is_entry_beside() {
-                let net = due.amount.checked_sub(due.tax)?;
-                charged.net = charged.net.checked_add(net)?;
+            if due.root != charged.root {
+                continue;
+            }
+            match due.beside() {
+                // What was taken apart for a dispute is of the line as a whole, and each part of it
+                // knows its own.
+                Some(Beside::Entry {
+                    role: Role::Tax,
+                    line,
+                    ..
+                }) => {
+                    let sum = charged.taxes.entry(line.clone()).or_default();
+                    *sum = sum.checked_add(due.amount)?;
+                }
+                Some(Beside::Entry { .. }) => {}
+                Some(Beside::Taxes(_)) | None => {
+                    let net = due.amount.checked_sub(due.tax)?;
+                    charged.net = charged.net.checked_add(net)?;
+                }
             }
         }
         Some(charged)

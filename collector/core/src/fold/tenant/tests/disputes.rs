@@ -183,6 +183,17 @@ fn a_credit_of_a_line_takes_its_part_of_the_tax() {
 }
 
 #[test]
+fn a_credit_of_a_line_that_was_disputed_and_split_gives_back_all_of_its_tax() {
+    let (mut world, booked) = World::taxed("correct");
+    let entry = booked[2].at;
+    world.decide("hold", ManualAction::Hold { entry });
+    world.decide("over", ManualAction::Release { entry });
+    assert_eq!(world.issue(&super::split::split(&[1, 1])).len(), 2);
+    let credited = world.decide("credit", credit("9.00", None, Some(entry)));
+    assert_eq!(short(&credited), ["credit goodwill 0 -10.71"]);
+}
+
+#[test]
 fn a_goodwill_credit_has_no_tax_that_is_not_charged() {
     let (mut world, _) = World::taxed("correct");
     let why = world.no_effect(credit("20.00", Some(("nosuch", "20.00")), None));
