@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bill::Unrated;
+
 /// Why usage has no amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,25 +81,21 @@ impl UnratedReason {
     pub(super) const fn explain(self) -> &'static str {
         match self {
             Self::Unattributed => "no rule of the agent says whose usage this is",
-            Self::NoCatalog => "no catalog was in force",
-            Self::UndeclaredMeter => "the catalog does not declare this meter",
+            Self::NoCatalog => Unrated::NoCatalog.explain(),
+            Self::UndeclaredMeter => Unrated::UndeclaredMeter.explain(),
             Self::ScaleMismatch => "the agent's scale is not the one that the catalog declares",
             Self::AggregationMismatch => {
                 "the agent's aggregation is not the one that the catalog declares"
             }
-            Self::NoProfile => "the tenant has no billing profile and there is no default one",
-            Self::NoCardInForce => "no version of the rate card was in force",
-            Self::NoPrice => "the rate card has no price for this meter",
-            Self::NoRow => "no row of the price describes it, or no percentile can be of it",
-            Self::NoEvent => {
-                "it does not say which event it is or is below zero, and events are priced one by one"
-            }
-            Self::PriceChanged => {
-                "the price counts something else in one part of the period than in another"
-            }
+            Self::NoProfile => Unrated::NoProfile.explain(),
+            Self::NoCardInForce => Unrated::NoCardInForce.explain(),
+            Self::NoPrice => Unrated::NoPrice.explain(),
+            Self::NoRow => Unrated::NoRow.explain(),
+            Self::NoEvent => Unrated::NoEvent.explain(),
+            Self::PriceChanged => Unrated::PriceChanged.explain(),
             Self::NoTaxRate => "the catalog has no rate of a tax for the period",
             Self::NoExchangeRate => "the catalog has no exchange rate for the period",
-            Self::AmountTooLarge => "the amount is too large to be computed exactly",
+            Self::AmountTooLarge => Unrated::TooLarge.explain(),
             Self::RollupTooLarge => "a single rollup is larger than 2^80 smallest units",
             Self::BelowZero => "corrections took away more than there was in the period",
         }
