@@ -9,7 +9,6 @@ use super::charge::{Entries, Work};
 use super::meter::Parted;
 use super::parts::{SEPARATOR, interval_of};
 use super::piece::Piece;
-use super::tiers::TierAmount;
 use super::{Ratio, Site};
 
 /// So many of what is priced by itself are shown one by one.
@@ -151,7 +150,7 @@ impl<'c> Work<'_, 'c> {
     }
 }
 
-impl<'c> Piece<'c> {
+impl Piece<'_> {
     /// As one of several: what was charged in each tier, as the share of it that counts.
     fn without_steps(mut self) -> Option<Self> {
         self.quantities = Vec::new();
@@ -175,13 +174,7 @@ impl<'c> Piece<'c> {
             own.count += others.count;
             own.adjusted = own.adjusted.checked_add(others.adjusted)?;
         }
-        for tier in &other.tiers {
-            let same = |own: &&mut TierAmount<'c>| std::ptr::eq(own.tier, tier.tier);
-            match self.tiers.iter_mut().find(same) {
-                Some(own) => *own = own.and(tier)?,
-                None => self.tiers.push(*tier),
-            }
-        }
+        self.add_tiers(&other.tiers)?;
         Some(self)
     }
 }

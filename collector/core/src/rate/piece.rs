@@ -59,14 +59,20 @@ impl<'c> Piece<'c> {
         }
         self.charged = self.charged.checked_add(other.charged)?;
         self.metered = self.metered.checked_add(other.metered)?;
-        for tier in &other.tiers {
+        self.add_tiers(&other.tiers)?;
+        Some(self)
+    }
+
+    /// Adds what another one has in each tier. `None` if that does not fit.
+    pub(super) fn add_tiers(&mut self, others: &[TierAmount<'c>]) -> Option<()> {
+        for tier in others {
             let same = |own: &&mut TierAmount<'c>| std::ptr::eq(own.tier, tier.tier);
             match self.tiers.iter_mut().find(same) {
                 Some(own) => *own = own.and(tier)?,
                 None => self.tiers.push(*tier),
             }
         }
-        Some(self)
+        Some(())
     }
 
     /// What this adds to a lower position by the same version.
