@@ -1,30 +1,31 @@
 //! `invoice`: documents from the data folder, and decisions for the running collector.
 
+mod decide;
 mod explain;
+mod store;
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use tollgate_collector_core::config::Config;
-use tollgate_collector_core::entry::Digest;
 use tollgate_collector_core::fold::tenant::WishedDocument;
 use tollgate_collector_core::invoice::register::Register;
 use tollgate_collector_core::invoice::{
     self, Invoice, InvoiceTax, OpenLine, Parties as Parts, csv, html,
 };
-use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
 use tollgate_common::TenantId;
 
-use super::args::{Decision, Format, InvoiceCommand, OutputArgs};
+use super::args::{Format, InvoiceCommand, OutputArgs};
 use super::output::{Output, table};
-use super::{Exit, Failure, load, runtime};
-use crate::parties::{Parties, Snapshot};
+use super::{Exit, Failure};
+use crate::parties::Parties;
 use crate::run::DataDir;
-use crate::run::books::each_entry;
-use crate::serve::admin::{self, AdminRequest};
-use crate::sqlite::query::{Filter, Reader};
+use crate::serve::admin::AdminRequest;
+
+pub(super) use decide::{ask, tell};
+use decide::{issue, wish};
+pub(super) use store::Store;
 
 pub(super) fn run(command: InvoiceCommand) -> Result<Exit, Failure> {
     match command {
@@ -87,108 +88,6 @@ pub(super) fn run(command: InvoiceCommand) -> Result<Exit, Failure> {
             to,
             tenant,
         } => export(&output, format, &to, tenant.as_ref()),
-    }
-}
-
-/// The ledger in the data folder, and what is kept beside it.
-pub(super) struct Store {
-    pub(super) config: Config,
-    pub(super) reader: Reader,
-    parties: Option<Parties>,
-}
-
-impl Store {
-    pub(super) fn open(args: &OutputArgs) -> Result<Self, Failure> {
-        let config = load::config(&args.config)?;
-        let data = DataDir::new(&config.data_dir);
-        let reader = Reader::open(&data.projection()).map_err(Failure::failed)?;
-        let parties = Parties::open_existing(&data.parties()).map_err(Failure::failed)?;
-        Ok(Self {
-            config,
-            reader,
-            parties,
-        })
-    }
-
-    /// What each tenant has, of one or of all.
-    fn registers(
-        &self,
-        tenant: Option<&TenantId>,
-    ) -> Result<BTreeMap<TenantId, Register>, Failure> {
-        let filter = Filter {
-            tenant: tenant.map(ToString::to_string),
-            ..Filter::default()
-        };
-        let mut registers: BTreeMap<TenantId, Register> = BTreeMap::new();
-        each_entry(&self.reader, filter, |entry| {
-            if let Some(tenant) = &entry.posting.tenant {
-                registers.entry(tenant.clone()).or_default().take(&entry);
-            }
-            Ok(())
-        })
-        .map_err(Failure::failed)?;
-        Ok(registers)
-    }
-
-    /// The documents of a number: usually one.
-    fn documents(&self, number: &str, issuer: Option<&str>) -> Result<Vec<LedgerEntry>, Failure> {
-        let mut found = Vec::new();
-        for kind in [EntryKind::Invoice, EntryKind::CreditNote] {
-            let filter = Filter {
-                kind: Some(kind.as_str().to_owned()),
-                ..Filter::default()
-            };
-            each_entry(&self.reader, filter, |entry| {
-                let document = entry.posting.document.as_ref();
-                if document.is_some_and(|document| {
-                    document.number == number
-                        && issuer.is_none_or(|issuer| document.issuer == issuer)
-                }) {
-                    found.push(entry);
-                }
-                Ok(())
-            })
-            .map_err(Failure::failed)?;
-        }
-        Ok(found)
-    }
-
-    fn party(
-        &self,
-        digest: Option<Digest>,
-    ) -> Result<Option<tollgate_collector_core::invoice::party::Party>, Failure> {
-        let (Some(parties), Some(digest)) = (&self.parties, digest) else {
-            return Ok(None);
-        };
-        let snapshot = parties.snapshot(digest).map_err(Failure::failed)?;
-        Ok(snapshot.and_then(|snapshot| match snapshot {
-            Snapshot::Kept(party) => Some(party),
-            Snapshot::Erased(_) => None,
-        }))
-    }
-
-    /// A document with all that it says.
-    fn document(&self, entry: &LedgerEntry, register: &Register) -> Result<Invoice, Failure> {
-        let document = entry.posting.document.as_ref();
-        let parts = Parts {
-            seller: self.party(document.and_then(|document| document.seller))?,
-            buyer: self.party(document.and_then(|document| document.buyer))?,
-        };
-        let voided_by = register.voided_by(entry);
-        let find = |at: tollgate_collector_core::ledger::EntryRef| {
-            let after = at.index.checked_sub(1)?;
-            let mut found = self.reader.ledger_chain(at.partition, after, 1).ok()?;
-            found.pop().filter(|entry| entry.at == at)
-        };
-        invoice::issued(entry, parts, voided_by, find).map_err(Failure::failed)
-    }
-
-    fn register_of(&self, entry: &LedgerEntry) -> Result<Register, Failure> {
-        let mut registers = self.registers(entry.posting.tenant.as_ref())?;
-        let tenant = entry.posting.tenant.as_ref();
-        Ok(tenant
-            .and_then(|tenant| registers.remove(tenant))
-            .unwrap_or_default())
     }
 }
 
@@ -471,84 +370,6 @@ fn describe(invoice: &Invoice, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "total  {} {currency}", invoice.total)
 }
 
-fn wish(tenant: TenantId, what: WishedDocument, decision: &Decision) -> AdminRequest {
-    AdminRequest::Issue {
-        tenant,
-        what,
-        author: decision.author.clone(),
-        reason: decision.reason.clone(),
-    }
-}
-
-fn issue(
-    args: &OutputArgs,
-    tenant: Option<TenantId>,
-    what: &WishedDocument,
-    decision: &Decision,
-) -> Result<Exit, Failure> {
-    if let Some(tenant) = tenant {
-        let answer = ask(args, &wish(tenant, what.clone(), decision))?;
-        return tell(args, &[answer]);
-    }
-    let dues = ask(args, &AdminRequest::Dues)?;
-    let tenants: Vec<TenantId> = serde_json::from_value(dues["tenants"].clone())
-        .map_err(|_| Failure::failed("the collector's answer cannot be read"))?;
-    let mut answers = Vec::new();
-    for tenant in tenants {
-        let request = wish(tenant.clone(), what.clone(), decision);
-        // What is kept back for one tenant does not keep back the others.
-        answers.push(match answer_of(args, &request)? {
-            Ok(answer) => answer,
-            Err(reason) => json!({ "tenant": tenant, "kept_back": reason }),
-        });
-    }
-    tell(args, &answers)
-}
-
-pub(super) fn tell(args: &OutputArgs, answers: &[Value]) -> Result<Exit, Failure> {
-    // Several documents over one sum are told one by one.
-    let answers = answers
-        .iter()
-        .flat_map(|answer| match &answer["documents"] {
-            Value::Array(several) => several.clone(),
-            _ => vec![answer.clone()],
-        });
-    let answers: Vec<Value> = answers.collect();
-    Output::new(args.json).print(&answers, |out| {
-        for answer in &answers {
-            let text = |key: &str| match &answer[key] {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            if !answer["waits"].is_null() {
-                writeln!(
-                    out,
-                    "waits for a second person: approval give {}",
-                    answer["waits"]
-                )?;
-            } else if !answer["kept_back"].is_null() {
-                writeln!(out, "{}: {}", text("tenant"), text("kept_back"))?;
-            } else if !answer["number"].is_null() {
-                writeln!(
-                    out,
-                    "{} {} for {}: {} {}",
-                    text("kind"),
-                    text("number"),
-                    text("tenant"),
-                    text("total"),
-                    text("currency")
-                )?;
-            } else if !answer["entry"].is_null() {
-                writeln!(out, "booked {} as {}", text("kind"), text("entry"))?;
-            } else {
-                writeln!(out, "{answer:#}")?;
-            }
-        }
-        Ok(())
-    })?;
-    Ok(Exit::Done)
-}
-
 fn export(
     args: &OutputArgs,
     format: Format,
@@ -603,19 +424,4 @@ fn export(
         writeln!(out, "{count} documents written to {}", to.display())
     })?;
     Ok(Exit::Done)
-}
-
-/// What the running collector answers.
-pub(super) fn ask(args: &OutputArgs, request: &AdminRequest) -> Result<Value, Failure> {
-    answer_of(args, request)?.map_err(Failure::failed)
-}
-
-/// The same; inside, why it refuses.
-fn answer_of(args: &OutputArgs, request: &AdminRequest) -> Result<Result<Value, String>, Failure> {
-    let config = load::config(&args.config)?;
-    match runtime()?.block_on(admin::ask(&config.admin_socket, request)) {
-        Ok(answer) => Ok(Ok(answer)),
-        Err(admin::AdminError::Refused(reason)) => Ok(Err(reason)),
-        Err(error) => Err(Failure::failed(error)),
-    }
 }
