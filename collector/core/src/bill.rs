@@ -17,6 +17,7 @@ mod around;
 mod breakage;
 mod carried;
 mod commit;
+mod draws;
 mod entries;
 mod exchange;
 mod fees;
@@ -39,6 +40,7 @@ mod work;
 
 pub use breakage::Breakage;
 pub use carried::{Advance, Carried, Contribution, Exchanged, Held, Taxed, Term};
+pub use draws::Draws;
 pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
 pub use input::{BillInput, Child, Metered, Next, Slice, Stage, metered, shape};
@@ -72,6 +74,8 @@ pub struct Bill<'c> {
     pub taxes: Vec<TaxLine<'c>>,
     /// How far each commitment's term has come with this bill.
     pub commitments: Vec<CommitmentState<'c>>,
+    /// What each drawdown of a commitment pays of which lines.
+    pub draws: Draws,
     /// What is left on the accounts of commitments that end with this bill.
     pub breakage: Vec<Breakage<'c>>,
     /// What each grant pays.
@@ -165,6 +169,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let breakage = breakage.ok_or(NoBill::TooLarge)?;
     total::round(input, &mut lines, currency)?;
     share::apply(input, &mut lines)?;
+    let draws = draws::of(input, &lines).ok_or(NoBill::TooLarge)?;
     let sum = |amount: fn(&BillLine<'c>) -> Decimal| {
         lines
             .iter()
@@ -195,6 +200,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
         exchange,
         taxes,
         commitments,
+        draws,
         breakage,
         grants,
         net,

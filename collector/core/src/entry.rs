@@ -59,7 +59,7 @@ pub use operated::{
 /// charged; grants keep the room that what pays for other lines leaves them; what a payer's commitment
 /// pays is shared; a fee in advance is what the next period costs that is rated anew; one line that is
 /// too large leaves the others billed.
-pub const FOLD_VERSION: u16 = 9;
+pub const FOLD_VERSION: u16 = 10;
 
 /// BLAKE3 of a policy or a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

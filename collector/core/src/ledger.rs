@@ -6,6 +6,7 @@
 
 mod account;
 mod bytes;
+mod disputes;
 pub mod pack;
 mod posting;
 
@@ -19,6 +20,7 @@ pub use account::{
     ACCOUNT_NAME_BYTES_MAX, Account, AccountError, GL_DEFAULT, Leg, Unbalanced, check_balance,
     negated, transfer,
 };
+pub(crate) use disputes::Disputes;
 pub use posting::{
     Document, LinePart, Note, Original, PartOf, Posting, Role, Step, StepKind, TaxOf,
 };

@@ -21,9 +21,9 @@ use crate::position::Position;
 /// a state that an older fold has come to is not what this one would have come to.
 /// What builds with the feature `testing` write, no other build reads, and the reverse.
 const STATE_VERSION: u16 = if cfg!(any(test, feature = "testing")) {
-    32_768 + 16
+    32_768 + 17
 } else {
-    16
+    17
 };
 
 /// The fold of one journal partition.

@@ -1,11 +1,11 @@
 //! Which lines of a tenant wait for an invoice, and which documents it has had, by its ledger
 //! entries alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 
-use crate::ledger::{Document, EntryKind, LedgerEntry, LinePart};
+use crate::ledger::{Disputes, Document, EntryKind, LedgerEntry, LinePart};
 
 /// A line that waits for an invoice.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Waiting {
 pub struct Register {
     /// Lines by number, with what of them stands on no invoice: perhaps nothing.
     lines: BTreeMap<u64, Waiting>,
-    held: BTreeSet<u64>,
+    disputes: Disputes,
     documents: Vec<LedgerEntry>,
     /// Number of the credit note, by the entry that it voids.
     voided: BTreeMap<u64, String>,
@@ -56,10 +56,9 @@ pub struct Register {
 impl Register {
     /// Takes up the next entry of the tenant.
     pub fn take(&mut self, entry: &LedgerEntry) {
+        self.disputes.take(entry);
         let posting = &entry.posting;
         match (posting.kind, posting.refers_to) {
-            (EntryKind::Hold, Some(at)) => self.hold(at.index, true),
-            (EntryKind::Release, Some(at)) => self.hold(at.index, false),
             (EntryKind::CreditNote, Some(at)) => {
                 let mut documents = self.documents.iter();
                 let voided = documents.find(|document| document.at.index == at.index);
@@ -77,35 +76,9 @@ impl Register {
                 self.documents.push(entry.clone());
             }
             (kind, _) if kind.is_line() && posting.unbilled().is_some() => {
-                let changed = posting.refers_to.map(|at| at.index);
-                if changed.is_some_and(|index| self.is_held(index)) {
-                    self.held.insert(entry.at.index);
-                }
                 self.lines.insert(entry.at.index, Waiting::whole(entry));
             }
             _ => {}
-        }
-    }
-
-    /// Whether a line waits and is disputed.
-    fn is_held(&self, index: u64) -> bool {
-        let line = self.lines.get(&index);
-        self.held.contains(&index) && line.is_some_and(|line| !line.is_nothing())
-    }
-
-    /// A line is disputed, or no longer, together with what changes it, which stands behind it.
-    fn hold(&mut self, index: u64, holds: bool) {
-        let mut together = BTreeSet::from([index]);
-        for (other, line) in self.lines.range(index..) {
-            let of = line.entry.posting.refers_to;
-            if !line.is_nothing() && of.is_some_and(|of| together.contains(&of.index)) {
-                together.insert(*other);
-            }
-        }
-        if holds {
-            self.held.extend(together);
-        } else {
-            self.held.retain(|held| !together.contains(held));
         }
     }
 
@@ -128,7 +101,8 @@ impl Register {
                 tax: less(left.tax, billed.tax),
                 base: less(left.base, billed.base),
             };
-            line.part = Some(left).filter(|left| *left != all);
+            // Also a line that comes to nothing waits no longer once a document bills it.
+            line.part = Some(left).filter(|left| sign.is_sign_positive() || *left != all);
         }
     }
 
@@ -155,10 +129,10 @@ impl Register {
     /// The lines that wait, by currency.
     pub fn waiting(&self) -> BTreeMap<String, Vec<Waiting>> {
         let mut waiting: BTreeMap<String, Vec<Waiting>> = BTreeMap::new();
-        for (index, line) in &self.lines {
+        for line in self.lines.values() {
             if let Some((_, currency)) = line.entry.posting.unbilled()
                 && !line.is_nothing()
-                && !self.held.contains(index)
+                && !self.disputes.is_held(line.entry.at)
             {
                 let of = waiting.entry(currency.to_owned()).or_default();
                 of.push(Waiting {
@@ -179,9 +153,9 @@ impl Register {
 
     /// The lines that are disputed.
     pub fn held(&self) -> Vec<&LedgerEntry> {
-        let held = self.lines.iter().filter(|(_, line)| !line.is_nothing());
-        let held = held.filter(|(index, _)| self.held.contains(index));
-        held.map(|(_, line)| &line.entry).collect()
+        let waiting = self.lines.values().filter(|line| !line.is_nothing());
+        let held = waiting.filter(|line| self.disputes.is_held(line.entry.at));
+        held.map(|line| &line.entry).collect()
     }
 
     /// What the lines that wait come to, by currency; `None` where it does not fit.

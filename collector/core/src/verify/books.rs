@@ -2,7 +2,7 @@
 //! their invoice, numbers of documents have no gaps, and what was counted is billed, unrated,
 //! refused, lost, or waits in an open period.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -13,7 +13,8 @@ use crate::catalog::Families;
 use crate::entry::Issue;
 use crate::fold::whole::Fold;
 use crate::ledger::{
-    Account, Certainty, Document, EntryKind, EntryRef, LedgerEntry, LinePart, check_balance,
+    Account, Certainty, Disputes, Document, EntryKind, EntryRef, LedgerEntry, LinePart,
+    check_balance,
 };
 
 /// Most faults that are told one by one.
@@ -97,10 +98,6 @@ struct Line {
     left: LinePart,
     /// Something of it stands on no invoice, if only that it comes to nothing.
     waits: bool,
-    /// It is disputed.
-    held: bool,
-    /// The entry that it adjusts, reverses or stands for.
-    of: Option<EntryRef>,
 }
 
 impl Line {
@@ -138,6 +135,7 @@ impl Line {
 #[derive(Default)]
 pub(super) struct Books {
     lines: BTreeMap<EntryRef, Line>,
+    disputes: Disputes,
     /// Invoices by their entries, with their lines and their amounts.
     invoices: BTreeMap<EntryRef, (Vec<(u64, LinePart)>, Decimal)>,
     /// The number from which each issuer's go on at the least, by the wish that came last.
@@ -184,44 +182,14 @@ impl Books {
                 whole,
                 left: whole,
                 waits: true,
-                held: self.is_held(posting.refers_to),
-                of: posting.refers_to,
             };
             self.lines.insert(entry.at, line);
         }
-        if let Some(at) = posting.refers_to {
-            match posting.kind {
-                EntryKind::Hold => self.hold(at, true),
-                EntryKind::Release => self.hold(at, false),
-                _ => {}
-            }
-        }
+        self.disputes.take(entry);
         if let Some(document) = &posting.document {
             match self.take_document(entry, document) {
                 Ok(()) => self.report.documents += 1,
                 Err(fault) => self.fault(entry.at, fault),
-            }
-        }
-    }
-
-    /// True if the line waits and is disputed.
-    fn is_held(&self, at: Option<EntryRef>) -> bool {
-        let line = at.and_then(|at| self.lines.get(&at));
-        line.is_some_and(|line| line.held && line.waits)
-    }
-
-    /// A line is disputed, or no longer, together with what changes it.
-    fn hold(&mut self, at: EntryRef, holds: bool) {
-        let last = EntryRef {
-            index: u64::MAX,
-            ..at
-        };
-        let mut together = BTreeSet::new();
-        for (other, line) in self.lines.range_mut(at..=last) {
-            let belongs = *other == at || line.of.is_some_and(|of| together.contains(&of));
-            if belongs && line.waits {
-                line.held = holds;
-                together.insert(*other);
             }
         }
     }
@@ -286,7 +254,7 @@ impl Books {
             }) else {
                 return Err(format!("it bills {at}, which is no line that it can bill"));
             };
-            if line.held {
+            if self.disputes.is_held(at) {
                 return Err(format!("it bills {at}, which is held"));
             }
             let part = document.parts.get(nth).copied().unwrap_or(line.whole);

@@ -11,6 +11,7 @@ use super::beside;
 use super::book::{Line, LineAccount, LineKey, Terms, UnratedReason};
 use super::family::{Member, Pool, Rated};
 use super::shares;
+use super::tied;
 use super::usage::PeriodBook;
 use crate::bill::{
     self, Bill, BillInput, BillLine, Carried, LineRole, Metered, Next, NoBill, Stage,
@@ -138,7 +139,7 @@ fn book_bill(
     usage: &Rated<'_>,
     lines: &mut BTreeMap<LineKey, Line>,
 ) {
-    for line in &bill.lines {
+    for (place, line) in bill.lines.iter().enumerate() {
         let meter = line.meter();
         let key = key_of(bill, line);
         let (text, steps) = line.told();
@@ -148,6 +149,7 @@ fn book_bill(
             text,
             contra: Some(contra(line)),
             steps,
+            ties: tied::draws(bill, place),
             ..Line::default()
         };
         if !booked.steps.is_empty() {

@@ -39,11 +39,8 @@ pub struct Due {
     pub base: Decimal,
     /// True if other documents bill the rest of it.
     pub is_part: bool,
-    /// True if it is disputed.
-    pub held: bool,
-    /// The line that it adjusts, reverses or stands for, by its number in the chain.
-    pub of: Option<u64>,
-    /// The first entry of its line.
+    /// The first entry of its line: what adjusts, reverses or takes the place of an entry is of the
+    /// same line.
     pub(super) root: u64,
     /// What it has to do with taxes and grants.
     pub(super) beside: Option<Box<Beside>>,
@@ -74,6 +71,8 @@ pub struct IssuedDocument {
 pub struct Dues {
     /// Lines that stand on no invoice, by their numbers in the chain.
     pub(super) open: BTreeMap<u64, Due>,
+    /// The lines that are disputed, by their first entries.
+    pub(super) disputed: BTreeSet<u64>,
     /// In the order of their serial numbers.
     documents: Vec<IssuedDocument>,
     /// Keys of manual entries.
@@ -222,6 +221,7 @@ pub enum IssueRefused {
 impl Nothing for Dues {
     const NOTHING: &'static Self = &Self {
         open: BTreeMap::new(),
+        disputed: BTreeSet::new(),
         documents: Vec::new(),
         keys: BTreeSet::new(),
         reached: BTreeMap::new(),
@@ -247,7 +247,6 @@ impl Dues {
         }
         if let Some((amount, currency)) = posting.unbilled() {
             let of = posting.refers_to.map(|at| at.index);
-            // What changes a disputed line is disputed like it: else the half of it would be billed.
             let changed = of.and_then(|index| self.open.get(&index));
             let due = Due {
                 amount,
@@ -256,29 +255,28 @@ impl Dues {
                 tax: posting.own_tax(),
                 base: posting.tax_base(),
                 is_part: false,
-                held: changed.is_some_and(|due| due.held),
                 root: changed.map_or(of.unwrap_or(entry.at.index), |due| due.root),
                 beside: Beside::of(posting).map(Box::new),
-                of,
             };
             self.open.insert(entry.at.index, due);
         }
     }
 
-    /// A line is disputed, or no longer, together with what changes it. `None` if it does not wait,
-    /// or stands so already.
-    pub(super) fn hold(&mut self, index: u64, holds: bool) -> Option<Due> {
-        let named = self.open.get(&index).filter(|due| due.held != holds);
-        let named = named.cloned()?;
-        // What changes a line stands behind it in the chain.
-        let mut together = BTreeSet::new();
-        for (other, due) in self.open.range_mut(index..) {
-            if *other == index || due.of.is_some_and(|of| together.contains(&of)) {
-                due.held = holds;
-                together.insert(*other);
-            }
-        }
-        Some(named)
+    /// Whether a line is disputed. It is as a whole: of a part of it, the tax would be of the other.
+    pub fn is_held(&self, due: &Due) -> bool {
+        self.disputed.contains(&due.root)
+    }
+
+    /// A line is disputed, or no longer: all of it that waits, and all that comes to wait. Takes any of
+    /// its entries; `None` if that does not wait, or stands so already.
+    pub(super) fn hold(&mut self, index: u64, holds: bool) -> Option<&Due> {
+        let due = self.open.get(&index)?;
+        let is_new = if holds {
+            self.disputed.insert(due.root)
+        } else {
+            self.disputed.remove(&due.root)
+        };
+        is_new.then_some(due)
     }
 
     pub(super) fn sum<'d>(dues: impl IntoIterator<Item = &'d Due>) -> Option<Decimal> {
@@ -294,7 +292,7 @@ impl Dues {
         ends: &RangeInclusive<Timestamp>,
     ) -> Result<(String, Vec<u64>, Decimal), IssueRefused> {
         let waits = |due: &&Due| {
-            !due.held
+            !self.is_held(due)
                 && ends.contains(&due.end)
                 && currency.is_none_or(|currency| due.currency == currency)
         };
@@ -402,7 +400,7 @@ impl Dues {
     fn bill(&mut self, currency: &str, lines: &[u64]) -> BTreeMap<u64, Due> {
         let mut billed = BTreeMap::new();
         for index in lines {
-            let fits = |due: &Due| !due.held && due.currency == currency;
+            let fits = |due: &Due| !self.is_held(due) && due.currency == currency;
             if self.open.get(index).is_some_and(fits)
                 && let Some(due) = self.open.remove(index)
             {
@@ -480,6 +478,7 @@ impl TenantFold {
         let date = self.zone_at(&issue.tenant, stamp).date_at(stamp);
         let tenant = tenant_of(&mut self.tenants, &self.catalogs, &issue.tenant, stamp);
         let dues = &mut *tenant.dues;
+        let mut waits_again = false;
         let number = printed_number(&issue.prefix, issue.digits, sequence);
         let mut part_of = None;
         let (lines, total, currency, voids, due) = match &issue.what {
@@ -516,6 +515,7 @@ impl TenantFold {
                         let total = Some(negated(document.total));
                         let currency = document.currency.clone();
                         dues.give_back(lines);
+                        waits_again = true;
                         (BTreeMap::new(), total, currency, Some(at), None)
                     }
                     None => (
@@ -570,5 +570,8 @@ impl TenantFold {
             lines,
             void: false,
         });
+        if waits_again {
+            self.book_apart(&issue.tenant, .., (position, stamp), effects);
+        }
     }
 }

@@ -80,14 +80,14 @@ impl TenantFold {
                     return false;
                 };
                 let kind = if holds {
-                    let at = (position, stamp);
-                    self.book_apart(&manual.tenant, (due.root, entry.index), at, effects);
                     EntryKind::Hold
                 } else {
                     EntryKind::Release
                 };
                 let mut posting = Posting::new(kind, due.end, due.end, entry.to_string(), position);
                 posting.refers_to = Some(*entry);
+                // Also of a tax that is disputed no longer, on a line that is.
+                self.book_apart(&manual.tenant, .., (position, stamp), effects);
                 posting
             }
         };
@@ -129,8 +129,11 @@ impl TenantFold {
             ManualAction::Hold { entry } | ManualAction::Release { entry } => {
                 let holds = matches!(manual.action, ManualAction::Hold { .. });
                 let known = known.filter(|_| entry.partition == self.partition);
-                let due = known.and_then(|known| known.dues.open().get(&entry.index));
-                let waits = due.is_some_and(|due| due.held != holds);
+                let dues = known.map(|known| &known.dues);
+                let waits = dues.is_some_and(|dues| {
+                    let due = dues.open().get(&entry.index);
+                    due.is_some_and(|due| dues.is_held(due) != holds)
+                });
                 waits
                     .then(Taxes::default)
                     .ok_or(ManualRefused::NotWaiting(*entry))

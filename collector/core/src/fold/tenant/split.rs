@@ -27,6 +27,31 @@ pub(super) fn parts_of(lines: &BTreeMap<u64, Due>) -> Vec<LinePart> {
     lines.values().map(part).collect()
 }
 
+impl Due {
+    /// Takes a part of it, with its part of what goes with which line.
+    fn take_part(&mut self, part: &LinePart) -> Self {
+        let whole = LinePart {
+            amount: self.amount,
+            tax: self.tax,
+            base: self.base,
+        };
+        let beside = self.beside.as_mut();
+        let beside = beside.map(|beside| Box::new(beside.take_part(&whole, part)));
+        // Both are parts of what is there, so that what is left fits.
+        self.amount = self.amount.checked_sub(part.amount).unwrap_or_default();
+        self.tax = self.tax.checked_sub(part.tax).unwrap_or_default();
+        self.base = self.base.checked_sub(part.base).unwrap_or_default();
+        self.is_part = true;
+        Self {
+            amount: part.amount,
+            tax: part.tax,
+            base: part.base,
+            beside,
+            ..self.clone()
+        }
+    }
+}
+
 impl Dues {
     /// Invoices over parts of lines that end within these instants.
     pub(super) fn split(
@@ -61,10 +86,13 @@ impl Dues {
                 return Err(IssueRefused::TooLarge);
             };
             let parts = nets.into_iter().zip(taxes).zip(bases);
+            let mut nothing = due.amount.is_zero() && due.base.is_zero();
             for (((net, tax), base), (lines, billed)) in parts.zip(&mut documents) {
                 let amount = net.checked_add(tax).ok_or(IssueRefused::TooLarge)?;
                 let part = LinePart { amount, tax, base };
-                if !part.is_nothing() {
+                // A line that comes to nothing stands on the first.
+                let is_first = std::mem::take(&mut nothing);
+                if is_first || !part.is_nothing() {
                     lines.push(index);
                     billed.push(part);
                 }
@@ -108,20 +136,14 @@ impl Dues {
                 continue;
             };
             let is_part = part.fits(due.amount, due.base);
-            if due.held || due.currency != currency || !is_part || billed.contains_key(index) {
+            if self.disputed.contains(&due.root)
+                || due.currency != currency
+                || !is_part
+                || billed.contains_key(index)
+            {
                 continue;
             }
-            // Both are parts of what is there, so that what is left fits.
-            due.amount = due.amount.checked_sub(part.amount).unwrap_or_default();
-            due.tax = due.tax.checked_sub(part.tax).unwrap_or_default();
-            due.base = due.base.checked_sub(part.base).unwrap_or_default();
-            due.is_part = true;
-            let part = Due {
-                amount: part.amount,
-                tax: part.tax,
-                base: part.base,
-                ..due.clone()
-            };
+            let part = due.take_part(part);
             if due.amount.is_zero() && due.base.is_zero() {
                 self.open.remove(index);
             }
@@ -139,6 +161,9 @@ impl Dues {
                     left.amount = left.amount.checked_add(due.amount).unwrap_or(left.amount);
                     left.tax = left.tax.checked_add(due.tax).unwrap_or(left.tax);
                     left.base = left.base.checked_add(due.base).unwrap_or(left.base);
+                    if let (Some(left), Some(beside)) = (&mut left.beside, due.beside) {
+                        left.give_back(*beside);
+                    }
                 }
                 _ => {
                     self.open.insert(index, due);

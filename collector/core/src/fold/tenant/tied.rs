@@ -1,13 +1,14 @@
-//! What goes with which line of what stands beside lines: of taxes, and of what grants pay. Each is one entry for all lines of a period;
-//! here is what of it goes with which line, so that a disputed line takes its tax and its grants with
-//! it, and a goodwill credit gives back no more tax than stands charged.
+//! What goes with which line of what stands beside lines: of taxes, of what grants pay, and of what
+//! commitments draw down. Each is one entry for all lines of a period; here is what of it goes with which
+//! line, so that a disputed line takes that with it, and a goodwill credit gives back no more tax than
+//! stands charged.
 //!
 //! Where a line is disputed, what of these entries goes with it is booked apart: taken off the entry by
 //! an adjustment, and put to the line by another one, which is disputed with it. Both sum to zero, and
 //! all of that waits as before once the dispute is over.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
+use std::ops::{RangeBounds, RangeInclusive};
 
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -21,10 +22,13 @@ use super::late::{Booking, Change, nothing};
 use super::state;
 use crate::bill::Bill;
 use crate::effect::Effect;
-use crate::ledger::{Account, EntryKind, EntryRef, Posting, Role, TaxOf, negated, transfer};
+use crate::ledger::{
+    Account, EntryKind, EntryRef, LinePart, Posting, Role, TaxOf, negated, transfer,
+};
 use crate::position::Position;
+use crate::rate::{Mode, Ratio};
 
-/// What of a tax, or of what a grant pays, goes with a line.
+/// What of a tax, or of what a grant or a commitment pays, goes with a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tie {
     amount: Decimal,
@@ -38,20 +42,44 @@ pub(super) type Ties = Vec<(u64, Tie)>;
 /// Ties by the lines of a bill.
 pub(super) type LineTies = Vec<(LineKey, Tie)>;
 
-/// A tax, or what a grant pays, that was booked: its key, its entries, and what of it is of which line.
+/// A tax, or what a grant or a commitment pays, that was booked: its key, its entries, and what of it
+/// is of which line.
 pub(super) type Tied = (LineKey, RangeInclusive<u64>, LineTies);
 
-/// What goes with lines of a bill, which are given by their places with amounts and bases.
+/// What goes with lines of a bill, which are given by their places with amounts and bases. What is of a
+/// drawdown goes with the lines that it pays.
 pub(super) fn with_lines(
     bill: &Bill<'_>,
     of: impl Iterator<Item = (usize, Decimal, Decimal)>,
 ) -> LineTies {
-    let ties = of.filter_map(|(place, amount, base)| {
+    let mut ties = Vec::new();
+    let mut tie = |place: usize, amount, base| {
         let tie = Tie { amount, base };
-        let line = bill.lines.get(place).filter(|_| !tie.is_nothing())?;
-        Some((key_of(bill, line), tie))
-    });
-    ties.collect()
+        if let Some(line) = bill.lines.get(place).filter(|_| !tie.is_nothing()) {
+            ties.push((key_of(bill, line), tie));
+        }
+    };
+    for (place, amount, base) in of {
+        let mut left = Tie { amount, base };
+        let drawdown = bill.draws.get(&place).zip(bill.lines.get(place));
+        if let Some((draws, drawdown)) = drawdown {
+            for (paid, drawn) in draws {
+                let [amount, base] = [amount, base].map(|of| share(of, *drawn, drawdown.net));
+                tie(*paid, amount, base);
+                left = left.and(Tie { amount, base }.negated());
+            }
+        }
+        // What the rounding leaves.
+        tie(place, left.amount, left.base);
+    }
+    ties
+}
+
+/// What a drawdown pays of which lines; nothing of any other line.
+pub(super) fn draws(bill: &Bill<'_>, place: usize) -> LineTies {
+    let draws = bill.draws.get(&place).into_iter().flatten();
+    let ties = draws.map(|(paid, drawn)| (*paid, *drawn, Decimal::ZERO));
+    with_lines(bill, ties)
 }
 
 impl Tie {
@@ -66,6 +94,14 @@ impl Tie {
         }
     }
 
+    /// What of it goes with a part of its entry.
+    fn share(self, part: &LinePart, whole: &LinePart) -> Self {
+        Self {
+            amount: share(self.amount, part.amount, whole.amount),
+            base: share(self.base, part.base, whole.base),
+        }
+    }
+
     /// Both together: parts of a tax that fits fit.
     fn and(self, other: Self) -> Self {
         Self {
@@ -75,24 +111,27 @@ impl Tie {
     }
 }
 
-/// No more of a part than there is.
-fn within(part: Decimal, whole: Decimal) -> Decimal {
-    if part.is_sign_negative() != whole.is_sign_negative() {
-        Decimal::ZERO
-    } else if part.abs() > whole.abs() {
-        whole
-    } else {
-        part
-    }
+/// What goes with a part of a whole as `amount` does with all of it; to the last place that they have.
+fn share(amount: Decimal, part: Decimal, whole: Decimal) -> Decimal {
+    let places = Ord::max(amount.scale(), part.scale());
+    let share = || {
+        // Both are on the same side of zero.
+        let [part, whole] = [part, whole].map(|sum| Ratio::from_decimal(sum.abs()));
+        let share = part.checked_div(whole)?;
+        let share = share.checked_mul(Ratio::from_decimal(amount))?;
+        share.round(places, Mode::HalfUp)
+    };
+    // Of what is nothing nothing is a part; and parts of a sum that fits fit.
+    share().unwrap_or_default()
 }
 
-/// What an entry has to do with taxes and grants, where it has.
+/// What an entry has to do with taxes, grants and commitments, where it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Beside {
     /// It is one.
     Entry {
         role: Role,
-        /// The tax's code, or the grant's id.
+        /// The tax's code, or the id of the grant or the commitment.
         line: String,
         start: Timestamp,
         /// Where its other leg went.
@@ -114,15 +153,31 @@ pub(super) struct Charged {
     pub(super) root: u64,
     /// ISO 4217 code.
     pub(super) currency: String,
-    /// Without tax.
+    /// Without tax, and without what a commitment has paid.
     pub(super) net: Decimal,
     /// By code.
     pub(super) taxes: BTreeMap<String, Decimal>,
 }
 
+impl Charged {
+    /// Adds what of a tax, a grant or a drawdown is of the line.
+    fn add(&mut self, role: Role, code: &str, amount: Decimal) -> Option<()> {
+        let sum = match role {
+            Role::Tax => self.taxes.entry(code.to_owned()).or_default(),
+            Role::Drawdown => &mut self.net,
+            // What grants pay was charged.
+            _ => return Some(()),
+        };
+        *sum = sum.checked_add(amount)?;
+        Some(())
+    }
+}
+
 /// What of an entry goes with a disputed line.
 struct Apart {
     index: u64,
+    /// The line's first entry.
+    root: u64,
     role: Role,
     line: String,
     start: Timestamp,
@@ -134,10 +189,10 @@ struct Apart {
 }
 
 impl Beside {
-    /// Of an entry; `None` of one that has no tax and is no grant.
+    /// Of an entry; `None` of one that has no tax and pays for no line.
     pub(super) fn of(posting: &Posting) -> Option<Self> {
         let legs = || posting.legs.iter();
-        if let Some(role @ (Role::Tax | Role::Grant)) = posting.role {
+        if let Some(role @ (Role::Tax | Role::Grant | Role::Drawdown)) = posting.role {
             let contra = legs().find(|leg| leg.account != Account::Unbilled)?;
             return Some(Self::Entry {
                 role,
@@ -155,6 +210,45 @@ impl Beside {
         let taxes: Vec<_> = taxes.collect();
         (!taxes.is_empty()).then_some(Self::Taxes(taxes))
     }
+
+    /// Takes what of it goes with a part of its entry.
+    pub(super) fn take_part(&mut self, whole: &LinePart, part: &LinePart) -> Self {
+        let mut taken = self.clone();
+        match (self, &mut taken) {
+            (Self::Entry { ties, .. }, Self::Entry { ties: taken, .. }) => {
+                for (_, tie) in taken.iter_mut() {
+                    *tie = tie.share(part, whole);
+                }
+                let less = taken.iter().map(|(root, tie)| (*root, tie.negated()));
+                *ties = together(std::mem::take(ties).into_iter().chain(less));
+            }
+            (Self::Taxes(taxes), Self::Taxes(taken)) => {
+                for ((_, left), (_, tax)) in taxes.iter_mut().zip(taken) {
+                    *tax = share(*tax, part.tax, whole.tax);
+                    *left = left.saturating_sub(*tax);
+                }
+            }
+            // The one is a copy of the other.
+            (Self::Entry { .. }, Self::Taxes(_)) | (Self::Taxes(_), Self::Entry { .. }) => {}
+        }
+        taken
+    }
+
+    /// What was taken with a part is back.
+    pub(super) fn give_back(&mut self, taken: Self) {
+        match (self, taken) {
+            (Self::Entry { ties, .. }, Self::Entry { ties: taken, .. }) => {
+                *ties = together(std::mem::take(ties).into_iter().chain(taken));
+            }
+            (Self::Taxes(taxes), Self::Taxes(taken)) => {
+                for ((_, left), (_, tax)) in taxes.iter_mut().zip(taken) {
+                    *left = left.saturating_add(tax);
+                }
+            }
+            // Parts of one entry are alike.
+            (Self::Entry { .. }, Self::Taxes(_)) | (Self::Taxes(_), Self::Entry { .. }) => {}
+        }
+    }
 }
 
 impl Due {
@@ -162,28 +256,9 @@ impl Due {
         self.beside.as_deref()
     }
 
-    /// Whether it is a tax, or what a grant pays.
+    /// Whether it is a tax, or what a grant or a commitment pays.
     fn is_entry_beside(&self) -> bool {
         matches!(self.beside(), Some(Beside::Entry { .. }))
-    }
-
-    /// What of it is tax of a line with this first entry, by code.
-    fn taxes_on(&self, root: u64) -> Vec<(&str, Decimal)> {
-        match self.beside() {
-            Some(Beside::Entry {
-                role: Role::Tax,
-                line,
-                ties,
-                ..
-            }) => {
-                let tied = ties.iter().filter(|(of, _)| *of == root);
-                tied.map(|(_, tie)| (&**line, tie.amount)).collect()
-            }
-            Some(Beside::Taxes(taxes)) if self.root == root => {
-                taxes.iter().map(|(code, tax)| (&**code, *tax)).collect()
-            }
-            Some(Beside::Entry { .. } | Beside::Taxes(_)) | None => Vec::new(),
-        }
     }
 }
 
@@ -202,20 +277,14 @@ impl Dues {
         }
     }
 
-    /// The disputed lines by their first entries, each with the newest entry of it that waits.
-    fn disputed(&self) -> BTreeMap<u64, u64> {
-        let held = self.open.iter().filter(|(_, due)| due.held);
-        let lines = held.filter(|(_, due)| !due.is_entry_beside());
-        lines.map(|(index, due)| (due.root, *index)).collect()
-    }
-
-    /// Takes what goes with a line out of the taxes and grants that wait.
-    fn take_apart(&mut self, root: u64) -> Vec<Apart> {
+    /// Takes what goes with disputed lines out of taxes and grants that wait among these entries.
+    fn take_apart(&mut self, among: impl RangeBounds<u64>) -> Vec<Apart> {
+        let disputed = &self.disputed;
         let mut parts = Vec::new();
-        for (index, due) in &mut self.open {
-            if due.held || due.root == root {
-                continue;
-            }
+        if disputed.is_empty() {
+            return parts;
+        }
+        for (index, due) in self.open.range_mut(among) {
             let Some(Beside::Entry {
                 role,
                 line,
@@ -227,28 +296,25 @@ impl Dues {
             else {
                 continue;
             };
-            let Some(at) = ties.iter().position(|(of, _)| *of == root) else {
+            // One that is disputed itself waits as it is.
+            if disputed.contains(&due.root) || !ties.iter().any(|(of, _)| disputed.contains(of)) {
                 continue;
-            };
-            let (_, mut tie) = ties.remove(at);
-            if due.is_part {
-                // Other documents bill the rest of it.
-                tie.amount = within(tie.amount, due.amount);
-                tie.base = within(tie.base, due.base);
             }
-            if !tie.is_nothing() {
-                parts.push(Apart {
-                    index: *index,
-                    role: *role,
-                    line: line.clone(),
-                    start: *start,
-                    end: due.end,
-                    contra: contra.clone(),
-                    tax: tax.clone(),
-                    tie,
-                    currency: due.currency.clone(),
-                });
-            }
+            let all = std::mem::take(ties).into_iter();
+            let (apart, left) = all.partition::<Ties, _>(|(of, _)| disputed.contains(of));
+            *ties = left;
+            parts.extend(apart.into_iter().map(|(root, tie)| Apart {
+                index: *index,
+                root,
+                role: *role,
+                line: line.clone(),
+                start: *start,
+                end: due.end,
+                contra: contra.clone(),
+                tax: tax.clone(),
+                tie,
+                currency: due.currency.clone(),
+            }));
         }
         parts
     }
@@ -275,34 +341,29 @@ impl Dues {
             currency: named.currency.clone(),
             ..Charged::default()
         };
-        // Of a line that several documents bill parts of, each knows all of its taxes.
-        let mut seen = BTreeSet::new();
-        for (index, due) in self.all() {
-            if seen.insert(index) {
-                for (code, tax) in due.taxes_on(charged.root) {
-                    let sum = charged.taxes.entry(code.to_owned()).or_default();
-                    *sum = sum.checked_add(tax)?;
-                }
-            }
-            if due.root != charged.root {
-                continue;
-            }
+        let root = named.root;
+        for (_, due) in self.all() {
+            let is_of_line = due.root == root;
             match due.beside() {
-                // What was taken apart for a dispute is of the line as a whole, and each part of it
-                // knows its own.
                 Some(Beside::Entry {
-                    role: Role::Tax,
-                    line,
-                    ..
+                    role, line, ties, ..
                 }) => {
-                    let sum = charged.taxes.entry(line.clone()).or_default();
-                    *sum = sum.checked_add(due.amount)?;
+                    let tied = ties.iter().filter(|(of, _)| *of == root);
+                    // What was taken apart for a dispute is of the line as a whole.
+                    let apart = is_of_line.then_some(due.amount);
+                    for amount in tied.map(|(_, tie)| tie.amount).chain(apart) {
+                        charged.add(*role, line, amount)?;
+                    }
                 }
-                Some(Beside::Entry { .. }) => {}
-                Some(Beside::Taxes(_)) | None => {
-                    let net = due.amount.checked_sub(due.tax)?;
-                    charged.net = charged.net.checked_add(net)?;
+                Some(Beside::Taxes(_)) | None if is_of_line => {
+                    charged.net = charged.net.checked_add(due.amount.checked_sub(due.tax)?)?;
+                    if let Some(Beside::Taxes(taxes)) = due.beside() {
+                        for (code, tax) in taxes {
+                            charged.add(Role::Tax, code, *tax)?;
+                        }
+                    }
                 }
+                Some(Beside::Taxes(_)) | None => {}
             }
         }
         Some(charged)
@@ -311,20 +372,19 @@ impl Dues {
     /// How much of a tax stands charged; `None` if the sum does not fit.
     pub(super) fn tax_charged(&self, code: &str, currency: &str) -> Option<Decimal> {
         let mut sum = Decimal::ZERO;
-        let mut seen = BTreeSet::new();
-        for (index, due) in self.all().filter(|(_, due)| due.currency == currency) {
+        for (_, due) in self.all().filter(|(_, due)| due.currency == currency) {
             match due.beside() {
                 Some(Beside::Entry {
                     role: Role::Tax,
                     line,
                     ..
                 }) if line == code => sum = sum.checked_add(due.amount)?,
-                Some(Beside::Taxes(taxes)) if seen.insert(index) => {
+                Some(Beside::Taxes(taxes)) => {
                     for (_, tax) in taxes.iter().filter(|(own, _)| own == code) {
                         sum = sum.checked_add(*tax)?;
                     }
                 }
-                Some(Beside::Entry { .. } | Beside::Taxes(_)) | None => {}
+                Some(Beside::Entry { .. }) | None => {}
             }
         }
         Some(sum)
@@ -344,7 +404,8 @@ impl TenantFold {
         let Some(tenant) = self.tenants.get_mut(booking.tenant) else {
             return;
         };
-        let any = !tied.is_empty();
+        // All that is between them in the chain was booked with them.
+        let from = tied.iter().map(|(_, entries, _)| *entries.start()).min();
         for (key, entries, ties) in tied {
             let first = |line: &LineKey| Some(booked.get(line)?.original.index);
             let now = ties
@@ -366,40 +427,27 @@ impl TenantFold {
                 tenant.dues.set_ties(last, difference);
             }
         }
-        if !any {
-            return;
-        }
-        for (root, line) in tenant.dues.disputed() {
-            self.book_apart(
-                booking.tenant,
-                (root, line),
-                (booking.position, booking.stamp),
-                effects,
-            );
+        if let Some(from) = from {
+            let at = (booking.position, booking.stamp);
+            self.book_apart(booking.tenant, from.., at, effects);
         }
     }
 
-    /// Books what goes with a disputed line apart: to the entry of it that is named.
+    /// Books what goes with disputed lines apart, where it is still among these entries.
     pub(super) fn book_apart(
         &mut self,
         name: &TenantId,
-        (root, line): (u64, u64),
+        among: impl RangeBounds<u64>,
         (position, stamp): (Position, Timestamp),
         effects: &mut Vec<Effect>,
     ) {
         let date = self.zone_at(name, stamp).date_at(stamp);
-        let entry = |index| EntryRef {
-            partition: self.partition,
-            index,
-        };
-        let (line, partition) = (entry(line), self.partition);
+        let partition = self.partition;
+        let entry = |index| EntryRef { partition, index };
         let known = self.tenants.get_mut(name);
-        let parts = known.map_or_else(Vec::new, |tenant| tenant.dues.take_apart(root));
+        let parts = known.map_or_else(Vec::new, |tenant| tenant.dues.take_apart(among));
         for part in parts {
-            let of = EntryRef {
-                partition,
-                index: part.index,
-            };
+            let (of, line) = (entry(part.index), entry(part.root));
             let off = (
                 of,
                 part.tie.negated(),

@@ -1,8 +1,9 @@
 //! Disputed lines with what stands beside them, and credits with the tax that was charged.
 
-use super::split::{all, totals};
+use super::split::{all, totals, wish};
 use super::*;
 use crate::entry::{Manual, ManualAction, ManualError, ManualLine, ManualTax};
+use crate::fold::tenant::{IssueWish, WishedDocument};
 use crate::ledger::{EntryRef, Note};
 
 const TAX: &str = "[[tax]]\ncode = \"de\"\njurisdiction = \"DE\"\nrates = [{ percent = \"19\" }]\n";
@@ -43,22 +44,41 @@ fn credit(amount: &str, tax: Option<(&str, &str)>, of: Option<EntryRef>) -> Manu
     })
 }
 
+fn void(number: &str) -> IssueWish {
+    wish(WishedDocument::Void {
+        number: number.to_owned(),
+    })
+}
+
 impl World {
-    /// A minute of 90 requests and a seat, taxed, of which a grant pays 5.00 of the requests; with
-    /// what its closing booked.
-    fn taxed(late: &str) -> (Self, Vec<LedgerEntry>) {
-        let mut files = files("PT1M");
+    /// A period of 90 requests and a seat, taxed, with what its closing booked.
+    fn period(
+        (every, secs): (&str, i64),
+        late: &str,
+        (card, profile): (&str, &str),
+    ) -> (Self, Vec<LedgerEntry>) {
+        let mut files = files(every);
         files.insert("tax/de.toml".to_owned(), TAX.to_owned());
-        let profile = files.get_mut("profiles/acme.toml").expect("there");
-        let grant = "[[grant]]\nid = \"gift\"\namount = \"5.00\"\ncounts = [\"req\"]\n";
-        profile.push_str(&format!("\nlate = \"{late}\"\ntax = \"de\"\n{grant}"));
-        let mut world = Self::new("PT1M");
+        files
+            .get_mut("cards/edge.toml")
+            .expect("there")
+            .push_str(card);
+        let own = files.get_mut("profiles/acme.toml").expect("there");
+        own.push_str(&format!("\nlate = \"{late}\"\ntax = \"de\"\n{profile}"));
+        let mut world = Self::new(every);
         world.catalog(files);
-        world.now = at(100);
+        world.now = at(secs + 40);
         let rows = vec![row("acme", "requests", 0, 90), row("acme", "seats", 0, 1)];
         world.rows("a", rows);
-        world.watermark("a", 60);
+        world.watermark("a", secs);
         let booked = world.close_due();
+        (world, booked)
+    }
+
+    /// A minute, with a grant that pays 5.00 of the requests.
+    fn taxed(late: &str) -> (Self, Vec<LedgerEntry>) {
+        let grant = "[[grant]]\nid = \"gift\"\namount = \"5.00\"\ncounts = [\"req\"]\n";
+        let (world, booked) = Self::period(("PT1M", 60), late, ("", grant));
         assert_eq!(
             short(&booked),
             [
@@ -139,10 +159,7 @@ fn a_disputed_line_takes_its_tax_and_its_grants_with_it() {
 fn a_dispute_survives_a_snapshot_and_a_void_invoice() {
     let (mut world, booked) = World::taxed("correct");
     assert_eq!(totals(&world.issue(&all())), ["17.49"]);
-    let void = super::split::wish(crate::fold::tenant::WishedDocument::Void {
-        number: "1".to_owned(),
-    });
-    assert_eq!(totals(&world.issue(&void)), ["-17.49"]);
+    assert_eq!(totals(&world.issue(&void("1"))), ["-17.49"]);
     let bytes = world.fold.to_bytes();
     world.fold = TenantFold::from_bytes(&bytes).expect("a snapshot");
     let entry = booked[3].at;
@@ -153,6 +170,137 @@ fn a_dispute_survives_a_snapshot_and_a_void_invoice() {
         ["adjustment de 0 -1.88", "adjustment de 0 1.88"]
     );
     assert_eq!(held.len(), 3);
+    assert_eq!(totals(&world.issue(&all())), ["5.71"]);
+}
+
+#[test]
+fn a_disputed_line_takes_what_a_commitment_paid_for_it() {
+    let paid = "\n[[commitment]]\nid = \"term\"\namount = \"12.00\"\nterm = \"P1D\"\n\
+                counts = [\"req\", \"seat\"]\npay = \"advance\"\n";
+    let (mut world, booked) = World::period(("P1D", 86_400), "correct", (paid, ""));
+    assert_eq!(
+        short(&booked),
+        [
+            "charge de 0 3.59",
+            "charge req 90 9.00",
+            "charge seat 1 9.90",
+            "charge term 0 12.00",
+            "charge term 0 -12.00",
+        ]
+    );
+    let (entry, drawdown) = (booked[1].at, booked[4].at);
+    // In proportion to 9.00 and 9.90; 1.71 of tax less 1.08 of the 2.28 on all that was paid.
+    let held = world.decide("hold", ManualAction::Hold { entry });
+    assert_eq!(
+        short(&held)[..4],
+        [
+            "adjustment de 0 -0.63",
+            "adjustment de 0 0.63",
+            "adjustment term 0 5.71",
+            "adjustment term 0 -5.71",
+        ]
+    );
+    assert_eq!(held[2].posting.refers_to, Some(drawdown));
+    // The commitment, and what it has not paid of the seat, 15.61, with 2.96 of tax.
+    assert_eq!(totals(&world.issue(&all())), ["18.57"]);
+    assert_eq!(
+        world.no_effect(credit("3.30", None, Some(entry))),
+        format!("3.30 is more than the 3.29 that stand charged for line {entry}, without tax")
+    );
+    let credited = world.decide("credit", credit("3.29", None, Some(entry)));
+    assert_eq!(short(&credited), ["credit goodwill 0 -3.92"]);
+    world.decide("over", ManualAction::Release { entry });
+    assert_eq!(totals(&world.issue(&all())), ["0.00"]);
+}
+
+#[test]
+fn a_dispute_over_a_change_is_over_the_whole_line() {
+    for late in ["correct", "next"] {
+        let (mut world, _) = World::taxed(late);
+        world.rows("a", vec![row("acme", "requests", 0, 10)]);
+        let changes = world.close_due();
+        let entry = changes.iter().rfind(|entry| entry.posting.line == "req");
+        let entry = entry.expect("changed").at;
+        world.decide("hold", ManualAction::Hold { entry });
+        // The seat and 19 % of it: all tax of the requests waits with them.
+        assert_eq!(totals(&world.issue(&all())), ["11.78"], "{late}");
+        world.decide("over", ManualAction::Release { entry });
+        assert_eq!(totals(&world.issue(&all())), ["6.90"], "{late}");
+    }
+}
+
+#[test]
+fn what_a_void_invoice_gives_back_of_a_disputed_line_is_disputed_with_its_tax() {
+    let (mut world, _) = World::taxed("next");
+    assert_eq!(totals(&world.issue(&all())), ["17.49"]);
+    world.rows("a", vec![row("acme", "requests", 0, 10)]);
+    let late = world.close_due();
+    assert_eq!(
+        short(&late),
+        ["adjustment de 0 0.19", "adjustment req 10 1.00"]
+    );
+    let entry = late[1].at;
+    world.decide("hold", ManualAction::Hold { entry });
+    let voided = world.issue(&void("1"));
+    assert_eq!(
+        short(&voided),
+        [
+            "credit_note 2 0 -17.49",
+            "adjustment de 0 -1.71",
+            "adjustment de 0 1.71",
+            "adjustment gift 0 5.00",
+            "adjustment gift 0 -5.00",
+        ]
+    );
+    assert_eq!(totals(&world.issue(&all())), ["11.78"]);
+    world.decide("over", ManualAction::Release { entry });
+    assert_eq!(totals(&world.issue(&all())), ["6.90"]);
+}
+
+#[test]
+fn of_a_part_of_a_tax_a_disputed_line_takes_its_part() {
+    let (mut world, booked) = World::taxed("correct");
+    let halves = world.issue(&super::split::split(&[1, 1]));
+    assert_eq!(totals(&halves), ["8.75", "8.74"]);
+    world.issue(&void("1"));
+    let entry = booked[2].at;
+    let held = world.decide("hold", ManualAction::Hold { entry });
+    assert_eq!(
+        short(&held)[..4],
+        [
+            "adjustment de 0 -0.86",
+            "adjustment de 0 0.86",
+            "adjustment gift 0 2.50",
+            "adjustment gift 0 -2.50",
+        ]
+    );
+    // Half of the seat, and of its tax.
+    assert_eq!(totals(&world.issue(&all())), ["5.89"]);
+    world.decide("over", ManualAction::Release { entry });
+    assert_eq!(totals(&world.issue(&all())), ["2.86"]);
+    let credited = world.decide("credit", credit("9.00", None, Some(entry)));
+    assert_eq!(short(&credited), ["credit goodwill 0 -10.71"]);
+}
+
+#[test]
+fn a_line_of_a_disputed_tax_takes_its_part_once_that_is_disputed_no_longer() {
+    let (mut world, booked) = World::taxed("correct");
+    let (tax, line) = (booked[0].at, booked[2].at);
+    assert_eq!(
+        world.decide("tax", ManualAction::Hold { entry: tax }).len(),
+        1
+    );
+    // The grant goes with the line, the tax waits by itself.
+    let held = world.decide("line", ManualAction::Hold { entry: line });
+    assert_eq!(held.len(), 3);
+    assert_eq!(totals(&world.issue(&all())), ["9.90"]);
+    let released = world.decide("over", ManualAction::Release { entry: tax });
+    assert_eq!(
+        short(&released)[..2],
+        ["adjustment de 0 -1.71", "adjustment de 0 1.71"]
+    );
+    assert_eq!(totals(&world.issue(&all())), ["1.88"]);
+    world.decide("all", ManualAction::Release { entry: line });
     assert_eq!(totals(&world.issue(&all())), ["5.71"]);
 }
 

@@ -43,7 +43,7 @@ impl World {
     /// Which lines of the tenant are disputed.
     fn held(&self) -> Vec<bool> {
         let dues = self.fold.dues(&tenant("acme")).expect("known");
-        dues.open().values().map(|due| due.held).collect()
+        dues.open().values().map(|due| dues.is_held(due)).collect()
     }
 }
 
