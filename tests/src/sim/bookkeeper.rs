@@ -32,16 +32,8 @@ struct Line {
     billed: Cents,
     /// The line that it changes.
     of: Option<EntryRef>,
-    stands: Stands,
-}
-
-/// Where what is left of a line stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stands {
-    Waiting,
-    Disputed,
-    /// On no invoice stands nothing of it.
-    Billed,
+    /// Something of it stands on no invoice, if only that it comes to nothing.
+    waits: bool,
 }
 
 /// A document in force.
@@ -65,6 +57,8 @@ pub struct Open {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bookkeeper {
     lines: BTreeMap<EntryRef, Line>,
+    /// The lines that are disputed, by their first entries.
+    disputed: BTreeSet<EntryRef>,
     issued: BTreeMap<EntryRef, Issued>,
     /// The last number of each issuer.
     numbers: BTreeMap<String, u64>,
@@ -123,15 +117,6 @@ impl Bookkeeper {
         else {
             return;
         };
-        let of = posting.refers_to;
-        let disputed = of
-            .and_then(|of| self.lines.get(&of))
-            .is_some_and(|of| of.stands == Stands::Disputed);
-        let stands = if disputed {
-            Stands::Disputed
-        } else {
-            Stands::Waiting
-        };
         if let Some(tenant) = posting.tenant.clone() {
             let line = Line {
                 tenant,
@@ -143,43 +128,37 @@ impl Bookkeeper {
                     base.mantissa()
                 },
                 billed: 0,
-                of,
-                stands,
+                of: posting.refers_to,
+                waits: true,
             };
             self.lines.insert(entry.at, line);
         }
     }
 
-    /// A line is disputed, or not any more, with all that changes it.
+    /// The first entry of the line that an entry is of.
+    fn first(&self, of: EntryRef) -> EntryRef {
+        let mut first = of;
+        while let Some(earlier) = self.lines.get(&first).and_then(|line| line.of) {
+            first = earlier;
+        }
+        first
+    }
+
+    /// A line is disputed as a whole, whichever of its entries is named, or not any more.
     fn dispute(&mut self, posting: &Posting) -> Result<(), String> {
         let named = posting.refers_to.ok_or("it names no line")?;
-        let (from, to) = if posting.kind == EntryKind::Hold {
-            (Stands::Waiting, Stands::Disputed)
-        } else {
-            (Stands::Disputed, Stands::Waiting)
-        };
         let line = self.lines.get(&named).ok_or("there is no such line")?;
-        if line.stands != from || Some(&line.tenant) != posting.tenant.as_ref() {
-            return Err(format!("the line does not stand so: {line:?}"));
+        let first = self.first(named);
+        let is_new = if posting.kind == EntryKind::Hold {
+            self.disputed.insert(first)
+        } else {
+            self.disputed.remove(&first)
+        };
+        if is_new && line.waits && Some(&line.tenant) == posting.tenant.as_ref() {
+            Ok(())
+        } else {
+            Err(format!("the line does not stand so: {line:?}"))
         }
-        let mut together = BTreeSet::from([named]);
-        loop {
-            let more = self.lines.iter().filter(|(at, line)| {
-                !together.contains(at) && line.of.is_some_and(|of| together.contains(&of))
-            });
-            let waits = more.filter(|(_, line)| line.stands != Stands::Billed);
-            let more: Vec<EntryRef> = waits.map(|(at, _)| *at).collect();
-            if more.is_empty() {
-                break;
-            }
-            together.extend(more);
-        }
-        for at in together {
-            if let Some(line) = self.lines.get_mut(&at) {
-                line.stands = to;
-            }
-        }
-        Ok(())
     }
 
     fn document(&mut self, entry: &LedgerEntry) -> Result<(), String> {
@@ -212,10 +191,7 @@ impl Bookkeeper {
                 line.billed -= cents;
                 line.left += cents;
                 line.left_base += base;
-                // What is left of it may be disputed meanwhile: the dispute is about the line.
-                if line.stands == Stands::Billed {
-                    line.stands = Stands::Waiting;
-                }
+                line.waits = true;
             }
         }
         if owed == -issued.cents {
@@ -243,10 +219,11 @@ impl Bookkeeper {
                 index: *index,
                 ..entry.at
             };
+            let is_disputed = self.disputed.contains(&self.first(at));
             let line = self.lines.get_mut(&at).ok_or("it bills what is no line")?;
             let mine = Some(&line.tenant) == entry.posting.tenant.as_ref()
                 && Some(&line.currency) == entry.posting.currency.as_ref();
-            if !mine || line.stands != Stands::Waiting {
+            if !mine || !line.waits || is_disputed {
                 return Err(format!("it bills {at}: {line:?}"));
             }
             let (part, base) = if whole {
@@ -264,9 +241,7 @@ impl Bookkeeper {
             line.left -= part;
             line.left_base -= base;
             line.billed += part;
-            if line.left == 0 && line.left_base == 0 {
-                line.stands = Stands::Billed;
-            }
+            line.waits = line.left != 0 || line.left_base != 0;
             sum += part;
             lines.push((*index, part, base));
         }
@@ -309,9 +284,9 @@ impl Bookkeeper {
     /// The lines of a tenant of which something stands on no invoice, by their numbers.
     pub fn open(&self, tenant: &TenantId) -> BTreeMap<u64, Open> {
         let own = self.lines.iter().filter(|(_, line)| line.tenant == *tenant);
-        let open = own.filter(|(_, line)| line.stands != Stands::Billed);
+        let open = own.filter(|(_, line)| line.waits);
         let open = open.map(|(at, line)| {
-            let disputed = line.stands == Stands::Disputed;
+            let disputed = self.disputed.contains(&self.first(*at));
             let left = line.left;
             (at.index, Open { disputed, left })
         });

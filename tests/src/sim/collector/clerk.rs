@@ -122,13 +122,12 @@ impl CollectorNode {
         books.check_all()?;
         for tenant in books.tenants() {
             let folds = process.fold.tenants().iter();
-            let dues = folds
-                .filter_map(|fold| fold.dues(&tenant))
-                .flat_map(Dues::open);
+            let dues = folds.filter_map(|fold| fold.dues(&tenant));
             let dues: BTreeMap<u64, Open> = dues
-                .map(|(index, due)| {
+                .flat_map(|dues| dues.open().iter().map(move |due| (dues, due)))
+                .map(|(dues, (index, due))| {
                     let left = cents_of(&whole(due));
-                    let disputed = due.held;
+                    let disputed = dues.is_held(due);
                     (*index, Open { disputed, left })
                 })
                 .collect();
@@ -193,7 +192,8 @@ fn dispute(
     fold: &TenantFold,
     context: &mut Context,
 ) -> Option<Entry> {
-    let open: Vec<_> = fold.dues(&tenant)?.open().iter().collect();
+    let dues = fold.dues(&tenant)?;
+    let open: Vec<_> = dues.open().iter().collect();
     if open.is_empty() {
         return None;
     }
@@ -203,7 +203,7 @@ fn dispute(
         index: *index,
     };
     context.hit(Probe::Disputed);
-    let action = if due.held {
+    let action = if dues.is_held(due) {
         ManualAction::Release { entry }
     } else {
         ManualAction::Hold { entry }
@@ -306,7 +306,7 @@ fn check_split(dues: &Dues, issues: &[Issue], weights: &[u32]) -> Result<(), Bro
             return Err(format!("no part of a split: {issue:?}"));
         };
         for (index, part) in lines.iter().zip(&split.parts) {
-            let due = dues.open().get(index).filter(|due| !due.held);
+            let due = dues.open().get(index).filter(|due| !dues.is_held(due));
             let due = due.ok_or_else(|| format!("{index} does not wait: {issue:?}"))?;
             let of = both(&whole(due));
             let rest = left.entry(*index).or_insert(of);
