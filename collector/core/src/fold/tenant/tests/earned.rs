@@ -193,3 +193,24 @@ fn what_exchange_rates_leave_of_a_commitment_has_its_own_account() {
     ];
     assert_eq!(world.balances(), all);
 }
+
+#[test]
+fn what_is_left_of_a_commitment_in_two_currencies_is_booked_in_both() {
+    let term = commitment("pay = \"advance\"");
+    let mut world = world(&term, "");
+    // 100.00 EUR, 40.00 of them; then the same agreement is billed in USD, and 10.00 EUR at 2.
+    world.used(0, 40);
+    world.catalog(files(&term, "currency = \"USD\"\n"));
+    world.used(1, 10);
+    let last = world.used(2, 0);
+    assert_eq!(short(&last), ["charge term 0 0.00"]);
+    // Earned is what was paid, and nothing is left of the commitment in either.
+    let all = [
+        "revenue:8400 EUR -40",
+        "revenue:8400 USD -20",
+        "revenue:revenue EUR -60",
+        "revenue:revenue USD 20",
+        "unbilled EUR 100",
+    ];
+    assert_eq!(world.balances(), all);
+}
