@@ -1,6 +1,6 @@
 //! Bills: the one way from the usage of a period to lines, tax and total.
 //!
-//! [`compute`] follows the card's order, `standard/1`: each price is rated by [`crate::rate`],
+//! [`compute`] follows the card's order; by `standard/1` each price is rated by [`crate::rate`],
 //! then come percent discounts, amount discounts, maximum and minimum, of single lines first,
 //! then of groups of lines, then of the invoice; commitments; conversion into the tenant's
 //! currency; tax; rounding of the total; the credit-note balance; grants.
@@ -17,6 +17,7 @@ mod around;
 mod breakage;
 mod carried;
 mod commit;
+mod coupons;
 mod draws;
 mod entries;
 mod exchange;
@@ -28,6 +29,7 @@ mod line;
 mod lines;
 mod offline;
 mod plan;
+mod reached;
 mod rounding;
 mod share;
 mod shift;
@@ -39,7 +41,7 @@ mod unrated;
 mod work;
 
 pub use breakage::Breakage;
-pub use carried::{Advance, Carried, Contribution, Exchanged, Held, Taxed, Term};
+pub use carried::{Advance, Carried, Contribution, Exchanged, Held, Reached, Taxed, Term};
 pub use draws::Draws;
 pub use entries::{Entry, EntryKey, since};
 pub use grants::{GrantUse, cut_by_grants, cuts};
@@ -162,6 +164,7 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     let (drafts, mut unrated) = lines::rated(input, &mut carried)?;
     let mut lines = around::apply(input, drafts, &mut unrated)?;
     let commitments = commit::apply(input, &mut lines, &mut carried)?;
+    coupons::apply(input, &mut lines)?;
     let (currency, exchange) = exchange::convert(input, &mut lines)?;
     let taxes = taxes::apply(input, &mut lines, currency)?;
     fees::note_billed(input, &lines, currency, &mut carried);

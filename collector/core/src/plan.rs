@@ -21,7 +21,7 @@ use crate::bill::{self, Bill, BillInput, Carried, Metered, NoBill, Stage};
 use crate::catalog::timeline::{Slice, Timeline};
 use crate::catalog::{Catalog, Meter};
 use crate::period::{Calendar, Calendars, Period, Zone};
-use crate::rate::{Currency, MeterUsage, Part, Shape};
+use crate::rate::{Currency, MeterUsage, Part, Shape, adds_up};
 
 /// What a series has in one window, as the projection keeps it.
 #[derive(Clone, Debug)]
@@ -292,42 +292,37 @@ impl Gathered {
             self.unrated.insert(row.meter.clone(), reason);
             return;
         }
-        let part = || shape.part_of(row.window, &row.dimensions);
-        let key = || (row.meter.clone(), part(), row.dimensions.clone());
-        match row.aggregation {
-            Aggregation::Sum | Aggregation::Distribution | Aggregation::TimeWeighted => {
-                let usage = self.usage.entry(row.meter.clone()).or_default();
-                if usage
-                    .count(shape, row.window, &row.dimensions, row.quantity)
-                    .is_err()
-                {
-                    self.unrated.insert(row.meter.clone(), TOO_LARGE);
-                }
+        if adds_up(row.aggregation) {
+            let usage = self.usage.entry(row.meter.clone()).or_default();
+            let counted = usage.count(shape, row.window, &row.dimensions, row.quantity);
+            if counted.is_err() {
+                self.unrated.insert(row.meter.clone(), TOO_LARGE);
             }
-            Aggregation::Max => {
-                let standing = self.standing.entry(key());
-                if let Standing::Largest(largest) =
-                    standing.or_insert(Standing::Largest(row.quantity))
-                {
-                    *largest = Ord::max(*largest, row.quantity);
+            return;
+        }
+        for part in shape.parts_of(row.window, &row.dimensions) {
+            let key = (row.meter.clone(), part, row.dimensions.clone());
+            let standing = self.standing.entry(key);
+            match (row.aggregation, &row.detail) {
+                (Aggregation::Unique, Detail::Unique(seen)) => {
+                    let distinct = || Standing::Distinct(Box::default());
+                    if let Standing::Distinct(sketch) = standing.or_insert_with(distinct) {
+                        sketch.merge(seen);
+                    }
                 }
-            }
-            Aggregation::Last => {
-                let newest = || Standing::Newest(row.order.clone(), row.quantity);
-                let standing = self.standing.entry(key()).or_insert_with(newest);
-                if matches!(standing, Standing::Newest(order, _) if *order <= row.order) {
-                    *standing = newest();
+                (Aggregation::Unique, _) => {}
+                (Aggregation::Last, _) => {
+                    let newest = || Standing::Newest(row.order.clone(), row.quantity);
+                    let standing = standing.or_insert_with(newest);
+                    if matches!(standing, Standing::Newest(order, _) if *order <= row.order) {
+                        *standing = newest();
+                    }
                 }
-            }
-            Aggregation::Unique => {
-                let Detail::Unique(seen) = &row.detail else {
-                    return;
-                };
-                let standing = self.standing.entry(key());
-                if let Standing::Distinct(sketch) =
-                    standing.or_insert_with(|| Standing::Distinct(Box::default()))
-                {
-                    sketch.merge(seen);
+                _ => {
+                    let standing = standing.or_insert(Standing::Largest(row.quantity));
+                    if let Standing::Largest(largest) = standing {
+                        *largest = Ord::max(*largest, row.quantity);
+                    }
                 }
             }
         }

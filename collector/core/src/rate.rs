@@ -35,7 +35,7 @@ pub use each::Apart;
 pub use events::{EVENTS_MAX, Event, EventKey, EventSum};
 pub(crate) use fast::{Fast, multiple};
 pub use line::{AmountChange, Arithmetic, Basis, Contracted, LineItem};
-pub use meter::{NoAmount, Outcome, Parted, rate_meter};
+pub use meter::{NoAmount, Outcome, Parted, rate_meter, rate_meter_behind};
 pub use parts::{Part, SLICES_MAX, Shape, Slice, SlotRange, adds_up};
 pub use piece::Piece;
 pub use ranked::Ranked;

@@ -1,5 +1,6 @@
 //! What stands around rated lines, in the order `standard/1`: percent discounts, amount discounts,
-//! maximum, minimum; each on single lines first, then on groups of lines, then on the invoice.
+//! maximum, minimum; each on single lines first, then on groups of lines, then on the invoice. By
+//! `commitments-first/1` discounts on several lines come later, see [`super::coupons`].
 
 use std::collections::BTreeSet;
 
@@ -20,8 +21,8 @@ use crate::rate::{Mode, Ratio};
 pub(super) struct Scope<'c> {
     pub(super) around: &'c Around,
     /// Only lines of this card; `None` for those of all cards in the currency.
-    card: Option<&'c str>,
-    currency: &'static str,
+    pub(super) card: Option<&'c str>,
+    pub(super) currency: &'static str,
     plan: usize,
 }
 
@@ -44,20 +45,7 @@ pub(super) fn apply<'c>(
 ) -> Result<Vec<BillLine<'c>>, NoBill> {
     let plans = Plan::all(input.slices);
     let scopes = scopes(&plans);
-    let day = input.zone.date_at(input.period.start);
-    let mut joint: Vec<(&Scope<'c>, &'c JointDiscount)> = scopes
-        .iter()
-        .flat_map(|scope| {
-            scope
-                .around
-                .discounts
-                .iter()
-                .map(move |joint| (scope, joint))
-        })
-        .filter(|(_, joint)| joint.discount.is_valid(day))
-        .collect();
-    // What is equal stays in its order: cards before profiles.
-    joint.sort_by_key(|(_, joint)| joint.rank());
+    let joint = joint_discounts(input, &scopes);
     let maximums = bounds(&scopes, &plans, |around| &around.maximums);
     let mut works: Vec<Work<'c>> = drafts.into_iter().map(Work::new).collect();
     while let Err(lost) = work_out(input, &mut works, &plans, &joint, &maximums) {
@@ -151,7 +139,7 @@ fn work_out<'c>(
     each(works, Work::deduct_advance)
 }
 
-/// Takes all discounts, in the orders of their cards.
+/// Takes all discounts that come before maximums, in the orders of their cards.
 fn take_discounts<'c>(
     works: &mut [Work<'c>],
     joint: &[(&Scope<'c>, &'c JointDiscount)],
@@ -178,9 +166,30 @@ fn take_discounts<'c>(
     own(works, Order::AmountsFirst1, percent)?;
     for kind in [percent, amount] {
         own(works, Order::Standard1, kind)?;
+        own(works, Order::CommitmentsFirst1, kind)?;
         together(works, Order::Standard1, kind)?;
     }
     together(works, Order::AmountsFirst1, |_| true)
+}
+
+/// The discounts on several lines that are valid in the period, in the order in which they are taken.
+pub(super) fn joint_discounts<'s, 'c>(
+    input: &BillInput<'c>,
+    scopes: &'s [Scope<'c>],
+) -> Vec<(&'s Scope<'c>, &'c JointDiscount)> {
+    let day = input.zone.date_at(input.period.start);
+    let of = |scope: &'s Scope<'c>| {
+        let discounts = scope.around.discounts.iter();
+        discounts.map(move |joint| (scope, joint))
+    };
+    let mut joint: Vec<_> = scopes
+        .iter()
+        .flat_map(of)
+        .filter(|(_, joint)| joint.discount.is_valid(day))
+        .collect();
+    // What is equal stays in its order: cards before profiles.
+    joint.sort_by_key(|(_, joint)| joint.rank());
+    joint
 }
 
 /// The maximums or minimums of all scopes, those of groups first. Of a card they are those of its
@@ -214,7 +223,7 @@ fn bounds<'s, 'c>(
 
 /// What each card says of its lines, then what the last profile says of those in the currency of
 /// the last card.
-fn scopes<'c>(plans: &[Plan<'c>]) -> Vec<Scope<'c>> {
+pub(super) fn scopes<'c>(plans: &[Plan<'c>]) -> Vec<Scope<'c>> {
     let mut scopes: Vec<Scope<'c>> = Vec::with_capacity(plans.len() + 1);
     for (plan, of) in plans.iter().enumerate() {
         let card = of.card();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{NaiveDate, TimeDelta};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use tollgate_common::Timestamp;
+use tollgate_common::{Quantity, Timestamp};
 
 use super::LineKey;
 use super::shift::Shift;
@@ -34,6 +34,18 @@ pub struct Carried {
     /// What was charged in advance, by the period that it is for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub advance: BTreeMap<Timestamp, Vec<Advance>>,
+    /// How much each period has of prices whose tiers go on over several of them, by price.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reached: BTreeMap<String, BTreeMap<Timestamp, Reached>>,
+}
+
+/// How much a period has of a price whose tiers go on in the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// In which term.
+    pub term: Term,
+    /// In the meter's smallest unit.
+    pub quantity: Quantity,
 }
 
 /// A fee that was charged in advance.
@@ -165,6 +177,14 @@ impl Carried {
         of_term.map(|(_, part)| part)
     }
 
+    /// How much earlier periods of a term have of a price; `None` if the sum does not fit.
+    pub(super) fn reached_before(&self, key: &str, term: Term, period: Period) -> Option<Quantity> {
+        let parts = self.reached.get(key).into_iter();
+        let earlier = parts.flat_map(|parts| parts.range(..period.start));
+        let of_term = earlier.filter(|(_, part)| part.term == term);
+        Quantity::checked_sum(of_term.map(|(_, part)| part.quantity))
+    }
+
     /// Notes what a period contributes.
     pub(super) fn contribute(&mut self, key: String, period: Period, part: Contribution) {
         let parts = self.commitments.entry(key).or_default();
@@ -196,10 +216,16 @@ impl Carried {
         let day = |at: Timestamp, days| Zone::UTC.date_at(at).checked_add_signed(days);
         let from = day(period.start, TimeDelta::days(-2)).unwrap_or(NaiveDate::MIN);
         let to = day(period.end, TimeDelta::days(2)).unwrap_or(NaiveDate::MAX);
-        let may_count = |part: &Contribution| from <= part.term.end && part.term.start <= to;
+        let may_count = |term: &Term| from <= term.end && term.start <= to;
+        let reached = self.reached.iter().filter_map(|(key, parts)| {
+            let earlier = parts.range(..period.start);
+            let known = earlier.filter(|(_, part)| may_count(&part.term));
+            let known: BTreeMap<_, _> = known.map(|(at, part)| (*at, *part)).collect();
+            (!known.is_empty()).then(|| (key.clone(), known))
+        });
         let commitments = self.commitments.iter().filter_map(|(key, parts)| {
             let earlier = parts.range(..period.start);
-            let known = earlier.filter(|(_, part)| may_count(part));
+            let known = earlier.filter(|(_, part)| may_count(&part.term));
             let known: BTreeMap<_, _> = known.map(|(at, part)| (*at, part.clone())).collect();
             (!known.is_empty()).then(|| (key.clone(), known))
         });
@@ -218,6 +244,7 @@ impl Carried {
                 .map(|fees| (period.start, fees.clone()))
                 .into_iter()
                 .collect(),
+            reached: reached.collect(),
         }
     }
 
@@ -232,6 +259,10 @@ impl Carried {
         }
         self.grants.retain(|_, used| !used.is_empty());
         self.credit_used.remove(&period.start);
+        for parts in self.reached.values_mut() {
+            parts.remove(&period.start);
+        }
+        self.reached.retain(|_, parts| !parts.is_empty());
         // Periods follow each other without a gap.
         self.advance.remove(&period.end);
     }
@@ -263,6 +294,12 @@ impl Carried {
         }
         if let Some(paid) = bill.credit_used.get(&start) {
             note(&mut self.credit_used, start, *paid);
+        }
+        for (key, parts) in &bill.reached {
+            if let Some(part) = parts.get(&start) {
+                let own = self.reached.entry(key.clone()).or_default();
+                own.insert(start, *part);
+            }
         }
         if let Some(fees) = bill.advance.get(&period.end) {
             self.advance.insert(period.end, fees.clone());

@@ -184,7 +184,7 @@ fn term(input: &BillInput<'_>, standing: &Standing<'_>) -> Option<(Period, Term)
 }
 
 /// Where a period begins: behind the hours that a change of clocks has left in front of it.
-fn beginning(input: &BillInput<'_>) -> Timestamp {
+pub(super) fn beginning(input: &BillInput<'_>) -> Timestamp {
     let start = input.period.start;
     let profile = input.slices.iter().rev().find_map(|slice| slice.profile);
     let calendar = profile.map(|profile| Calendar {

@@ -235,6 +235,18 @@ impl<'c> BillLine<'c> {
         self.source.item().and_then(LineItem::arithmetic)
     }
 
+    /// What is taken off a line that no price makes, and what is left.
+    fn write_coupons(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let steps = self.worked.as_deref().unwrap_or_default();
+        for step in steps {
+            write!(f, "; {} {}: {}", step.kind.as_str(), step.id, step.amount)?;
+        }
+        if !steps.is_empty() {
+            write!(f, " = {} {}", self.amount, self.currency)?;
+        }
+        Ok(())
+    }
+
     fn steps_by(&self, arithmetic: Option<&Arithmetic<'_>>) -> Vec<Step> {
         if let Some(worked) = &self.worked {
             return worked.clone();
@@ -310,7 +322,8 @@ impl fmt::Display for Told<'_, '_> {
                 item.write(f, arithmetic)?;
             }
             Source::Minimum(bound) => {
-                write!(f, "at least {}: +{} {currency}", bound.amount, line.amount)?;
+                write!(f, "at least {}: +{} {currency}", bound.amount, line.list)?;
+                line.write_coupons(f)?;
             }
             Source::Unused => {
                 write!(
@@ -330,8 +343,9 @@ impl fmt::Display for Told<'_, '_> {
                 write!(
                     f,
                     "commitment of {} in {}: {} {currency}",
-                    commitment.amount, commitment.term, line.amount
+                    commitment.amount, commitment.term, line.list
                 )?;
+                line.write_coupons(f)?;
             }
         }
         if line.billed != line.amount {

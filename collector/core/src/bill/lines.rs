@@ -9,10 +9,11 @@ use super::carried::{Advance, Carried};
 use super::lanes::{self, Track};
 use super::line::{LineKey, LineRole};
 use super::plan::Plan;
+use super::reached;
 use super::unrated::{Unrated, UnratedUsage};
 use super::{BillInput, Metered, NoBill, Slice};
 use crate::catalog::{Card, FirstFlat, Meter, Price, Profile};
-use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_meter};
+use crate::rate::{LineItem, MeterUsage, NoAmount, Outcome, Ratio, rate_meter_behind};
 
 /// A rated line, before anything stands around it.
 pub(super) struct Draft<'c> {
@@ -76,6 +77,11 @@ pub(super) fn rated<'c>(
         }
     }
     rating.left();
+    for draft in &rating.drafts {
+        if let DraftKind::Rated { item, .. } = &draft.kind {
+            reached::note(input, item, carried);
+        }
+    }
     rating.unused();
     rating.advance(carried);
     Ok((rating.drafts, rating.unrated))
@@ -180,7 +186,9 @@ impl<'c> Rating<'_, 'c> {
             return;
         }
         let periods = (input.period, input.whole);
-        for outcome in rate_meter(track.usage, meter, periods, track.slices, false) {
+        let reached = |card: &Card, price: &Price| reached::before(input, card, price, meter);
+        let outcomes = rate_meter_behind(track.usage, meter, periods, track.slices, false, reached);
+        for outcome in outcomes {
             match outcome {
                 // Nothing is due unused in a period that does not count.
                 Outcome::Line(_) if !input.due && is_unused(track.usage) => {}

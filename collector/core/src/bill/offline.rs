@@ -10,12 +10,12 @@ use super::{
     Advance, Bill, BillInput, Carried, Child, Metered, Next, NoBill, Slice, Stage, Term, compute,
     metered,
 };
-use crate::catalog::{Catalog, Profile};
+use crate::catalog::{Catalog, Meter, Profile};
 use crate::period::{Period, Zone};
 use crate::rate::MeterUsage;
 
-use super::commit;
 use super::grants::cuts;
+use super::{commit, reached};
 
 /// A period by one catalog, as if that had been in force for ever.
 #[derive(Clone, Debug)]
@@ -104,6 +104,21 @@ impl<'c> Offline<'c> {
     pub fn commitment_term(&self, id: &str) -> Option<(String, Term, Vec<String>)> {
         let (usage, metered) = (Usage::default(), BTreeMap::new());
         commit::term_of(&self.input(&usage, &metered, &[]), id)
+    }
+
+    /// What is counted of a price whose tiers go on over several periods: what it is called in
+    /// [`Carried`], its term and its meter. `None` if there is no such price.
+    pub fn reached(&self, id: &str) -> Option<(String, Term, &'c Meter)> {
+        let (usage, metered) = (Usage::default(), BTreeMap::new());
+        let input = self.input(&usage, &metered, &[]);
+        let mut cards = self.slices.iter().rev().filter_map(|slice| slice.card);
+        cards.find_map(|card| {
+            let mut prices = card.prices.iter();
+            let price = prices.find(|price| price.id == id)?;
+            let meter = self.catalog.meter(price.meter.as_ref()?)?;
+            let (key, term) = reached::place(&input, card, price, meter)?;
+            Some((key, term, meter))
+        })
     }
 
     fn input<'a>(

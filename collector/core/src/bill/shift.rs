@@ -22,6 +22,8 @@ pub struct Shift {
     credit: Decimal,
     /// Periods for which something else is charged in advance.
     advance: BTreeSet<Timestamp>,
+    /// How much more there is of prices whose tiers go on, by price and term.
+    reached: BTreeMap<(String, Term), i128>,
 }
 
 /// How much more a term has come to.
@@ -59,11 +61,17 @@ impl Shift {
             && self.grants.is_empty()
             && self.credit.is_zero()
             && self.advance.is_empty()
+            && self.reached.is_empty()
     }
 
     /// Whether a bill of a later period, of which `carried` knows what it left, would be another
     /// one.
     pub fn concerns(&self, carried: &Carried, start: Timestamp) -> bool {
+        let goes_on = |(key, term): &(String, Term)| {
+            let parts = carried.reached.get(key);
+            let part = parts.and_then(|parts| parts.get(&start));
+            part.is_some_and(|part| part.term == *term)
+        };
         let of_term = |(key, term): &(String, Term)| {
             let parts = carried.commitments.get(key);
             parts
@@ -74,22 +82,35 @@ impl Shift {
             || !self.credit.is_zero()
             || self.advance.contains(&start)
             || self.commitments.keys().any(of_term)
+            || self.reached.keys().any(goes_on)
     }
 
     /// Takes off what a period has left.
     pub(super) fn take_off(&mut self, carried: &Carried, period: Period) {
         self.count(carried, period, 0, Decimal::saturating_sub);
+        self.count_reached(carried, period, i128::saturating_sub);
     }
 
     /// Adds what it leaves now; `has_fees` if it charges something else in advance than before.
     pub(super) fn add(&mut self, carried: &Carried, period: Period, has_fees: bool) {
         self.count(carried, period, 1, Decimal::saturating_add);
+        self.count_reached(carried, period, i128::saturating_add);
+        self.reached.retain(|_, more| *more != 0);
         self.commitments.retain(|_, moved| !moved.is_nothing());
         self.grants.retain(|_, sum| !sum.is_zero());
         // What was charged for the period itself is known in its bill.
         self.advance.remove(&period.start);
         if has_fees {
             self.advance.insert(period.end);
+        }
+    }
+
+    fn count_reached(&mut self, carried: &Carried, period: Period, with: fn(i128, i128) -> i128) {
+        for (key, parts) in &carried.reached {
+            if let Some(part) = parts.get(&period.start) {
+                let more = self.reached.entry((key.clone(), part.term)).or_default();
+                *more = with(*more, part.quantity.units());
+            }
         }
     }
 

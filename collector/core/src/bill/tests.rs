@@ -6,6 +6,7 @@ mod exact;
 mod given_back;
 mod published;
 mod published_each;
+mod published_rest;
 mod published_terms;
 mod slow;
 mod taken_back;

@@ -239,6 +239,17 @@ fn check_periods<'d>(
         reader.refuse(root.span(), "period", message);
         return None;
     }
+    let long = |price: &&Price| price.long_term.is_some_and(|term| !term.outlasts(every));
+    let mut prices = versions.iter().flat_map(|card| &card.prices);
+    if let Some(price) = prices.find(long) {
+        let message = format!(
+            "tiers of price `{}` go on for a term that is not longer than the period (expected shorter \
+             periods, of days or months, or another `interval` of the price)",
+            price.id
+        );
+        reader.refuse(root.span(), "period", message);
+        return None;
+    }
     let by_period = |price: &Price| {
         let is_open = |over: &Over| over.length_secs.is_none();
         price.over.as_ref().is_some_and(is_open) && price.unit.is_by_month()

@@ -66,6 +66,9 @@ pub enum Order {
     /// taken off groups, and that before what is taken off the invoice; of each amounts come before
     /// percentages.
     AmountsFirst1,
+    /// `commitments-first/1`: as `standard/1`, but what is taken off several lines together comes
+    /// behind commitments, and is taken from what is missing to minimums and commitments too.
+    CommitmentsFirst1,
     /// `standard/1`: aggregate, convert, allowance, price, percent discounts, amount discounts,
     /// maximum, minimum, commitment, currency conversion, tax, credit-note balance, grants.
     #[default]
@@ -79,8 +82,10 @@ impl FromStr for Order {
         match text {
             "standard/1" => Ok(Self::Standard1),
             "amounts-first/1" => Ok(Self::AmountsFirst1),
+            "commitments-first/1" => Ok(Self::CommitmentsFirst1),
             _ => Err(
-                "unknown order of computation (expected `standard/1` or `amounts-first/1`)"
+                "unknown order of computation (expected `standard/1`, `amounts-first/1` or \
+                 `commitments-first/1`)"
                     .to_owned(),
             ),
         }
@@ -200,6 +205,7 @@ impl fmt::Display for Order {
         match self {
             Self::Standard1 => f.pad("standard/1"),
             Self::AmountsFirst1 => f.pad("amounts-first/1"),
+            Self::CommitmentsFirst1 => f.pad("commitments-first/1"),
         }
     }
 }

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use rust_decimal::Decimal;
 
 use super::around::{BOUNDS_MAX, Counts, Names, read_bool, read_money};
-use super::cards::{Date, Id};
+use super::cards::{Date, Id, Order};
 use super::measure::Amount;
 use super::read::{Reader, Section};
 use crate::period::Every;
@@ -149,7 +149,7 @@ fn read_one<'d>(
     let amount = read_money(reader, section, expected, names.currency);
     let term = read_term(reader, section);
     let from = reader.maybe::<Date>(section, "from", "a date such as \"2026-01-01\"");
-    let pay = reader.or_default::<Pay>(section, "pay", "\"usage\", \"advance\" or \"parts\"");
+    let pay = read_pay(reader, section, names);
     let overage = read_overage(reader, section);
     let at_end = reader.or_default::<AtEnd>(section, "at_end", "\"charge\" or \"waive\"");
     let true_up = match section.field("true_up") {
@@ -173,6 +173,21 @@ fn read_one<'d>(
         true_up: true_up?,
         at_end: at_end?,
     })
+}
+
+/// What is taken off behind commitments cannot be of usage that one of them has paid for already.
+fn read_pay<'d>(reader: &mut Reader<'d>, section: &Section<'d>, names: &Names) -> Option<Pay> {
+    let pay = reader.or_default::<Pay>(section, "pay", "\"usage\", \"advance\" or \"parts\"")?;
+    if names.order == Order::CommitmentsFirst1 && pay != Pay::Usage {
+        let message = format!(
+            "by `{}` discounts come behind commitments, and what usage draws down would be more than it \
+             costs (expected `usage`)",
+            names.order
+        );
+        reader.refuse(section.span(), &section.key("pay"), message);
+        return None;
+    }
+    Some(pay)
 }
 
 fn read_term<'d>(reader: &mut Reader<'d>, section: &Section<'d>) -> Option<Every> {

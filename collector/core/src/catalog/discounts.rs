@@ -55,8 +55,10 @@ impl Off {
     const fn step(&self, order: Order) -> u8 {
         match (self, order) {
             (Self::Quantity(_), _) => 0,
-            (Self::Percent { .. }, Order::Standard1) | (Self::Amount(_), Order::AmountsFirst1) => 1,
-            (Self::Amount(_), Order::Standard1) | (Self::Percent { .. }, Order::AmountsFirst1) => 2,
+            (Self::Percent { .. }, Order::Standard1 | Order::CommitmentsFirst1)
+            | (Self::Amount(_), Order::AmountsFirst1) => 1,
+            (Self::Amount(_), Order::Standard1 | Order::CommitmentsFirst1)
+            | (Self::Percent { .. }, Order::AmountsFirst1) => 2,
         }
     }
 }
@@ -154,13 +156,15 @@ pub(super) fn read<'d>(
 impl JointDiscount {
     /// What is applied first: percentages, then amounts; of each a group's before the invoice's;
     /// then by precedence. With amounts first a group's before the invoice's; of each amounts, then
-    /// percentages.
+    /// percentages. With commitments first a group's before the invoice's, and of each by precedence,
+    /// whatever they take.
     pub(crate) fn rank(&self) -> (u8, u8, u32) {
         let (step, precedence) = self.discount.rank();
         let of_invoice = u8::from(self.counts.prices.is_none());
         match self.order {
             Order::Standard1 => (step, of_invoice, precedence),
             Order::AmountsFirst1 => (of_invoice, step, precedence),
+            Order::CommitmentsFirst1 => (of_invoice, 0, precedence),
         }
     }
 }

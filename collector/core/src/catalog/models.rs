@@ -74,7 +74,14 @@ impl ModelName {
         match self {
             Self::Flat => {}
             Self::PerUnit | Self::Package | Self::Graduated | Self::Volume => {
-                keys.extend(["allowance", "interval", "over", "prorated", "each"]);
+                keys.extend([
+                    "allowance",
+                    "interval",
+                    "interval_from",
+                    "over",
+                    "prorated",
+                    "each",
+                ]);
                 keys.extend(self.scheme_keys());
             }
             Self::Matrix => keys.extend([
@@ -97,6 +104,7 @@ impl ModelName {
                     "tier_by",
                     "allowance",
                     "interval",
+                    "interval_from",
                 ]);
                 keys.extend(per_event::EVENT_KEYS);
             }

@@ -114,6 +114,9 @@ const SLOTS: &[(&str, u32)] = &[
     ("PT1H", 3600),
 ];
 
+/// Shortest slot of values that do not add up: each series has one in every slot.
+const GAUGE_SLOT_SECS_MIN: u32 = 300;
+
 struct Slot(u32);
 
 impl Default for Slot {
@@ -208,17 +211,19 @@ pub(super) fn read<'d>(
     })
 }
 
-/// Values that do not add up are kept by quarters of an hour or hours, whatever their direction.
+/// Values that do not add up are kept series by series, in slots that are not too many, whatever their
+/// direction.
 fn check_gauge<'d>(
     reader: &mut Reader<'d>,
     section: &Section<'d>,
     slot: &Slot,
     directions: Directions,
 ) -> Option<()> {
-    let (key, message) = if !matches!(slot.0, 900 | 3600) {
+    let (key, message) = if slot.0 < GAUGE_SLOT_SECS_MIN {
         (
             "slot",
-            "values that do not add up are kept by longer slots (expected `PT15M` or `PT1H`)",
+            "values that do not add up are kept by longer slots (expected `PT5M`, `PT10M`, `PT15M`, \
+             `PT30M` or `PT1H`)",
         )
     } else if directions != Directions::Sum {
         (

@@ -7,6 +7,7 @@ use tollgate_common::MeterName;
 
 use super::discounts::Discount;
 use super::each::Each;
+use super::long_term::LongTerm;
 use super::matrix::{Matrix, Row};
 use super::measure::Measure;
 use super::per_event::PerEvent;
@@ -36,6 +37,8 @@ pub struct Price {
     pub model: Model,
     /// After what time tiers, blocks and allowance begin anew.
     pub interval: Interval,
+    /// The longer term, if tiers go on over several periods.
+    pub long_term: Option<LongTerm>,
     /// For a level over time that is divided by a length of time.
     pub over: Option<Over>,
     /// What is prorated with the price where it is in force for a part of a period.
@@ -76,6 +79,7 @@ impl Price {
             && self.percentile.is_none()
             && self.per_event.is_none()
             && self.each.is_none()
+            && self.long_term.is_none()
             && self.selecting_meter().is_none()
     }
 
@@ -117,16 +121,6 @@ impl Price {
             Some((cell, Some(row), percentile))
         });
         own.chain(of_rows)
-    }
-
-    /// By what intervals values that do not add up are kept, where a percentile of them is priced.
-    pub fn slots(&self) -> Option<Interval> {
-        let (_, _, percentile) = self.percentiles().next()?;
-        match percentile.slot_secs {
-            900 => Some(Interval::Quarter),
-            3600 => Some(Interval::Hour),
-            _ => None,
-        }
     }
 
     /// True if usage is told apart by dimensions: single events, or what is priced by itself.
@@ -219,7 +213,7 @@ impl Price {
         if each(self) != each(other) {
             return Some("they price by themselves what different dimensions say");
         }
-        if self.interval != other.interval {
+        if (self.interval, self.long_term) != (other.interval, other.long_term) {
             return Some("their tiers begin anew at different times");
         }
         if self.interval != Interval::Period && self.over.is_some() != other.over.is_some() {

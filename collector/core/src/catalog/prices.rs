@@ -16,8 +16,8 @@ use super::read::{Field, Reader, Section};
 use super::unit::Unit;
 use super::versions::Spot;
 use super::{
-    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, each, matrix, per_event, percentile, sound,
-    terms, tiers,
+    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, each, long_term, matrix, per_event,
+    percentile, sound, terms, tiers,
 };
 use crate::rate::{Currency, Ratio, Rounding, Site};
 
@@ -199,6 +199,7 @@ fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
         allowance: None,
         model,
         interval: Interval::Period,
+        long_term: None,
         over: None,
         prorated: Prorated::default(),
         matrix: None,
@@ -248,7 +249,7 @@ fn read_charged<'d>(
     }
     let read = per_event::read_percentage(reader, section, meter, currency)?;
     let allowance = terms::read_allowance(reader, section, &unit)?;
-    let interval = reader.or_default(section, "interval", "such as \"P1D\"")?;
+    let (interval, long_term) = long_term::read(reader, section, meter)?;
     for name in ["allowance", "interval"] {
         if let (Some(field), Some(_)) = (section.field(name), &read.per_event) {
             let message = format!(
@@ -262,6 +263,7 @@ fn read_charged<'d>(
     Some(Price {
         allowance,
         interval,
+        long_term,
         per_event: read.per_event,
         is_percentage: true,
         ..bare(meter, unit, read.per, read.model)
@@ -290,7 +292,7 @@ fn read_metered<'d>(
     } else {
         Some(read_per(reader, section, &unit)?)
     };
-    let interval = reader.or_default(section, "interval", "such as \"P1D\"");
+    let interval = long_term::read(reader, section, meter);
     let allowance = terms::read_allowance(reader, section, &unit);
     let name = name?;
     let (model, matrix) = if name == ModelName::Matrix {
@@ -309,10 +311,12 @@ fn read_metered<'d>(
         (model?, None)
     };
     let per = per.or_else(|| Some(matrix.as_ref()?.rows.first()?.per.clone()))?;
+    let (interval, long_term) = interval?;
     Some(Price {
         convert,
         allowance: allowance?,
-        interval: interval?,
+        interval,
+        long_term,
         each: each::read(reader, section, meter)?,
         over: over.map(|(_, over)| over),
         prorated: terms::read_prorated(reader, section)?,
@@ -413,6 +417,7 @@ fn fee(id: String, flat: Decimal, rounding: Rounding, terms: PriceTerms) -> Opti
             ..one_tier(tier, Blocks::Exact)
         },
         interval: Interval::Period,
+        long_term: None,
         over: None,
         prorated: Prorated::default(),
         matrix: None,

@@ -1,5 +1,6 @@
 //! What of a price can only be judged together.
 
+use super::long_term;
 use super::price::{Above, Blocks, FirstFlat, Interval, Model, Price, Scheme, TierBy};
 use super::read::{Reader, Section};
 use crate::rate::Site;
@@ -75,6 +76,7 @@ pub(super) fn check<'d>(
         return None;
     }
     rows_by_percentile(reader, section, price)?;
+    long_term::check(reader, section, price)?;
     each(reader, section, price)?;
     selects(reader, section, price)?;
     levels(reader, section, price)

@@ -42,7 +42,7 @@ impl FromStr for Interval {
         let known = all.into_iter().find(|interval| interval.as_str() == text);
         known.ok_or(
             "not an interval after which tiers begin anew (expected `period`, `P1D`, `PT1H`, \
-             `PT15M` or `window`)",
+             `PT15M` or `window`, or a longer term of months or years such as `P1Y`)",
         )
     }
 }

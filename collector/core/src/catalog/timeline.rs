@@ -118,7 +118,7 @@ impl Slice {
     }
 
     /// True if a bill by it may leave something to the bills of later periods: how far a commitment
-    /// has come, what a grant has paid, a fee in advance.
+    /// has come, what a grant has paid, a fee in advance, where tiers go on.
     pub fn leaves(&self) -> bool {
         self.agreed().is_some_and(|(profile, card)| {
             let agreement = &profile.agreement;
@@ -127,7 +127,9 @@ impl Slice {
             !agreement.grants.is_empty()
                 || !agreement.around.commitments.is_empty()
                 || !card.around.commitments.is_empty()
-                || prices.any(|price| price.terms.billed == Billed::InAdvance)
+                || prices.any(|price| {
+                    price.terms.billed == Billed::InAdvance || price.long_term.is_some()
+                })
         })
     }
 

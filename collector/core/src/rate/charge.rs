@@ -402,7 +402,9 @@ impl<'c> Work<'_, 'c> {
         for (_, _, quantity) in entries {
             whole = whole.checked_add(*quantity)?;
         }
-        let mut reached = Quantity::ZERO;
+        // What earlier periods reached is theirs: less than nothing here takes nothing of it back.
+        let start = self.parted.reached;
+        let mut reached = start;
         for (index, (at, row, quantity)) in entries.iter().enumerate() {
             let version = self.versions[*at];
             let before = reached;
@@ -417,9 +419,10 @@ impl<'c> Work<'_, 'c> {
                     self.piece(version, *row, begin, whole)?.shared(share)?
                 }
             } else {
-                let mut piece = self.piece(version, *row, begin, reached)?;
-                if index > 0 {
-                    piece = piece.above(&self.piece(version, *row, begin, before)?)?;
+                let mut piece = self.piece(version, *row, begin, reached.max(start))?;
+                if index > 0 || !start.is_zero() {
+                    let before = self.piece(version, *row, begin, before.max(start))?;
+                    piece = piece.above(&before)?;
                 }
                 piece
             };

@@ -61,6 +61,8 @@ pub struct Parted<'c> {
     pub slices: &'c [Slice<'c>],
     /// The first one of this price.
     pub first: usize,
+    /// Where its tiers go on over several periods: what earlier ones of the term have.
+    pub reached: Quantity,
 }
 
 /// What is used in the slices of a price.
@@ -223,6 +225,21 @@ pub fn rate_meter<'c>(
     slices: &'c [Slice<'c>],
     always: bool,
 ) -> Vec<Outcome<'c>> {
+    rate_meter_behind(usage, meter, (period, whole), slices, always, |_, _| {
+        Quantity::ZERO
+    })
+}
+
+/// The same, where tiers of a price [go on](crate::catalog::LongTerm) over several periods: `reached` says
+/// what earlier ones have of it.
+pub fn rate_meter_behind<'c>(
+    usage: &'c MeterUsage,
+    meter: &'c Meter,
+    (period, whole): (Period, Period),
+    slices: &'c [Slice<'c>],
+    always: bool,
+    reached: impl Fn(&Card, &Price) -> Quantity,
+) -> Vec<Outcome<'c>> {
     let mut outcomes = Vec::new();
     for (first, slice) in slices.iter().enumerate() {
         if slices[..first].iter().any(|other| other.continues(slice)) {
@@ -234,6 +251,9 @@ pub fn rate_meter<'c>(
             whole,
             slices,
             first,
+            reached: slice
+                .priced
+                .map_or(Quantity::ZERO, |(card, price)| reached(card, price)),
         };
         let price = slice.priced.map(|(_, price)| price);
         let unrated = |reason, quantity| Outcome::Unrated {

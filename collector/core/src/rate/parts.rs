@@ -78,7 +78,8 @@ pub struct Part {
     #[serde(default)]
     pub slice: u16,
     /// Where the rating interval begins, in seconds after the period does; 0 for the whole period.
-    /// Of a row whose tiers are pooled: where the window begins.
+    /// Of a row whose tiers are pooled: where the window begins. Of a percentile of values that do not
+    /// add up: where the slot begins.
     #[serde(default)]
     pub interval: u32,
     /// The row of the matrix; 0 for a price without rows, [`Part::NO_CELL`] for usage that no row
@@ -216,10 +217,7 @@ impl Shape {
                 from: slice.span.start,
                 slice: u16::try_from(first).unwrap_or(u16::MAX),
                 zone: slice.zone,
-                interval: price.map_or(Interval::Period, |price| {
-                    let slots = price.slots().filter(|_| !adds_up);
-                    slots.unwrap_or(price.interval)
-                }),
+                interval: price.map_or(Interval::Period, |price| price.interval),
                 matrix: price.and_then(|price| price.matrix.clone()),
                 cells: if first == index {
                     Vec::new()
@@ -262,6 +260,7 @@ impl Shape {
         only.interval == Interval::Period
             && only.matrix.is_none()
             && only.sampled.is_empty()
+            && only.gauged.is_none()
             && only.told.is_none()
     }
 
@@ -271,7 +270,28 @@ impl Shape {
         &self.slices[behind.saturating_sub(1)]
     }
 
-    /// The part in which usage of a window counts.
+    /// The parts in which values of a window count that do not add up: one, or that of each slot which
+    /// the window touches. A window that goes on beyond a quarter of an hour counts in that in which
+    /// it begins.
+    pub fn parts_of(
+        &self,
+        window: Window,
+        dimensions: &Dimensions,
+    ) -> impl Iterator<Item = Part> + use<> {
+        let first = self.part_of(window, dimensions);
+        let slot_secs = self.at(window.start()).gauged;
+        let after = |secs: i64| secs - self.period.start.secs();
+        let begin = window.start().secs();
+        let quarter = begin - begin.rem_euclid(QUARTER_SECS) + QUARTER_SECS;
+        let end = after(Ord::min(window.end().secs(), quarter));
+        let end = u32::try_from(end).unwrap_or(0);
+        let next =
+            slot_secs.map(|secs| (first.interval.saturating_add(secs)..end).step_by(secs as usize));
+        let others = next.into_iter().flatten();
+        std::iter::once(first).chain(others.map(move |interval| Part { interval, ..first }))
+    }
+
+    /// The part in which usage of a window counts; the first one of several.
     pub fn part_of(&self, window: Window, dimensions: &Dimensions) -> Part {
         let begin = window.start();
         let slice = self.at(begin);
@@ -292,16 +312,16 @@ impl Shape {
         }
         // A pool is filled window by window.
         let pooled = slice.matrix.as_ref().is_some_and(|m| m.is_pooled(cell));
-        let interval = if pooled {
-            Interval::Window
-        } else {
-            slice.interval
+        let interval = match slice.gauged {
+            Some(slot_secs) => self.slot(slot_secs, begin),
+            None if pooled => self.interval(slice.zone, Interval::Window, begin),
+            None => self.interval(slice.zone, slice.interval, begin),
         };
         let translated = slice.cells.get(usize::from(cell));
         let (index, cell) = translated.copied().unwrap_or((slice.slice, cell));
         Part {
             slice: index,
-            interval: self.interval(slice.zone, interval, begin),
+            interval,
             cell,
         }
     }
@@ -320,6 +340,12 @@ impl Shape {
     /// Where the rating interval of an instant begins, in seconds after the period does.
     fn interval(&self, zone: Zone, interval: Interval, instant: Timestamp) -> u32 {
         interval_of(self.period, zone, interval, instant)
+    }
+
+    /// Where the slot of an instant begins, in seconds after the period does.
+    fn slot(&self, slot_secs: u32, instant: Timestamp) -> u32 {
+        let after = instant.secs() - self.period.start.secs();
+        u32::try_from(after - after.rem_euclid(slot_secs.into())).unwrap_or(0)
     }
 
     /// The single event that usage of a window of a series is, or what is priced by itself; `None`

@@ -280,6 +280,12 @@ impl LineItem<'_> {
         pieces: &[Piece<'_>],
         rates: Rates,
     ) -> fmt::Result {
+        if let (Basis::Parts(parted), Some(meter)) = (self.basis, self.meter)
+            && !parted.reached.is_zero()
+        {
+            let reached = parted.reached.display(meter.billed_scale());
+            write!(f, "behind {reached} of earlier periods: ")?;
+        }
         let shown = pieces.len().min(PIECES_SHOWN_MAX);
         for (index, piece) in pieces.iter().take(shown).enumerate() {
             if index > 0 {

@@ -27,7 +27,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "standard/1",
         "standard/2",
-        "cards/edge.toml:5:9: order: unknown order of computation (expected `standard/1` or `amounts-first/1`)",
+        "cards/edge.toml:5:9: order: unknown order of computation (expected `standard/1`, `amounts-first/1` or `commitments-first/1`)",
     ),
     (
         "\"graduated\"",
@@ -77,7 +77,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         "unit = \"0.08\"",
         "unit = \"0.08\"\nleast = \"1\"",
-        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `over`, `prorated`, `each` or `unit`)",
+        "cards/edge.toml:23:1: price[1].least: unknown key (expected `id`, `model`, `rounding`, `tax`, `prorate`, `gl`, `meter`, `per`, `convert`, `maximum`, `minimum`, `allowance`, `interval`, `interval_from`, `over`, `prorated`, `each` or `unit`)",
     ),
     (
         "unit = \"0.08\"",

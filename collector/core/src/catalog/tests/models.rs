@@ -88,7 +88,10 @@ fn mistakes_in_percentiles_have_their_place() {
         of("commit = \"200\"\n", "").contains("price[0].overage: there is nothing that it is over")
     );
     assert!(of("\"200\"", "\"200 GB\"").contains("price[0].commit: unit `GB`"));
-    let of_gauge = of("net.bytes", "peak");
+    let of_gauge = wrong(
+        &TRANSIT.replace("net.bytes", "peak").replace("PT5M", "PT1M"),
+        WEEK,
+    );
     assert!(
         of_gauge.contains("price[0].slot: values that do not add up are kept by longer slots"),
         "{of_gauge}"
@@ -407,5 +410,31 @@ fn a_pool_begins_anew_with_the_period() {
     assert!(
         wrong(&daily, WEEK)
             .contains("price[0].interval: tiers of a pool begin anew with the period")
+    );
+}
+
+#[test]
+fn tiers_of_a_longer_term_are_those_of_one_sum() {
+    let yearly = "meter = \"net.bytes\"\nmodel = \"graduated\"\nper = \"1 GB\"\ninterval = \"P1Y\"\n\
+        tiers = [{ to = \"1 GB\", unit = \"2\" }, { unit = \"1\" }]";
+    read(yearly, WEEK).unwrap_or_else(|errors| panic!("{errors}"));
+    let of = |from: &str, to: &str| wrong(&yearly.replace(from, to), WEEK);
+    assert!(of("graduated", "volume").contains("price[0].interval: a tier that prices all units"));
+    assert!(
+        of("\"P1Y\"", "\"P1Y\"\neach = \"host\"")
+            .contains("price[0].interval: tiers of a longer term are those of one sum")
+    );
+    assert!(
+        of("\"P1Y\"", "\"P1Y\"\nfirst_flat = \"always\"")
+            .contains("price[0].first_flat: a fee that is always due is due in every period")
+    );
+    assert!(of("P1Y", "P5M").contains("price[0].interval_from: missing"));
+    assert!(of("P1Y", "P11Y").contains("price[0].interval: not an interval"));
+    assert!(
+        of("\"P1Y\"", "\"P1D\"\ninterval_from = \"2026-01-01\"")
+            .contains("price[0].interval_from: only tiers of a longer term")
+    );
+    assert!(
+        of("net.bytes", "peak").contains("price[0].interval: tiers go on over several billing")
     );
 }

@@ -317,8 +317,8 @@ impl<'m> Gather<'m> {
     pub(super) fn count(&mut self, row: &Row) -> Result<(), GatherError> {
         let window = window_at(row.at, WINDOW_SECS);
         // The narrowest window that begins there, so that no slot but its own is touched.
-        let window = match self.shape.slots_of(window, &row.dimensions) {
-            Some(range) => window_at(row.at, Ord::min(range.key.slot_secs, WINDOW_SECS)),
+        let window = match self.shape.slot_secs(window, &row.dimensions) {
+            Some(secs) => window_at(row.at, Ord::min(secs, WINDOW_SECS)),
             None => window,
         };
         let dimensions = &row.dimensions;
@@ -327,14 +327,15 @@ impl<'m> Gather<'m> {
                 .usage
                 .count(&self.shape, window, dimensions, row.quantity);
         }
-        let part = self.shape.part_of(window, dimensions);
-        let one = self.series.entry((part, dimensions.clone()));
-        let (since, value) = one.or_insert((row.at, row.quantity));
-        match self.meter.aggregation {
-            Aggregation::Last if row.at >= *since => (*since, *value) = (row.at, row.quantity),
-            Aggregation::Last => {}
-            // Distinct values too: nobody knows which of several rows are the same.
-            _ => *value = Ord::max(*value, row.quantity),
+        for part in self.shape.parts_of(window, dimensions) {
+            let one = self.series.entry((part, dimensions.clone()));
+            let (since, value) = one.or_insert((row.at, row.quantity));
+            match self.meter.aggregation {
+                Aggregation::Last if row.at >= *since => (*since, *value) = (row.at, row.quantity),
+                Aggregation::Last => {}
+                // Distinct values too: nobody knows which of several rows are the same.
+                _ => *value = Ord::max(*value, row.quantity),
+            }
         }
         Ok(())
     }

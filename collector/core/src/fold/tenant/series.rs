@@ -115,33 +115,12 @@ impl Series {
         live.last = NONE;
         for row in rows {
             let dimensions = row.series.dimensions();
-            let part = shape.map(|shape| shape.part_of(row.window, dimensions));
-            key.clear();
-            write_key(part.unwrap_or_default(), dimensions, &mut key);
-            let (at, is_new) = live.entry(&key, reporter.seed);
-            if is_new && aggregation == Aggregation::Unique {
-                live.sets.push(KeptDetail::default());
-            }
-            let entry = &mut live.entries[at as usize];
-            match aggregation {
-                // What the agent estimates of its part is no part of the whole's estimate, which is
-                // made when somebody asks: a row of one value costs one value.
-                Aggregation::Unique => {
-                    live.sets[at as usize].absorb(&row.detail);
-                }
-                Aggregation::Last => {
-                    let start = row.window.start();
-                    // Equal: the same agent revised the window; what came later stands.
-                    if is_new || order_of(entry, reporter.agents, start, reporter.agent).is_le() {
-                        (entry.start, entry.agent) = (start, reporter.agent);
-                        entry.set(row.value);
-                    }
-                }
-                _ => {
-                    if is_new || entry.value() < row.value.units() {
-                        entry.set(row.value);
-                    }
-                }
+            let parts = shape.map(|shape| shape.parts_of(row.window, dimensions));
+            let whole = shape.is_none().then(Part::default);
+            for part in parts.into_iter().flatten().chain(whole) {
+                key.clear();
+                write_key(part, dimensions, &mut key);
+                live.stand(&key, row, aggregation, reporter);
             }
         }
     }
@@ -218,6 +197,41 @@ impl Live {
             Some(Detail::Unique(sketch)) => sketch.estimate().into(),
             _ => self.entries[at].value(),
         })
+    }
+
+    /// Lets a row stand under this key, if it is newer or larger than what does.
+    fn stand(
+        &mut self,
+        key: &[u8],
+        row: &Rollup,
+        aggregation: Aggregation,
+        reporter: &Reporter<'_>,
+    ) {
+        let (at, is_new) = self.entry(key, reporter.seed);
+        if is_new && aggregation == Aggregation::Unique {
+            self.sets.push(KeptDetail::default());
+        }
+        let entry = &mut self.entries[at as usize];
+        match aggregation {
+            // What the agent estimates of its part is no part of the whole's estimate, which is
+            // made when somebody asks: a row of one value costs one value.
+            Aggregation::Unique => {
+                self.sets[at as usize].absorb(&row.detail);
+            }
+            Aggregation::Last => {
+                let start = row.window.start();
+                // Equal: the same agent revised the window; what came later stands.
+                if is_new || order_of(entry, reporter.agents, start, reporter.agent).is_le() {
+                    (entry.start, entry.agent) = (start, reporter.agent);
+                    entry.set(row.value);
+                }
+            }
+            _ => {
+                if is_new || entry.value() < row.value.units() {
+                    entry.set(row.value);
+                }
+            }
+        }
     }
 
     /// The entry with this key, made if there is none.

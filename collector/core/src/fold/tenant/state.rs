@@ -278,6 +278,7 @@ impl Nothing for Carried {
         credit: Decimal::ZERO,
         credit_used: BTreeMap::new(),
         advance: BTreeMap::new(),
+        reached: BTreeMap::new(),
     };
 }
 

@@ -150,9 +150,10 @@ impl Rig {
                     .expect("fits");
                 continue;
             }
-            let part = shape.part_of(window, &used.dimensions);
-            let of_series = largest.entry((part, &used.dimensions)).or_insert(quantity);
-            *of_series = Ord::max(*of_series, quantity);
+            for part in shape.parts_of(window, &used.dimensions) {
+                let of_series = largest.entry((part, &used.dimensions)).or_insert(quantity);
+                *of_series = Ord::max(*of_series, quantity);
+            }
         }
         for ((part, _), quantity) in largest {
             usage.add(part, quantity).expect("fits");
