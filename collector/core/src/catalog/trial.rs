@@ -392,6 +392,45 @@ mod tests {
         );
     }
 
+    /// Slots of ten minutes do not divide the windows of a quarter of an hour.
+    #[test]
+    fn a_row_is_in_its_slot_and_in_no_other() {
+        let mut files = sound_files();
+        for (meter, aggregation) in [("load", "max"), ("flow", "sum")] {
+            let declared = format!(
+                "[[meter]]\nname = \"{meter}\"\nunit = \"W\"\nscale = 0\naggregation = \"{aggregation}\"\n"
+            );
+            files
+                .get_mut("meters.toml")
+                .expect("there")
+                .push_str(&declared);
+            let per = if aggregation == "max" { "W" } else { "W/min" };
+            let price = format!(
+                "[[price]]\nid = \"{meter}\"\nmeter = \"{meter}\"\nmodel = \"percentile\"\n\
+                 percentile = \"100\"\nslot = \"PT10M\"\ndirections = \"sum\"\nper = \"{per}\"\nunit = \"1\"\n"
+            );
+            files
+                .get_mut("cards/edge.toml")
+                .expect("there")
+                .push_str(&price);
+        }
+        let rows = |meter: &str, [a, b, c]: [u32; 3]| {
+            format!(
+                "usage.{meter} = [{{ host = \"a\", time = \"2026-06-01T00:00:00Z\", quantity = \"{a}\" }}, \
+                 {{ host = \"b\", time = \"2026-06-01T00:09:00Z\", quantity = \"{b}\" }}, \
+                 {{ host = \"c\", time = \"2026-06-01T00:10:00Z\", quantity = \"{c}\" }}]\n"
+            )
+        };
+        let test = format!(
+            "profile = \"acme\"\nperiod = \"2026-06\"\n{}{}lines = {{ load = \"7.00\", flow = \"7.00\" }}\n",
+            rows("load", [3, 4, 6]),
+            rows("flow", [30, 40, 60])
+        );
+        files.insert("slots.test.toml".to_owned(), test);
+        let tested = Catalog::parse(&files).expect("sound").run_tests();
+        assert!(tested.is_ok(), "{tested:?}");
+    }
+
     #[test]
     fn mistakes_have_their_place() {
         assert!(mistake("12.5 GB", "12.5 GHz").contains("4:21: usage.net.bytes: unit `GHz`"));

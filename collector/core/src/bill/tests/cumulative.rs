@@ -34,6 +34,8 @@ pub(super) struct Plan {
     pub(super) commitment: Option<(u32, &'static str, bool)>,
     pub(super) inclusive: bool,
     pub(super) per_line: bool,
+    /// Discounts on several lines come behind commitments.
+    pub(super) coupons_last: bool,
     pub(super) grant: Option<u32>,
     pub(super) credit: u32,
 }
@@ -43,8 +45,13 @@ impl Plan {
         use std::fmt::Write as _;
         let cents = |amount: u32| format!("{}.{:02}", amount / 100, amount % 100);
         let mut card = format!(
-            "id = \"c\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"standard/1\"\n\
+            "id = \"c\"\ncurrency = \"EUR\"\nfrom = \"2026-01-01\"\norder = \"{}\"\n\
              tax = {{ behavior = \"{}\", per = \"{}\" }}\n",
+            if self.coupons_last {
+                "commitments-first/1"
+            } else {
+                "standard/1"
+            },
             if self.inclusive {
                 "inclusive"
             } else {
@@ -121,7 +128,7 @@ fn plans() -> impl Strategy<Value = Plan> {
     let around = (some(99), some(2000), some(3000), some(3000));
     let pays = prop::sample::select(vec!["usage", "advance", "parts"]);
     let commitment = prop::option::of((1u32..4000, pays, any::<bool>()));
-    let styles = (any::<bool>(), any::<bool>());
+    let styles = (any::<bool>(), any::<bool>(), any::<bool>());
     let paid = (some(2000), 0u32..500);
     (
         ([0u32..400, 0u32..400], 0u32..500),
@@ -137,9 +144,14 @@ fn plans() -> impl Strategy<Value = Plan> {
             joint_amount: around.1,
             maximum: around.2,
             minimum: around.3,
-            commitment,
+            // What usage draws down would be more than it costs.
+            commitment: commitment.map(|(amount, pay, overage)| {
+                let pay = if styles.2 { "usage" } else { pay };
+                (amount, pay, overage)
+            }),
             inclusive: styles.0,
             per_line: styles.1,
+            coupons_last: styles.2,
             grant: paid.0,
             credit: paid.1,
         })

@@ -106,6 +106,25 @@ fn priced(unit: u32, used: i128) -> i64 {
     (tenths + 5) / 10
 }
 
+/// A percentage off all lines but the fee, then an amount off all of them.
+fn discount(plan: &Plan, lines: &mut [i64]) {
+    if let Some(percent) = plan.joint_percent {
+        let group: Vec<usize> = (0..lines.len()).filter(|at| *at != 2).collect();
+        let weights: Vec<i64> = group.iter().map(|at| lines[*at]).collect();
+        let off = (weights.iter().sum::<i64>() * i64::from(percent) * 2 + 100) / 200;
+        for (at, share) in group.into_iter().zip(split(off, &weights)) {
+            lines[at] -= share;
+        }
+    }
+    if let Some(amount) = plan.joint_amount {
+        let off = i64::from(amount).min(lines.iter().sum());
+        let shares = split(off, lines);
+        for (line, share) in lines.iter_mut().zip(shares) {
+            *line -= share;
+        }
+    }
+}
+
 /// Net amount and tax.
 pub(super) fn bill(plan: &Plan, used: [i128; 2]) -> (Decimal, Decimal) {
     let mut lines = vec![
@@ -113,24 +132,8 @@ pub(super) fn bill(plan: &Plan, used: [i128; 2]) -> (Decimal, Decimal) {
         priced(plan.units[1], used[1]),
         i64::from(plan.fee),
     ];
-    if let Some(percent) = plan.joint_percent {
-        let sum = lines[0] + lines[1];
-        let off = (sum * i64::from(percent) * 2 + 100) / 200;
-        let shares = split(off, &lines[..2]);
-        lines[0] -= shares[0];
-        lines[1] -= shares[1];
-    }
-    if let Some(amount) = plan.joint_amount {
-        let off = i64::from(amount).min(lines.iter().sum());
-        for (line, share) in lines
-            .clone()
-            .iter()
-            .zip(split(off, &lines))
-            .enumerate()
-            .map(|(at, (line, share))| (at, line - share))
-        {
-            lines[line] = share;
-        }
+    if !plan.coupons_last {
+        discount(plan, &mut lines);
     }
     if let Some(maximum) = plan.maximum {
         let mut room = i64::from(maximum);
@@ -162,6 +165,9 @@ pub(super) fn bill(plan: &Plan, used: [i128; 2]) -> (Decimal, Decimal) {
             0
         };
         lines.extend([charged, drawn, more].into_iter().filter(|line| *line != 0));
+    }
+    if plan.coupons_last {
+        discount(plan, &mut lines);
     }
     let (net, tax) = taxed(plan, &lines);
     (Decimal::new(net, 2), Decimal::new(tax, 2))

@@ -318,7 +318,7 @@ impl<'m> Gather<'m> {
         let window = window_at(row.at, WINDOW_SECS);
         // The narrowest window that begins there, so that no slot but its own is touched.
         let window = match self.shape.slot_secs(window, &row.dimensions) {
-            Some(secs) => window_at(row.at, Ord::min(secs, WINDOW_SECS)),
+            Some(secs) => window_at(row.at, gcd(secs, WINDOW_SECS)),
             None => window,
         };
         let dimensions = &row.dimensions;
@@ -349,6 +349,14 @@ impl<'m> Gather<'m> {
         }
         Ok(self.usage)
     }
+}
+
+/// The greatest number that divides both.
+const fn gcd(mut one: u32, mut other: u32) -> u32 {
+    while other > 0 {
+        (one, other) = (other, one % other);
+    }
+    one
 }
 
 /// The window of a width in which an instant lies; for wider slots the widest one.

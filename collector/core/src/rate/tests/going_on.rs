@@ -1,7 +1,11 @@
 //! Where a version of a price goes on from another one, and what a part of a period costs.
 
+use proptest::prelude::*;
+use rust_decimal::Decimal;
+use tollgate_common::Quantity;
+
 use super::rig::{Rig, Used, Version, dimensions, instant, meter, price, used};
-use crate::rate::EventKey;
+use crate::rate::{EventKey, Outcome, rate_meter_behind};
 
 fn rig(meters: &str, versions: &[(&str, &str)]) -> Rig {
     let prices: Vec<String> = versions.iter().map(|(_, keys)| price(keys)).collect();
@@ -129,4 +133,44 @@ fn events_of_tenants_are_put_together() {
         rig.texts_of(&slices, &all),
         ["2 events: 10 x 1 per 1 {unit} = 10.00 EUR"]
     );
+}
+
+const YEARLY: &str = "model = \"graduated\"\nper = \"1 {unit}\"\ninterval = \"P1Y\"\nallowance = \"20\"\n\
+    tiers = [{ to = \"100\", unit = \"1.00\" }, { to = \"300\", unit = \"0.50\", flat = \"7.00\" }, \
+    { unit = \"0.10\" }]";
+
+/// 20 are free in the year; then 100 at 1.00, 7.00 once and 200 at 0.50, the rest at 0.10.
+fn of_the_year(quantity: i128) -> i128 {
+    let charged = (quantity - 20).max(0);
+    let flat = if charged > 100 { 700 } else { 0 };
+    charged.min(100) * 100 + (charged - 100).clamp(0, 200) * 50 + (charged - 300).max(0) * 10 + flat
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The months of a term cost together what all of it costs at once.
+    #[test]
+    fn months_of_a_term_sum_to_the_term(months in prop::collection::vec(-5i128..250, 1..6)) {
+        let rig = rig(&meter("{unit}", 0, "sum"), &[("2026-01-01", YEARLY)]);
+        let slices = rig.slices();
+        let (mut before, mut sum) = (0, Decimal::ZERO);
+        for month in months {
+            let usage = rig.gather(&slices, &[used("2026-06-10T00:00:00Z", month)]);
+            let reached = |_: &_, _: &_| Quantity::new(before);
+            let periods = (rig.period, rig.whole);
+            let outcomes = rate_meter_behind(&usage, rig.meter(), periods, &slices, true, reached);
+            for outcome in &outcomes {
+                if let Outcome::Line(line) = outcome {
+                    sum += line.amount;
+                    prop_assert_eq!(line.quantity, Quantity::new(month.max(0)));
+                    let text = line.to_string();
+                    prop_assert_eq!(before > 0, text.starts_with("behind "), "{}", text);
+                }
+            }
+            before += month.max(0);
+        }
+        let cents = i64::try_from(of_the_year(before)).expect("small");
+        prop_assert_eq!(sum, Decimal::new(cents, 2));
+    }
 }

@@ -131,6 +131,41 @@ fn a_percentile_of_newest_values_is_one_of_what_each_slot_has() {
     assert_eq!(late[1].posting.amount, Some(Decimal::new(2000, 2)));
 }
 
+/// A value of a quarter of an hour is one of each of its slots, and of no later quarter.
+#[test]
+fn a_window_wider_than_a_slot_has_its_value_in_all_of_them() {
+    let price = "[[price]]\nid = \"seat\"\nmeter = \"seats\"\nmodel = \"percentile\"\npercentile = \"50\"\n\
+        slot = \"PT5M\"\ndirections = \"sum\"\nper = \"{seat}\"\nunit = \"1.00\"\n";
+    let mut world = World::new("PT1H");
+    world.catalog(with(price, ""));
+    let wide = |start: i64, level: i128| {
+        let mut rollup = row("acme", "seats", start, level).rollup();
+        let width = WindowWidth::from_secs(900).expect("divides itself");
+        rollup.window = Window::starting(at(start), width).expect("aligned");
+        (rollup, None)
+    };
+    world.apply(&TenantInput::Rows(Rows {
+        agent: agent("a"),
+        incarnation: Incarnation::from_bytes([1; 16]),
+        sequence: BatchSeq::FIRST,
+        rows: RowSet::new([wide(0, 7), wide(900, 9)]),
+    }));
+    restarted(&mut world);
+    // Newer in one slot of the second quarter.
+    world.rows("a", vec![row("acme", "seats", 1500, 8)]);
+    let booked = close_first_hour(&mut world);
+    // Six slots are empty; 7 three times, 8 and 9 twice: the seventh of twelve is 7, the sixth is nothing.
+    let text = booked[0].posting.arithmetic.clone();
+    assert!(
+        text.contains("percentile 50 of 12 slots of 300 s, rank 6"),
+        "{text}"
+    );
+    assert_eq!(booked[0].posting.amount, Some(Decimal::new(0, 2)));
+    world.rows("a", vec![row("acme", "seats", 3000, 1)]);
+    let late = world.close_due();
+    assert_eq!(late[1].posting.amount, Some(Decimal::new(100, 2)));
+}
+
 #[test]
 fn a_contracted_rate_holds_from_its_day_on() {
     let price = "[[price]]\nid = \"req\"\nmeter = \"requests\"\nmodel = \"per_unit\"\nper = \"1 {request}\"\n\
