@@ -1,7 +1,8 @@
 //! Reads the prices of a card.
 
+mod metered;
+
 use std::str::FromStr;
-use std::sync::Arc;
 
 use rust_decimal::Decimal;
 use tollgate_common::MeterName;
@@ -16,10 +17,10 @@ use super::read::{Field, Reader, Section};
 use super::unit::Unit;
 use super::versions::Spot;
 use super::{
-    CATALOG_ROWS_MAX, Catalog, Meter, Places, billing, each, long_term, matrix, per_event,
-    percentile, sound, terms, tiers,
+    CATALOG_ROWS_MAX, Catalog, Places, billing, per_event, percentile, sound, terms, tiers,
 };
 use crate::rate::{Currency, Ratio, Rounding, Site};
+use metered::{read_bandwidth, read_charged, read_metered};
 
 impl FromStr for Blocks {
     type Err = &'static str;
@@ -186,146 +187,6 @@ fn read_price<'d>(
     };
     sound::check(reader, section, &price)?;
     Some((price, id_field, Some((meter, meter_field))))
-}
-
-/// A price without conversion, discounts and limits.
-fn bare(meter: &Meter, unit: Unit, per: Measure, model: Model) -> Price {
-    Price {
-        id: String::new(),
-        meter: Some(meter.name.clone()),
-        unit,
-        per,
-        convert: None,
-        allowance: None,
-        model,
-        interval: Interval::Period,
-        long_term: None,
-        over: None,
-        prorated: Prorated::default(),
-        matrix: None,
-        percentile: None,
-        per_event: None,
-        each: None,
-        is_percentage: false,
-        listed: None,
-        discounts: Vec::new(),
-        maximum: None,
-        minimum: None,
-        rounding: Rounding::default(),
-        terms: PriceTerms::default(),
-        fast: None,
-    }
-}
-
-fn read_bandwidth<'d>(
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-    meter: &Meter,
-) -> Option<Price> {
-    let read = percentile::read(reader, section, meter)?;
-    let convert = percentile::read_convert(reader, section, &read.unit)?;
-    Some(Price {
-        convert,
-        percentile: Some(read.percentile),
-        ..bare(meter, read.unit, read.per, read.model)
-    })
-}
-
-/// A percentage, or a price of single events.
-fn read_charged<'d>(
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-    meter: &Meter,
-    name: ModelName,
-    currency: Option<&str>,
-) -> Option<Price> {
-    let unit = meter.billed_unit();
-    if name != ModelName::Percentage {
-        let read = per_event::read(reader, section, meter, None)?;
-        return Some(Price {
-            per_event: read.per_event,
-            ..bare(meter, unit, read.per, read.model)
-        });
-    }
-    let read = per_event::read_percentage(reader, section, meter, currency)?;
-    let allowance = terms::read_allowance(reader, section, &unit)?;
-    let (interval, long_term) = long_term::read(reader, section, meter)?;
-    for name in ["allowance", "interval"] {
-        if let (Some(field), Some(_)) = (section.field(name), &read.per_event) {
-            let message = format!(
-                "single events are priced in the period (expected no `{name}`, but `free_events` \
-                 or `free_quantity` for what is free)"
-            );
-            reader.refuse_field(&field, message);
-            return None;
-        }
-    }
-    Some(Price {
-        allowance,
-        interval,
-        long_term,
-        per_event: read.per_event,
-        is_percentage: true,
-        ..bare(meter, unit, read.per, read.model)
-    })
-}
-
-fn read_metered<'d>(
-    catalog: &Catalog,
-    reader: &mut Reader<'d>,
-    section: &Section<'d>,
-    name: Option<ModelName>,
-    (meter, currency): (&Meter, Option<&str>),
-    places: &Places,
-) -> Option<Price> {
-    let over = terms::read_over(reader, section, meter)?;
-    let metered = match &over {
-        Some((level, over)) => terms::level_unit(reader, section, level, *over)?,
-        None => meter.billed_unit(),
-    };
-    // What is wrong further on depends on the unit.
-    let (convert, unit) = terms::read_convert(reader, section, &metered)?;
-    // Rows may each say for themselves.
-    let is_matrix = name == Some(ModelName::Matrix);
-    let per = if is_matrix && !section.has("per") {
-        None
-    } else {
-        Some(read_per(reader, section, &unit)?)
-    };
-    let interval = long_term::read(reader, section, meter);
-    let allowance = terms::read_allowance(reader, section, &unit);
-    let name = name?;
-    let (model, matrix) = if name == ModelName::Matrix {
-        let of_meter = (meter, currency);
-        let matrix = matrix::read(
-            catalog,
-            reader,
-            section,
-            of_meter,
-            (&unit, per.as_ref()),
-            places,
-        )?;
-        (matrix.rows.first()?.model.clone(), Some(Arc::new(matrix)))
-    } else {
-        let model = read_model(catalog, reader, section, name, &unit, per.as_ref());
-        (model?, None)
-    };
-    let per = per.or_else(|| Some(matrix.as_ref()?.rows.first()?.per.clone()))?;
-    let (interval, long_term) = interval?;
-    Some(Price {
-        convert,
-        allowance: allowance?,
-        interval,
-        long_term,
-        each: each::read(reader, section, meter)?,
-        over: over.map(|(_, over)| over),
-        prorated: terms::read_prorated(reader, section)?,
-        is_percentage: matrix
-            .as_ref()
-            .is_some_and(|matrix| matrix.rows.iter().all(|row| row.is_percentage)),
-        matrix,
-        ..bare(meter, unit, per, model)
-    })
 }
 
 /// What a row says of how quantity becomes an amount.

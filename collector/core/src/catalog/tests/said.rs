@@ -259,3 +259,44 @@ fn a_discount_holds_for_so_many_periods() {
     let end = Some("2026-01-26".to_owned());
     assert_eq!(until(weekly, "", "from = \"2026-01-05\"", 3), end);
 }
+
+/// The order of the card, what is added to card and profile, and what is wrong with that.
+const OF_TERMS: &[(&str, &str, &str, &str)] = &[
+    (
+        "commitments-first/1",
+        "[[commitment]]\nid = \"year\"\namount = \"5\"\nterm = \"P1Y\"\npay = \"advance\"\n",
+        "",
+        "pay: by `commitments-first/1` discounts come behind commitments",
+    ),
+    (
+        "commitments-first/1",
+        "",
+        "[[commitment]]\nid = \"year\"\namount = \"5\"\nterm = \"P1Y\"\npay = \"parts\"\n",
+        "pay: by `commitments-first/1` discounts come behind commitments",
+    ),
+    (
+        "standard/1",
+        "interval = \"P1M\"\n",
+        "",
+        "period: tiers of price `traffic` go on for a term that is not longer than the period",
+    ),
+];
+
+#[test]
+fn what_comes_first_and_what_lasts_longer_fits_together() {
+    for (order, card, profile, message) in OF_TERMS {
+        let read = Catalog::parse(&files(
+            METERS,
+            &format!("{}{card}", CARD.replace("standard/1", order)),
+            &format!("{PROFILE}{profile}"),
+        ));
+        let errors = read.expect_err("a mistake").to_string();
+        assert!(errors.contains(message), "{errors}");
+    }
+    let read = Catalog::parse(&files(
+        METERS,
+        &format!("{CARD}interval = \"P1Y\"\n"),
+        PROFILE,
+    ));
+    read.unwrap_or_else(|errors| panic!("{errors}"));
+}
