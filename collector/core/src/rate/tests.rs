@@ -10,6 +10,7 @@ mod published;
 mod published_parts;
 mod rig;
 mod slow;
+mod slow_events;
 mod slow_parts;
 
 use std::collections::BTreeMap;

@@ -21,12 +21,12 @@ fn rig_of(unit: &str, scale: u8, versions: &[(&str, &str)]) -> Rig {
     Rig::new(&meters, &[], &versions, "UTC", "2026-06")
 }
 
-fn rig(unit: &str, scale: u8, keys: &str) -> Rig {
+pub(super) fn rig(unit: &str, scale: u8, keys: &str) -> Rig {
     rig_of(unit, scale, &[("2026-01-01", keys)])
 }
 
 /// Events in the order of time, a quarter of an hour apart.
-fn events(units: &[i128]) -> Vec<Used> {
+pub(super) fn events(units: &[i128]) -> Vec<Used> {
     let event = |(index, units): (usize, &i128)| {
         let index = i64::try_from(index).expect("small");
         Used {

@@ -73,6 +73,9 @@ struct Case {
     bounds: Vec<u64>,
     units: Vec<Option<u64>>,
     flats: Vec<Option<u64>>,
+    /// What single tiers are quoted for, and cost at least.
+    pers: Vec<Option<u32>>,
+    leasts: Vec<Option<u64>>,
     digits: u32,
     convert: Option<(u64, usize)>,
     tier_by: Option<(u64, usize)>,
@@ -101,6 +104,8 @@ fn case() -> impl Strategy<Value = Case> {
     let prices = (
         proptest::collection::vec(proptest::option::weighted(0.8, 0u64..9_000_000), 6),
         proptest::collection::vec(maybe(2_000), 6),
+        proptest::collection::vec(proptest::option::weighted(0.2, 1u32..900), 6),
+        proptest::collection::vec(proptest::option::weighted(0.2, 1u64..4_000), 6),
         prop_oneof![Just(3u32), Just(6), Just(12)],
     );
     let step = |max: u64| proptest::option::of((1..max, 0usize..4));
@@ -112,7 +117,13 @@ fn case() -> impl Strategy<Value = Case> {
     let rounding = (0usize..4, 0usize..3, proptest::option::of(0u32..7));
     let behind = (maybe(10_001), maybe(5_000), maybe(90_000), maybe(5_000));
     (shape, prices, before, rounding, behind).prop_map(
-        |(shape, (units, flats, digits), (convert, tier_by, allowance), rounding, behind)| Case {
+        |(
+            shape,
+            (units, flats, pers, leasts, digits),
+            (convert, tier_by, allowance),
+            rounding,
+            behind,
+        )| Case {
             volume: shape.0,
             exclusive: shape.1,
             always: shape.2,
@@ -122,6 +133,8 @@ fn case() -> impl Strategy<Value = Case> {
             bounds: shape.6.into_iter().collect(),
             units,
             flats,
+            pers,
+            leasts,
             digits,
             convert,
             tier_by,
@@ -175,6 +188,12 @@ impl Case {
                 }
                 if let Some(flat) = self.flats[at] {
                     keys.push(format!("flat = \"{}\"", decimal(flat, 2)));
+                }
+                if let Some(per) = self.pers[at] {
+                    keys.push(format!("per = \"{per} s\""));
+                }
+                if let Some(least) = self.leasts[at] {
+                    keys.push(format!("minimum = \"{}\"", decimal(least, 2)));
                 }
                 format!("{{ {} }}", keys.join(", "))
             })
@@ -237,7 +256,7 @@ impl Case {
 
     fn part(&self, at: usize, quantity: &Big, due: bool) -> Big {
         let digits = BigInt::from(10).pow(self.digits);
-        let count = quantity.over(&Big::new(self.per, 1));
+        let count = quantity.over(&Big::new(self.pers[at].unwrap_or(self.per), 1));
         let count = match self.blocks {
             0 => count,
             1 => Big(count.whole("up"), 1.into()),
@@ -255,6 +274,12 @@ impl Case {
         }
         if let Some(flat) = self.flats[at].filter(|_| due) {
             sum = sum.plus(&Big::new(flat, 100));
+        }
+        if let Some(least) = self.leasts[at].map(|least| Big::new(least, 100))
+            && Big::new(0, 1).below(quantity)
+            && sum.below(&least)
+        {
+            sum = least;
         }
         if self.site == 1 {
             self.money(&sum)
@@ -435,7 +460,8 @@ proptest! {
     #[test]
     fn the_quick_way_is_exact(case in case(), quantities in proptest::collection::vec(any::<u64>(), 8), shift in 0u32..60) {
         // Plain prices only, which the quick way takes.
-        let case = Case { blocks: 0, site: 0, convert: None, tier_by: None, ..case };
+        let (pers, leasts) = (vec![None; 6], vec![None; 6]);
+        let case = Case { blocks: 0, site: 0, convert: None, tier_by: None, pers, leasts, ..case };
         let catalog = case.catalog();
         let card = catalog.cards().next().expect("one card");
         let price = &card.prices[0];
