@@ -2,6 +2,7 @@ mod conserved;
 mod contracted;
 mod cumulative;
 mod doc;
+mod edges;
 mod exact;
 mod given_back;
 mod published;

@@ -1,6 +1,7 @@
 mod bandwidth;
 mod doc;
 mod each;
+mod edges;
 mod events;
 mod going_on;
 mod laws;

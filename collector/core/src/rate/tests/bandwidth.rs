@@ -129,6 +129,34 @@ fn slots_without_data_count_as_the_key_says() {
     );
 }
 
+/// Of what lies beside a quarter of an hour in which usage was lost nothing is missing.
+#[test]
+fn only_slots_that_touch_a_loss_are_excluded() {
+    let rig = rig(&TRANSIT.replace("\"zero\"", "\"zero_unless_lost\""));
+    let slices = rig.slices();
+    let mut gathered = rig.gather(&slices, &slots(JUNE, 10, "direction=in", 100));
+    gathered.lose(Period {
+        start: instant("2026-06-01T07:01:00Z"),
+        end: instant("2026-06-01T07:14:00Z"),
+    });
+    let text = rig.texts_of(&slices, &gathered).join("");
+    assert!(text.contains("of 8637 slots of 300 s without 3 "), "{text}");
+}
+
+/// Clocks of Lord Howe move by half an hour: a card that ends behind that ends within a slot, which is
+/// ranked where it begins.
+#[test]
+fn a_slot_belongs_to_the_card_under_which_it_begins() {
+    let hours = TRANSIT.replace("PT5M", "PT1H");
+    let versions = [("2026-01-01", "a", &*hours), ("2026-10-10", "b", &*hours)];
+    let rig = rig_of("Australia/Lord_Howe", "2026-10", &versions);
+    let texts = rig.texts(&[]);
+    assert_eq!(texts.len(), 2);
+    assert!(texts[0].contains(" of 216 slots of 3600 s, "), "{texts:?}");
+    // The last one is half an hour long.
+    assert!(texts[1].contains(" of 528 slots of 3600 s, "), "{texts:?}");
+}
+
 /// Days of 23 and 25 hours, and every length of a month.
 #[test]
 fn ranks_are_those_of_the_true_length() {

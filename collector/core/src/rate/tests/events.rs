@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 
 use super::rig::{Rig, Used, Version, dimensions, meter, price, used};
 
-fn rig_of(unit: &str, scale: u8, versions: &[(&str, &str)]) -> Rig {
+pub(super) fn rig_of(unit: &str, scale: u8, versions: &[(&str, &str)]) -> Rig {
     let meters = format!("{}event = \"call\"\n", meter(unit, scale, "sum"));
     let prices: Vec<String> = versions.iter().map(|(_, keys)| price(keys)).collect();
     let versions: Vec<Version<'_>> = versions

@@ -14,11 +14,11 @@ const CHEAPER: &str = "model = \"graduated\"\nper = \"1 {unit}\"\n\
     tiers = [{ to = \"150\", unit = \"0.80\" }, { unit = \"0.40\" }]";
 
 /// June 2026 in Berlin, with versions of the price of meter `m` on one card.
-fn june(versions: &[(&str, &str)]) -> Rig {
+pub(super) fn june(versions: &[(&str, &str)]) -> Rig {
     june_of(&meter("{unit}", 0, "sum"), versions)
 }
 
-fn june_of(meters: &str, versions: &[(&str, &str)]) -> Rig {
+pub(super) fn june_of(meters: &str, versions: &[(&str, &str)]) -> Rig {
     let prices: Vec<String> = versions.iter().map(|(_, keys)| price(keys)).collect();
     let versions: Vec<Version<'_>> = versions
         .iter()
