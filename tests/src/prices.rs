@@ -1,9 +1,11 @@
 //! Generated prices and usage: whatever a catalog may say and whatever quantity comes, rating does
 //! not panic, and gives the same bytes again.
 //!
-//! A pair is one version (or two) of a price with one period's usage of its meter. Quantities reach
-//! from nothing to the limits of 127 bits, with both neighbours of every power of two; prices have
-//! up to 12 decimal places.
+//! A pair is one version (or two) of a price of any model with one period's usage of its meter.
+//! Quantities reach from nothing to the limits of 127 bits, with both neighbours of every power of
+//! two; prices have up to 12 decimal places.
+
+mod cards;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,8 +13,10 @@ use std::fmt::Write;
 use anyhow::{Context, Result, ensure};
 use tollgate_collector_core::catalog::Catalog;
 use tollgate_collector_core::period::{Calendar, Every, Period, Zone};
-use tollgate_collector_core::rate::{MeterUsage, Outcome, Shape, Slice, rate_meter};
+use tollgate_collector_core::rate::{MeterUsage, Outcome, Shape, Slice, adds_up, rate_meter};
 use tollgate_common::{Dimensions, Quantity, Window, WindowWidth};
+
+use cards::{MODELS, WEEK, card_text};
 
 /// Numbers that follow from a seed alone (splitmix64).
 struct Numbers(u64);
@@ -76,16 +80,15 @@ pub fn pass(seed: u64, cards: u64, usages: u64) -> Result<Pass> {
         let mut numbers = Numbers(seed.wrapping_mul(0x1_0000_0001).wrapping_add(card));
         let scale = numbers.below(7);
         let second = numbers.one_in(3);
-        let model = numbers.one_of(&MODELS);
-        let mut files = BTreeMap::from([(
-            "meters.toml".to_owned(),
-            format!(
-                "[[meter]]\nname = \"m\"\nunit = \"By\"\nscale = {scale}\naggregation = \"sum\"\n"
-            ),
-        )]);
+        let place = usize::try_from(numbers.below(MODELS.len() as u64))?;
+        let model = &MODELS[place];
+        let mut files = BTreeMap::from([
+            ("meters.toml".to_owned(), model.meter(scale)),
+            ("calendars/week.toml".to_owned(), WEEK.to_owned()),
+        ]);
         // What a price keeps in all its versions.
         let interval = if numbers.one_in(3) {
-            numbers.one_of(&["P1D", "PT1H", "window"])
+            numbers.one_of(model.intervals)
         } else {
             "period"
         };
@@ -119,17 +122,6 @@ pub fn pass(seed: u64, cards: u64, usages: u64) -> Result<Pass> {
         refused,
     })
 }
-
-const MODELS: [&str; 8] = [
-    "per_unit",
-    "package",
-    "graduated",
-    "graduated",
-    "volume",
-    "volume",
-    "matrix",
-    "percentile",
-];
 
 fn june() -> Result<Period> {
     let zone: Zone = "Europe/Berlin".parse()?;
@@ -180,8 +172,22 @@ fn pair(
         let window = Window::containing(period.start.plus_millis(at), width);
         let direction = numbers.one_of(&["in", "out"]);
         let region = numbers.one_of(&["eu-west", "eu-north", "us"]);
-        let dimensions = Dimensions::new([("direction", direction), ("region", region)])?;
-        if let Err(error) = usage.count(&shape, window, &dimensions, Quantity::new(units)) {
+        let call = format!("c{piece}");
+        let said = [
+            ("call", &*call),
+            ("direction", direction),
+            ("region", region),
+        ];
+        // An event that does not say which one it is, now and then.
+        let said = &said[usize::from(numbers.one_in(20))..];
+        let dimensions = Dimensions::new(said.iter().copied())?;
+        let quantity = Quantity::new(units);
+        let counted = if adds_up(meter.aggregation) {
+            usage.count(&shape, window, &dimensions, quantity)
+        } else {
+            usage.add(shape.part_of(window, &dimensions), quantity)
+        };
+        if let Err(error) = counted {
             return Ok(format!("refused: {error}"));
         }
     }
@@ -205,135 +211,4 @@ fn pair(
         }
     }
     Ok(text)
-}
-
-fn card_text(numbers: &mut Numbers, from: &str, model: &str, interval: &str) -> String {
-    let mut text = format!(
-        "id = \"c\"\ncurrency = \"EUR\"\nfrom = \"{from}\"\norder = \"standard/1\"\n[[price]]\n\
-         id = \"p\"\nmeter = \"m\"\nmodel = \"{model}\"\n"
-    );
-    let keys = match model {
-        "percentile" => format!(
-            "per = \"Mbit/s\"\npercentile = \"{}\"\nslot = \"PT15M\"\ndirections = \"{}\"\n\
-             missing = \"{}\"\ncommit = \"{}\"\nunit = \"{}\"\n",
-            numbers.below(99) + 1,
-            numbers.one_of(&["greater", "sum", "each", "in", "out"]),
-            numbers.one_of(&["zero", "excluded", "zero_unless_lost"]),
-            numbers.below(500) + 1,
-            numbers.decimal(10),
-        ),
-        "matrix" => format!(
-            "per = \"1 {}\"\nrows = [{{ id = \"eu\", when = {{ region = \"eu-*\" }}, {} }}, \
-             {{ id = \"any\", model = \"{}\", {} }}]\n",
-            numbers.one_of(&["GB", "GiB", "kB"]),
-            row(numbers),
-            numbers.one_of(&["graduated", "volume"]),
-            row(numbers),
-        ),
-        _ => format!(
-            "per = \"{} kB\"\ninterval = \"{interval}\"\n{}\n",
-            numbers.below(2000) + 1,
-            around(numbers, model)
-        ),
-    };
-    text.push_str(&keys);
-    if numbers.one_in(3) {
-        let least = numbers.below(50);
-        let _ = writeln!(
-            text,
-            "minimum = \"{least}.5\"\nmaximum = \"{}\"",
-            least + 1 + numbers.below(900)
-        );
-    }
-    let _ = writeln!(
-        text,
-        "rounding = {{ mode = \"{}\", places = {} }}",
-        numbers.mode(),
-        numbers.below(7)
-    );
-    if numbers.one_in(2) {
-        let _ = writeln!(
-            text,
-            "[[discount]]\nid = \"share\"\npercent = \"{}\"",
-            numbers.below(99) + 1
-        );
-    }
-    if numbers.one_in(3) {
-        let _ = writeln!(
-            text,
-            "[[discount]]\nid = \"off\"\namount = \"{}\"",
-            numbers.decimal(40)
-        );
-    }
-    text
-}
-
-/// A simple price with what stands around it.
-fn around(numbers: &mut Numbers, model: &str) -> String {
-    let mut text = match model {
-        "per_unit" => format!("unit = \"{}\"\n", numbers.decimal(1000)),
-        "package" => format!(
-            "unit = \"{}\"\nblocks = \"{}\"\n",
-            numbers.decimal(1000),
-            numbers.one_of(&["started", "full"])
-        ),
-        _ => scheme(numbers).join("\n"),
-    };
-    text.push('\n');
-    if numbers.one_in(4) {
-        let to = numbers.below(5000) + 1;
-        let _ = writeln!(
-            text,
-            "convert = {{ to = \"{to} kB\", round = \"{}\" }}",
-            numbers.mode()
-        );
-    }
-    if numbers.one_in(3) {
-        let above = numbers.one_of(&["excess", "all"]);
-        let _ = writeln!(
-            text,
-            "allowance = {{ quantity = \"{} MB\", above = \"{above}\" }}",
-            numbers.below(900) + 1
-        );
-    }
-    text
-}
-
-/// The keys of a row, whose tiers may be pooled.
-fn row(numbers: &mut Numbers) -> String {
-    let mut keys = scheme(numbers);
-    if numbers.one_in(2) {
-        keys.push("tier_pool = \"all\"".to_owned());
-    }
-    keys.join(", ")
-}
-
-/// The keys of tiers.
-fn scheme(numbers: &mut Numbers) -> Vec<String> {
-    let mut tiers = Vec::new();
-    let mut bound = 0;
-    for _ in 0..numbers.below(4) {
-        bound += numbers.below(1 << 40) + 1;
-        let flat = if numbers.one_in(3) {
-            format!(", flat = \"{}\"", numbers.decimal(20))
-        } else {
-            String::new()
-        };
-        tiers.push(format!(
-            "{{ to = \"{bound}\", unit = \"{}\"{flat} }}",
-            numbers.decimal(500)
-        ));
-    }
-    tiers.push(format!("{{ unit = \"{}\" }}", numbers.decimal(500)));
-    vec![
-        format!("tiers = [{}]", tiers.join(", ")),
-        format!(
-            "blocks = \"{}\"",
-            numbers.one_of(&["exact", "started", "full"])
-        ),
-        format!(
-            "bounds = \"{}\"",
-            numbers.one_of(&["inclusive", "exclusive"])
-        ),
-    ]
 }

@@ -69,6 +69,8 @@ pub struct Bookkeeper {
     pub voided: u64,
     /// Invoices over a part of their lines.
     pub parts: u64,
+    /// Disputes over what is left of a line of which invoices have billed a part.
+    pub disputed_parts: u64,
 }
 
 impl Bookkeeper {
@@ -150,6 +152,7 @@ impl Bookkeeper {
         let line = self.lines.get(&named).ok_or("there is no such line")?;
         let first = self.first(named);
         let is_new = if posting.kind == EntryKind::Hold {
+            self.disputed_parts += u64::from(line.billed != 0);
             self.disputed.insert(first)
         } else {
             self.disputed.remove(&first)

@@ -171,6 +171,14 @@ probes! {
     BilledOverage = "bills_with_overage",
     /// A bill that a grant pays for.
     BilledGrant = "bills_with_grant",
+    /// The same with a grant that comes again.
+    BilledGrantAgain = "bills_with_grant_again",
+    /// A bill with largest values.
+    BilledPeak = "bills_with_largest_values",
+    /// A bill with levels.
+    BilledLevel = "bills_with_levels",
+    /// What is left of a line of which invoices have billed a part was disputed.
+    DisputedPart = "disputes_of_parts",
     /// A bill that was worked out again because an earlier one left something else.
     WorkedOutAgain = "bills_worked_out_again",
     /// The conservation law was checked between two steps.

@@ -8,6 +8,7 @@
 //! before, because a bill rests on those of earlier periods, in whatever order they are closed.
 
 mod bill;
+mod covered;
 mod exact;
 mod versions;
 
@@ -16,11 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tollgate_collector_core::catalog::timeline::takes_effect;
 use tollgate_collector_core::effect::{Effect, PeriodState, PeriodStatus};
 use tollgate_collector_core::entry::{Digest, Entry, Interim, OperatedAction, Rerate, Stamped};
-use tollgate_collector_core::ledger::{EntryKind, LedgerEntry, Role};
+use tollgate_collector_core::ledger::{EntryKind, LedgerEntry};
 use tollgate_collector_core::period::Period;
 use tollgate_common::{Rollup, TenantId, Timestamp};
 
-use bill::{Asked, Bill, Carried, Lines, Usage};
+use bill::{Asked, Bill, Carried, Lines, Peaks, Usage};
 use versions::{Slice, Version};
 
 pub use versions::Versions;
@@ -65,6 +66,7 @@ pub struct Money<'o> {
     versions: Versions,
     /// By who is billed.
     usage: BTreeMap<TenantId, Usage>,
+    peaks: BTreeMap<TenantId, Peaks>,
     ahead: BTreeMap<TenantId, Vec<Ahead>>,
     closed: BTreeMap<Key, Closed>,
     /// How often a period was billed before it was closed.
@@ -91,6 +93,7 @@ impl<'o> Money<'o> {
             since: None,
             versions: Versions::new(options),
             usage: BTreeMap::new(),
+            peaks: BTreeMap::new(),
             ahead: BTreeMap::new(),
             closed: BTreeMap::new(),
             parts: BTreeMap::new(),
@@ -188,9 +191,27 @@ impl<'o> Money<'o> {
         {
             closed.late = true;
         }
+        let (meter, units) = (row.series.meter().to_string(), row.value.units());
+        if meter == "net.peak" {
+            let series = self
+                .peaks
+                .entry(billed)
+                .or_default()
+                .entry(user)
+                .or_default();
+            let windows = series
+                .entry(row.series.dimensions().to_string())
+                .or_default();
+            let largest = windows.entry(window).or_default();
+            *largest = units.max(*largest);
+            return;
+        }
         let usage = self.usage.entry(billed).or_default();
-        let windows = usage.entry((user, row.series.meter().to_string()));
-        *windows.or_default().entry(window).or_default() += row.value.units();
+        *usage
+            .entry((user, meter))
+            .or_default()
+            .entry(window)
+            .or_default() += units;
     }
 
     /// Of whose and which period the entry is.
@@ -378,7 +399,8 @@ impl<'o> Money<'o> {
                 slice.tariff = slice.tariff.map(|_| tariff);
             }
         }
-        self.cover(tenant, &slices, coverage);
+        let usage = self.usage.get(tenant);
+        covered::of_slices(usage, &slices, coverage);
         let corrected = self.corrected.get(tenant);
         let is_corrected = corrected
             .is_some_and(|windows| windows.range(period.start..period.end).next().is_some());
@@ -394,36 +416,6 @@ impl<'o> Money<'o> {
             .map_err(|wrong| format!("round {rounds}, {} slices: {wrong}", slices.len()))
     }
 
-    /// What is rare about the stretches of a period.
-    fn cover(&self, tenant: &TenantId, slices: &[Slice], coverage: &mut Coverage) {
-        let Some(usage) = self.usage.get(tenant) else {
-            return;
-        };
-        let is_used = |slice: &&Slice| {
-            let mut windows = usage
-                .iter()
-                .filter(|((_, meter), _)| meter == "http.requests");
-            let span = slice.span;
-            windows.any(|(_, windows)| windows.range(span.start..span.end).next().is_some())
-        };
-        let used = slices.iter().filter(is_used);
-        let mut prices: Vec<_> = used.filter_map(|slice| slice.tariff).collect();
-        prices.dedup();
-        if prices.len() > 1 {
-            coverage.hit(Probe::VersionInside);
-        }
-        let is_paid = slices.iter().any(|slice| slice.tariff.is_none());
-        if is_paid && !prices.is_empty() {
-            coverage.hit(Probe::PayerInside);
-        }
-        if prices.iter().any(|tariff| tariff.routing.is_some()) {
-            coverage.hit(Probe::SeveralPrices);
-        }
-        if prices.iter().any(|tariff| tariff.is_contracted) {
-            coverage.hit(Probe::ContractedRate);
-        }
-    }
-
     /// `after`: by how many versions it is known who pays behind the period.
     fn bill(
         &mut self,
@@ -432,7 +424,7 @@ impl<'o> Money<'o> {
         (slices, after): (&[Slice], Option<usize>),
         is_interim: bool,
     ) -> Bill {
-        let nothing = Usage::new();
+        let (nothing, none) = (Usage::new(), Peaks::new());
         let Some(known) = self.versions.find(tenant) else {
             return Bill::default();
         };
@@ -444,6 +436,7 @@ impl<'o> Money<'o> {
             period,
             slices,
             usage: self.usage.get(tenant).unwrap_or(&nothing),
+            peaks: self.peaks.get(tenant).unwrap_or(&none),
             is_due: self.since.is_some_and(|since| period.end > since),
             is_interim,
             ends: after.and_then(pays_after).is_some(),
@@ -460,17 +453,7 @@ impl<'o> Money<'o> {
         expected: &Bill,
         coverage: &mut Coverage,
     ) -> Result<(), String> {
-        for (role, _) in expected.lines.keys() {
-            coverage.hit(match role {
-                Role::Tax => Probe::BilledTax,
-                Role::Minimum => Probe::BilledMinimum,
-                Role::TrueUp => Probe::BilledTrueUp,
-                Role::Drawdown => Probe::BilledDrawdown,
-                Role::Overage => Probe::BilledOverage,
-                Role::Grant => Probe::BilledGrant,
-                _ => continue,
-            });
-        }
+        covered::of_bill(expected, self.options, coverage);
         let key = (tenant.clone(), period.start);
         let mut booked = self.booked.get(&key).cloned().unwrap_or_default();
         booked.retain(|_, cents| *cents != 0);

@@ -7,7 +7,7 @@ use tollgate_agent_core::spool::SyncPolicy;
 use tollgate_common::{Timestamp, WindowWidth};
 
 use super::random::Random;
-use super::tariff::Around;
+use super::tariff::{Around, Grant};
 use super::workload;
 
 /// A planted bug. Test-only; the simulation must catch each.
@@ -212,6 +212,8 @@ pub struct Options {
     pub lanes: bool,
     /// Some tenants have rates of their own, with some versions.
     pub contracts: bool,
+    /// The largest values of a meter, and the levels of another one, have prices.
+    pub figures: bool,
     /// What stands around the prices.
     pub around: Around,
     /// What goes wrong.
@@ -277,6 +279,7 @@ impl Options {
             daily: later.long,
             lanes: later.lanes,
             contracts: later.contracts,
+            figures: later.figures,
             around: later.around,
             faults: Faults {
                 restore: later.restore,
@@ -373,6 +376,7 @@ struct Later {
     around: Around,
     lanes: bool,
     contracts: bool,
+    figures: bool,
     long: bool,
     books: Mean,
 }
@@ -414,6 +418,10 @@ impl Later {
         };
         let lanes = random.chance(300);
         let contracts = random.chance(300);
+        let figures = random.chance(300);
+        let days = random.chance(400).then(|| random.millis(1, 3));
+        let grant = around.grant.map(|grant| Grant { days, ..grant });
+        let around = Around { grant, ..around };
         // A planted bug is looked for in worlds as they were when it was planted.
         let healthy = canary.is_none_or(Canary::is_in_books);
         Self {
@@ -429,6 +437,7 @@ impl Later {
             around: if healthy { around } else { Around::default() },
             lanes: healthy && lanes,
             contracts: healthy && contracts,
+            figures: healthy && figures,
             long: healthy && long,
             books: books.filter(|_| healthy),
         }

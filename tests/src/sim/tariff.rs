@@ -43,6 +43,15 @@ pub struct Commitment {
     pub overage: bool,
 }
 
+/// What pays for bills.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant {
+    /// In cents.
+    pub cents: i128,
+    /// It comes again after so many days, and what is left of it expires.
+    pub days: Option<i64>,
+}
+
 /// What stands around the prices of a world, the same in all versions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Around {
@@ -52,8 +61,8 @@ pub struct Around {
     pub minimum: Option<i128>,
     /// What is to be spent in a term.
     pub commitment: Option<Commitment>,
-    /// What pays for bills at first, in cents.
-    pub grant: Option<i128>,
+    /// What pays for bills at first.
+    pub grant: Option<Grant>,
     /// From how many cents on an open period is billed.
     pub threshold: Option<i128>,
 }
@@ -77,7 +86,7 @@ impl Around {
                 pay: *random.pick(&[Pay::Usage, Pay::Advance, Pay::Parts]),
                 overage: random.chance(500),
             }),
-            grant,
+            grant: grant.map(|cents| Grant { cents, days: None }),
             threshold: None,
         }
     }
@@ -99,6 +108,8 @@ pub struct Tariff {
     pub fee: Option<i128>,
     /// Whether there is a price for transit.
     pub transit: bool,
+    /// Cents for a gigabyte of the largest values, and for a core that is had for all of a period.
+    pub figures: Option<[i128; 2]>,
     /// The tenant has rates of its own.
     pub is_contracted: bool,
 }
@@ -127,6 +138,10 @@ impl Tariff {
             routing: routing.then(|| i128::from(3 + version % 5)),
             fee: options.fee.then(|| 2500 + 100 * i128::from(version % 7)),
             transit: !options.unpriced_meter,
+            figures: options.figures.then(|| {
+                let step = i128::from(version % 4);
+                [11 + step, 1900 - 150 * step]
+            }),
             is_contracted: false,
         }
     }
@@ -163,6 +178,16 @@ impl Tariff {
                 "\n[[price]]\nid = \"routing\"\nmeter = \"http.requests\"\nmodel = \"per_unit\"\n\
                  per = \"1000 {{request}}\"\nunit = \"{}\"\n",
                 money(routing)
+            ));
+        }
+        if let Some([peak, core]) = self.figures {
+            add(format_args!(
+                "\n[[price]]\nid = \"peak\"\nmeter = \"net.peak\"\nmodel = \"per_unit\"\n\
+                 per = \"1 GB\"\nunit = \"{}\"\n\n\
+                 [[price]]\nid = \"cores\"\nmeter = \"cpu.cores\"\nmodel = \"per_unit\"\n\
+                 over = \"period\"\nper = \"1 {{core}}\"\nunit = \"{}\"\n",
+                money(peak),
+                money(core)
             ));
         }
         if let Some(fee) = self.fee {
@@ -309,11 +334,13 @@ pub fn catalog(options: &Options, version: u64) -> BTreeMap<String, String> {
         if is_contracted(options, version, index) {
             profile.push_str(&Tariff::of(options, version, index).contract());
         }
-        if let Some(grant) = around.grant {
-            let amount = money(grant);
+        if let Some(Grant { cents, days }) = around.grant {
+            let amount = money(cents);
+            let every = days.map(|days| format!("every = \"P{days}D\"\nfrom = \"{CARD_FROM}\"\n"));
+            let every = every.unwrap_or_default();
             write!(
                 profile,
-                "\n[[grant]]\nid = \"welcome\"\namount = \"{amount}\"\n"
+                "\n[[grant]]\nid = \"welcome\"\namount = \"{amount}\"\n{every}"
             )
             .expect("writing to a string does not fail");
         }

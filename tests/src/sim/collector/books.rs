@@ -84,6 +84,8 @@ impl CollectorNode {
         context.coverage.add(Probe::Document, books.documents);
         context.coverage.add(Probe::DocumentVoided, books.voided);
         context.coverage.add(Probe::DocumentOfPart, books.parts);
+        let disputed = books.disputed_parts;
+        context.coverage.add(Probe::DisputedPart, disputed);
         let process = self
             .process
             .as_ref()

@@ -7,8 +7,8 @@ use tollgate_collector_core::period::{Period, Zone};
 use tollgate_common::{TenantId, Timestamp};
 
 use super::super::tariff::{
-    Around, CARD_FROM, Commitment, LEFT_OF_LINE, Pay, TAX_CHANGES_ON, TAX_PERCENT, TERM_DAYS,
-    Tariff,
+    Around, CARD_FROM, Commitment, Grant, LEFT_OF_LINE, Pay, TAX_CHANGES_ON, TAX_PERCENT,
+    TERM_DAYS, Tariff,
 };
 use super::exact::{Exact, settled, shared};
 use super::versions::Slice;
@@ -18,8 +18,11 @@ const DAY_MILLIS: i64 = 86_400_000;
 /// Cents by part of the bill and name of the line.
 pub(super) type Lines = BTreeMap<(Role, String), i128>;
 
-/// What is used in a period: by user, meter and window.
+/// What is used: by user, meter and window.
 pub(super) type Usage = BTreeMap<(TenantId, String), BTreeMap<Timestamp, i128>>;
+
+/// Largest values: by user, and then by the dimensions of a series and by window.
+pub(super) type Peaks = BTreeMap<TenantId, BTreeMap<String, BTreeMap<Timestamp, i128>>>;
 
 /// What the bills of a tenant know of each other.
 #[derive(Debug, Default)]
@@ -50,6 +53,7 @@ pub(super) struct Asked<'a> {
     pub(super) period: Period,
     pub(super) slices: &'a [Slice],
     pub(super) usage: &'a Usage,
+    pub(super) peaks: &'a Peaks,
     /// What is due without usage is due.
     pub(super) is_due: bool,
     /// More of the period is to come.
@@ -142,6 +146,16 @@ impl Asked<'_> {
         users.map(|(user, _)| self.used_by(user, meter, span)).sum()
     }
 
+    /// The largest values of a user's series in the period, together.
+    fn peak_of(&self, user: &TenantId) -> i128 {
+        let series = self.peaks.get(user).into_iter().flatten();
+        let most = series.map(|(_, windows)| {
+            let inside = windows.range(self.period.start..self.period.end);
+            inside.map(|(_, value)| *value).max().unwrap_or(0)
+        });
+        most.sum()
+    }
+
     /// The stretches with prices.
     fn priced(&self) -> impl Iterator<Item = (Period, Tariff)> + '_ {
         let slices = self.slices.iter();
@@ -215,10 +229,14 @@ impl Asked<'_> {
             None => vec![0; lines.len()],
         };
         let mut bill = Bill::new(&lines, &taxes, &users);
-        if let Some(grant) = around.grant {
+        if let Some(Grant { cents, days }) = around.grant {
             let total: i128 = bill.lines.values().sum();
+            // Without terms all days are of one.
+            let term = |start| days.map_or(0, |days| self.days_since_card(start).div_euclid(days));
+            let own = term(self.period.start);
             let earlier = carried.welcome.range(..self.period.start);
-            let left = (grant - earlier.map(|(_, paid)| paid).sum::<i128>()).max(0);
+            let earlier = earlier.filter(|(start, _)| term(**start) == own);
+            let left = (cents - earlier.map(|(_, paid)| paid).sum::<i128>()).max(0);
             let paid = left.min(total).max(0);
             carried.welcome.insert(self.period.start, paid);
             if paid != 0 {
@@ -263,7 +281,33 @@ impl Asked<'_> {
         let of = ("routing", "http.requests");
         let has = |tariff: &Tariff| tariff.routing.is_some();
         lines.push(self.line(users, of, routing.rounded(), has));
+        if last.figures.is_some() {
+            lines.extend(self.figures(users));
+        }
         lines
+    }
+
+    /// The largest values, one quantity of the period that each version prices by its share of time,
+    /// and the levels: each version those of its time, by the length of the whole period.
+    fn figures(&self, users: &[TenantId]) -> [Line; 2] {
+        let length = i128::from(self.period.millis());
+        let peaks: Vec<i128> = users.iter().map(|user| self.peak_of(user)).collect();
+        let peak: i128 = peaks.iter().sum();
+        let (mut by_time, mut by_level) = (0, 0);
+        for (span, tariff) in self.priced() {
+            let [of_peak, of_core] = tariff.figures.unwrap_or_default();
+            by_time += of_peak * i128::from(span.millis());
+            by_level += of_core * self.used("cpu.cores", span);
+        }
+        let largest = off(Exact::new(peak * by_time, 1_000_000_000 * length));
+        let held = off(Exact::new(by_level, length));
+        [
+            Line {
+                used: peaks,
+                ..Line::new(Role::Usage, "peak", largest.rounded())
+            },
+            self.line(users, ("cores", "cpu.cores"), held.rounded(), |_| true),
+        ]
     }
 
     /// The first 20,000 of the period at the price of their time, and the others at 0.25 for
@@ -284,6 +328,13 @@ impl Asked<'_> {
         cents
     }
 
+    /// How many days before that of an instant the card came into force.
+    fn days_since_card(&self, instant: Timestamp) -> i64 {
+        let first = CARD_FROM.parse().expect("a date");
+        let day = self.zone.date_at(instant);
+        day.signed_duration_since(first).num_days()
+    }
+
     /// The lines of a commitment, and the last day of the first bill of its term.
     fn committed(
         &self,
@@ -294,9 +345,7 @@ impl Asked<'_> {
         let (zone, period) = (self.zone, self.period);
         // Every period of such a world is a day, and no day is shorter than 23 hours.
         let noon = period.start.plus_millis(DAY_MILLIS / 2);
-        let first = CARD_FROM.parse().expect("a date");
-        let days = zone.date_at(noon).signed_duration_since(first).num_days();
-        let rank = days % TERM_DAYS;
+        let rank = self.days_since_card(noon) % TERM_DAYS;
         let term = zone.start_of_local_day(noon.plus_millis(-rank * DAY_MILLIS));
         let end = zone.start_of_local_day(noon.plus_millis((TERM_DAYS - rank) * DAY_MILLIS));
         let earlier = carried.term.range(..period.start);

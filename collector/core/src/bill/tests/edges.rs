@@ -77,6 +77,18 @@ fn discounts_of_the_invoice_go_by_precedence() {
 }
 
 #[test]
+fn what_is_said_of_one_line_goes_behind_a_percentage_of_all() {
+    let half = "[[discount]]\nid = \"half\"\nscope = \"invoice\"\npercent = \"50\"\n";
+    // 20.00 of 40.00, and less 10.00.
+    let voucher = "[[discount]]\nid = \"v\"\napplies = [\"requests\"]\namount = \"10.00\"\n";
+    let both = format!("{voucher}{half}");
+    check(PRICES, &both, &[&june("net = \"10.00\"")]);
+    // At most 15.00.
+    let card = PRICES.replace("unit = \"0.40\"", "unit = \"0.40\"\nmaximum = \"15.00\"");
+    check(&card, half, &[&june("net = \"15.00\"")]);
+}
+
+#[test]
 fn only_shorter_terms_count_towards_a_commitment() {
     let commitment = |id: &str, amount: &str, term: &str| {
         format!(
