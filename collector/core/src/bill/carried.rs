@@ -133,6 +133,53 @@ pub struct Contribution {
     pub held: Option<Held>,
 }
 
+impl Contribution {
+    /// The same with what an earlier period contributed to the term; `None` if that is not one sum.
+    fn and_before(&self, earlier: &Self) -> Option<Self> {
+        if self.term != earlier.term {
+            return None;
+        }
+        let held = match (&self.held, &earlier.held) {
+            (Some(own), Some(other)) => Some(own.and(other)?),
+            (own, other) => own.clone().or_else(|| other.clone()),
+        };
+        Some(Self {
+            term: self.term,
+            counted: self.counted.checked_add(earlier.counted)?,
+            charged: self.charged.checked_add(earlier.charged)?,
+            // By what the term's first bill said.
+            taxed: earlier.taxed.clone().or_else(|| self.taxed.clone()),
+            held,
+        })
+    }
+}
+
+impl Reached {
+    /// The same with what an earlier period has in the term; `None` if that is not one sum.
+    fn and_before(&self, earlier: &Self) -> Option<Self> {
+        let quantity = self.quantity.checked_add(earlier.quantity)?;
+        (self.term == earlier.term).then_some(Self {
+            term: self.term,
+            quantity,
+        })
+    }
+}
+
+impl Held {
+    /// Both together; `None` if they are not of one currency, or do not fit.
+    fn and(&self, other: &Self) -> Option<Self> {
+        if self.currency != other.currency {
+            return None;
+        }
+        Some(Self {
+            charged: self.charged.checked_add(other.charged)?,
+            drawn: self.drawn.checked_add(other.drawn)?,
+            closed: self.closed.checked_add(other.closed)?,
+            currency: self.currency.clone(),
+        })
+    }
+}
+
 impl Carried {
     /// What a commitment is called here: those of profiles go on where the card changes.
     pub fn commitment_key(card: Option<&str>, id: &str) -> String {
@@ -210,28 +257,30 @@ impl Carried {
         paid
     }
 
-    /// What a bill of a period has to know of all this, which may have grown for years.
+    /// What a bill of a period has to know of all this, which may have grown for years: the sums of
+    /// what earlier periods left, as if at once.
     pub(crate) fn excerpt(&self, period: Period) -> Self {
         // Two days are more than clocks are apart.
         let day = |at: Timestamp, days| Zone::UTC.date_at(at).checked_add_signed(days);
         let from = day(period.start, TimeDelta::days(-2)).unwrap_or(NaiveDate::MIN);
         let to = day(period.end, TimeDelta::days(2)).unwrap_or(NaiveDate::MAX);
-        let may_count = |term: &Term| from <= term.end && term.start <= to;
-        let reached = self.reached.iter().filter_map(|(key, parts)| {
-            let earlier = parts.range(..period.start);
-            let known = earlier.filter(|(_, part)| may_count(&part.term));
-            let known: BTreeMap<_, _> = known.map(|(at, part)| (*at, *part)).collect();
-            (!known.is_empty()).then(|| (key.clone(), known))
-        });
         let commitments = self.commitments.iter().filter_map(|(key, parts)| {
             let earlier = parts.range(..period.start);
-            let known = earlier.filter(|(_, part)| may_count(&part.term));
-            let known: BTreeMap<_, _> = known.map(|(at, part)| (*at, part.clone())).collect();
+            let known = terms_so_far(
+                earlier,
+                (from, to),
+                |part| part.term,
+                Contribution::and_before,
+            );
+            (!known.is_empty()).then(|| (key.clone(), known))
+        });
+        let reached = self.reached.iter().filter_map(|(key, parts)| {
+            let earlier = parts.range(..period.start);
+            let known = terms_so_far(earlier, (from, to), |part| part.term, Reached::and_before);
             (!known.is_empty()).then(|| (key.clone(), known))
         });
         let grants = self.grants.iter().filter_map(|(id, used)| {
-            let used = used.range(..period.start);
-            let used: BTreeMap<_, _> = used.map(|(at, used)| (*at, *used)).collect();
+            let used = in_all_before(used, period.start);
             (!used.is_empty()).then(|| (id.clone(), used))
         });
         let advance = self.advance.get(&period.start);
@@ -321,6 +370,31 @@ fn sum_before(used: &BTreeMap<Timestamp, Decimal>, start: Timestamp) -> Decimal 
     before.fold(Decimal::ZERO, Decimal::saturating_add)
 }
 
+/// What earlier periods left to the terms that touch some days. Sums stand with the last period of each
+/// term, as if it had left all of it: what a bill adds up is one thing and not the thousands of hours of
+/// a year. What is not one sum (it stands in another currency, or would not fit the numbers) is left by
+/// itself.
+fn terms_so_far<'p, P: Clone + 'p>(
+    earlier: impl DoubleEndedIterator<Item = (&'p Timestamp, &'p P)>,
+    (from, to): (NaiveDate, NaiveDate),
+    term_of: impl Fn(&P) -> Term,
+    and_before: impl Fn(&P, &P) -> Option<P>,
+) -> BTreeMap<Timestamp, P> {
+    let may_count = |term: Term| from <= term.end && term.start <= to;
+    let mut known: Vec<(Timestamp, P)> = Vec::new();
+    for (at, part) in earlier.rev().filter(|(_, part)| may_count(term_of(part))) {
+        let mut sums = known.iter_mut();
+        let together = sums.find_map(|(_, sum)| {
+            *sum = and_before(sum, part)?;
+            Some(())
+        });
+        if together.is_none() {
+            known.push((*at, part.clone()));
+        }
+    }
+    known.into_iter().collect()
+}
+
 /// What was used before a period, as if at once.
 fn in_all_before(
     used: &BTreeMap<Timestamp, Decimal>,
@@ -330,4 +404,108 @@ fn in_all_before(
     last.map(|(at, _)| (*at, sum_before(used, start)))
         .into_iter()
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hour(number: i64) -> Period {
+        Period {
+            start: Timestamp::from_secs(number * 3600),
+            end: Timestamp::from_secs((number + 1) * 3600),
+        }
+    }
+
+    fn year(year: i32) -> Term {
+        let first = |year| NaiveDate::from_ymd_opt(year, 1, 1).expect("valid");
+        Term {
+            start: first(year),
+            end: first(year + 1),
+        }
+    }
+
+    /// What the bill of an hour has to know does not grow with the hours before it, and says the same.
+    #[test]
+    fn an_excerpt_has_sums_of_all_hours_of_a_term() {
+        let mut carried = Carried::default();
+        let mut code = 0;
+        for number in 0..9000 {
+            let own = hour(number);
+            let term = year(if number < 8760 { 1970 } else { 1971 });
+            // The currency of the bills changes once, and how a term is taxed stands with its first hour.
+            let currency = if number < 8900 { "EUR" } else { "USD" };
+            let is_first = matches!(number, 0 | 8760);
+            code += i32::from(is_first);
+            let part = Contribution {
+                term,
+                counted: Decimal::new(number, 2),
+                charged: Decimal::new(7, 2),
+                taxed: is_first.then(|| Taxed {
+                    codes: vec![format!("t{code}")],
+                    day: term.start,
+                }),
+                held: (number % 3 == 0).then(|| Held {
+                    charged: Decimal::new(7, 2),
+                    drawn: Decimal::new(-number, 2),
+                    closed: Decimal::ZERO,
+                    currency: currency.to_owned(),
+                }),
+            };
+            carried.contribute("year".to_owned(), own, part);
+            let reached = Reached {
+                term,
+                quantity: Quantity::new(number.into()),
+            };
+            let tiers = carried.reached.entry("tiers".to_owned()).or_default();
+            tiers.insert(own.start, reached);
+            note(
+                carried.grants.entry("gift".to_owned()).or_default(),
+                own.start,
+                Decimal::new(number, 2),
+            );
+        }
+        for (at, terms, parts) in [
+            (0, 1970, 0),
+            (5000, 1970, 1),
+            (8765, 1971, 2),
+            (8990, 1971, 2),
+        ] {
+            let (period, term) = (hour(at), year(terms));
+            let known = carried.excerpt(period);
+            assert_eq!(
+                known.commitments.get("year").map_or(0, BTreeMap::len),
+                parts
+            );
+            assert!(known.grants.get("gift").is_none_or(|used| used.len() == 1));
+            let sums = |of: &Carried| of.before("year", term, period);
+            assert_eq!(sums(&known), sums(&carried));
+            assert!(
+                known
+                    .reached
+                    .get("tiers")
+                    .is_none_or(|parts| parts.len() <= 2)
+            );
+            let reached = |of: &Carried| of.reached_before("tiers", term, period);
+            assert_eq!(reached(&known), reached(&carried));
+            let taxed = |of: &Carried| of.taxed("year", term, period).cloned();
+            assert_eq!(taxed(&known), taxed(&carried));
+            let left = |of: &Carried| Carried::left(Decimal::MAX, of.grants.get("gift"), period);
+            assert_eq!(left(&known), left(&carried));
+            let held = |of: &Carried| {
+                let mut sums: BTreeMap<String, [Decimal; 3]> = BTreeMap::new();
+                for held in of
+                    .of_term("year", term, period)
+                    .filter_map(|part| part.held.as_ref())
+                {
+                    let sum = sums.entry(held.currency.clone()).or_default();
+                    for (sum, more) in sum.iter_mut().zip([held.charged, held.drawn, held.closed]) {
+                        *sum += more;
+                    }
+                }
+                sums
+            };
+            assert_eq!(held(&known), held(&carried));
+        }
+    }
 }
