@@ -205,6 +205,78 @@ async fn a_correction_is_explained_packed_and_reconciled() {
     collector.stop().await;
 }
 
+/// A line is given back in part, with its part of the tax; and a first number that would leave numbers
+/// out is refused with what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credit_of_a_line_has_its_tax_and_numbers_have_no_gap() {
+    let site = Site::new(FOLD);
+    add(&site, "profiles/acme.toml", "tax = \"de\"\n");
+    let tax = "[[tax]]\ncode = \"de\"\njurisdiction = \"DE\"\nrates = [{ percent = \"19\" }]\n";
+    add(&site, "tax/de.toml", tax);
+    let collector = Collector::start(&site).await;
+    report(&collector, &site, BatchHash::ZERO, 1..=3).await;
+    let is_booked = |answer: &Value| !answer["items"][0].is_null();
+    collector.until("/v1/ledger?kind=charge", is_booked).await;
+    let issue = ["invoice", "issue", "--tenant", "acme"];
+    let issued = json_of(&site, &[&issue[..], &WHY].concat());
+    assert_eq!(issued[0]["total"], "1.92");
+    let charges = entries(&collector, "charge").await;
+    let of = [
+        "--amount",
+        "0.60",
+        "--currency",
+        "EUR",
+        "--text",
+        "Outage",
+        "--line",
+        "sla",
+    ];
+    // The tax comes first.
+    let credit = ["ledger", "credit", "--tenant", "acme", "--of", &charges[1]];
+    let (code, out) = run(&site, &[&credit[..], &of, &WHY].concat());
+    assert_eq!(code, 0, "{out}");
+    let draft = ["invoice", "preview", "--tenant", "acme", "--draft"];
+    let draft = json_of(&site, &draft);
+    // With the same part of its 0.31 tax.
+    assert_eq!(
+        (&draft["net"], &draft["taxes"]["de"], &draft["total"]),
+        (&json!("-0.60"), &json!("-0.12"), &json!("-0.72"))
+    );
+    collector.stop().await;
+
+    let config = std::fs::read_to_string(site.config()).expect("reads");
+    let raised = config.replace("prefix = \"INV-\"", "prefix = \"INV-\"\nfirst = 7");
+    assert_ne!(raised, config);
+    std::fs::write(site.config(), raised).expect("writes");
+    let collector = Collector::start(&site).await;
+    let line = [
+        "ledger",
+        "line",
+        "--tenant",
+        "acme",
+        "--line",
+        "setup",
+        "--text",
+        "Setup",
+        "--amount",
+        "5.00",
+        "--currency",
+        "EUR",
+    ];
+    assert_eq!(run(&site, &[&line[..], &WHY].concat()).0, 0);
+    let (code, _, error) =
+        tokio::task::block_in_place(|| site.cli_with_errors(&[&issue[..], &WHY].concat()));
+    assert_ne!(code, 0);
+    assert!(error.contains("would leave 5 numbers out"), "{error}");
+    collector.stop().await;
+    std::fs::write(site.config(), config).expect("writes");
+    let collector = Collector::start(&site).await;
+    let issued = json_of(&site, &[&issue[..], &WHY].concat());
+    assert_eq!(issued[0]["number"], "INV-000002");
+    assert_eq!(run(&site, &["ledger", "verify"]).0, 0);
+    collector.stop().await;
+}
+
 /// An adjustment stands in a later period; it is explained by the usage of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn adjustments_are_explained_since_the_original() {

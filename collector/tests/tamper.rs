@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use crate::support::{Site, billed};
+use crate::support::{Collector, Site, billed};
 use rusqlite::Connection;
 use rusqlite::types::Value;
 
@@ -71,6 +71,48 @@ async fn every_figure_of_the_projection_is_verified() {
         assert_eq!(code, 3, "{forgery}: {out}");
         assert!(out.contains("\"verified\": false") || out.contains("\"verified\":false"), "{out}");
     }
+}
+
+/// What is booked from now on would not belong to a ledger that is another one: as an older version of
+/// the program leaves it that books something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_booked_behind_another_ledger() {
+    let site = closed().await;
+    let file = site.data().join("projection.sqlite");
+    let database = Connection::open(&file).expect("opens");
+    let triggers = "SELECT group_concat(sql, ';') FROM sqlite_master WHERE type = 'trigger'";
+    let triggers: String = database
+        .query_row(triggers, [], |row| row.get(0))
+        .expect("there are some");
+    database
+        .execute_batch(&format!(
+            "DROP TRIGGER ledger_no_delete;
+             DELETE FROM ledger WHERE kind = 'invoice';
+             DROP TRIGGER ledger_no_update; DROP TRIGGER ledger_no_replace; {triggers}"
+        ))
+        .expect("a forger has his ways");
+    drop(database);
+    // From the newest snapshot, and from the journal's beginning.
+    for _ in 0..2 {
+        let (code, _, error) = tokio::task::block_in_place(|| site.cli_with_errors(&["run"]));
+        assert_ne!(code, 0);
+        // As it is printed on several lines.
+        let error = error.replace('│', " ");
+        let error: Vec<&str> = error.split_whitespace().collect();
+        let error = error.join(" ");
+        assert!(
+            error.contains("is not what this program makes of the journal"),
+            "{error}"
+        );
+        assert!(error.contains("After an upgrade"), "{error}");
+        std::fs::remove_dir_all(site.data().join("snapshots")).expect("removes");
+        std::fs::create_dir(site.data().join("snapshots")).expect("creates");
+    }
+    assert_eq!(site.cli(&["ledger", "verify"]).0, 3);
+    // Moved away, it is made anew.
+    std::fs::rename(&file, site.dir().join("kept.sqlite")).expect("moves");
+    Collector::start(&site).await.stop().await;
+    assert_eq!(site.cli(&["ledger", "verify"]).0, 0);
 }
 
 /// A column of a table, and the columns of the table's key.

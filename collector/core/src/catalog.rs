@@ -87,6 +87,7 @@ pub use price::{
     Price, PriceTerms, Prorated, Scheme, Tier, TierBy,
 };
 pub use profiles::{Late, Profile, Settlement};
+pub(crate) use tax::TAXES_MAX;
 pub use tax::{Tax, TaxBehavior, TaxFirst, TaxKind, TaxPer, TaxRate, TaxStyle};
 pub use total::TotalRounding;
 pub use trial::{Trial, UsageFormat};
@@ -273,6 +274,11 @@ impl Catalog {
     /// A declared tax.
     pub fn tax(&self, code: &str) -> Option<&Tax> {
         self.taxes.get(code)
+    }
+
+    /// All declared taxes.
+    pub fn taxes(&self) -> impl Iterator<Item = &Tax> {
+        self.taxes.values()
     }
 
     /// The exchange rates.

@@ -59,6 +59,8 @@ pub use operated::{
 /// charged; grants keep the room that what pays for other lines leaves them; what a payer's commitment
 /// pays is shared; a fee in advance is what the next period costs that is rated anew; one line that is
 /// too large leaves the others billed.
+///
+/// 10: numbers of documents are left out only after a restore.
 pub const FOLD_VERSION: u16 = 10;
 
 /// BLAKE3 of a policy or a catalog.

@@ -11,6 +11,7 @@ mod line;
 pub mod party;
 pub mod register;
 mod tax;
+mod unused;
 
 use std::collections::BTreeMap;
 
@@ -21,6 +22,7 @@ use tollgate_common::{TenantId, Timestamp};
 
 pub use line::{InvoiceLine, OpenLine};
 pub use tax::InvoiceTax;
+pub use unused::Unused;
 
 use crate::ledger::{Document, EntryKind, EntryRef, LedgerEntry, Note, PartOf, Posting};
 use party::Party;
@@ -104,6 +106,9 @@ pub struct Invoice {
     pub paid: Decimal,
     /// What is to be paid.
     pub total: Decimal,
+    /// What commitments that ended before it left unused: costs for which nothing is owed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unused: Vec<Unused>,
     /// Who issued it, and why.
     pub note: Option<Note>,
 }
@@ -267,6 +272,12 @@ fn line_of(
 }
 
 impl Invoice {
+    /// The same with what [`register::Register::unused`] says of it.
+    #[must_use]
+    pub fn with_unused(self, unused: Vec<Unused>) -> Self {
+        Self { unused, ..self }
+    }
+
     fn empty(tenant: &TenantId, currency: &str, posting: &Posting) -> Self {
         Self {
             status: Status::Draft,
@@ -293,6 +304,7 @@ impl Invoice {
             gross: Decimal::ZERO,
             paid: Decimal::ZERO,
             total: Decimal::ZERO,
+            unused: Vec::new(),
             note: None,
         }
     }
@@ -369,6 +381,7 @@ fn arranged(
         gross,
         paid,
         total,
+        unused: Vec::new(),
         note: None,
     })
 }

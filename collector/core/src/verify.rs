@@ -206,6 +206,7 @@ pub fn verify_with<J: Journal, P: Projection>(
         let effects = fold.apply(position, &stamped);
         if matches!(stamped.entry, Entry::Restored(_)) {
             restores.extend(fold.intake().last_restore().cloned());
+            books.restored();
         }
         witness(&effects)?;
         for effect in effects {

@@ -47,6 +47,21 @@ pub enum FoldError {
     /// The threads cannot be started.
     #[error("cannot start the fold's threads: {0}")]
     Threads(std::io::Error),
+    /// The ledger that stands in the projection is not the one that the journal gives.
+    #[error(
+        "the ledger in the projection is not what this program makes of the journal: of partition {partition} it \
+         ends with {stored}, the journal gives {given}. An older version of the program made it, or somebody \
+         changed it. Nothing was written. `tollgate-collector ledger verify` names the first entry that differs; \
+         to go on, see \"After an upgrade\" in docs/operating.md"
+    )]
+    OtherLedger {
+        /// Of which tenant partition.
+        partition: u16,
+        /// How the stored one ends.
+        stored: String,
+        /// How the one ends that the journal gives.
+        given: String,
+    },
 }
 
 /// The fold's state, where it stands, and where its projection stands.
@@ -100,7 +115,7 @@ impl<P: Projection> Engine<P> {
         let decoder = EntryDecoder::with_cache(rand::random());
         let reader = Reader::with_decoder(partition, after, decoder);
         let closer = Closer::new();
-        Ok(Self {
+        let engine = Self {
             intake,
             tenants,
             pool,
@@ -114,7 +129,42 @@ impl<P: Projection> Engine<P> {
             closer,
             metrics,
             watched: false,
-        })
+        };
+        if engine.projected.is_some() && engine.projected == after {
+            engine.check_ledger()?;
+        }
+        Ok(engine)
+    }
+
+    /// Whether the ledger that is stored is the one that the journal gives, by the ends of the chains:
+    /// what this fold books later would belong to another one. Asked where the fold has come to where
+    /// the projection stands.
+    fn check_ledger(&self) -> Result<(), FoldError> {
+        for fold in &self.tenants {
+            let chain = fold.chain();
+            let before = chain.len().saturating_sub(1);
+            // One more than there should be.
+            let last = self.projection.ledger(fold.partition(), before, 2);
+            let stored = match last {
+                Ok(entries) => entries.last().map(|entry| (entry.at.index, entry.hash)),
+                // What it says instead is for `ledger verify` to find.
+                Err(ProjectionError::Unreadable(_)) => Some((before, Digest([0; 32]))),
+                Err(error) => return Err(error.into()),
+            };
+            let given = (!chain.is_empty()).then(|| (chain.len(), chain.head()));
+            if stored != given {
+                let told = |end: Option<(u64, Digest)>| match end {
+                    Some((index, hash)) => format!("entry {index} ({hash})"),
+                    None => "no entry".to_owned(),
+                };
+                return Err(FoldError::OtherLedger {
+                    partition: fold.partition(),
+                    stored: told(stored),
+                    given: told(given),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Folds the next chunk of what is committed and writes its effects; returns the number
@@ -154,6 +204,8 @@ impl<P: Projection> Engine<P> {
         if let (true, Some(upto)) = (writes, self.reader.position()) {
             effects.extend(folded);
             self.write(upto, effects)?;
+        } else if count > 0 && self.reader.position() == projected {
+            self.check_ledger()?;
         }
         self.entries += count as u64;
         self.rollups += rollups as u64;
@@ -460,8 +512,15 @@ impl<P: Projection> Engine<P> {
             .folds_of(Some(&wish.tenant))
             .next()
             .ok_or("nothing has been received yet")?;
-        fold.propose_issue(stamp, wish)
-            .map_err(|error| error.to_string())
+        let issues = fold
+            .propose_issue(stamp, wish)
+            .map_err(|error| error.to_string())?;
+        let mut firsts = issues.iter().map(|issue| (&issue.issuer, issue.first));
+        let gap = firsts.find_map(|(issuer, first)| self.intake.number_gap(issuer, first));
+        match gap {
+            Some(gap) => Err(gap.to_string()),
+            None => Ok(issues),
+        }
     }
 
     /// The tenants for which lines wait.

@@ -17,7 +17,7 @@ use crate::rate::Mode;
 /// Most rates of one tax.
 pub(super) const TAX_RATES_MAX: usize = 256;
 /// Most taxes on one line.
-pub(super) const TAXES_MAX: usize = 8;
+pub(crate) const TAXES_MAX: usize = 8;
 /// Longest text of a jurisdiction or a note, in bytes.
 const TEXT_BYTES_MAX: usize = 512;
 /// Highest rate, in percent.

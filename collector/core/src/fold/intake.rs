@@ -39,6 +39,7 @@ use tollgate_common::{
 
 pub use agent::{BRANCHES_MAX, CLOSED_KEPT, derived};
 pub use life::{HASHES_KEPT, ROW_BATCHES_KEPT, ROWS_KEPT_MAX};
+pub use numbers::NumberGap;
 pub use progress::{KnownLife, Progress, ProgressQuery};
 pub use restore::Restore;
 
@@ -290,6 +291,11 @@ impl Intake {
             opened.partitions = before.partitions;
         }
         self.opened = Some(opened);
+    }
+
+    /// What an issuer's first number would leave out, if it may not.
+    pub fn number_gap(&self, issuer: &str, first: u64) -> Option<NumberGap> {
+        self.numbers.gap(issuer, first)
     }
 
     /// Who ever paid for whom.

@@ -52,6 +52,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use tollgate_common::{AgentId, TenantId, Timestamp, WindowWidth};
 
@@ -429,6 +430,12 @@ impl TenantFold {
     /// Every catalog that ever was in force.
     pub fn catalog_digests(&self) -> impl Iterator<Item = Digest> {
         self.catalogs.digests()
+    }
+
+    /// The largest part of an amount that all taxes of a line could come to, by any catalog that was
+    /// in force.
+    pub fn tax_rate_max(&self) -> Decimal {
+        self.catalogs.tax_rate_max()
     }
 
     /// Who ever paid for whom.

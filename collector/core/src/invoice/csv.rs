@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use rust_decimal::Decimal;
 
-use super::{Invoice, InvoiceLine};
+use super::{Invoice, InvoiceLine, Unused};
 use crate::ledger::{EntryKind, Role};
 
-const COLUMNS_COUNT: usize = 35;
+const COLUMNS_COUNT: usize = 37;
 
 /// Columns of [`lines`]; those that FOCUS does not know begin with `x_`.
 pub const COLUMNS: [&str; COLUMNS_COUNT] = [
@@ -47,15 +47,21 @@ pub const COLUMNS: [&str; COLUMNS_COUNT] = [
     "x_ExchangeRateDate",
     "x_TaxRate",
     "x_TaxBase",
+    "CommitmentDiscountId",
+    "CommitmentDiscountStatus",
 ];
 
-/// The lines of documents, one a row, below a heading. Taxes have rows of their own.
+/// The lines of documents, one a row, below a heading. Taxes have rows of their own, and so has what
+/// commitments left unused.
 pub fn lines<'i>(invoices: impl IntoIterator<Item = &'i Invoice>) -> String {
     let mut out = String::new();
     row(&mut out, COLUMNS);
     for invoice in invoices {
         for line in &invoice.lines {
             line_row(&mut out, invoice, line);
+        }
+        for unused in &invoice.unused {
+            unused_row(&mut out, invoice, unused);
         }
         for tax in &invoice.tax_rates {
             let amount = tax.amount.to_string();
@@ -146,6 +152,9 @@ fn line_row(out: &mut String, invoice: &Invoice, line: &InvoiceLine) {
     } else {
         line.amount.to_string()
     };
+    if is_commitment {
+        cells[35].clone_from(&line.line);
+    }
     let frequency = match category {
         "Usage" => "Usage-Based",
         "Purchase" => "Recurring",
@@ -161,6 +170,25 @@ fn line_row(out: &mut String, invoice: &Invoice, line: &InvoiceLine) {
         let date = original.rate_date.map(|day| day.to_string());
         cells[32] = date.unwrap_or_default();
     }
+    row(out, cells);
+}
+
+/// Nothing is owed for it, but it is what the commitment has cost beside its usage.
+fn unused_row(out: &mut String, invoice: &Invoice, unused: &Unused) {
+    let mut cells = common(invoice);
+    cells[6] = unused.start.to_string();
+    cells[7] = unused.end.to_string();
+    "Usage".clone_into(&mut cells[8]);
+    cells[10].clone_from(&unused.arithmetic);
+    cells[11].clone_from(&unused.commitment);
+    for cost in [14, 15, 21] {
+        "0".clone_into(&mut cells[cost]);
+    }
+    cells[19] = unused.entry.to_string();
+    cells[22] = unused.amount.to_string();
+    "Usage-Based".clone_into(&mut cells[23]);
+    cells[35].clone_from(&unused.commitment);
+    "Unused".clone_into(&mut cells[36]);
     row(out, cells);
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 
+use super::Unused;
 use crate::ledger::{Disputes, Document, EntryKind, LedgerEntry, LinePart};
 
 /// A line that waits for an invoice.
@@ -51,6 +52,10 @@ pub struct Register {
     documents: Vec<LedgerEntry>,
     /// Number of the credit note, by the entry that it voids.
     voided: BTreeMap<u64, String>,
+    /// What commitments left unused and no document tells yet.
+    unused: Vec<Unused>,
+    /// The same by the document that tells it.
+    told: BTreeMap<u64, Vec<Unused>>,
 }
 
 impl Register {
@@ -58,6 +63,7 @@ impl Register {
     pub fn take(&mut self, entry: &LedgerEntry) {
         self.disputes.take(entry);
         let posting = &entry.posting;
+        self.unused.extend(Unused::of(entry));
         match (posting.kind, posting.refers_to) {
             (EntryKind::CreditNote, Some(at)) => {
                 let mut documents = self.documents.iter();
@@ -66,12 +72,24 @@ impl Register {
                 if let Some(document) = voided {
                     self.bill(&document, Decimal::NEGATIVE_ONE);
                 }
+                // It waits for another document, like the lines.
+                if let Some(told) = self.told.get(&at.index).cloned() {
+                    let back = told.iter().map(Unused::reversed).collect();
+                    self.told.insert(entry.at.index, back);
+                    self.unused.extend(told);
+                }
                 self.voided.insert(at.index, posting.line.clone());
                 self.documents.push(entry.clone());
             }
             (kind, _) if kind.is_document() => {
                 if let Some(document) = &posting.document {
                     self.bill(document, Decimal::ONE);
+                }
+                let currency = posting.currency.as_deref();
+                let mine = |unused: &mut Unused| Some(&*unused.currency) == currency;
+                let told: Vec<Unused> = self.unused.extract_if(.., mine).collect();
+                if !told.is_empty() {
+                    self.told.insert(entry.at.index, told);
                 }
                 self.documents.push(entry.clone());
             }
@@ -114,6 +132,12 @@ impl Register {
     /// The number of the credit note that voids a document.
     pub fn voided_by(&self, document: &LedgerEntry) -> Option<&str> {
         self.voided.get(&document.at.index).map(String::as_str)
+    }
+
+    /// What commitments left unused before a document, that no other one in force tells.
+    pub fn unused(&self, document: &LedgerEntry) -> Vec<Unused> {
+        let told = self.told.get(&document.at.index);
+        told.cloned().unwrap_or_default()
     }
 
     /// The document of this number.

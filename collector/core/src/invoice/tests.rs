@@ -356,3 +356,65 @@ fn a_reversal_has_the_list_amount_of_what_it_takes_back() {
     assert_eq!(lists.iter().sum::<Decimal>(), Decimal::ZERO, "{lists:?}");
     assert_eq!(draft.lines[1].steps[0].amount, cents(2_500));
 }
+
+/// 100.00 charged in advance, 41.00 of it used: what each document costs in effect sums to what it
+/// bills, also where it is void and stands on another one.
+#[test]
+fn what_a_commitment_left_unused_is_told_with_the_next_document() {
+    let mut ledger = Vec::new();
+    let (mut chain, mut register) = (Chain::new(1), Register::default());
+    let mut post = |posting: Posting| {
+        let entry = chain.append(Timestamp::EPOCH, posting);
+        register.take(&entry);
+        ledger.push(entry);
+    };
+    let of = |role, name: &str, amount| line(EntryKind::Charge, role, name, amount);
+    let mut left = of(Role::Breakage, "term", 0);
+    left.legs = transfer(
+        Account::Commitment,
+        Account::Revenue("8400".to_owned()),
+        cents(5_900),
+        "EUR",
+    );
+    let mut usage = of(Role::Usage, "requests", 4_100);
+    usage.meter = Some(MeterName::new("http.requests").expect("valid"));
+    post(of(Role::Commitment, "term", 10_000));
+    post(usage);
+    post(of(Role::Drawdown, "term", -4_100));
+    post(left);
+    post(document(EntryKind::Invoice, 1, vec![1, 2, 3], 10_000));
+    let mut void = document(EntryKind::CreditNote, 2, Vec::new(), -10_000);
+    void.refers_to = Some(EntryRef {
+        partition: 1,
+        index: 5,
+    });
+    post(void);
+    post(document(EntryKind::Invoice, 3, vec![1, 2, 3], 10_000));
+    for (index, unused, sum) in [
+        (4, "59.00", 10_000),
+        (5, "-59.00", -10_000),
+        (6, "59.00", 10_000),
+    ] {
+        let told = register.unused(&ledger[index]);
+        let invoice = self::of(&ledger, index, None)
+            .expect("sound")
+            .with_unused(told);
+        let rows = csv::read(&csv::lines([&invoice]), ',').expect("reads");
+        let rows: Vec<_> = rows.into_iter().map(|(_, cells)| cells).collect();
+        let column = |name: &str| rows[0].iter().position(|cell| cell == name).expect(name);
+        let [billed, effective, status] =
+            ["BilledCost", "EffectiveCost", "CommitmentDiscountStatus"].map(column);
+        let total = |at: usize| -> Decimal {
+            let costs = rows[1..].iter();
+            costs
+                .map(|row| row[at].parse::<Decimal>().expect("a number"))
+                .sum()
+        };
+        assert_eq!((total(billed), total(effective)), (cents(sum), cents(sum)));
+        let row = rows
+            .iter()
+            .find(|row| row[status] == "Unused")
+            .expect("a row");
+        assert_eq!((&*row[billed], &*row[effective]), ("0", unused));
+    }
+}

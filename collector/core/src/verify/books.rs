@@ -11,6 +11,7 @@ use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 use super::shares::Shares;
 use crate::catalog::Families;
 use crate::entry::Issue;
+use crate::fold::tenant::TenantFold;
 use crate::fold::whole::Fold;
 use crate::ledger::{
     Account, Certainty, Disputes, Document, EntryKind, EntryRef, LedgerEntry, LinePart,
@@ -138,10 +139,14 @@ pub(super) struct Books {
     disputes: Disputes,
     /// Invoices by their entries, with their lines and their amounts.
     invoices: BTreeMap<EntryRef, (Vec<(u64, LinePart)>, Decimal)>,
-    /// The number from which each issuer's go on at the least, by the wish that came last.
+    /// The number from which each issuer's go on at the least after a restore, by the wish that came
+    /// last.
     firsts: BTreeMap<String, u64>,
     /// The last number of each issuer.
     numbers: BTreeMap<String, u64>,
+    /// Issuers that have issued nothing since the journal was restored: numbers given after the
+    /// backup are not known.
+    restored: BTreeSet<String>,
     usage: BTreeMap<AccountKey, UsageSums>,
     shares: Shares,
     report: BooksReport,
@@ -157,6 +162,11 @@ impl Books {
     /// A document is to be issued: the ledger's entry of it comes next.
     pub(super) fn issue(&mut self, issue: &Issue) {
         self.firsts.insert(issue.issuer.clone(), issue.first);
+    }
+
+    /// The journal up to here is a copy.
+    pub(super) fn restored(&mut self) {
+        self.restored = self.numbers.keys().cloned().collect();
     }
 
     /// Takes up an entry; `families` know who pays for whom.
@@ -198,8 +208,9 @@ impl Books {
         let last = self
             .numbers
             .insert(document.issuer.clone(), document.sequence);
+        let may_skip = self.restored.remove(&document.issuer);
         let first = self.firsts.get(&document.issuer).copied();
-        let first = first.unwrap_or_default();
+        let first = first.filter(|_| may_skip).unwrap_or_default();
         let next = |last: u64| last.checked_add(1).map(|next| Ord::max(next, first));
         if last.is_some_and(|last| next(last) != Some(document.sequence)) {
             return Err(format!(
@@ -328,7 +339,8 @@ impl Books {
 
     /// What the books add up to, and what became of the usage of each account.
     pub(super) fn finish(mut self, fold: &Fold) -> (BooksReport, BTreeMap<AccountKey, UsageSums>) {
-        for fault in self.shares.faults() {
+        let rate = fold.tenants().first().map(TenantFold::tax_rate_max);
+        for fault in self.shares.faults(rate.unwrap_or_default()) {
             if self.report.faults.len() < FAULTS_MAX {
                 self.report.faults.push(fault);
             }

@@ -1,13 +1,15 @@
 //! Shares of lines are parts of them: what tenants have of a line of whoever pays for them has its
 //! sign, and together it is no more than the line. So are shares of taxes, all codes of a period
-//! together, unless a line of it is below zero: what of the tax is given back may be the payer's alone.
+//! together. Where a line of it is below zero, what of the tax is given back may be the payer's alone:
+//! then they are no more than the taxes with as much as can be due on what is below zero.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rust_decimal::Decimal;
 use tollgate_common::{MeterName, TenantId, Timestamp};
 
 use super::books::Fault;
+use crate::catalog::TAXES_MAX;
 use crate::ledger::{EntryKind, EntryRef, LedgerEntry, Posting, Role};
 
 /// Which line: of whom, for which time, by which price, in which currency.
@@ -97,8 +99,9 @@ impl Shares {
     }
 
     /// The lines whose shares are no parts of them. Where something stands in another period than
-    /// its shares, all periods of the price are one line.
-    pub(super) fn faults(&self) -> impl Iterator<Item = Fault> {
+    /// its shares, all periods of the price are one line. `rate` is the largest part of an amount that
+    /// all taxes of a line come to.
+    pub(super) fn faults(&self, rate: Decimal) -> impl Iterator<Item = Fault> {
         let mut pools: BTreeMap<Key, Line> = BTreeMap::new();
         let unplaced = self.lines.keys().filter(|key| key.is_in_no_period());
         pools.extend(unplaced.map(|key| (key.clone(), Line::default())));
@@ -107,8 +110,12 @@ impl Shares {
         }
         let mut alone: Vec<(&Key, &Line)> = Vec::new();
         let below = self.bills_with_less_than_nothing();
+        let mut given_back: Vec<Fault> = Vec::new();
         for (key, line) in &self.lines {
             if key.role == Role::Tax && key.is_of_any(&below) {
+                let room = below.get(&key.bill()).copied();
+                let room = room.and_then(|below| below?.of_taxes(rate));
+                given_back.extend(room.and_then(|room| line.fault_beyond(key, room)));
                 continue;
             }
             match pools.get_mut(&key.clone().in_no_period()) {
@@ -118,19 +125,50 @@ impl Shares {
         }
         let alone = alone.into_iter().filter_map(|(key, line)| line.fault(key));
         let mut faults: Vec<Fault> = alone.collect();
+        faults.append(&mut given_back);
         faults.extend(pools.iter().filter_map(|(key, line)| line.fault(key)));
         faults.into_iter()
     }
 }
 
 impl Shares {
-    /// The bills of which a taxed line came to less than nothing in the end.
-    fn bills_with_less_than_nothing(&self) -> BTreeSet<Bill<'_>> {
+    /// The bills of which a taxed line came to less than nothing in the end, each with how much less
+    /// that is; `None` where that is not known.
+    fn bills_with_less_than_nothing(&self) -> BTreeMap<Bill<'_>, Option<Below>> {
         let untaxed = [Role::Tax, Role::Grant, Role::CreditBalance, Role::Rounding];
         let lines = self.lines.iter();
         let taxed = lines.filter(|(key, _)| !untaxed.contains(&key.role));
-        let below = taxed.filter(|(_, line)| line.amount.is_none_or(|a| a < Decimal::ZERO));
-        below.map(|(key, _)| key.bill()).collect()
+        let mut bills: BTreeMap<Bill<'_>, Option<Below>> = BTreeMap::new();
+        for (key, line) in taxed.filter(|(_, line)| line.amount.is_none_or(|a| a < Decimal::ZERO)) {
+            let sum = bills.entry(key.bill()).or_insert(Some(Below::default()));
+            *sum = sum.and_then(|sum| sum.and(line.amount?));
+        }
+        bills
+    }
+}
+
+/// What lines below zero come to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Below {
+    /// Without its sign.
+    amount: Decimal,
+    /// What rounding the taxes of each of them can make of it.
+    rounding: Decimal,
+}
+
+impl Below {
+    fn and(self, amount: Decimal) -> Option<Self> {
+        let taxes = Decimal::from(TAXES_MAX as u64);
+        let unit = Decimal::new(1, amount.scale()).checked_mul(taxes)?;
+        Some(Self {
+            amount: self.amount.checked_add(amount.abs())?,
+            rounding: self.rounding.checked_add(unit)?,
+        })
+    }
+
+    /// The most that its taxes can be.
+    fn of_taxes(self, rate: Decimal) -> Option<Decimal> {
+        self.amount.checked_mul(rate)?.checked_add(self.rounding)
     }
 }
 
@@ -143,9 +181,9 @@ impl Key {
     }
 
     /// Whether it stands on one of these, or on any of the payer's that is not known.
-    fn is_of_any(&self, bills: &BTreeSet<Bill<'_>>) -> bool {
+    fn is_of_any<V>(&self, bills: &BTreeMap<Bill<'_>, V>) -> bool {
         let nowhere = (&self.payer, &*self.currency, Timestamp::MAX, Timestamp::MAX);
-        bills.contains(&self.bill()) || bills.contains(&nowhere)
+        bills.contains_key(&self.bill()) || bills.contains_key(&nowhere)
     }
 
     /// The same of all periods.
@@ -192,8 +230,24 @@ impl Line {
         if !opposite && sum.abs() <= whole.abs() {
             return None;
         }
+        Some(self.told(key, at, sum, whole))
+    }
+
+    /// The same where parts of it that are below zero, by so much at most, may be the payer's alone.
+    fn fault_beyond(&self, key: &Key, room: Decimal) -> Option<Fault> {
+        let at = self.last?;
+        let whole = self.amount?;
+        let most = whole.checked_add(room)?.max(Decimal::ZERO);
+        let least = whole.min(Decimal::ZERO).checked_sub(room)?;
+        let mut shares = self.shares.values().copied();
+        let sum = shares.try_fold(Decimal::ZERO, |sum, share| add(Some(sum), share?))?;
+        let is_part = least <= sum && sum <= most;
+        (!is_part).then(|| self.told(key, at, sum, whole))
+    }
+
+    fn told(&self, key: &Key, at: EntryRef, sum: Decimal, whole: Decimal) -> Fault {
         let names: Vec<String> = self.shares.keys().map(ToString::to_string).collect();
-        Some(Fault {
+        Fault {
             at,
             fault: format!(
                 "the shares of {} in line `{}` of `{}` sum to {sum}, the line to {whole}",
@@ -201,7 +255,7 @@ impl Line {
                 key.line,
                 key.payer
             ),
-        })
+        }
     }
 }
 
@@ -265,7 +319,9 @@ mod tests {
             let entry = chain.append(Timestamp::EPOCH, posting);
             shares.take(&entry, |name| *name == tenant("acme"));
         }
-        shares.faults().map(|fault| fault.fault).collect()
+        // All taxes together are a fifth.
+        let faults = shares.faults(Decimal::new(2, 1));
+        faults.map(|fault| fault.fault).collect()
     }
 
     #[test]
@@ -307,6 +363,21 @@ mod tests {
             of(Role::Tax, "de", (Charge, "acme", 1, 90, Some(8))),
         ];
         assert_eq!(faults_of(&[&bill[..], &back].concat()), [] as [&str; 0]);
+        // But no more than what can have been due on it: 1.00 with the taxes, and 8 cents of rounding.
+        let room = [
+            back[0],
+            of(Role::Tax, "de", (Reversal, "acme", 1, -190, Some(2))),
+            of(Role::Tax, "de", (Charge, "acme", 1, 90, Some(9))),
+            of(Role::Tax, "tax", (Share, "depot", 1, 8, Some(7))),
+        ];
+        assert_eq!(faults_of(&[&bill[..], &room].concat()), [] as [&str; 0]);
+        let beyond = of(Role::Tax, "tax", (Share, "depot", 1, 1, Some(7)));
+        let told = faults_of(&[&bill[..], &room, &[beyond]].concat());
+        let sum = "the shares of depot, shop in line `tax` of `acme` sum to 2.09, the line to 1.00";
+        assert_eq!(told, [sum]);
+        // Nor is less than nothing anybody's.
+        let less = of(Role::Tax, "tax", (Share, "depot", 1, -400, Some(7)));
+        assert_eq!(faults_of(&[&bill[..], &back, &[less]].concat()).len(), 1);
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Store {
             let mut found = self.reader.ledger_chain(at.partition, after, 1).ok()?;
             found.pop().filter(|entry| entry.at == at)
         };
-        invoice::issued(entry, parts, voided_by, find).map_err(Failure::failed)
+        let invoice = invoice::issued(entry, parts, voided_by, find).map_err(Failure::failed)?;
+        Ok(invoice.with_unused(register.unused(entry)))
     }
 
     pub(super) fn register_of(&self, entry: &LedgerEntry) -> Result<Register, Failure> {

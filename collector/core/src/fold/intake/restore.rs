@@ -82,6 +82,7 @@ impl Intake {
             return;
         };
         opened.lineage = restored.lineage;
+        self.numbers.restored();
         out.broadcast(&TenantInput::Opened(opened.clone()));
         let Restored {
             lineage,

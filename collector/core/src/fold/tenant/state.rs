@@ -11,8 +11,8 @@ use super::book::Terms;
 use super::rare::Nothing;
 use super::usage::PeriodBook;
 use crate::bill::{self, Carried};
-use crate::catalog::Catalog;
 use crate::catalog::timeline::{Slice, Timeline};
+use crate::catalog::{Catalog, TAXES_MAX};
 use crate::entry::{CatalogChange, Digest};
 use crate::period::{Period, Zone};
 
@@ -97,6 +97,24 @@ impl Catalogs {
     pub(super) fn ever_thresholds(&self) -> bool {
         let mut versions = self.0.versions().iter();
         versions.any(|version| version.catalog.has_thresholds())
+    }
+
+    /// The largest part of an amount that all taxes of one line could ever come to, by any of them: no
+    /// line has more than [`TAXES_MAX`], and each may be of those before it too.
+    pub(super) fn tax_rate_max(&self) -> Decimal {
+        let mut highest: BTreeMap<&str, Decimal> = BTreeMap::new();
+        let versions = self.0.versions().iter();
+        for tax in versions.flat_map(|version| version.catalog.taxes()) {
+            let percent = tax.rates.iter().map(|rate| rate.percent).max();
+            let known = highest.entry(&tax.code).or_default();
+            *known = Ord::max(*known, percent.unwrap_or_default());
+        }
+        let mut highest: Vec<Decimal> = highest.into_values().collect();
+        highest.sort_unstable_by(|a, b| b.cmp(a));
+        let factors = highest.iter().take(TAXES_MAX);
+        let factors = factors.map(|percent| Decimal::ONE + percent / Decimal::ONE_HUNDRED);
+        let all = factors.fold(Decimal::ONE, Decimal::saturating_mul);
+        all.saturating_sub(Decimal::ONE)
     }
 
     /// The digests of all that ever were in force.
