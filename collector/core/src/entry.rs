@@ -60,7 +60,8 @@ pub use operated::{
 /// pays is shared; a fee in advance is what the next period costs that is rated anew; one line that is
 /// too large leaves the others billed.
 ///
-/// 10: numbers of documents are left out only after a restore.
+/// 10: numbers of documents are left out only after a restore; meters that no catalog declares are
+/// counted together beyond a number of them.
 pub const FOLD_VERSION: u16 = 10;
 
 /// BLAKE3 of a policy or a catalog.

@@ -7,6 +7,7 @@
 //! `accepted + corrected = billed + unrated + refused + lost + open`. Legs must sum to zero, lines to their
 //! invoice, and numbers of documents must have no gaps.
 
+mod accounts;
 mod books;
 mod shares;
 
@@ -15,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::Serialize;
 use tollgate_common::{MeterName, Quantity, Scale, TenantId};
 
-use crate::effect::{AccountState, Effect};
+use crate::effect::Effect;
 use crate::entry::{Digest, Entry};
 use crate::fold::intake::Restore;
 use crate::fold::whole::Fold;
@@ -242,12 +243,8 @@ pub fn verify_with<J: Journal, P: Projection>(
         }
     }
     let chains = stored.values().map(Stored::end).collect();
-    let (books, mut usage) = books.finish(&fold);
-    let accounts: Vec<AccountCheck> = accounts
-        .into_iter()
-        .map(|(key, account)| check_account(account, usage.remove(&key).unwrap_or_default()))
-        .collect();
-    let conserved = accounts.iter().all(|account| account.conserved);
+    let (books, booked) = books.finish(&fold);
+    let (accounts, conserved) = accounts::check(accounts, booked);
     // It stands at an entry, or somebody changed where it stands.
     let reached = fold.position();
     let verified = difference.is_none() && conserved && books.faults.is_empty() && reached == upto;
@@ -413,33 +410,6 @@ fn first_difference(computed: &LedgerEntry, stored: &LedgerEntry) -> Option<Diff
         journal: text(computed.get(field)),
         ledger: text(stored.get(field)),
     })
-}
-
-fn check_account(account: AccountState, booked: UsageSums) -> AccountCheck {
-    let AccountState {
-        tenant,
-        meter,
-        scale,
-        accepted,
-        counted,
-        refused,
-        lost,
-        corrected,
-    } = account;
-    let sum = Quantity::checked_sum([counted, refused, lost]);
-    let whole = accepted.checked_add(corrected);
-    AccountCheck {
-        tenant,
-        meter,
-        scale,
-        accepted,
-        counted,
-        refused,
-        lost,
-        corrected,
-        conserved: sum.is_some() && sum == whole && booked.agree(counted, refused, lost),
-        booked,
-    }
 }
 
 #[cfg(test)]

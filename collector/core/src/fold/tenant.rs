@@ -25,6 +25,7 @@ mod changed;
 mod closable;
 mod close;
 mod count;
+mod crowd;
 mod digest;
 mod due;
 mod dues;
@@ -59,6 +60,7 @@ use tollgate_common::{AgentId, TenantId, Timestamp, WindowWidth};
 pub use accrual::{Accrual, AccrualLine};
 pub use book::UnratedReason;
 pub use closable::CloseRefused;
+pub use crowd::CrowdAccount;
 pub use dues::{
     Due, Dues, IssueRefused, IssueWish, IssuedDocument, Issuer, NegativePolicy, WishedDocument,
     ZeroPolicy,

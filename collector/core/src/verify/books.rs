@@ -2,7 +2,7 @@
 //! their invoice, numbers of documents have no gaps, and what was counted is billed, unrated,
 //! refused, lost, or waits in an open period.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -11,10 +11,10 @@ use tollgate_common::{Aggregation, MeterName, Quantity, Scale, TenantId};
 use super::shares::Shares;
 use crate::catalog::Families;
 use crate::entry::Issue;
-use crate::fold::tenant::TenantFold;
+use crate::fold::tenant::{CrowdAccount, TenantFold};
 use crate::fold::whole::Fold;
 use crate::ledger::{
-    Account, Certainty, Disputes, Document, EntryKind, EntryRef, LedgerEntry, LinePart,
+    Account, Certainty, Disputes, Document, EntryKind, EntryRef, LedgerEntry, LinePart, Posting,
     check_balance,
 };
 
@@ -66,17 +66,28 @@ impl UsageSums {
         Quantity::checked_sum(sums.values().copied())
     }
 
-    /// True if these parts are what the account says.
-    pub(super) fn agree(&self, counted: Quantity, refused: Quantity, lost: Quantity) -> bool {
-        let all = || {
-            let unrated = Self::total(&self.unrated)?;
-            let booked = Quantity::checked_sum([self.billed, unrated, self.open])?;
-            let of_refused = Self::total(&self.refused)?.checked_add(self.open_refused)?;
-            let of_lost = Self::total(&self.lost)?;
-            Some(booked == counted && of_refused == refused && of_lost == lost)
-        };
-        !self.overflow && all() == Some(true)
+    /// What of these figures of an account is not in these parts: of what was counted, refused and lost;
+    /// `None` if that does not fit.
+    pub(super) fn missing(&self, figures: [Quantity; 3]) -> Option<[Quantity; 3]> {
+        let [counted, refused, lost] = figures;
+        let unrated = Self::total(&self.unrated)?;
+        let booked = Quantity::checked_sum([self.billed, unrated, self.open])?;
+        let of_refused = Self::total(&self.refused)?.checked_add(self.open_refused)?;
+        let missing = [
+            counted.checked_sub(booked)?,
+            refused.checked_sub(of_refused)?,
+            lost.checked_sub(Self::total(&self.lost)?)?,
+        ];
+        (!self.overflow).then_some(missing)
     }
+}
+
+/// What became of usage, by the entries of the ledger.
+pub(super) struct UsageBooked {
+    /// Meter by meter.
+    pub(super) accounts: BTreeMap<AccountKey, UsageSums>,
+    /// What is of too many meters.
+    pub(super) crowds: BTreeMap<CrowdAccount, UsageSums>,
 }
 
 /// What the books add up to.
@@ -148,6 +159,8 @@ pub(super) struct Books {
     /// backup are not known.
     restored: BTreeSet<String>,
     usage: BTreeMap<AccountKey, UsageSums>,
+    /// The same of usage of too many meters, which is of none in particular.
+    crowds: BTreeMap<CrowdAccount, UsageSums>,
     shares: Shares,
     report: BooksReport,
 }
@@ -292,7 +305,11 @@ impl Books {
 
     fn count_usage(&mut self, entry: &LedgerEntry) {
         let posting = &entry.posting;
-        let (Some(tenant), Some(meter)) = (&posting.tenant, &posting.meter) else {
+        let Some(tenant) = &posting.tenant else {
+            return;
+        };
+        let Some(meter) = &posting.meter else {
+            self.count_crowd(tenant, posting);
             return;
         };
         let is_loss = matches!(posting.kind, EntryKind::Loss | EntryKind::LossReversed);
@@ -337,8 +354,33 @@ impl Books {
         }
     }
 
-    /// What the books add up to, and what became of the usage of each account.
-    pub(super) fn finish(mut self, fold: &Fold) -> (BooksReport, BTreeMap<AccountKey, UsageSums>) {
+    fn count_crowd(&mut self, tenant: &TenantId, posting: &Posting) {
+        let adds_up = posting.aggregation.is_some_and(Aggregation::adds_up);
+        if !adds_up || posting.quantity.is_zero() {
+            return;
+        }
+        let key = (tenant.clone(), posting.scale);
+        let by_reason = |sums: &mut UsageSums, unrated: bool| {
+            let of = if unrated {
+                &mut sums.unrated
+            } else {
+                &mut sums.refused
+            };
+            let sum = of.entry(posting.line.clone()).or_default();
+            UsageSums::add(sum, &mut sums.overflow, posting.quantity);
+            if sum.is_zero() {
+                of.remove(&posting.line);
+            }
+        };
+        match posting.kind {
+            EntryKind::Unrated => by_reason(self.crowds.entry(key).or_default(), true),
+            EntryKind::Refused => by_reason(self.crowds.entry(key).or_default(), false),
+            _ => {}
+        }
+    }
+
+    /// What the books add up to, and what became of the usage.
+    pub(super) fn finish(mut self, fold: &Fold) -> (BooksReport, UsageBooked) {
         let rate = fold.tenants().first().map(TenantFold::tax_rate_max);
         for fault in self.shares.faults(rate.unwrap_or_default()) {
             if self.report.faults.len() < FAULTS_MAX {
@@ -356,7 +398,22 @@ impl Books {
                 UsageSums::add(open, &mut sums.overflow, quantity);
             }
         }
-        (self.report, self.usage)
+        for tenants in fold.tenants() {
+            for (key, refused, quantity) in tenants.unbooked_of_crowds() {
+                let sums = self.crowds.entry(key).or_default();
+                let open = if refused {
+                    &mut sums.open_refused
+                } else {
+                    &mut sums.open
+                };
+                UsageSums::add(open, &mut sums.overflow, quantity);
+            }
+        }
+        let booked = UsageBooked {
+            accounts: self.usage,
+            crowds: self.crowds,
+        };
+        (self.report, booked)
     }
 }
 

@@ -295,3 +295,63 @@ fn the_same_journal_gives_the_same_bytes() {
         assert!(replay(cut) == straight, "cut at {cut}");
     }
 }
+
+/// Who invents names of meters without end: all is counted and verified, and what a period keeps of it
+/// is bounded.
+#[test]
+fn usage_of_too_many_meters_is_counted_together() {
+    let (mut journal, mut fold, mut tables) =
+        (MemoryJournal::new(), Fold::new(), Tables::default());
+    let take = |journal: &mut MemoryJournal, fold: &mut Fold, tables: &mut Tables, entry| {
+        tables.take(journal, fold, Timestamp::from_secs(2_000_000_000), entry);
+    };
+    let mut sealer = Sealer::new(1);
+    let mut invented = |numbers: std::ops::Range<u32>, reason: Option<RefusedReason>| {
+        let names = numbers.map(|number| format!("m{number:05}"));
+        let rows: Vec<_> = names.map(|name| row("acme", &name, "eu", 1, 3)).collect();
+        let verdicts = Verdicts::PerRow(vec![reason; rows.len()]);
+        Entry::Batch(std::sync::Arc::new(ReceivedBatch {
+            batch: sealer.seal(rows, false),
+            policy: Digest([0; 32]),
+            verdicts,
+        }))
+    };
+    let batches = [
+        invented(0..9_990, None),
+        // Ten of them have a place of their own yet.
+        invented(9_980..10_040, None),
+        invented(20_000..20_007, Some(RefusedReason::MeterNotAllowed)),
+    ];
+    for batch in batches {
+        take(&mut journal, &mut fold, &mut tables, batch);
+    }
+    let open = verify(&journal, PARTITION, &tables).expect("readable");
+    assert!(open.verified && open.accounts.len() == 10_047);
+    let closings = fold.tenants()[0].poll_closable(Timestamp::from_secs(2_000_000_000));
+    for closing in closings {
+        take(&mut journal, &mut fold, &mut tables, Entry::Close(closing));
+    }
+    let together = tables
+        .ledger
+        .iter()
+        .filter(|entry| entry.posting.meter.is_none());
+    let together = together.map(|entry| (&*entry.posting.line, entry.posting.quantity.units()));
+    let together: Vec<_> = together.collect();
+    assert_eq!(
+        together,
+        [("too_many_meters", 3 * 40), ("meter_not_allowed", 3 * 7)]
+    );
+    assert_eq!(tables.ledger.len(), 10_002);
+    assert!(
+        verify(&journal, PARTITION, &tables)
+            .expect("readable")
+            .verified
+    );
+    let mut less = tables.ledger.clone();
+    less.retain(|entry| entry.posting.line != "too_many_meters");
+    assert!(
+        !verify(&journal, PARTITION, &tables.with(less))
+            .expect("readable")
+            .verified
+    );
+}

@@ -296,6 +296,9 @@ fn rateable<'b>(
         let line = lines.entry(usage.key().line(account)).or_default();
         line.add(usage.quantity(), usage);
     }
+    if let Some(crowd) = &book.crowd {
+        crowd.lines(lines);
+    }
     rated
 }
 

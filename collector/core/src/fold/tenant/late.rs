@@ -79,7 +79,8 @@ impl Booking<'_> {
         posting.meter.clone_from(&key.meter);
         posting.quantity = quantity;
         posting.scale = key.scale;
-        posting.aggregation = key.meter.as_ref().map(|_| key.aggregation);
+        let of_usage = key.meter.is_some() || key.is_of_crowd();
+        posting.aggregation = of_usage.then_some(key.aggregation);
         posting.catalogs.clone_from(&self.catalogs);
         posting.usage = key
             .meter

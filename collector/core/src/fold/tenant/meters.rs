@@ -2,9 +2,11 @@
 //! names, so that a million of them must not take longer for each than a handful does.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::crowd::METERS_MAX;
 use super::usage::{Usage, UsageKey};
 use crate::fold::packed::reserve;
 use crate::fold::rows::Run;
@@ -23,8 +25,14 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// What the rows of a run are counted into, made if there is none.
-    pub(super) fn of(&mut self, run: &Run<'_>) -> &mut Usage {
+    /// What the rows of a run are counted into, made if there is none; `None` if there are too many
+    /// already, and it is not declared.
+    pub(super) fn of(
+        &mut self,
+        run: &Run<'_>,
+        is_declared: impl FnOnce() -> bool,
+    ) -> Option<&mut Usage> {
+        let is_full = self.listed.len() + self.between.len() >= METERS_MAX;
         let listed = &mut self.listed;
         let few = (listed.len() <= FEW).then(|| listed.iter().position(|usage| usage.is_of(run)));
         let found = match few {
@@ -32,17 +40,20 @@ impl Meters {
             _ => listed.binary_search_by(|usage| usage.order_to(run)),
         };
         match found {
-            Ok(at) => &mut listed[at],
+            Ok(at) => Some(&mut listed[at]),
             Err(at) if at == listed.len() || listed.len() < PUT_BETWEEN_MAX => {
+                if is_full && !is_declared() {
+                    return None;
+                }
                 reserve(listed, 1);
                 listed.insert(at, Usage::new(UsageKey::of(run)));
-                &mut listed[at]
+                Some(&mut listed[at])
             }
-            Err(_) => {
-                let key = UsageKey::of(run);
-                let between = self.between.entry(key.clone());
-                between.or_insert_with(|| Usage::new(key))
-            }
+            Err(_) => match self.between.entry(UsageKey::of(run)) {
+                Entry::Occupied(known) => Some(known.into_mut()),
+                Entry::Vacant(_) if is_full && !is_declared() => None,
+                Entry::Vacant(place) => Some(place.insert(Usage::new(UsageKey::of(run)))),
+            },
         }
     }
 
@@ -147,8 +158,18 @@ mod tests {
             .map(|n| (row(n), None));
         let rows = RowSet::new(rows);
         for run in rows.runs() {
-            meters.of(&run);
+            assert!(meters.of(&run, || true).is_some());
         }
+        // Of more only those that are declared have a place of their own, and those that have one.
+        assert!(count > METERS_MAX);
+        for (meter, is_declared) in [(count, false), (count, true), (count, false), (7, false)] {
+            let one = RowSet::new([(row(meter), None)]);
+            let run = one.runs().next().expect("one");
+            let has_place =
+                is_declared || meter == 7 || meters.listed.len() + meters.between.len() > count;
+            assert_eq!(meters.of(&run, || is_declared).is_some(), has_place);
+        }
+        let count = count + 1;
         assert!(!meters.between.is_empty());
         let names = |meters: &Meters| -> Vec<UsageKey> { meters.iter().map(Usage::key).collect() };
         let all = names(&meters);

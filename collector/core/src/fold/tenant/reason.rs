@@ -44,6 +44,8 @@ pub enum UnratedReason {
     BelowZero,
     /// The price became another one in the period, under the same id.
     PriceChanged,
+    /// No catalog declares the meter, and there are more such meters than a period keeps.
+    TooManyMeters,
 }
 
 impl UnratedReason {
@@ -66,6 +68,7 @@ impl UnratedReason {
             Self::AmountTooLarge => "amount_too_large",
             Self::RollupTooLarge => "rollup_too_large",
             Self::BelowZero => "below_zero",
+            Self::TooManyMeters => "too_many_meters",
         }
     }
 
@@ -98,6 +101,9 @@ impl UnratedReason {
             Self::AmountTooLarge => Unrated::TooLarge.explain(),
             Self::RollupTooLarge => "a single rollup is larger than 2^80 smallest units",
             Self::BelowZero => "corrections took away more than there was in the period",
+            Self::TooManyMeters => {
+                "meters that no catalog declares, together: the period has too many of them"
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use tollgate_common::{Aggregation, MeterName, Quantity, Rollup, Scale, TenantId,
 
 use super::anew::Anew;
 use super::book::{Booked, LineKey};
+use super::crowd::{self, Crowd};
 use super::meters::Meters;
 use super::series::{Reporter, Series};
 use super::state::pairs;
@@ -378,6 +379,8 @@ pub(super) struct PeriodBook {
     /// How often it was booked before it was closed.
     pub(super) interims: u32,
     usage: Meters,
+    /// What else was used, of meters of which there are too many.
+    pub(super) crowd: Option<Box<Crowd>>,
     /// What others used for whom the tenant pays, by tenant: their usage, and what is booked of it.
     pub(super) children: BTreeMap<TenantId, PeriodBook>,
     /// What the ledger says so far.
@@ -397,6 +400,7 @@ impl PeriodBook {
             due: false,
             interims: 0,
             usage: Meters::default(),
+            crowd: None,
             children: BTreeMap::new(),
             booked: BTreeMap::new(),
         }
@@ -458,7 +462,14 @@ impl PeriodBook {
             period: self.period,
             known: self.known.map_or(timeline.known(), |known| known as usize),
         };
-        let usage = self.usage.of(run);
+        if self.is_closed() {
+            self.late_since.get_or_insert(stamp);
+        }
+        let is_declared = || crowd::is_declared(timeline, run.first().series.meter());
+        let Some(usage) = self.usage.of(run, is_declared) else {
+            self.crowd.get_or_insert_default().count(position, run);
+            return;
+        };
         usage.count(run, reporter, &versions);
         if run.extent.end > end {
             let reaches_beyond = |row: &&Rollup| row.window.start() < end && row.window.end() > end;
@@ -467,9 +478,6 @@ impl PeriodBook {
             beyond.straddling = beyond.straddling.saturating_add(straddling);
         }
         usage.from.get_or_insert(position);
-        if self.is_closed() {
-            self.late_since.get_or_insert(stamp);
-        }
     }
 
     /// Notes that usage of a meter was declared lost.
@@ -493,6 +501,9 @@ impl PeriodBook {
             }
         }
         self.usage.shrink();
+        if let Some(crowd) = &mut self.crowd {
+            crowd.settle();
+        }
         for child in self.children.values_mut() {
             child.settle(known);
         }

@@ -239,6 +239,11 @@ impl Shares {
             }
             let part = usage.parts.entry(Standing::of(line)).or_default();
             part.combine(Sum::of(line.quantity), false, Quantity::checked_add);
+        } else if matches!(line.kind, EntryKind::Unrated | EntryKind::Refused)
+            && !line.quantity.is_zero()
+        {
+            // Of too many meters, and so of none in particular.
+            *self.undeclared.entry(Standing::of(line)).or_default() += 1;
         }
         if let (Some(amount), Some(currency)) = (line.amount, &line.currency) {
             let money = self.money.entry(currency.clone()).or_default();
