@@ -13,16 +13,18 @@ use tollgate_collector_core::fold::intake::{Intake, Notice, NoticeKind, Progress
 use tollgate_collector_core::fold::partition_of;
 use tollgate_collector_core::fold::tenant::{Accrual, IssueWish, TenantFold};
 use tollgate_collector_core::fold::whole::Fold;
-use tollgate_collector_core::journal::reader::{ReadError, Reader};
+use tollgate_collector_core::journal::reader::Reader;
 use tollgate_collector_core::journal::{Epoch, Journal, PartitionId};
 use tollgate_collector_core::ledger::Note;
 use tollgate_collector_core::position::Position;
-use tollgate_collector_core::projection::{Projection, ProjectionError, Transaction};
+use tollgate_collector_core::projection::{Projection, Transaction};
 use tollgate_common::{TenantId, Timestamp};
 
+use super::error::FoldError;
 use super::handle::{CloseRequest, FoldStatus, WITHOUT_PROFILE_SHOWN, WithoutProfile};
+use super::ledger;
 use super::operate::{OperateRequest, Prepared};
-use super::pool::{FoldPanicked, Pool};
+use super::pool::Pool;
 use crate::metrics::Metrics;
 
 /// Entries of one chunk, and so of one transaction.
@@ -31,38 +33,6 @@ const CHUNK_ENTRIES: usize = 1024;
 const TO_BILL_MAX: usize = 256;
 /// Rollups of one chunk, about.
 const CHUNK_ROLLUPS: usize = 100_000;
-
-/// Why the fold cannot go on.
-#[derive(Debug, thiserror::Error)]
-pub enum FoldError {
-    /// The journal cannot be read on.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The projection cannot be written.
-    #[error(transparent)]
-    Projection(#[from] ProjectionError),
-    /// A defect.
-    #[error(transparent)]
-    Panicked(#[from] FoldPanicked),
-    /// The threads cannot be started.
-    #[error("cannot start the fold's threads: {0}")]
-    Threads(std::io::Error),
-    /// The ledger that stands in the projection is not the one that the journal gives.
-    #[error(
-        "the ledger in the projection is not what this program makes of the journal: of partition {partition} it \
-         ends with {stored}, the journal gives {given}. An older version of the program made it, or somebody \
-         changed it. Nothing was written. `tollgate-collector ledger verify` names the first entry that differs; \
-         to go on, see \"After an upgrade\" in docs/operating.md"
-    )]
-    OtherLedger {
-        /// Of which tenant partition.
-        partition: u16,
-        /// How the stored one ends.
-        stored: String,
-        /// How the one ends that the journal gives.
-        given: String,
-    },
-}
 
 /// The fold's state, where it stands, and where its projection stands.
 pub(crate) struct Engine<P> {
@@ -131,40 +101,9 @@ impl<P: Projection> Engine<P> {
             watched: false,
         };
         if engine.projected.is_some() && engine.projected == after {
-            engine.check_ledger()?;
+            ledger::check(&engine.tenants, &engine.projection)?;
         }
         Ok(engine)
-    }
-
-    /// Whether the ledger that is stored is the one that the journal gives, by the ends of the chains:
-    /// what this fold books later would belong to another one. Asked where the fold has come to where
-    /// the projection stands.
-    fn check_ledger(&self) -> Result<(), FoldError> {
-        for fold in &self.tenants {
-            let chain = fold.chain();
-            let before = chain.len().saturating_sub(1);
-            // One more than there should be.
-            let last = self.projection.ledger(fold.partition(), before, 2);
-            let stored = match last {
-                Ok(entries) => entries.last().map(|entry| (entry.at.index, entry.hash)),
-                // What it says instead is for `ledger verify` to find.
-                Err(ProjectionError::Unreadable(_)) => Some((before, Digest([0; 32]))),
-                Err(error) => return Err(error.into()),
-            };
-            let given = (!chain.is_empty()).then(|| (chain.len(), chain.head()));
-            if stored != given {
-                let told = |end: Option<(u64, Digest)>| match end {
-                    Some((index, hash)) => format!("entry {index} ({hash})"),
-                    None => "no entry".to_owned(),
-                };
-                return Err(FoldError::OtherLedger {
-                    partition: fold.partition(),
-                    stored: told(stored),
-                    given: told(given),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Folds the next chunk of what is committed and writes its effects; returns the number
@@ -205,7 +144,7 @@ impl<P: Projection> Engine<P> {
             effects.extend(folded);
             self.write(upto, effects)?;
         } else if count > 0 && self.reader.position() == projected {
-            self.check_ledger()?;
+            ledger::check(&self.tenants, &self.projection)?;
         }
         self.entries += count as u64;
         self.rollups += rollups as u64;

@@ -6,8 +6,10 @@
 
 mod accruing;
 mod engine;
+mod error;
 pub mod handle;
 mod json;
+mod ledger;
 pub mod operate;
 mod pool;
 mod restored;
@@ -23,8 +25,8 @@ use tollgate_collector_core::entry::{Entry, codec};
 use tollgate_collector_core::journal::group::{Pending, Token};
 use tollgate_collector_core::projection::Projection;
 
-pub use engine::FoldError;
 pub(crate) use engine::{Beginning, Engine};
+pub use error::FoldError;
 pub use handle::{AskError, FoldHandle};
 pub use restored::read_state;
 pub(crate) use snapshots::Snapshots;
