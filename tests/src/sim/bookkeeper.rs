@@ -30,8 +30,6 @@ struct Line {
     left_base: Cents,
     /// What of it stands on invoices.
     billed: Cents,
-    /// The line that it changes.
-    of: Option<EntryRef>,
     /// Something of it stands on no invoice, if only that it comes to nothing.
     waits: bool,
 }
@@ -57,6 +55,8 @@ pub struct Open {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bookkeeper {
     lines: BTreeMap<EntryRef, Line>,
+    /// What entries change, also where they come to nothing.
+    changes: BTreeMap<EntryRef, EntryRef>,
     /// The lines that are disputed, by their first entries.
     disputed: BTreeSet<EntryRef>,
     issued: BTreeMap<EntryRef, Issued>,
@@ -112,6 +112,9 @@ impl Bookkeeper {
 
     fn line(&mut self, entry: &LedgerEntry) {
         let posting = &entry.posting;
+        if let Some(of) = posting.refers_to {
+            self.changes.insert(entry.at, of);
+        }
         let unbilled = posting.legs.iter();
         let Some(leg) = unbilled
             .into_iter()
@@ -130,7 +133,6 @@ impl Bookkeeper {
                     base.mantissa()
                 },
                 billed: 0,
-                of: posting.refers_to,
                 waits: true,
             };
             self.lines.insert(entry.at, line);
@@ -140,8 +142,8 @@ impl Bookkeeper {
     /// The first entry of the line that an entry is of.
     fn first(&self, of: EntryRef) -> EntryRef {
         let mut first = of;
-        while let Some(earlier) = self.lines.get(&first).and_then(|line| line.of) {
-            first = earlier;
+        while let Some(earlier) = self.changes.get(&first) {
+            first = *earlier;
         }
         first
     }

@@ -66,14 +66,14 @@ impl Shares {
         let (Some(amount), Some(own)) = (posting.amount, key_of(payer, posting)) else {
             return;
         };
-        let is_tax = own.role == Role::Tax;
         // The difference of a line that is booked in a later period is that line's.
         let refers = matches!(posting.kind, EntryKind::Share | EntryKind::Adjustment);
         let of = posting.refers_to.filter(|_| refers);
         let of_line = of.and_then(|at| self.known.get(&at));
         let key = match of_line {
-            // What of a tax goes with a disputed line was taken off it by the entry before.
-            Some(key) if is_tax && key.role != Role::Tax => self.known.get(&before(entry.at)),
+            // What goes with a disputed line, of a tax or of what pays for it, was taken off that by the
+            // entry before.
+            Some(key) if !is_share && key.role != own.role => self.known.get(&before(entry.at)),
             of_line => of_line,
         };
         let key = key.cloned();
@@ -356,6 +356,22 @@ mod tests {
             ),
         ];
         assert_eq!(faults_of(&[&bill[..], &apart].concat()), [] as [&str; 0]);
+        let adjustment = EntryKind::Adjustment;
+        let paid = [
+            of(Role::Drawdown, "term", (Charge, "acme", 1, -500, None)),
+            of(Role::Drawdown, "term", (Share, "shop", 1, -300, Some(8))),
+            of(
+                Role::Drawdown,
+                "term",
+                (adjustment, "acme", 1, 500, Some(8)),
+            ),
+            of(
+                Role::Drawdown,
+                "term",
+                (adjustment, "acme", 1, -500, Some(1)),
+            ),
+        ];
+        assert_eq!(faults_of(&[&bill[..], &paid].concat()), [] as [&str; 0]);
         // A fee that is given back, with its tax, may be the payer's alone.
         let back = [
             of(Role::Fee, "platform", (Charge, "acme", 1, -500, None)),

@@ -9,9 +9,6 @@ use super::super::context::{Broken, Context};
 use super::super::coverage::Probe;
 use super::{CollectorNode, Process};
 
-/// After how many of a thousand steps the books are checked whole.
-const STEPS_CHECKED: u32 = 20;
-
 impl CollectorNode {
     /// Reads what is committed, books it, and answers those who said hello.
     pub(super) fn fold(&mut self, context: &mut Context) -> Result<(), Broken> {
@@ -68,11 +65,9 @@ impl CollectorNode {
             self.projection
                 .commit(&transaction)
                 .map_err(|error| error.to_string())?;
-            if self.random.chance(STEPS_CHECKED) {
-                context.hit(Probe::CheckedStep);
-                self.check_step()?;
-                self.check_dues()?;
-            }
+            context.hit(Probe::CheckedStep);
+            self.check_step()?;
+            self.check_dues()?;
         }
         if read == most {
             self.schedule(context);

@@ -122,7 +122,8 @@ impl Asked<'_> {
     /// The payer, and then all others by their names.
     fn users(&self) -> Vec<TenantId> {
         let mut users = vec![self.tenant.clone()];
-        for (user, _) in self.usage.keys() {
+        let used = self.usage.keys().map(|(user, _)| user);
+        for user in used.chain(self.peaks.keys()) {
             if !users.contains(user) {
                 users.push(user.clone());
             }
