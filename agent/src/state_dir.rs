@@ -238,6 +238,15 @@ impl MappedCells {
             .ok_or_else(|| io::Error::other("mmap gave a null address"))?;
         Ok(Self { start, words })
     }
+}
+
+impl Region for MappedCells {
+    #[inline]
+    fn words(&self) -> &[AtomicU64] {
+        // SAFETY: `map` made a mapping of this many words (or none, with a dangling but
+        // aligned start), zero bytes are valid atomics, and it stays until drop.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
+    }
 
     fn sync(&self) -> io::Result<()> {
         if self.words == 0 {
@@ -252,15 +261,6 @@ impl MappedCells {
             )?;
         }
         Ok(())
-    }
-}
-
-impl Region for MappedCells {
-    #[inline]
-    fn words(&self) -> &[AtomicU64] {
-        // SAFETY: `map` made a mapping of this many words (or none, with a dangling but
-        // aligned start), zero bytes are valid atomics, and it stays until drop.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words) }
     }
 }
 

@@ -9,10 +9,8 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use tollgate_agent_core::aggregate::Writer;
+use tollgate_agent_core::aggregate::{CellsHome, Writer};
 use tollgate_agent_core::engine::{Engine, EngineConfig, Start};
 use tollgate_agent_core::ship::ShipConfig;
 use tollgate_agent_core::spool::{SpoolConfig, SyncPolicy};
@@ -51,7 +49,7 @@ const JOURNAL_BYTES: usize = (8 << 20) / 1000 * 5;
 const QUEUE_BYTES: usize = 8 << 20;
 const BEGIN: Timestamp = Timestamp::from_secs(1_780_000_000);
 
-type Region = Arc<Vec<AtomicU64>>;
+type Region = <MemoryHome as CellsHome>::Region;
 
 /// One agent and its end of the network.
 struct Agent {

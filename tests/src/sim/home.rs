@@ -8,18 +8,53 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tollgate_agent_core::aggregate::CellsHome;
+use tollgate_agent_core::aggregate::{CellsHome, Region};
 
 use super::random::Random;
 
 /// Words of a page, the unit in which the kernel writes a mapped file back.
 const PAGE_WORDS: usize = 512;
 
+/// A mapped file.
+#[derive(Debug)]
+pub struct Mapped {
+    words: Vec<AtomicU64>,
+    /// As it was when it was put in place, or synced last.
+    synced: Mutex<Vec<u64>>,
+}
+
+impl Mapped {
+    fn new(words: &[u64], synced: Vec<u64>) -> Arc<Self> {
+        let words = words.iter().map(|word| AtomicU64::new(*word));
+        Arc::new(Self {
+            words: words.collect(),
+            synced: Mutex::new(synced),
+        })
+    }
+
+    fn now(&self) -> Vec<u64> {
+        self.words.iter().map(|word| word.load(Relaxed)).collect()
+    }
+
+    fn synced(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Region for Mapped {
+    fn words(&self) -> &[AtomicU64] {
+        &self.words
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        *self.synced() = self.now();
+        Ok(())
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
-    region: Option<Arc<Vec<AtomicU64>>>,
-    /// The region as it was when it was put in place.
-    synced: Vec<u64>,
+    region: Option<Arc<Mapped>>,
     fail_next: bool,
 }
 
@@ -47,24 +82,19 @@ impl MemoryHome {
     /// The words of the file as they are.
     pub fn image(&self) -> Option<Vec<u64>> {
         let state = self.state();
-        let region = state.region.as_ref()?;
-        Some(region.iter().map(|word| word.load(Relaxed)).collect())
+        state.region.as_ref().map(|region| region.now())
     }
 
     /// The file becomes what it was.
     pub fn set_back(&self, image: Option<&Vec<u64>>) {
-        let mut state = self.state();
-        state.synced = image.cloned().unwrap_or_default();
-        let words = image.map(|words| words.iter().map(|word| AtomicU64::new(*word)).collect());
-        state.region = words.map(Arc::new);
+        self.state().region = image.map(|words| Mapped::new(words, words.clone()));
     }
 
     /// The process died: the file stays as it is, and nobody else holds its memory.
     pub fn kill(&self) {
         let mut state = self.state();
         if let Some(region) = state.region.take() {
-            let words = region.iter().map(|word| AtomicU64::new(word.load(Relaxed)));
-            state.region = Some(Arc::new(words.collect()));
+            state.region = Some(Mapped::new(&region.now(), region.synced().clone()));
         }
     }
 
@@ -74,22 +104,18 @@ impl MemoryHome {
         let Some(region) = state.region.take() else {
             return;
         };
-        let mut words: Vec<_> = region.iter().map(|word| word.load(Relaxed)).collect();
-        for (page, synced) in words
-            .chunks_mut(PAGE_WORDS)
-            .zip(state.synced.chunks(PAGE_WORDS))
-        {
+        let (mut words, synced) = (region.now(), region.synced());
+        for (page, synced) in words.chunks_mut(PAGE_WORDS).zip(synced.chunks(PAGE_WORDS)) {
             if random.chance(500) {
                 page.copy_from_slice(synced);
             }
         }
-        state.synced.clone_from(&words);
-        state.region = Some(Arc::new(words.into_iter().map(AtomicU64::new).collect()));
+        state.region = Some(Mapped::new(&words, words.clone()));
     }
 }
 
 impl CellsHome for MemoryHome {
-    type Region = Arc<Vec<AtomicU64>>;
+    type Region = Arc<Mapped>;
 
     fn load(&mut self) -> io::Result<Option<Self::Region>> {
         Ok(self.state().region.clone())
@@ -103,12 +129,10 @@ impl CellsHome for MemoryHome {
         if std::mem::take(&mut self.state().fail_next) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let region: Vec<_> = (0..words).map(|_| AtomicU64::new(0)).collect();
-        fill(&region);
-        let mut state = self.state();
-        state.synced = region.iter().map(|word| word.load(Relaxed)).collect();
-        let region = Arc::new(region);
-        state.region = Some(Arc::clone(&region));
+        let region = Mapped::new(&vec![0; words], Vec::new());
+        fill(&region.words);
+        region.sync()?;
+        self.state().region = Some(Arc::clone(&region));
         Ok(region)
     }
 }

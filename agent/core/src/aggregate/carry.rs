@@ -12,11 +12,24 @@ use std::sync::atomic::AtomicU64;
 use tollgate::cell::level::{self, LevelState};
 use tollgate_common::{Aggregation, MeterName, Scale, SeriesKey, TenantId, Timestamp};
 
-use super::carry_mirrors::carry_mirrors;
+use super::carry_mirrors::{carry_mirrors, pages_of};
 use super::header;
 use super::levels::LevelBase;
 use super::slot::SlotUse;
 use super::{Cells, CellsError, Region, Writer};
+
+/// What of the cells of the life before is to be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Believed {
+    /// All of it, and its levels are sealed up to this instant: from there on they count in the next
+    /// life, also while no agent ran.
+    Sealed(Timestamp),
+    /// Which pages there were. All was sealed, and the host was started anew since: applications may have
+    /// counted on after the agent's end, and their pages are gone.
+    Pages,
+    /// Nothing. Levels begin when they are next set.
+    Nothing,
+}
 
 /// What the life before had, and this one has no room for.
 #[derive(Debug)]
@@ -53,14 +66,11 @@ impl GivenUp {
 impl<R: Region> Cells<R> {
     /// Writes into a region that was just filled what it takes over from this one.
     ///
-    /// `sealed_until` is the instant up to which levels of this life are sealed: from there
-    /// on they count in the next one, also while no agent ran. `None` if what these cells
-    /// hold is not to be believed; levels then begin when they are next set. Gives what found no
-    /// room, of which the region has a note.
+    /// Gives what found no room, or is gone, of which the region has a note.
     pub(crate) fn carry_into(
         &self,
         words: &[AtomicU64],
-        sealed_until: Option<Timestamp>,
+        believed: Believed,
     ) -> Result<GivenUp, CellsError> {
         let next = Cells::open(words)?;
         let tenants = self.carried_tenants(&next.identity().writers);
@@ -74,21 +84,23 @@ impl<R: Region> Cells<R> {
             }
             writers.push(writer);
         }
-        let Some(until) = sealed_until else {
-            return Ok(GivenUp::before([None; 2]));
-        };
-        let mut given_up = GivenUp {
-            levels: self.carry_levels(&mut writers, until),
-            pages: BTreeSet::new(),
-            pages_since: self.last_alive().min(until),
-            before: self.given_up(),
-        };
-        for writer in &mut writers {
-            let name = writer.name().to_owned();
-            given_up
-                .pages
-                .extend(carry_mirrors(self, &next, &name, writer, until));
+        let mut given_up = GivenUp::before([None; 2]);
+        let mut until = self.last_alive();
+        match believed {
+            Believed::Nothing => return Ok(given_up),
+            Believed::Pages => given_up.pages = pages_of(self),
+            Believed::Sealed(sealed_until) => {
+                until = sealed_until;
+                given_up.levels = self.carry_levels(&mut writers, until);
+                for writer in &mut writers {
+                    let name = writer.name().to_owned();
+                    let pages = carry_mirrors(self, &next, &name, writer, until);
+                    given_up.pages.extend(pages);
+                }
+            }
         }
+        given_up.pages_since = self.last_alive().min(until);
+        given_up.before = self.given_up();
         let levels = (!given_up.levels.is_empty()).then_some(until);
         let pages = (!given_up.pages.is_empty()).then_some(given_up.pages_since);
         let [levels_before, pages_before] = given_up.before;

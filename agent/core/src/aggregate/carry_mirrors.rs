@@ -53,6 +53,18 @@ pub(super) fn carry_mirrors<R: Region>(
     tenants
 }
 
+/// Whom all pages count for that were known at the end.
+pub(super) fn pages_of<R: Region>(old: &Cells<R>) -> BTreeSet<Option<TenantId>> {
+    let mut tenants = BTreeSet::new();
+    for writer in 0..old.layout().writers() {
+        let mirrors = mirrors(old, writer);
+        let owners = mirrors.iter().filter_map(|(_, key)| key.owner);
+        let pages = owners.map(|owner| owner.page).collect();
+        tenants.extend(tenants_of(&pages, &mirrors));
+    }
+    tenants
+}
+
 /// Whom pages count for.
 fn tenants_of(pages: &BTreeSet<PageKey>, mirrors: &[(u32, SlotKey)]) -> BTreeSet<Option<TenantId>> {
     let mut tenants = BTreeSet::new();

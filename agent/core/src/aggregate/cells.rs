@@ -181,6 +181,11 @@ impl<R: Region> Cells<R> {
         header::put_cut(self.words(), cut);
     }
 
+    /// Makes all of it durable.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.shared.sync()
+    }
+
     pub(crate) fn last_alive(&self) -> Timestamp {
         header::last_alive(self.words())
     }

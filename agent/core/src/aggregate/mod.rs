@@ -46,7 +46,7 @@ use std::sync::atomic::AtomicU64;
 
 pub(crate) use account::AccountWords;
 pub use account::{Account, InputLoss, Rejection};
-pub(crate) use carry::GivenUp;
+pub(crate) use carry::{Believed, GivenUp};
 pub(crate) use cells::{Activity, CellCut, Cells};
 pub use cells::{Cardinality, WriterError};
 pub(crate) use gauge::LEVEL_BYTES;
@@ -85,6 +85,12 @@ pub use writer::{
 pub trait Region: Send + Sync {
     /// All words.
     fn words(&self) -> &[AtomicU64];
+
+    /// Makes what the words are now durable, so that it outlives the host. Memory that ends with its
+    /// process has nothing to do.
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Region for Vec<AtomicU64> {
@@ -108,6 +114,10 @@ impl Region for Box<[AtomicU64]> {
 impl<R: Region> Region for Arc<R> {
     fn words(&self) -> &[AtomicU64] {
         (**self).words()
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        (**self).sync()
     }
 }
 

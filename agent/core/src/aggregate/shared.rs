@@ -140,6 +140,11 @@ impl<R: Region> Shared<R> {
         }
     }
 
+    /// Makes all of it durable.
+    pub(crate) fn sync(&self) -> std::io::Result<()> {
+        self.region.sync()
+    }
+
     #[inline]
     pub(crate) fn words(&self) -> &[AtomicU64] {
         self.region.words()

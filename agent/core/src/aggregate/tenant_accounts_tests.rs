@@ -5,7 +5,7 @@ use tollgate::cell::Room;
 use tollgate_common::{Aggregation, Dimensions, Scale};
 
 use super::super::tests::{Words, cells, key, region};
-use super::super::{CellsLayout, PairTotal, Rejection, Writer};
+use super::super::{Believed, CellsLayout, PairTotal, Rejection, Writer};
 use super::*;
 
 /// Seals everything, with running totals as the sealer keeps them. No other thread seals.
@@ -201,7 +201,7 @@ fn next(cells: &Cells<Words>, writers: &[&str]) -> Cells<Words> {
     identity.writers = writers;
     let layout = Cells::open(Words::clone(&words)).expect("filled").layout();
     Cells::<Words>::fill(&words, layout, &identity, &accounts, &retired);
-    cells.carry_into(&words, None).expect("filled");
+    cells.carry_into(&words, Believed::Nothing).expect("filled");
     Cells::open(words).expect("filled")
 }
 

@@ -74,6 +74,11 @@ pub enum EngineError {
         "cells do not belong to the batch that was just made durable; is another agent using the same state directory?"
     )]
     Contradiction,
+    /// The file of the cells cannot be made durable.
+    #[error(
+        "cells file cannot be synced: a failure of the host before the next start may lose, unseen, what applications count until then"
+    )]
+    Cells(#[source] std::io::Error),
     /// A final batch is asked for while somebody can still count.
     #[error("writer `{0}` must be dropped before the engine stops")]
     WriterHeld(String),
@@ -266,6 +271,8 @@ impl<R: Region, S: Storage> Engine<R, S> {
             && self.seal(at, Mode::Final, Room::Reserve)?
         {
             self.closed = true;
+            // Which pages there are has to be known after a failure of the host, too.
+            self.cells.sync().map_err(EngineError::Cells)?;
             Ok(Stopped::Sealed)
         } else {
             self.full_since.get_or_insert(now);

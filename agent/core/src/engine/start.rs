@@ -12,7 +12,7 @@ use super::clock::Clock;
 use super::declare::{Declarations, Watch};
 use super::{Engine, EngineConfig, EngineError};
 use crate::aggregate::{
-    AccountWords, Cells, CellsError, CellsHome, CellsLayout, GivenUp, Identity, Region,
+    AccountWords, Believed, Cells, CellsError, CellsHome, CellsLayout, GivenUp, Identity, Region,
     WRITER_NAME_BYTES_MAX, v1,
 };
 use crate::input::page::LOOK_AGE_MILLIS;
@@ -104,7 +104,12 @@ impl<R: Region, S: Storage> Engine<R, S> {
                 cells,
                 sealed_until,
             } => {
-                let old = cells.as_ref().map(|cells| (cells, sealed_until));
+                let believed = match sealed_until {
+                    Some(until) => Believed::Sealed(until),
+                    None if recovery == Recovery::Clean => Believed::Pages,
+                    None => Believed::Nothing,
+                };
+                let old = cells.as_ref().map(|cells| (cells, believed));
                 let (fresh, given_up) = begin(config, layout, home, start, beginning, old)?;
                 (fresh, recovery, given_up, sealed_until)
             }
@@ -293,6 +298,8 @@ fn finish<R: Region, S: Storage>(
             Some(count) => rows = count,
             None => return Ok(Found::unsealed(cells)),
         }
+        // It may be long until a file takes its place, and a failure of the host earlier.
+        cells.sync().map_err(EngineError::Cells)?;
     }
     let standing = Standing::of(&cells)?;
     let beginning = Beginning {
@@ -412,7 +419,7 @@ fn begin<H: CellsHome>(
     home: &mut H,
     start: Start,
     beginning: Beginning,
-    old: Option<(&Cells<H::Region>, Option<Timestamp>)>,
+    old: Option<(&Cells<H::Region>, Believed)>,
 ) -> Result<(Cells<H::Region>, GivenUp), StartError> {
     let identity = Identity {
         agent: config.agent.clone(),
@@ -434,8 +441,8 @@ fn begin<H: CellsHome>(
     let mut carried = Ok(GivenUp::before([None; 2]));
     let mut fill = |words: &[std::sync::atomic::AtomicU64]| {
         Cells::<H::Region>::fill(words, layout, &identity, &accounts, &retired);
-        if let Some((cells, sealed_until)) = old {
-            carried = cells.carry_into(words, sealed_until);
+        if let Some((cells, believed)) = old {
+            carried = cells.carry_into(words, believed);
         }
     };
     let region = home

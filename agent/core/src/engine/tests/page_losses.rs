@@ -481,3 +481,37 @@ fn levels_of_a_page_for_which_there_is_no_room_end_and_balance() {
         level::set(&page.words[cell..][..level::WORDS], now.millis(), WIDTH, 5);
     });
 }
+
+#[test]
+fn what_applications_count_between_the_agents_end_and_that_of_the_host_is_declared() {
+    for ends_first in [false, true] {
+        let mut world = world();
+        let mut page = Page::new(1);
+        let cell = page.slot("acme", Aggregation::Sum);
+        page.add(cell, 5);
+        let life = start(&mut world);
+        let mut before = tally(&life.engine, &world, Aggregation::Sum);
+        let key = before
+            .handle_page(&page.words, USER, &allow("*"), world.now)
+            .expect("taken");
+        page.put(at::HOME, before.mirror());
+        before.handle_pass(key, &page.words, world.now, false);
+        if ends_first {
+            before.handle_end(key, world.now);
+        }
+        drop(before);
+        world.finish(life);
+        // Nobody sees this: the agent has stopped in order, and so does the host.
+        page.add(cell, 7);
+        world.boot += 1;
+        let life = start(&mut world);
+        let of_life = tally(&life.engine, &world, Aggregation::Sum);
+        assert_eq!(of_life.counts().missing, 0, "no page outlives the host");
+        drop(of_life);
+        world.finish(life);
+        assert_eq!(billed(&world, "acme"), 5);
+        let acme = TenantId::new("acme").expect("valid");
+        let told = (!ends_first).then_some((LossReason::PageVanished, Some(acme)));
+        assert_eq!(declared(&world), Vec::from_iter(told), "{ends_first}");
+    }
+}
