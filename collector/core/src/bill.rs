@@ -163,6 +163,8 @@ pub fn compute<'c>(input: &BillInput<'c>) -> Result<Bill<'c>, NoBill> {
     carried.forget(input.period);
     let (drafts, mut unrated) = lines::rated(input, &mut carried)?;
     let mut lines = around::apply(input, drafts, &mut unrated)?;
+    // Not of what was left out as too large: nobody pays for that.
+    reached::note_all(input, &lines, &mut carried);
     let commitments = commit::apply(input, &mut lines, &mut carried)?;
     coupons::apply(input, &mut lines)?;
     let (currency, exchange) = exchange::convert(input, &mut lines)?;

@@ -77,11 +77,6 @@ pub(super) fn rated<'c>(
         }
     }
     rating.left();
-    for draft in &rating.drafts {
-        if let DraftKind::Rated { item, .. } = &draft.kind {
-            reached::note(input, item, carried);
-        }
-    }
     rating.unused();
     rating.advance(carried);
     Ok((rating.drafts, rating.unrated))

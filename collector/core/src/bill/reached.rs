@@ -5,6 +5,7 @@
 use tollgate_common::Quantity;
 
 use super::carried::{Carried, Reached, Term};
+use super::line::{BillLine, Source};
 use super::{BillInput, commit};
 use crate::catalog::{Card, Meter, Price};
 use crate::rate::LineItem;
@@ -18,8 +19,16 @@ pub(super) fn before(input: &BillInput<'_>, card: &Card, price: &Price, meter: &
     before.unwrap_or(Quantity::MAX)
 }
 
-/// Notes what the period has of a line's price.
-pub(super) fn note(input: &BillInput<'_>, item: &LineItem<'_>, carried: &mut Carried) {
+/// Notes what the period has of the prices of its lines.
+pub(super) fn note_all(input: &BillInput<'_>, lines: &[BillLine<'_>], carried: &mut Carried) {
+    for line in lines {
+        if let Source::Rated(item) = &line.source {
+            note(input, item, carried);
+        }
+    }
+}
+
+fn note(input: &BillInput<'_>, item: &LineItem<'_>, carried: &mut Carried) {
     let Some(meter) = item.meter else { return };
     let Some((key, term)) = place(input, item.card, item.price, meter) else {
         return;

@@ -125,7 +125,8 @@ pub(super) fn check<'d>(
     }
     let model = &price.model;
     let by_other = matches!(model.tier_by, Some(TierBy::Meter(_) | TierBy::Peak));
-    let is_parted = price.each.is_some() || price.over.is_some();
+    let is_parted = price.each.is_some() || price.over.is_some() || price.matrix.is_some();
+    let is_parted = is_parted || price.per_event.is_some();
     let (key, message) = if model.scheme == Scheme::Volume || by_other {
         (
             "interval",
@@ -135,7 +136,8 @@ pub(super) fn check<'d>(
     } else if is_parted || price.prorated.allowance || price.prorated.tiers {
         (
             "interval",
-            "tiers of a longer term are those of one sum (expected no `each`, `over` or `prorated`)",
+            "tiers of a longer term are those of one sum (expected no `each`, `over` or `prorated`, no matrix \
+             and no single events)",
         )
     } else if model.first_flat != FirstFlat::Usage {
         (

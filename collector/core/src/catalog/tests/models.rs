@@ -428,6 +428,11 @@ fn tiers_of_a_longer_term_are_those_of_one_sum() {
         of("\"P1Y\"", "\"P1Y\"\nfirst_flat = \"always\"")
             .contains("price[0].first_flat: a fee that is always due is due in every period")
     );
+    // Rows of a matrix have tiers of their own.
+    let rows = format!("{MATRIX}\ninterval = \"P1Y\"");
+    assert!(
+        wrong(&rows, WEEK).contains("(expected no `each`, `over` or `prorated`, no matrix and no")
+    );
     assert!(of("P1Y", "P5M").contains("price[0].interval_from: missing"));
     assert!(of("P1Y", "P11Y").contains("price[0].interval: not an interval"));
     assert!(

@@ -178,7 +178,8 @@ impl TenantFold {
                 || before.amount.is_some_and(|amount| !amount.is_zero())
                 || aside::is_anything(before.aside.as_deref())
         };
-        let before = difference.before.as_ref().filter(stands);
+        let booked = difference.before.as_ref();
+        let before = booked.filter(stands);
         let reversed = before.map(|before| {
             let (quantity, amount) = (opposite(before.quantity), before.amount.map(negated));
             let reversal = Posting {
@@ -201,7 +202,8 @@ impl TenantFold {
         };
         let anew = Posting {
             arithmetic: booking.because(text),
-            refers_to: reversed,
+            // Also where nothing is left to be taken back, it is of the same line.
+            refers_to: reversed.or_else(|| booked.map(|booked| booked.original)),
             ..booking.posting(EntryKind::Charge, difference, line.quantity, line.amount)
         };
         let at = self.post(booking.stamp, anew, effects);

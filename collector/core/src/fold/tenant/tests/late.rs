@@ -104,7 +104,7 @@ fn more_than_there_is_cannot_be_taken_away() {
     let mut world = world("correct");
     world.rows("a", vec![row("acme", "requests", 0, 90)]);
     world.watermark("a", 60);
-    world.close_due();
+    let first = world.close_due()[0].at;
     world.rows("a", vec![row("acme", "requests", 0, -100)]);
     assert_eq!(
         short(&world.close_due()),
@@ -112,10 +112,13 @@ fn more_than_there_is_cannot_be_taken_away() {
     );
     // What comes then makes that good first.
     world.rows("a", vec![row("acme", "requests", 0, 30)]);
+    let again = world.close_due();
     assert_eq!(
-        short(&world.close_due()),
+        short(&again),
         ["charge req 20 2.00", "unrated below_zero 10 -"]
     );
+    // A dispute over the one is over the other.
+    assert_eq!(again[0].posting.refers_to, Some(first));
 }
 
 #[test]
